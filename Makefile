@@ -1,0 +1,56 @@
+# Everything is set up in .venv by the first target that needs it; only Python 3.11-3.13, git and make are assumed.
+SHELL := /bin/bash -o pipefail
+PYTHON ?= $(firstword $(shell command -v python3.11 python3.12 python3.13 python3 2>/dev/null))
+BIN := .venv/bin
+UV := $(BIN)/uv
+INSTALL := $(UV) pip install --quiet --python $(BIN)/python
+# Data is optional: without it the tests that need it skip and say so.
+export OREO_DATA ?= $(wildcard $(abspath ../shared/data))
+ifeq ($(OREO_DATA),)
+unexport OREO_DATA
+endif
+
+.PHONY: demo test check lint format lock clean
+
+demo: .venv/runtime.done  ## train and compare all algorithms on the embedded task
+	$(BIN)/oreo run hydra.run.dir=outputs/demo
+
+test: .venv/dev.done  ## the suite, the smoke run, and the wheel in an empty environment
+	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m slow
+
+check: lint test
+
+lint: .venv/dev.done
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: .venv/dev.done
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+.venv/bootstrap.done: requirements/bootstrap.txt
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' \
+	  || { echo "Python 3.11-3.13 is needed, $(PYTHON) is another; say make PYTHON=python3.11"; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@touch $@
+
+.venv/runtime.done: requirements/runtime.txt pyproject.toml .venv/bootstrap.done
+	$(INSTALL) --require-hashes -r $<
+	$(INSTALL) --no-deps -e .
+	@touch $@
+
+# The planner behind the extra `alfworld` is compiled; where that fails the rest of the suite still runs.
+.venv/dev.done: requirements/dev.txt requirements/alfworld.txt .venv/runtime.done
+	$(INSTALL) --require-hashes -r $<
+	$(INSTALL) --require-hashes -r requirements/alfworld.txt \
+	  || echo "the extra [alfworld] needs gcc, g++, make and cmake to build; the tests that use it will skip"
+	@touch $@
+
+lock: .venv/bootstrap.done  ## exact versions with hashes, from pyproject.toml
+	./requirements/lock.sh $(UV)
+
+clean:
+	rm -rf .venv build dist outputs multirun
