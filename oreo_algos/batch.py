@@ -1,0 +1,117 @@
+"""Episodes padded into tensors.
+
+Knows: padding, devices, rows.
+Does not know: steps to sums (`segments`), losses, models.
+"""
+
+# B episodes, T tokens, K steps. Column t of every [B, T] tensor is about token t.
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from oreo_algos.episode import Episode
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """B episodes, padded on the right.
+
+    Attributes:
+        tokens: token ids, int64 [B, T], 0 on padding.
+        step_id: k >= 0 for a token of step k, -1 for prompt, observation and padding, int64 [B, T].
+        loss_mask: action tokens that an imitation loss may learn from, bool [B, T].
+        attention: True on real tokens, bool [B, T].
+        rewards: reward after step k, reward units, float32 [B, K], 0 on padding.
+        step_mask: True on real steps, bool [B, K].
+        ref_logprobs: log-probability under the reference policy, nats, float32 [B, T]; None: not computed.
+    """
+
+    tokens: Tensor
+    step_id: Tensor
+    loss_mask: Tensor
+    attention: Tensor
+    rewards: Tensor
+    step_mask: Tensor
+    ref_logprobs: Tensor | None = None
+
+    def __len__(self) -> int:
+        """B."""
+        return len(self.tokens)
+
+    @property
+    def action_mask(self) -> Tensor:
+        """True on tokens of actions, bool [B, T]."""
+        return self.step_id >= 0
+
+    @property
+    def num_action_tokens(self) -> int:
+        """Action tokens of all rows (waits for the device)."""
+        return int(self.action_mask.sum())
+
+    @property
+    def num_loss_tokens(self) -> int:
+        """Tokens of all rows that an imitation loss learns from (waits for the device)."""
+        return int(self.loss_mask.sum())
+
+    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> "Batch":
+        """The same batch on another device."""
+        return self._map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
+
+    def rows(self, index: Tensor | slice | list[int]) -> "Batch":
+        """The chosen episodes, padded as before, so that [B, T] tensors of this batch index alike."""
+        return self._map(lambda tensor: tensor[index])
+
+    def _map(self, function) -> "Batch":  # type: ignore[no-untyped-def]
+        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return Batch(**{name: None if tensor is None else function(tensor) for name, tensor in fields.items()})
+
+
+def collate(episodes: Sequence[Episode], *, ref_logprobs: Sequence[NDArray[np.floating]] | None = None) -> Batch:
+    """Pad episodes on the right into one batch on the CPU.
+
+    Args:
+        episodes: at least one; every one encoded.
+        ref_logprobs: for each episode the reference policy's log-probabilities, nats, float [T_i], 0 at t = 0.
+
+    Raises:
+        ValueError: there is no episode, one has no tokens yet, or `ref_logprobs` does not fit the episodes.
+    """
+    if not episodes:
+        raise ValueError("collate: got no episode; a batch needs at least one")
+    for index, episode in enumerate(episodes):
+        if not episode.encoded:
+            raise ValueError(
+                f"collate: episode {index} (task {episode.task_id!r}) has no tokens yet; "
+                "encode the buffer with the policy's tokenizer first (`oreo data encode`)"
+            )
+    lengths = [episode.num_tokens for episode in episodes]
+    if ref_logprobs is not None and [len(row) for row in ref_logprobs] != lengths:
+        raise ValueError(
+            f"collate: ref_logprobs must have the episodes' lengths {lengths}, got {[len(row) for row in ref_logprobs]}"
+        )
+    learnable = [
+        (episode.step_id >= 0) if episode.loss_mask is None else episode.loss_mask & (episode.step_id >= 0)
+        for episode in episodes
+    ]
+    return Batch(
+        tokens=_pad([episode.tokens for episode in episodes], np.int64, 0),
+        step_id=_pad([episode.step_id for episode in episodes], np.int64, -1),
+        loss_mask=_pad(learnable, np.bool_, False),
+        attention=_pad([np.ones(length, np.bool_) for length in lengths], np.bool_, False),
+        rewards=_pad([episode.rewards for episode in episodes], np.float32, 0),
+        step_mask=_pad([np.ones(episode.num_steps, np.bool_) for episode in episodes], np.bool_, False),
+        ref_logprobs=None if ref_logprobs is None else _pad(ref_logprobs, np.float32, 0),
+    )
+
+
+def _pad(rows: Sequence[NDArray[np.generic]], dtype: type[np.generic], fill: float) -> Tensor:
+    padded = np.full((len(rows), max(len(row) for row in rows)), fill, dtype=dtype)
+    for target, row in zip(padded, rows, strict=True):
+        target[: len(row)] = row
+    return torch.from_numpy(padded)

@@ -1,0 +1,178 @@
+"""Tokens to steps: the two shifts, sums and values a step, reward-to-go, granularity.
+
+Knows: the index rule. Column t of a [B, T] tensor is about token t; log-probabilities are 0 at t = 0. `token_values`
+is [B, T + 1]: column t is V of the state just before token t, column n of a row with n tokens is V after its last
+token, column 0 is masked, for no state lies before the first token.
+Does not know: losses, models.
+"""
+
+# B episodes, T tokens, K steps.
+
+import dataclasses
+import difflib
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from oreo_algos.batch import Batch
+
+Granularity = Literal["token", "step", "response"]
+"""What one step of the loss is: an action token, an action of the environment, or the whole response."""
+
+
+def shift_values(outputs: Tensor) -> Tensor:
+    """Turn a classifier's outputs into values of the state before each token.
+
+    The output at position t has read tokens 0..t, so it is V of the state just before token t + 1.
+
+    Args:
+        outputs: the value network's output at every position, reward units, float [B, T].
+
+    Returns:
+        `token_values`, float [B, T + 1]; column 0 is 0.
+    """
+    return F.pad(outputs, (1, 0))
+
+
+def shift_logprobs(next_token_logprobs: Tensor) -> Tensor:
+    """Move log-probabilities from the position that predicts a token to the token.
+
+    Args:
+        next_token_logprobs: column t is log pi(token t + 1 | tokens 0..t), nats, float [B, T - 1].
+
+    Returns:
+        Log-probability of token t in column t, nats, float [B, T]; column 0 is 0.
+    """
+    return F.pad(next_token_logprobs, (1, 0))
+
+
+def sum_by_step(x: Tensor, batch: Batch) -> Tensor:
+    """Sum over the tokens of each step; differentiable.
+
+    Args:
+        x: a number a token, float [B, T]; ignored outside actions.
+        batch: the episodes.
+
+    Returns:
+        Sums, float [B, K], 0 on padding.
+    """
+    masked = x.masked_fill(~batch.action_mask, 0)
+    sums = x.new_zeros(batch.step_mask.shape)
+    return sums.scatter_add(1, batch.step_id.clamp(min=0), masked)
+
+
+def first_token(batch: Batch) -> Tensor:
+    """Index of the first token of each step, int64 [B, K], 0 on padding."""
+    return _extreme_token(batch, "amin", neutral=batch.tokens.shape[1])
+
+
+def last_token(batch: Batch) -> Tensor:
+    """Index of the last token of each step, int64 [B, K], 0 on padding."""
+    return _extreme_token(batch, "amax", neutral=-1)
+
+
+def prompt_lengths(batch: Batch) -> Tensor:
+    """Number of tokens before the first action token, int64 [B]."""
+    return first_token(batch)[:, 0]
+
+
+def step_values(token_values: Tensor, batch: Batch) -> Tensor:
+    """V of the state in which each step begins.
+
+    Args:
+        token_values: column t is V just before token t, reward units, float [B, T + 1].
+        batch: the episodes.
+
+    Returns:
+        V just before the first token of each step, float [B, K], 0 on padding.
+    """
+    return token_values.gather(1, first_token(batch)).masked_fill(~batch.step_mask, 0)
+
+
+def final_values(token_values: Tensor, batch: Batch) -> Tensor:
+    """V of the finished answer: just before the last action token, which is the end token.
+
+    V after the end token is 0 by definition and is never read.
+
+    Args:
+        token_values: column t is V just before token t, reward units, float [B, T + 1].
+        batch: the episodes.
+
+    Returns:
+        Values, float [B].
+    """
+    last = last_token(batch).amax(dim=1, keepdim=True)
+    return token_values.gather(1, last).squeeze(1)
+
+
+def suffix_sum(x: Tensor) -> Tensor:
+    """Sum of the entry itself and everything to its right, [B, K] to [B, K]."""
+    # From the right, so that zeros in the padding leave every bit as it was.
+    return x.flip(1).cumsum(1).flip(1)
+
+
+def reward_to_go(rewards: Tensor, step_mask: Tensor) -> Tensor:
+    """Undiscounted sum of the rewards from each step on.
+
+    Args:
+        rewards: reward after step k, reward units, float [B, K].
+        step_mask: True on real steps, bool [B, K].
+
+    Returns:
+        R_k = sum_{i >= k} r_i, float [B, K], 0 on padding.
+    """
+    return suffix_sum(rewards.masked_fill(~step_mask, 0))
+
+
+def regroup(batch: Batch, granularity: Granularity) -> Batch:
+    """Renumber the steps and move the rewards with them.
+
+    Token level: every action token is a step, and an action's reward falls on its last token. Step level: the batch
+    as it is. Response level: one step, with the sum of the rewards. Losses do not know the granularity.
+
+    Args:
+        batch: episodes whose steps are actions of the environment.
+        granularity: "token", "step" or "response".
+
+    Raises:
+        ValueError: no such granularity.
+    """
+    match granularity:
+        case "token":
+            return _by_token(batch)
+        case "step":
+            return batch
+        case "response":
+            return _by_response(batch)
+    names = get_args(Granularity)
+    close = difflib.get_close_matches(str(granularity), names, n=1)
+    hint = f"; did you mean {close[0]!r}?" if close else ""
+    raise ValueError(f"granularity must be one of {', '.join(names)}, got {granularity!r}{hint}")
+
+
+def _by_token(batch: Batch) -> Batch:
+    action = batch.action_mask
+    counts = action.sum(dim=1)
+    number = (action.cumsum(dim=1) - 1).masked_fill(~action, -1)
+    last = number.gather(1, last_token(batch)).clamp(min=0)
+    rewards = batch.rewards.new_zeros(len(batch), int(counts.max()))
+    rewards = rewards.scatter_add(1, last, batch.rewards.masked_fill(~batch.step_mask, 0))
+    step_mask = torch.arange(rewards.shape[1], device=counts.device) < counts[:, None]
+    return dataclasses.replace(batch, step_id=number, rewards=rewards, step_mask=step_mask)
+
+
+def _by_response(batch: Batch) -> Batch:
+    rewards = batch.rewards.masked_fill(~batch.step_mask, 0).sum(dim=1, keepdim=True)
+    step_mask = batch.step_mask.any(dim=1, keepdim=True)
+    return dataclasses.replace(batch, step_id=batch.step_id.clamp(max=0), rewards=rewards, step_mask=step_mask)
+
+
+def _extreme_token(batch: Batch, reduce: str, *, neutral: int) -> Tensor:
+    """First or last token of each step; `neutral` is an index that the reduction never prefers."""
+    positions = torch.arange(batch.tokens.shape[1], device=batch.tokens.device).expand_as(batch.tokens)
+    positions = positions.masked_fill(~batch.action_mask, neutral)
+    start = positions.new_full(batch.step_mask.shape, neutral)
+    found = start.scatter_reduce(1, batch.step_id.clamp(min=0), positions, reduce)
+    return found.masked_fill(~batch.step_mask, 0)
