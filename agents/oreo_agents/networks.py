@@ -1,0 +1,130 @@
+"""What policy and value network share: loading a transformers model safely, LoRA, saving a plain folder.
+
+Knows: transformers and peft. Does not know: losses, tokens of a batch.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from transformers import AutoConfig, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+# A context that no transcript reaches, for architectures without a limit of their own.
+_UNLIMITED = 1_000_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lora:
+    """Low-rank adapters on every linear layer, in place of full fine-tuning.
+
+    Attributes:
+        rank: rank of the update; 0 trains all weights.
+        alpha: scale of the update; the paper uses alpha = rank = 64 for its 7B value network.
+    """
+
+    rank: int = 0
+    alpha: float = 64.0
+
+    def __post_init__(self) -> None:
+        """Check the settings."""
+        if self.rank < 0 or self.alpha <= 0:
+            raise ValueError(
+                f"LoRA needs rank >= 0 and alpha > 0, got rank {self.rank}, alpha {self.alpha}"
+            )
+
+    def wrap(self, model: PreTrainedModel, train_head: str | None = None) -> torch.nn.Module:
+        """Return ``model`` with adapters; ``train_head`` names a module that is trained in full."""
+        if self.rank == 0:
+            return model
+        config = LoraConfig(
+            r=self.rank,
+            lora_alpha=self.alpha,
+            lora_dropout=0.0,
+            target_modules="all-linear",
+            modules_to_save=[train_head] if train_head else None,
+        )
+        return get_peft_model(model, config)
+
+
+def load_config(path: str) -> PretrainedConfig:
+    """Read the configuration of a checkpoint.
+
+    Raises:
+        ValueError: there is no readable checkpoint at ``path``, a folder or a name on the hub.
+    """
+    try:
+        return AutoConfig.from_pretrained(path)
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"policy.path={path}: no transformers checkpoint can be read there ({error}); give a folder with "
+            "config.json, model.safetensors and tokenizer files, or a model's name on the hub"
+        ) from error
+
+
+def max_length(config: PretrainedConfig) -> int:
+    """Return the longest input of a model, tokens."""
+    return getattr(config.get_text_config(), "max_position_embeddings", None) or _UNLIMITED
+
+
+def require_causal(model: torch.nn.Module, path: str) -> None:
+    """Refuse a model whose output at a position depends on later tokens, as that of an encoder does.
+
+    Raises:
+        ValueError: the model is not causal.
+    """
+    device = next(model.parameters()).device
+    tokens = torch.tensor([[1, 2, 3, 4], [1, 2, 5, 6]], device=device)
+    with torch.no_grad():
+        hidden = base_model(model)(tokens).last_hidden_state.float()
+    if not torch.allclose(hidden[0, :2], hidden[1, :2], atol=1e-3, rtol=1e-3):
+        raise ValueError(
+            f"{path}: this {model.config.model_type} model is not causal: what it says of a token changes with "
+            "the tokens after it; use a decoder such as Llama or Qwen"
+        )
+
+
+def base_model(model: torch.nn.Module) -> torch.nn.Module:
+    """Return the trunk of a transformers model, without its head, LoRA or not."""
+    plain = model.get_base_model() if isinstance(model, PeftModel) else model
+    return plain.base_model
+
+
+def save_plain(
+    model: torch.nn.Module, folder: Path, tokenizer: PreTrainedTokenizerBase, card: str
+) -> None:
+    """Write an ordinary Hugging Face folder: merged weights, tokenizer, generation config and model card."""
+    if isinstance(model, PeftModel):
+        # Merging in place would change the model that is being trained.
+        model.merge_adapter()
+        try:
+            _save(model.get_base_model(), folder, tokenizer, card, _merged_state(model))
+        finally:
+            model.unmerge_adapter()
+        return
+    _save(model, folder, tokenizer, card, None)
+
+
+def _save(
+    model: Any,
+    folder: Path,
+    tokenizer: PreTrainedTokenizerBase,
+    card: str,
+    state: dict[str, Any] | None,
+) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    model.save_pretrained(folder, state_dict=state)
+    tokenizer.save_pretrained(folder)
+    (folder / "README.md").write_text(card, encoding="utf-8")
+
+
+def _merged_state(model: PeftModel) -> dict[str, Any]:
+    """Rename the weights of a merged LoRA model to those of the architecture, without the adapters."""
+    state = {}
+    for name, tensor in model.get_base_model().state_dict().items():
+        if "lora_" in name or "original_module" in name:
+            continue
+        plain = name.replace(".base_layer.", ".").replace("modules_to_save.default.", "")
+        state[plain] = tensor.clone()
+    return state

@@ -1,0 +1,208 @@
+"""A causal language model as a policy.
+
+Knows: transformers models, and how to score action tokens without the logits of all the others.
+Does not know: tokenizers, environments, losses.
+"""
+
+# B episodes, T tokens, N action tokens of a batch, D hidden size, V vocabulary
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from peft import PeftModel
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
+
+from oreo_agents.networks import Lora, base_model, load_config, max_length, require_causal, save_plain
+from oreo_algos.batch import Batch
+from oreo_algos.models import KLEstimate, TokenScores
+
+# Logits of this many elements at most are held at once (128 MiB in float32); the backward computes them again.
+_CHUNK_ELEMENTS = 2**25
+
+
+class CausalPolicy(nn.Module):
+    """A policy over ``AutoModelForCausalLM``.
+
+    Dropout is off at all times: it would make the log-ratio of two equal networks differ from 0.
+    """
+
+    def __init__(self, model: PreTrainedModel, lora: Lora | None = None) -> None:
+        """Wrap a loaded model, with adapters when ``lora`` asks for them."""
+        super().__init__()
+        require_causal(model, model.name_or_path)
+        self.max_length = max_length(model.config)
+        self.model = (lora or Lora()).wrap(model)
+        self.eval()
+        self._plain_head = self._head_is_plain()
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        path: str,
+        *,
+        device: str | torch.device = "cpu",
+        dtype: torch.dtype = torch.float32,
+        lora: Lora | None = None,
+    ) -> "CausalPolicy":
+        """Load a checkpoint from a folder or the hub.
+
+        Raises:
+            ValueError: nothing readable at ``path``, or not a causal language model.
+        """
+        load_config(path)
+        model = AutoModelForCausalLM.from_pretrained(path, dtype=dtype)
+        return cls(model.to(device), lora)
+
+    @property
+    def causal_lm(self) -> PreTrainedModel:
+        """The transformers model, with adapters in place if there are any."""
+        return self.model.get_base_model() if isinstance(self.model, PeftModel) else self.model
+
+    def frozen_copy(self) -> "CausalPolicy":
+        """Return a copy with the same weights that is never trained."""
+        import copy
+
+        return copy.deepcopy(self).requires_grad_(False)
+
+    def train(self, mode: bool = True) -> "CausalPolicy":
+        """Stay in evaluation mode, see the class."""
+        return super().train(False)
+
+    def score(
+        self,
+        batch: Batch,
+        reference: "CausalPolicy | None" = None,
+        kl: KLEstimate | None = None,
+    ) -> TokenScores:
+        """Score the action tokens of a batch, see ``TokenScores``.
+
+        Args:
+            batch: padded on the right.
+            reference: also scored, without gradient.
+            kl: which estimate of the KL to the reference to return.
+
+        Raises:
+            ValueError: ``kl`` without a reference.
+        """
+        if kl is not None and reference is None:
+            raise ValueError(f"kl={kl!r} needs a reference")
+        # Logits at position t - 1 predict token t, so the first column never counts.
+        scored = batch.action_mask.clone()
+        scored[:, 0] = False
+        before = scored[:, 1:]
+        targets = batch.tokens[scored]
+        features = self._features(batch)[:, :-1][before]
+        ref_features = None
+        if reference is not None:
+            with torch.no_grad():
+                ref_features = reference._features(batch)[:, :-1][before]
+        columns = [
+            self._spread(torch.cat(parts), scored) if parts[0] is not None else None
+            for parts in zip(
+                *self._score_chunks(features, targets, reference, ref_features, kl), strict=True
+            )
+        ]
+        return TokenScores(*columns)
+
+    def save(self, folder: Path, tokenizer: PreTrainedTokenizerBase, card: str) -> None:
+        """Write a plain Hugging Face folder."""
+        save_plain(self.model, folder, tokenizer, card)
+
+    def _features(self, batch: Batch) -> Tensor:
+        """Return what the head reads, [B, T, D], or the logits themselves where the head is not plain.
+
+        Padding is on the right and attention is causal, so no attention mask is needed.
+        """
+        if self._plain_head:
+            return base_model(self.model)(batch.tokens, use_cache=False).last_hidden_state
+        return self.causal_lm(batch.tokens, use_cache=False).logits
+
+    def _logits(self, features: Tensor) -> Tensor:
+        if not self._plain_head:
+            return features.float()
+        return self.causal_lm.get_output_embeddings()(features).float()
+
+    def _score_chunks(
+        self,
+        features: Tensor,
+        targets: Tensor,
+        reference: "CausalPolicy | None",
+        ref_features: Tensor | None,
+        kl: KLEstimate | None,
+    ) -> Iterator[tuple[Tensor | None, ...]]:
+        """Yield logprobs, ref_logprobs, kl and entropy, [n] each, of one chunk of action tokens after another."""
+        rows = max(_CHUNK_ELEMENTS // self.causal_lm.config.get_text_config().vocab_size, 1)
+        one_chunk = len(targets) <= rows
+
+        def score(
+            features: Tensor, ref_features: Tensor | None, targets: Tensor
+        ) -> tuple[Tensor | None, ...]:
+            logp = self._logits(features).log_softmax(dim=-1)
+            ref_logp = None
+            if reference is not None and ref_features is not None:
+                with torch.no_grad():
+                    ref_logp = reference._logits(ref_features).log_softmax(dim=-1)
+            return token_scores(logp, ref_logp, targets, kl)
+
+        for start in range(0, max(len(targets), 1), rows):
+            chunk = slice(start, start + rows)
+            arguments = (
+                features[chunk],
+                None if ref_features is None else ref_features[chunk],
+                targets[chunk],
+            )
+            if one_chunk or not torch.is_grad_enabled():
+                yield score(*arguments)
+            else:
+                yield checkpoint(score, *arguments, use_reentrant=False)
+
+    @staticmethod
+    def _spread(values: Tensor, where: Tensor) -> Tensor:
+        """Put the values of the scored tokens, [N], back to their places, [B, T], 0 elsewhere."""
+        return torch.zeros(where.shape, device=values.device).masked_scatter(where, values.float())
+
+    def _head_is_plain(self) -> bool:
+        """Say whether the logits are the output embedding of the last hidden state and nothing else.
+
+        Some architectures scale or cap their logits; these are asked for the logits themselves.
+        """
+        tokens = torch.tensor([[1, 2, 3, 4]], device=next(self.parameters()).device)
+        with torch.no_grad():
+            logits = self.causal_lm(tokens, use_cache=False).logits
+            hidden = base_model(self.model)(tokens, use_cache=False).last_hidden_state
+            head = self.causal_lm.get_output_embeddings()
+            return head is not None and torch.allclose(head(hidden), logits, atol=1e-4, rtol=1e-4)
+
+
+def token_scores(
+    logp: Tensor, ref_logp: Tensor | None, targets: Tensor, kl: KLEstimate | None
+) -> tuple[Tensor | None, ...]:
+    """Return log-probability, that of the reference, KL estimate and entropy of each choice, nats, [N] each.
+
+    Args:
+        logp: log-probabilities of the policy, [N, V].
+        ref_logp: log-probabilities of the reference, [N, V].
+        targets: the tokens chosen, int64 [N].
+        kl: ``exact``: sum over the vocabulary of pi (log pi - log ref); ``forward``: of ref (log ref - log pi);
+            ``k3``: ref/pi - 1 - log(ref/pi) of the chosen token (Schulman 2020, unbiased under pi).
+    """
+    chosen = logp.gather(-1, targets[:, None]).squeeze(-1)
+    with torch.no_grad():
+        entropy = -(logp.exp() * logp).sum(dim=-1)
+    if ref_logp is None:
+        return chosen, None, None, entropy
+    ref_chosen = ref_logp.gather(-1, targets[:, None]).squeeze(-1)
+    divergence = None
+    if kl == "exact":
+        divergence = (logp.exp() * (logp - ref_logp)).sum(dim=-1)
+    elif kl == "forward":
+        divergence = (ref_logp.exp() * (ref_logp - logp)).sum(dim=-1)
+    elif kl == "k3":
+        log_ratio = ref_chosen - chosen
+        divergence = log_ratio.exp() - 1 - log_ratio
+    elif kl is not None:
+        raise ValueError(f"kl must be 'exact', 'forward', 'k3' or None, got {kl!r}")
+    return chosen, ref_chosen, divergence, entropy

@@ -1,0 +1,243 @@
+"""Messages to tokens and back: the only user of a tokenizer.
+
+Knows: chat templates, end-of-turn tokens, where steps end in a text. Does not know: networks, environments.
+A transcript is rendered in pieces: the opening once, then what the model generated, untouched, then only the tokens
+that the template adds for a new turn.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from functools import cached_property
+
+import numpy as np
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from oreo_algos.episode import Episode
+
+Message = dict[str, str]
+
+# Stand-ins for what the model says, to find the template's own text around it.
+_FIRST, _SECOND, _OBSERVATION = "Xq7first", "Xq7second", "Xq7observation"
+
+
+class PromptFormat:
+    """How one tokenizer writes conversations."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, name: str = "") -> None:
+        """Wrap a tokenizer.
+
+        Args:
+            tokenizer: with a chat template, or else each message is written as plain text and a line break.
+            name: what to call it in errors, e.g. its folder.
+
+        Raises:
+            ValueError: the tokenizer has no end token, or its template changes what stands before a new turn.
+        """
+        self.tokenizer = tokenizer
+        self.name = name or tokenizer.name_or_path
+        if tokenizer.eos_token_id is None:
+            raise ValueError(
+                f"{self.name}: this tokenizer has no end token (eos_token), so an answer could never end; set one "
+                "and save the tokenizer again"
+            )
+        self._between = self._text_between_turns() if tokenizer.chat_template else "\n"
+        self.end_ids = frozenset({int(tokenizer.eos_token_id), self.end_of_turn})
+
+    @classmethod
+    def from_pretrained(cls, path: str) -> "PromptFormat":
+        """Load the tokenizer of a checkpoint.
+
+        Raises:
+            ValueError: there is none at ``path``, or it cannot be used (see the class).
+        """
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(path)
+        except (OSError, ValueError) as error:
+            raise ValueError(
+                f"{path}: no tokenizer can be read there ({error}); save it beside the model with save_pretrained"
+            ) from error
+        return cls(tokenizer, path)
+
+    @cached_property
+    def end_of_turn(self) -> int:
+        """The token that ends the model's turn, e.g. ``<|im_end|>``."""
+        if not self.tokenizer.chat_template:
+            return int(self.tokenizer.eos_token_id)
+        tokens = self._encode(self._between)
+        if not tokens or tokens[0] not in self.tokenizer.all_special_ids:
+            # The template writes plain text after a turn: the model has to end it with its end token.
+            return int(self.tokenizer.eos_token_id)
+        return int(tokens[0])
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Identify what decides how text becomes tokens: vocabulary, merges, template."""
+        backend = getattr(self.tokenizer, "backend_tokenizer", None)
+        facts = [
+            json.loads(backend.to_str()) if backend else sorted(self.tokenizer.get_vocab().items()),
+            self.tokenizer.chat_template,
+            self.tokenizer.eos_token_id,
+        ]
+        if backend:
+            # Set by whoever encoded a batch last; they do not change what text becomes.
+            facts[0].update(padding=None, truncation=None)
+        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+
+    def opening(self, messages: Sequence[Message]) -> list[int]:
+        """Encode the messages before the model's first turn, up to where it begins to speak."""
+        if self.tokenizer.chat_template:
+            return self._encode(self._render(messages, generate=True))
+        text = "".join(f"{message['content']}\n" for message in messages)
+        return self.tokenizer(text, add_special_tokens=True)["input_ids"]
+
+    def next_turn(self, observation: str) -> list[int]:
+        """Encode what stands between the end token of one turn of the model and the start of the next."""
+        if not self.tokenizer.chat_template:
+            return self._encode(f"\n{observation}\n")
+        tokens = self._encode(self._between.replace(_OBSERVATION, observation))
+        return tokens[1:] if tokens[:1] == [self.end_of_turn] else tokens
+
+    def encode(self, text: str) -> list[int]:
+        """Encode a piece of the model's own text, without special tokens."""
+        return self._encode(text)
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """Decode generated tokens; end tokens leave no text."""
+        kept = [int(token) for token in tokens if token not in self.end_ids]
+        return self.tokenizer.decode(kept, clean_up_tokenization_spaces=False)
+
+    def text_ends(self, tokens: Sequence[int]) -> list[int]:
+        """Return, for each token, how many characters of the decoded text it and those before it cover."""
+        pieces = [self._piece(int(token)) for token in tokens]
+        if "".join(pieces) == self.decode(tokens):
+            return np.cumsum([len(piece) for piece in pieces]).tolist()
+        # Characters of several tokens, or a tokenizer that drops the first space: decode every prefix.
+        return [len(self.decode(tokens[: i + 1])) for i in range(len(tokens))]
+
+    def step_numbers(self, tokens: Sequence[int], delimiters: Sequence[str]) -> list[int]:
+        """Number the steps of a generated turn: a step ends with the token that completes a delimiter.
+
+        White space after a delimiter, and the end token, belong to the step that they follow.
+        """
+        text = self.decode(tokens)
+        ends = step_ends(text, delimiters)
+        covered = self.text_ends(tokens)
+        return np.searchsorted(ends, [max(end, 1) for end in covered]).clip(max=len(ends) - 1).tolist()
+
+    def encode_episode(
+        self, messages: Sequence[Message], spans: Sequence[Sequence[int]]
+    ) -> tuple[list[int], list[int]]:
+        """Encode a written conversation whose steps are given by spans (message, start, end) of its text.
+
+        Every step is encoded by itself, so that no token belongs to two; the end-of-turn token follows the last
+        step of each message and belongs to it.
+
+        Returns:
+            tokens and step_id, as in ``Episode``.
+        """
+        first = int(spans[0][0])
+        tokens = self.opening(messages[:first])
+        step_id = [-1] * len(tokens)
+        for k, (message, start, end) in enumerate(spans):
+            if k and message != spans[k - 1][0]:
+                between = self.next_turn(messages[message - 1]["content"])
+                tokens += between
+                step_id += [-1] * len(between)
+            step = self._encode(messages[message]["content"][start:end])
+            if k + 1 == len(spans) or spans[k + 1][0] != message:
+                step = [*step, self.end_of_turn]
+            tokens += step
+            step_id += [k] * len(step)
+        return tokens, step_id
+
+    @cached_property
+    def _pieces(self) -> dict[int, str]:
+        return {}
+
+    def _piece(self, token: int) -> str:
+        if token not in self._pieces:
+            self._pieces[token] = self.decode([token])
+        return self._pieces[token]
+
+    def _encode(self, text: str) -> list[int]:
+        return self.tokenizer(text, add_special_tokens=False)["input_ids"]
+
+    def _render(self, messages: Sequence[Message], *, generate: bool) -> str:
+        return self.tokenizer.apply_chat_template(
+            list(messages), add_generation_prompt=generate, tokenize=False
+        )
+
+    def _text_between_turns(self) -> str:
+        """Find what the template writes between two turns of the model, around an observation.
+
+        Raises:
+            ValueError: a new turn changes the text before it.
+        """
+        opening = [{"role": "user", "content": "question"}]
+        first = [*opening, {"role": "assistant", "content": _FIRST}]
+        second = [*first, {"role": "user", "content": _OBSERVATION}]
+        third = [
+            *second,
+            {"role": "assistant", "content": _SECOND},
+            {"role": "user", "content": _OBSERVATION},
+        ]
+        start = self._render(opening, generate=True) + _FIRST
+        after_first = self._render(second, generate=True)
+        after_second = self._render(third, generate=True)
+        between = after_first[len(start) :]
+        if (
+            not after_first.startswith(start)
+            or after_second != after_first + _SECOND + between
+            or _OBSERVATION not in between
+        ):
+            raise ValueError(
+                f"{self.name}: the chat template of this tokenizer changes earlier text when a turn is added, so the "
+                "tokens that were generated could not be the tokens that are trained on; use a template that "
+                "only appends (set tokenizer.chat_template)"
+            )
+        return between
+
+
+def step_ends(text: str, delimiters: Sequence[str]) -> list[int]:
+    """Return where the steps of a text end, in characters, increasing; the last is the end of the text.
+
+    A step ends after a delimiter and the white space that follows it, provided that more text comes after.
+    """
+    ends: list[int] = []
+    position = 0
+    while position < len(text):
+        found = [(i + len(d)) for d in delimiters if (i := text.find(d, position)) >= 0]
+        if not found:
+            break
+        end = min(found)
+        while end < len(text) and text[end].isspace():
+            end += 1
+        if end >= len(text):
+            break
+        if text[:end].strip():
+            ends.append(end)
+        position = end
+    return [*ends, len(text)]
+
+
+def encode_episode(episode: Episode, prompt_format: PromptFormat) -> Episode:
+    """Encode the text of an episode for a tokenizer, dropping what was recorded for another one.
+
+    Raises:
+        ValueError: the episode has no ``action_spans`` to find its actions by.
+    """
+    import dataclasses
+
+    if episode.action_spans is None:
+        raise ValueError(
+            f"task {episode.task_id}: this episode has no action_spans, so its text cannot be encoded again"
+        )
+    tokens, step_id = prompt_format.encode_episode(episode.messages, episode.action_spans.tolist())
+    mask = None
+    if episode.loss_mask is not None:
+        allowed = {int(k) for k in np.unique(episode.step_id[episode.loss_mask]) if k >= 0}
+        mask = [k in allowed for k in step_id]
+    return dataclasses.replace(
+        episode, tokens=tokens, step_id=step_id, loss_mask=mask, behavior_logprobs=None
+    )

@@ -1,0 +1,129 @@
+"""Small models from random weights, with a tokenizer of their own, for tasks without a checkpoint.
+
+Knows: transformers configurations and the tokenizers library. Does not know: environments, training.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import LlamaConfig, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+from transformers import LlamaForCausalLM
+
+_END, _PAD, _UNKNOWN = "<|end|>", "<|pad|>", "<|unknown|>"
+# A word or a number with the space before it, or one other character.
+_PIECES = r" ?[A-Za-z]+| ?\d+|\s|[^\sA-Za-z\d]"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TinyConfig:
+    """Shape of a decoder trained from scratch.
+
+    Attributes:
+        architecture: ``llama`` or ``qwen2``.
+        hidden_size: width; the feed-forward layer is four times as wide.
+        layers: transformer blocks.
+        heads: attention heads.
+        context: longest transcript, tokens.
+        init_std: standard deviation of the initial weights.
+        tied: share input and output embeddings.
+        tokenizer_size: entries of the byte-level BPE tokenizer that is trained on the demonstrations of an
+            environment without a vocabulary of its own; 256 or less: plain bytes.
+    """
+
+    architecture: str = "llama"
+    hidden_size: int = 64
+    layers: int = 3
+    heads: int = 4
+    context: int = 512
+    init_std: float = 0.05
+    tied: bool = False
+    tokenizer_size: int = 2048
+
+    def __post_init__(self) -> None:
+        """Check the settings."""
+        if self.architecture not in ("llama", "qwen2"):
+            raise ValueError(f"architecture must be llama or qwen2, got {self.architecture!r}")
+        if self.hidden_size % self.heads:
+            raise ValueError(
+                f"hidden_size {self.hidden_size} must be a multiple of heads {self.heads}"
+            )
+
+
+def create_checkpoint(
+    config: TinyConfig, tokenizer: PreTrainedTokenizerFast, folder: Path, seed: int
+) -> None:
+    """Write a model with random weights and its tokenizer as a plain Hugging Face folder."""
+    shape = {
+        "vocab_size": len(tokenizer),
+        "hidden_size": config.hidden_size,
+        "intermediate_size": 4 * config.hidden_size,
+        "num_hidden_layers": config.layers,
+        "num_attention_heads": config.heads,
+        "num_key_value_heads": config.heads,
+        "max_position_embeddings": config.context,
+        "initializer_range": config.init_std,
+        "tie_word_embeddings": config.tied,
+        "bos_token_id": None,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+    # transformers draws weights from the global generator; the state outside stays as it was.
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = (
+            Qwen2ForCausalLM(Qwen2Config(**shape))
+            if config.architecture == "qwen2"
+            else LlamaForCausalLM(LlamaConfig(**shape))
+        )
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def word_tokenizer(words: Sequence[str]) -> PreTrainedTokenizerFast:
+    """Build a tokenizer with one token a word, with and without a space before it; decoding is exact.
+
+    Args:
+        words: all words and characters of the task. Text outside them falls apart into single characters that
+            occur in them, and into an unknown token otherwise.
+    """
+    pieces = dict.fromkeys([" ", "\n"])
+    pieces.update(dict.fromkeys(character for word in words for character in word))
+    for word in words:
+        pieces[word] = None
+        if word.isalnum():
+            pieces[f" {word}"] = None
+    # Each piece costs the same, so that the segmentation with the fewest tokens wins.
+    vocabulary = [(token, 0.0) for token in (_UNKNOWN, _PAD, _END)]
+    vocabulary += [(piece, -1.0) for piece in pieces]
+    tokenizer = Tokenizer(models.Unigram(vocabulary, unk_id=0, byte_fallback=False))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(_PIECES), behavior="isolated")
+    tokenizer.decoder = decoders.Fuse()
+    return _wrap(tokenizer)
+
+
+def byte_tokenizer(texts: Iterable[str], size: int) -> PreTrainedTokenizerFast:
+    """Train a byte-level BPE tokenizer with at most ``size`` entries; any text is encoded and decoded exactly."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=size,
+        special_tokens=[_UNKNOWN, _PAD, _END],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    return _wrap(tokenizer)
+
+
+def _wrap(tokenizer: Tokenizer) -> PreTrainedTokenizerFast:
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        eos_token=_END,
+        pad_token=_PAD,
+        unk_token=_UNKNOWN,
+        clean_up_tokenization_spaces=False,
+    )

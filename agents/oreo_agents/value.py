@@ -1,0 +1,130 @@
+"""A one-label token classifier as a value network.
+
+Knows: transformers models with ``AutoModelForTokenClassification``. Does not know: tokenizers, losses.
+Source: Wang et al. 2024 (arXiv:2412.16145): a separate transformer that starts from the policy's weights, with a
+bias-free linear head that is zero at the start. Saved, it is a plain Hugging Face folder.
+"""
+
+from pathlib import Path
+
+import torch
+from peft import PeftModel
+from torch import Tensor, nn
+from transformers import AutoModelForTokenClassification, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+    MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES,
+)
+
+from oreo_agents.networks import Lora, load_config, require_causal, save_plain
+from oreo_algos.batch import Batch
+from oreo_algos.segments import shift_values
+
+
+class TokenValue(nn.Module):
+    """V of every state of a transcript, from the output at the token before it; dropout is off at all times."""
+
+    def __init__(self, model: PreTrainedModel, lora: Lora | None = None) -> None:
+        """Wrap a loaded classifier, with adapters when ``lora`` asks for them."""
+        super().__init__()
+        require_causal(model, model.name_or_path)
+        self.model = (lora or Lora()).wrap(model, train_head=_head_name(model))
+        self.eval()
+
+    @classmethod
+    def from_policy(
+        cls,
+        path: str,
+        *,
+        bias: float | None = None,
+        device: str | torch.device = "cpu",
+        dtype: torch.dtype = torch.float32,
+        lora: Lora | None = None,
+    ) -> "TokenValue":
+        """Start from the weights of a policy's checkpoint with a head that says 0 everywhere.
+
+        Args:
+            path: folder or hub name of the policy.
+            bias: None: the paper's head, without bias; a number: a trained bias that starts there, e.g. at the
+                mean reward (kept in the config as ``token_classification_bias=True``).
+            device: where to.
+            dtype: of the weights.
+            lora: adapters.
+
+        Raises:
+            ValueError: nothing readable at ``path``, or transformers has no token classifier for its architecture.
+        """
+        config = load_config(path)
+        if config.model_type not in MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES:
+            works = sorted(
+                set(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
+                & set(MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES)
+            )
+            raise ValueError(
+                f"{path}: transformers has no token classifier for {config.model_type!r}, so it cannot be a value "
+                f"network; architectures that can: {', '.join(works)}"
+            )
+        config.num_labels = 1
+        config.token_classification_bias = bias is not None
+        config.classifier_dropout = 0.0
+        model = AutoModelForTokenClassification.from_pretrained(path, config=config, dtype=dtype)
+        head = getattr(model, _head_name(model))
+        nn.init.zeros_(head.weight)
+        if head.bias is not None:
+            # Some classes (GPT-2) keep a bias regardless: it stays 0 unless one was asked for.
+            nn.init.constant_(head.bias, bias or 0.0)
+            head.bias.requires_grad_(bias is not None)
+        return cls(model.to(device), lora)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        path: str,
+        *,
+        device: str | torch.device = "cpu",
+        dtype: torch.dtype = torch.float32,
+        lora: Lora | None = None,
+    ) -> "TokenValue":
+        """Load a trained value network, one label, from a folder or the hub.
+
+        Raises:
+            ValueError: nothing readable at ``path``, or not a one-label token classifier.
+        """
+        config = load_config(path)
+        if config.num_labels != 1 or not any(
+            "TokenClassification" in name for name in config.architectures or []
+        ):
+            raise ValueError(
+                f"{path}: a value network is a token classifier with one label, this is {config.architectures} with "
+                f"{config.num_labels}; give the folder `value` of an OREO run"
+            )
+        model = AutoModelForTokenClassification.from_pretrained(path, dtype=dtype)
+        head = getattr(model, _head_name(model))
+        if head.bias is not None and not getattr(config, "token_classification_bias", False):
+            head.bias.requires_grad_(False)
+        return cls(model.to(device), lora)
+
+    def train(self, mode: bool = True) -> "TokenValue":
+        """Stay in evaluation mode, see the class."""
+        return super().train(False)
+
+    def token_values(self, batch: Batch) -> Tensor:
+        """Return V of the state just before each token, float [B, T + 1], see ``oreo_algos.segments``."""
+        # Padding is on the right and attention is causal, so no attention mask is needed.
+        outputs = self.model(input_ids=batch.tokens, use_cache=False)
+        return shift_values(outputs.logits.squeeze(-1).float())
+
+    def save(self, folder: Path, tokenizer: PreTrainedTokenizerBase, card: str) -> None:
+        """Write a plain Hugging Face folder."""
+        save_plain(self.model, folder, tokenizer, card)
+
+
+def _head_name(model: nn.Module) -> str:
+    """Return the attribute that holds the linear head of a token classifier."""
+    plain = model.get_base_model() if isinstance(model, PeftModel) else model
+    for name in ("score", "classifier"):
+        if isinstance(getattr(plain, name, None), nn.Linear):
+            return name
+    raise ValueError(
+        f"{type(plain).__name__}: neither `score` nor `classifier` is its linear head"
+    )

@@ -1,0 +1,10 @@
+"""One module an algorithm: a frozen dataclass with its configuration, its choice of data and its losses."""
+
+from oreo_algos.algos.base import Algorithm, Losses
+from oreo_algos.algos.dpo import Dpo, Preference
+from oreo_algos.algos.kto import Kto
+from oreo_algos.algos.oreo import Oreo
+from oreo_algos.algos.rejection import RejectionSampling
+from oreo_algos.algos.sft import Sft
+
+__all__ = ["Algorithm", "Dpo", "Kto", "Losses", "Oreo", "Preference", "RejectionSampling", "Sft"]

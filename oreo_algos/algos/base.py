@@ -1,0 +1,124 @@
+"""What the trainer asks of an algorithm, and the optimisation settings that all of them share.
+
+An algorithm is a frozen dataclass: its fields are its configuration, its methods say what it learns from and how.
+The trainer owns optimisers, schedules, checkpoints and logs; an algorithm owns no state at all.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Generic, TypeVar
+
+import numpy as np
+from torch import Tensor
+
+from oreo_algos.batch import Batch, collate
+from oreo_algos.buffer import EpisodeBuffer
+from oreo_algos.episode import Episode
+from oreo_algos.models import Models, TokenScores
+
+Example = TypeVar("Example")
+AnyBatch = TypeVar("AnyBatch")
+
+
+@dataclass(frozen=True)
+class Losses:
+    """What one micro-batch contributes.
+
+    Attributes:
+        terms: scalars to minimise by network, ``policy`` and ``value``, each a mean over the micro-batch. A term
+            must not send a gradient into the other network.
+        metrics: plain numbers to log, averaged over micro-batches with the same weights as the terms.
+    """
+
+    terms: dict[str, Tensor]
+    metrics: dict[str, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Algorithm(Generic[Example, AnyBatch]):
+    """Base class: the optimisation settings, with the defaults of the paper where it names one for all.
+
+    Attributes:
+        policy_lr: peak learning rate of the policy, AdamW, cosine to 0.
+        epochs: passes over the selected examples.
+        batch_size: examples an optimiser step.
+        warmup_ratio: share of the steps with linearly rising learning rate.
+        weight_decay: decoupled, for all parameters.
+        max_grad_norm: gradients of each network are clipped to this norm.
+    """
+
+    policy_lr: float
+    epochs: int = 1
+    batch_size: int = 128
+    warmup_ratio: float = 0.03
+    weight_decay: float = 0.0
+    max_grad_norm: float = 1.0
+
+    needs: ClassVar[frozenset[str]] = frozenset()
+    """Networks beside the policy: a subset of ``{"reference", "value"}``."""
+
+    def __post_init__(self) -> None:
+        """Check the settings."""
+        require_positive(self, "policy_lr", "epochs", "batch_size", "max_grad_norm")
+        if not 0 <= self.warmup_ratio < 1:
+            raise ValueError(f"warmup_ratio must be in [0, 1), got {self.warmup_ratio}")
+        if self.weight_decay < 0:
+            raise ValueError(f"weight_decay must not be negative, got {self.weight_decay}")
+
+    def select(self, buffer: EpisodeBuffer, rng: np.random.Generator) -> list[Example]:
+        """Choose the examples to learn from; raises ValueError when there are none."""
+        raise NotImplementedError
+
+    def collate(self, examples: Sequence[Example]) -> AnyBatch:
+        """Pad examples into what ``losses`` reads."""
+        raise NotImplementedError
+
+    def weight(self, batch: AnyBatch) -> float:
+        """Count what the means of ``losses`` are over, so that micro-batches add up to one big batch."""
+        raise NotImplementedError
+
+    def begin_step(self, batches: Sequence[AnyBatch], models: Models) -> Any:
+        """Compute, before the micro-batches of an optimiser step, what needs all of them."""
+        return None
+
+    def losses(self, batch: AnyBatch, models: Models, context: Any = None) -> Losses:
+        """Score a micro-batch; ``context`` is what ``begin_step`` returned."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, kw_only=True)
+class EpisodeAlgorithm(Algorithm[Episode, Batch]):
+    """An algorithm whose example is one episode and whose means are over episodes."""
+
+    def select(self, buffer: EpisodeBuffer, rng: np.random.Generator) -> list[Episode]:
+        """Take every episode."""
+        return list(buffer)
+
+    def collate(self, examples: Sequence[Episode]) -> Batch:
+        """Pad the episodes on the right."""
+        return collate(examples)
+
+    def weight(self, batch: Batch) -> float:
+        """Count episodes."""
+        return float(len(batch))
+
+
+def require_positive(config: object, *names: str) -> None:
+    """Raise ValueError for the first of these fields of ``config`` that is not above 0."""
+    for name in names:
+        if not getattr(config, name) > 0:
+            raise ValueError(
+                f"{type(config).__name__}.{name} must be > 0, got {getattr(config, name)}"
+            )
+
+
+def token_log_ratio(scores: TokenScores) -> Tensor:
+    """Return log pi - log pi_ref of each token, nats, float [B, T]; needs scores taken with a reference."""
+    if scores.ref_logprobs is None:
+        raise ValueError("these scores were taken without a reference, so there is no log-ratio")
+    return scores.logprobs - scores.ref_logprobs
+
+
+def transcript_log_ratio(scores: TokenScores) -> Tensor:
+    """Return log pi - log pi_ref of all action tokens of a transcript, nats, float [B]."""
+    return token_log_ratio(scores).sum(dim=1)

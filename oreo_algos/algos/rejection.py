@@ -1,0 +1,30 @@
+"""Rejection sampling: supervised fine-tuning on the policy's own successful episodes.
+
+Source: Yuan et al. 2023 (arXiv:2308.01825); baseline of Wang et al. 2024 (arXiv:2412.16145).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from oreo_algos.algos.sft import Sft
+from oreo_algos.buffer import EpisodeBuffer
+from oreo_algos.episode import Episode
+
+
+@dataclass(frozen=True, kw_only=True)
+class RejectionSampling(Sft):
+    """Learn from the successful episodes of the buffer."""
+
+    policy_lr: float = 5e-6
+    epochs: int = 1
+
+    def select(self, buffer: EpisodeBuffer, rng: np.random.Generator) -> list[Episode]:
+        """Keep the successful episodes."""
+        successes = [episode for episode in buffer if episode.success]
+        if not successes:
+            raise ValueError(
+                f"none of the {len(buffer)} episodes of this buffer succeeded, so rejection sampling has "
+                "nothing to learn from; collect more samples or easier tasks"
+            )
+        return successes

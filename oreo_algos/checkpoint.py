@@ -1,0 +1,64 @@
+"""Checkpoints: folders ``checkpoint-N`` that are whole or absent.
+
+Knows: how to write a state so that a kill at any moment leaves the last whole checkpoint usable.
+Does not know: what the state holds.
+"""
+
+import logging
+import os
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+
+_NAME = re.compile(r"checkpoint-(\d+)")
+_STATE = "state.pt"
+_log = logging.getLogger(__name__)
+
+
+def save_checkpoint(folder: Path, step: int, state: dict[str, Any], *, keep: int) -> Path:
+    """Write ``folder/checkpoint-<step>`` under a temporary name, rename it, and drop all but the last ``keep``."""
+    final = folder / f"checkpoint-{step}"
+    temporary = folder / f".{final.name}.tmp"
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    with (temporary / _STATE).open("wb") as file:
+        torch.save(state, file)
+        file.flush()
+        os.fsync(file.fileno())
+    shutil.rmtree(final, ignore_errors=True)
+    temporary.rename(final)
+    for _, old in list_checkpoints(folder)[:-keep]:
+        shutil.rmtree(old)
+    return final
+
+
+def list_checkpoints(folder: Path) -> list[tuple[int, Path]]:
+    """Return (step, folder) of every whole checkpoint, oldest first."""
+    found = [
+        (int(match[1]), path)
+        for path in folder.glob("checkpoint-*")
+        if (match := _NAME.fullmatch(path.name)) and (path / _STATE).exists()
+    ]
+    return sorted(found)
+
+
+def load_last_checkpoint(folder: Path) -> dict[str, Any] | None:
+    """Load the newest checkpoint of a run folder to the CPU, or return None when there is none.
+
+    Raises:
+        ValueError: the newest checkpoint cannot be read; the message names the file and the mend.
+    """
+    checkpoints = list_checkpoints(folder)
+    if not checkpoints:
+        return None
+    path = checkpoints[-1][1] / _STATE
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise ValueError(
+            f"{path}: this checkpoint cannot be read ({error}); delete the folder {path.parent} to continue from "
+            "the checkpoint before it, or from the start"
+        ) from error

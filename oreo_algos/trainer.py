@@ -1,0 +1,344 @@
+"""The one training loop: optimisers, schedules, micro-batches, checkpoints, logs. It holds no equation.
+
+Knows: the protocols of ``models`` and ``algos.base``. Does not know: environments, tokenizers, model families.
+"""
+
+import hashlib
+import json
+import logging
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor
+from torch.optim import AdamW
+from torch.optim.lr_scheduler import LambdaLR
+
+from oreo_algos.algos.base import Algorithm
+from oreo_algos.buffer import EpisodeBuffer
+from oreo_algos.checkpoint import load_last_checkpoint, save_checkpoint
+from oreo_algos.episode import Episode
+from oreo_algos.metrics import MetricsWriter, WeightedMean
+from oreo_algos.models import Models, Network
+
+_log = logging.getLogger(__name__)
+
+Evaluate = Callable[[int], Mapping[str, float]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainerConfig:
+    """How to run, as against what to learn.
+
+    Attributes:
+        seed: order of the data and choice among it.
+        micro_batch_size: examples a forward pass; None: the whole batch at once. Does not change the result.
+        checkpoint_every: optimiser steps between checkpoints; there is always one at the end.
+        keep_checkpoints: how many of the newest stay on disk.
+        evaluate_every: optimiser steps between calls of ``evaluate``; 0: never.
+        bf16: autocast to bfloat16; None: on a GPU.
+    """
+
+    seed: int = 0
+    micro_batch_size: int | None = None
+    checkpoint_every: int = 200
+    keep_checkpoints: int = 1
+    evaluate_every: int = 0
+    bf16: bool | None = None
+
+    def __post_init__(self) -> None:
+        """Check the settings."""
+        for name in ("checkpoint_every", "keep_checkpoints"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.micro_batch_size is not None and self.micro_batch_size < 1:
+            raise ValueError(
+                f"micro_batch_size must be at least 1 or null, got {self.micro_batch_size}"
+            )
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What a finished training run reports.
+
+    Attributes:
+        steps: optimiser steps, value warm-up included.
+        examples: examples of one epoch.
+        skipped_too_long: examples left out because they do not fit in the policy's context.
+        metrics: those of the last step.
+    """
+
+    steps: int
+    examples: int
+    skipped_too_long: int
+    metrics: dict[str, float]
+
+
+def train(
+    algorithm: Algorithm[Any, Any],
+    models: Models,
+    buffer: EpisodeBuffer,
+    config: TrainerConfig,
+    folder: Path,
+    *,
+    evaluate: Evaluate | None = None,
+) -> TrainResult:
+    """Train ``models`` in place on the episodes of ``buffer``; continue from the last checkpoint in ``folder``.
+
+    Args:
+        algorithm: what to learn from and how.
+        models: the networks; those that the algorithm ``needs`` must be there.
+        buffer: encoded episodes.
+        config: how to run.
+        folder: run folder for checkpoints, ``metrics.jsonl`` and TensorBoard events.
+        evaluate: called with the step every ``config.evaluate_every`` steps; its metrics are logged.
+
+    Raises:
+        ValueError: a needed network is missing, no example is left to learn from, the checkpoint in ``folder``
+            belongs to another run, or a loss is not finite.
+    """
+    return _Run(algorithm, models, buffer, config, folder).finish(evaluate)
+
+
+class _Run:
+    """State of one training run."""
+
+    def __init__(
+        self,
+        algorithm: Algorithm[Any, Any],
+        models: Models,
+        buffer: EpisodeBuffer,
+        config: TrainerConfig,
+        folder: Path,
+    ) -> None:
+        for need in sorted(algorithm.needs):
+            if getattr(models, need) is None:
+                raise ValueError(f"{type(algorithm).__name__} needs a {need} network")
+        self.algorithm, self.models, self.config, self.folder = algorithm, models, config, folder
+        generator = np.random.default_rng(np.random.SeedSequence([config.seed, 0]))
+        selected = algorithm.select(buffer, generator)
+        self.examples = [e for e in selected if _length(e) <= models.policy.max_length]
+        self.skipped = len(selected) - len(self.examples)
+        self._report_skipped(len(selected))
+        self.fingerprint = _fingerprint(algorithm, config, buffer)
+
+        self.warmup = getattr(algorithm, "value_warmup_steps", 0)
+        self.steps_per_epoch = math.ceil(len(self.examples) / algorithm.batch_size)
+        policy_steps = algorithm.epochs * self.steps_per_epoch
+        self.total_steps = self.warmup + policy_steps
+        self.networks: dict[str, Network] = {"policy": models.policy}
+        horizon = {"policy": policy_steps}
+        if "value" in algorithm.needs:
+            assert models.value is not None
+            self.networks["value"] = models.value
+            horizon["value"] = self.total_steps
+        self.device = next(models.policy.parameters()).device
+        self.optimizers = {
+            name: AdamW(
+                [p for p in network.parameters() if p.requires_grad],
+                lr=getattr(algorithm, f"{name}_lr"),
+                betas=(0.9, 0.95),
+                weight_decay=algorithm.weight_decay,
+                fused=self.device.type == "cuda",
+            )
+            for name, network in self.networks.items()
+        }
+        self.schedulers = {
+            name: LambdaLR(optimizer, cosine_with_warmup(horizon[name], algorithm.warmup_ratio))
+            for name, optimizer in self.optimizers.items()
+        }
+        self.step, self.num_tokens = 0, 0
+        self.last_metrics: dict[str, float] = {}
+        self._restore()
+
+    def finish(self, evaluate: Evaluate | None) -> TrainResult:
+        """Run the remaining steps."""
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+        )
+        with (
+            MetricsWriter(self.folder, self.step) as writer,
+            Progress(*columns, disable=self.step == self.total_steps) as progress,
+        ):
+            bar = progress.add_task(
+                type(self.algorithm).__name__.lower(),
+                total=self.total_steps,
+                completed=self.step,
+                note="",
+            )
+            while self.step < self.total_steps:
+                metrics = self._train_step()
+                self.step += 1
+                every = self.config.evaluate_every
+                if evaluate is not None and every and self.step % every == 0:
+                    metrics |= evaluate(self.step)
+                writer.write(self.step, metrics)
+                self.last_metrics = metrics
+                if self.step % self.config.checkpoint_every == 0 or self.step == self.total_steps:
+                    self._save()
+                progress.update(
+                    bar, completed=self.step, note=f"loss {metrics['train/loss']:.4f}"
+                )
+        return TrainResult(self.step, len(self.examples), self.skipped, self.last_metrics)
+
+    def _train_step(self) -> dict[str, float]:
+        """Take one optimiser step and return its metrics."""
+        algorithm, models = self.algorithm, self.models
+        models.policy_frozen = self.step < self.warmup
+        examples = self._examples_of(self.step)
+        size = self.config.micro_batch_size or len(examples)
+        batches = [
+            algorithm.collate(examples[i : i + size]).to(self.device)
+            for i in range(0, len(examples), size)
+        ]
+        weights = [algorithm.weight(batch) for batch in batches]
+        mean = WeightedMean()
+        with self._autocast():
+            context = algorithm.begin_step(batches, models)
+        for batch, weight in zip(batches, weights, strict=True):
+            if weight == 0:
+                continue  # e.g. no token that SFT may learn from: nothing to add
+            with self._autocast():
+                losses = algorithm.losses(batch, models, context)
+            total = torch.stack(list(losses.terms.values())).sum()
+            self._check_finite(total)
+            (total * (weight / sum(weights))).backward()
+            mean.add({"loss": total.item(), **losses.metrics}, weight)
+        self.num_tokens += sum(_length(example) for example in examples)
+        return {
+            f"train/{name}": value
+            for name, value in (mean.result() | self._update() | self._progress()).items()
+        }
+
+    def _update(self) -> dict[str, float]:
+        """Clip and apply the gradients of each network that is being trained."""
+        metrics = {}
+        for name, network in self.networks.items():
+            if name == "policy" and self.models.policy_frozen:
+                continue
+            prefix = "" if name == "policy" else f"{name}_"
+            norm = torch.nn.utils.clip_grad_norm_(
+                network.parameters(), self.algorithm.max_grad_norm
+            )
+            metrics[f"{prefix}grad_norm"] = norm.item()
+            metrics[f"{prefix}learning_rate"] = self.schedulers[name].get_last_lr()[0]
+            self.optimizers[name].step()
+            self.schedulers[name].step()
+            self.optimizers[name].zero_grad(set_to_none=True)
+        if not self.models.policy_frozen:
+            self.models.policy_is_reference = False
+        return metrics
+
+    def _progress(self) -> dict[str, float]:
+        done = max(self.step + 1 - self.warmup, 0)
+        return {"epoch": done / self.steps_per_epoch, "num_tokens": self.num_tokens}
+
+    def _examples_of(self, step: int) -> list[Any]:
+        """Return the examples of a step: a function of the seed and the step, so that resuming needs no sampler state.
+
+        Warm-up and epochs shuffle separately; every pass sees each example once, the last batch may be smaller.
+        """
+        phase, within = (1, step) if step < self.warmup else (2, step - self.warmup)
+        epoch, batch = divmod(within, self.steps_per_epoch)
+        order = np.random.default_rng(
+            np.random.SeedSequence([self.config.seed, phase, epoch])
+        ).permutation(len(self.examples))
+        size = self.algorithm.batch_size
+        return [self.examples[i] for i in order[batch * size : (batch + 1) * size]]
+
+    def _autocast(self) -> torch.autocast:
+        on_gpu = self.device.type == "cuda"
+        enabled = on_gpu if self.config.bf16 is None else self.config.bf16
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=enabled)
+
+    def _check_finite(self, loss: Tensor) -> None:
+        if not torch.isfinite(loss):
+            raise ValueError(
+                f"{self.folder}: the loss is {loss.item()} at step {self.step + 1}; lower the learning rates "
+                "or check the rewards of the buffer"
+            )
+
+    def _report_skipped(self, selected: int) -> None:
+        limit = self.models.policy.max_length
+        if not self.examples:
+            raise ValueError(
+                f"all {selected} examples are longer than the policy's context of {limit} tokens"
+            )
+        if self.skipped:
+            _log.warning(
+                "%d of %d examples are longer than the policy's context of %d tokens and are skipped",
+                self.skipped,
+                selected,
+                limit,
+            )
+
+    def _save(self) -> None:
+        state = {
+            "fingerprint": self.fingerprint,
+            "step": self.step,
+            "num_tokens": self.num_tokens,
+            "metrics": self.last_metrics,
+            "policy_is_reference": self.models.policy_is_reference,
+            "torch_rng": torch.get_rng_state(),
+            "cuda_rng": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        }
+        for kind in ("networks", "optimizers", "schedulers"):
+            parts = getattr(self, kind)
+            state[kind] = {name: part.state_dict() for name, part in parts.items()}
+        save_checkpoint(self.folder, self.step, state, keep=self.config.keep_checkpoints)
+
+    def _restore(self) -> None:
+        state = load_last_checkpoint(self.folder)
+        if state is None:
+            return
+        if state["fingerprint"] != self.fingerprint:
+            raise ValueError(
+                f"{self.folder}: the checkpoint of step {state['step']} there belongs to a run with another "
+                "configuration or buffer; choose another folder or delete this one"
+            )
+        for kind in ("networks", "optimizers", "schedulers"):
+            for name, part in getattr(self, kind).items():
+                part.load_state_dict(state[kind][name])
+        self.step, self.num_tokens = state["step"], state["num_tokens"]
+        self.last_metrics = state["metrics"]
+        self.models.policy_is_reference = state["policy_is_reference"]
+        torch.set_rng_state(state["torch_rng"])
+        if state["cuda_rng"] and torch.cuda.is_available():
+            torch.cuda.set_rng_state_all(state["cuda_rng"])
+        _log.info("continuing %s from step %d", self.folder, self.step)
+
+
+def cosine_with_warmup(steps: int, warmup_ratio: float) -> Callable[[int], float]:
+    """Return the factor of the learning rate at a step: linear rise over a share of ``steps``, then cosine to 0."""
+    warmup = math.ceil(steps * warmup_ratio)
+
+    def factor(step: int) -> float:
+        if step < warmup:
+            return (step + 1) / (warmup + 1)
+        return 0.5 * (1 + math.cos(math.pi * min((step - warmup) / max(steps - warmup, 1), 1.0)))
+
+    return factor
+
+
+def _length(example: Episode | Sequence[Episode]) -> int:
+    """Count the tokens of an example; of a pair, those of the longer one (what has to fit in a context)."""
+    if isinstance(example, Episode):
+        return example.num_tokens
+    return max(episode.num_tokens for episode in example)
+
+
+def _fingerprint(
+    algorithm: Algorithm[Any, Any], config: TrainerConfig, buffer: EpisodeBuffer
+) -> str:
+    """Identify what a checkpoint may be continued with; how often to save or evaluate does not matter."""
+    facts = [type(algorithm).__name__, asdict(algorithm), config.seed, buffer.content_hash]
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
