@@ -7,7 +7,7 @@ Does not know: steps to sums (`segments`), losses, models.
 # B episodes, T tokens, K steps. Column t of every [B, T] tensor is about token t.
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,7 +29,8 @@ class Batch:
         attention: True on real tokens, bool [B, T].
         rewards: reward after step k, reward units, float32 [B, K], 0 on padding.
         step_mask: True on real steps, bool [B, K].
-        ref_logprobs: log-probability under the reference policy, nats, float32 [B, T]; None: not computed.
+        ref_logprobs: log-probability under the reference policy, nats, float32 [B, T]; None: not
+            computed.
     """
 
     tokens: Tensor
@@ -64,23 +65,28 @@ class Batch:
         return self._map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
     def rows(self, index: Tensor | slice | list[int]) -> "Batch":
-        """The chosen episodes, padded as before, so that [B, T] tensors of this batch index alike."""
+        """The chosen episodes; T and K stay, so other tensors of this batch index alike."""
         return self._map(lambda tensor: tensor[index])
 
-    def _map(self, function) -> "Batch":  # type: ignore[no-untyped-def]
+    def _map(self, function: Callable[[Tensor], Tensor]) -> "Batch":
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        return Batch(**{name: None if tensor is None else function(tensor) for name, tensor in fields.items()})
+        present = {name: tensor for name, tensor in fields.items() if tensor is not None}
+        return Batch(**{name: function(tensor) for name, tensor in present.items()})
 
 
-def collate(episodes: Sequence[Episode], *, ref_logprobs: Sequence[NDArray[np.floating]] | None = None) -> Batch:
+def collate(
+    episodes: Sequence[Episode], *, ref_logprobs: Sequence[NDArray[np.floating]] | None = None
+) -> Batch:
     """Pad episodes on the right into one batch on the CPU.
 
     Args:
         episodes: at least one; every one encoded.
-        ref_logprobs: for each episode the reference policy's log-probabilities, nats, float [T_i], 0 at t = 0.
+        ref_logprobs: for each episode the reference policy's log-probabilities, nats, float [T_i],
+            0 at t = 0.
 
     Raises:
-        ValueError: there is no episode, one has no tokens yet, or `ref_logprobs` does not fit the episodes.
+        ValueError: there is no episode, one has no tokens yet, or `ref_logprobs` does not fit the
+            episodes.
     """
     if not episodes:
         raise ValueError("collate: got no episode; a batch needs at least one")
@@ -90,24 +96,27 @@ def collate(episodes: Sequence[Episode], *, ref_logprobs: Sequence[NDArray[np.fl
                 f"collate: episode {index} (task {episode.task_id!r}) has no tokens yet; "
                 "encode the buffer with the policy's tokenizer first (`oreo data encode`)"
             )
-    lengths = [episode.num_tokens for episode in episodes]
-    if ref_logprobs is not None and [len(row) for row in ref_logprobs] != lengths:
-        raise ValueError(
-            f"collate: ref_logprobs must have the episodes' lengths {lengths}, got {[len(row) for row in ref_logprobs]}"
-        )
-    learnable = [
-        (episode.step_id >= 0) if episode.loss_mask is None else episode.loss_mask & (episode.step_id >= 0)
-        for episode in episodes
-    ]
+    if ref_logprobs is not None:
+        expected = [episode.num_tokens for episode in episodes]
+        found = [len(row) for row in ref_logprobs]
+        if found != expected:
+            raise ValueError(
+                f"collate: ref_logprobs need the episodes' lengths {expected}, got {found}"
+            )
     return Batch(
         tokens=_pad([episode.tokens for episode in episodes], np.int64, 0),
         step_id=_pad([episode.step_id for episode in episodes], np.int64, -1),
-        loss_mask=_pad(learnable, np.bool_, False),
-        attention=_pad([np.ones(length, np.bool_) for length in lengths], np.bool_, False),
+        loss_mask=_pad([_learnable(episode) for episode in episodes], np.bool_, False),
+        attention=_pad([np.ones_like(e.tokens, np.bool_) for e in episodes], np.bool_, False),
         rewards=_pad([episode.rewards for episode in episodes], np.float32, 0),
-        step_mask=_pad([np.ones(episode.num_steps, np.bool_) for episode in episodes], np.bool_, False),
+        step_mask=_pad([np.ones_like(e.rewards, np.bool_) for e in episodes], np.bool_, False),
         ref_logprobs=None if ref_logprobs is None else _pad(ref_logprobs, np.float32, 0),
     )
+
+
+def _learnable(episode: Episode) -> NDArray[np.bool_]:
+    action = episode.step_id >= 0
+    return action if episode.loss_mask is None else action & episode.loss_mask
 
 
 def _pad(rows: Sequence[NDArray[np.generic]], dtype: type[np.generic], fill: float) -> Tensor:

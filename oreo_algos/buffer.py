@@ -24,14 +24,9 @@ JSON: TypeAlias = "JSONScalar | Sequence[JSON] | Mapping[str, JSON]"
 class EpisodeBuffer(Sequence[Episode]):
     """An immutable sequence of episodes that one tokenizer encoded.
 
-    Args:
-        episodes: in the order that indices refer to; there may be none.
-        tokenizer_fingerprint: identifies the tokenizer that encoded them; "" for episodes that no
-            tokenizer has encoded.
-        provenance: where they come from, as JSON: environment, policy, seed, commit.
-
-    Raises:
-        ValueError: `provenance` is not JSON.
+    Attributes:
+        tokenizer_fingerprint: identifies that tokenizer; "" when none has encoded the episodes.
+        provenance: where the episodes come from, as JSON: environment, policy, seed, commit.
     """
 
     def __init__(
@@ -41,6 +36,11 @@ class EpisodeBuffer(Sequence[Episode]):
         tokenizer_fingerprint: str = "",
         provenance: Mapping[str, JSON] | None = None,
     ) -> None:
+        """Collect episodes, in the order that indices refer to; there may be none.
+
+        Raises:
+            ValueError: `provenance` is not JSON.
+        """
         self._episodes = tuple(episodes)
         self.tokenizer_fingerprint = tokenizer_fingerprint
         try:

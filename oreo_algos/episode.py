@@ -21,21 +21,24 @@ JSONScalar: TypeAlias = str | int | float | bool | None
 class Episode:
     """A transcript exactly as the model saw it, unpadded, the same in memory and on disk.
 
-    Array-likes are copied to read-only arrays of the stated types; what an integer or bool type cannot hold exactly
-    is an error. Compare with `equals`. An episode that no tokenizer has encoded yet has empty `tokens` and `step_id`:
-    its `messages` and `action_spans` say how to encode it.
+    Array-likes are copied to read-only arrays of the stated types; what an integer or bool type
+    cannot hold exactly is an error. Compare with `equals`. An episode that no tokenizer has encoded
+    yet has empty `tokens` and `step_id`: its `messages` and `action_spans` say how to encode it.
 
     Attributes:
         tokens: token ids, int32 [T].
-        step_id: k >= 0 for a token of action k, -1 for prompt, observation and template, int32 [T]. Actions follow one
-            another as 0..K-1 and each has a token; an observation may lie between two tokens of an action. The first
-            token belongs to no action, for no state lies before it.
+        step_id: k >= 0 for a token of action k, -1 for prompt, observation and template, int32 [T].
+            Actions follow one another as 0..K-1 and each has a token; an observation may lie
+            between two tokens of an action. The first token belongs to no action, for no state lies
+            before it.
         rewards: reward after action k, reward units, float32 [K], K >= 1.
-        loss_mask: False on action tokens that no imitation loss may learn from, bool [T]; None: learn from all. Such a
-            token stays an action: it keeps its step, reward and value target.
-        behavior_logprobs: log-probability at sampling, nats, float32 [T], 0 outside actions; None: unknown.
-        action_spans: (message index, start, end) of action k in `messages`, characters, end exclusive, int32 [K, 3];
-            None: the text of the actions cannot be located.
+        loss_mask: False on action tokens that no imitation loss may learn from, bool [T]; None:
+            learn from all. Such a token stays an action: it keeps its step, reward and value
+            target.
+        behavior_logprobs: log-probability at sampling, nats, float32 [T], 0 outside actions; None:
+            unknown.
+        action_spans: (message index, start, end) of action k in `messages`, characters, end
+            exclusive, int32 [K, 3]; None: the text of the actions cannot be located.
         terminated: the task was answered, solved or failed (Gymnasium's meaning).
         truncated: a step, length or time limit ended the episode (Gymnasium's meaning).
         task_id: the question or game; groups episodes into pairs and samples of one task.
@@ -44,7 +47,8 @@ class Episode:
         info: JSON scalars by name: seed, policy, source, success, extracted answer.
 
     Raises:
-        ValueError: a field has the wrong shape, type or values; the message names the field and the value.
+        ValueError: a field has the wrong shape, type or values; the message names the field and the
+            value.
     """
 
     tokens: NDArray[np.int32]
@@ -87,31 +91,43 @@ class Episode:
         for name in ("step_id", "loss_mask", "behavior_logprobs"):
             value = getattr(self, name)
             if value is not None and len(value) != self.num_tokens:
-                raise ValueError(f"{name}: expected {self.num_tokens} entries, one a token, got {len(value)}")
+                raise ValueError(
+                    f"{name}: expected {self.num_tokens} entries, one a token, got {len(value)}"
+                )
         if self.action_spans is not None and len(self.action_spans) != self.num_steps:
-            raise ValueError(f"action_spans: expected {self.num_steps} rows, one a reward, got {len(self.action_spans)}")
+            raise ValueError(
+                f"action_spans: expected {self.num_steps} rows, one a reward, "
+                f"got {len(self.action_spans)}"
+            )
 
     def _check_tokens(self) -> None:
         if self.tokens.min() < 0:
             raise ValueError(f"tokens: a token id is >= 0, got {self.tokens.min()}")
         if self.step_id.min() < -1:
-            raise ValueError(f"step_id: expected -1 or the number of an action, got {self.step_id.min()}")
+            raise ValueError(
+                f"step_id: expected -1 or the number of an action, got {self.step_id.min()}"
+            )
         if self.step_id[0] != -1:
             raise ValueError(
-                f"step_id: the first token has no state before it and cannot be an action, got {self.step_id[0]}; "
-                "begin the transcript with a prompt or a start token"
+                "step_id: the first token has no state before it and cannot be an action, got "
+                f"{self.step_id[0]}; begin the transcript with a prompt or a start token"
             )
         action = self.step_id >= 0
         order = self.step_id[action]
         jumps = np.diff(order, prepend=np.int32(-1))
         if ((jumps < 0) | (jumps > 1)).any():
-            raise ValueError(f"step_id: actions must follow one another as 0, 1, 2, ..., got {np.unique(order)} as {order}")
+            raise ValueError(
+                f"step_id: actions must follow one another as 0, 1, 2, ..., got {order}"
+            )
         found = int(order[-1]) + 1 if len(order) else 0
         if found != self.num_steps:
-            raise ValueError(f"step_id: {self.num_steps} rewards need tokens of as many actions, got {found}")
-        if self.behavior_logprobs is not None and self.behavior_logprobs[~action].any():
-            stray = self.behavior_logprobs[~action]
-            raise ValueError(f"behavior_logprobs: expected 0 outside actions, got {stray[stray != 0][0]}")
+            raise ValueError(
+                f"step_id: {self.num_steps} rewards need tokens of as many actions, got {found}"
+            )
+        if self.behavior_logprobs is not None:
+            stray = self.behavior_logprobs[~action & (self.behavior_logprobs != 0)]
+            if len(stray):
+                raise ValueError(f"behavior_logprobs: expected 0 outside actions, got {stray[0]}")
 
     @property
     def encoded(self) -> bool:
@@ -145,7 +161,9 @@ class Episode:
 
     def equals(self, other: "Episode") -> bool:
         """Whether every field is the same, arrays entry for entry."""
-        return all(_same(getattr(self, name), getattr(other, name)) for name in self.__dataclass_fields__)
+        return all(
+            _same(getattr(self, name), getattr(other, name)) for name in self.__dataclass_fields__
+        )
 
 
 _ARRAY_TYPES: dict[str, type[np.generic]] = {
@@ -159,14 +177,16 @@ _ARRAY_TYPES: dict[str, type[np.generic]] = {
 
 
 def _to_array(name: str, value: Any, dtype: type[np.generic]) -> NDArray[Any]:
-    """Copy to a read-only array; floats are rounded to float32, everything else must fit exactly."""
+    """Copy to a read-only array; floats are rounded, integers and bools must fit exactly."""
     try:
         source = np.asarray(value)
     except ValueError as error:
         raise ValueError(f"{name}: expected a rectangular array, got {value!r}") from error
-    shape = "[K, 3]" if name == "action_spans" else "1-D"
-    if source.ndim != (2 if name == "action_spans" else 1) or (name == "action_spans" and source.shape[1] != 3):
-        raise ValueError(f"{name}: expected a {shape} array, got shape {source.shape}")
+    if name == "action_spans":
+        if source.ndim != 2 or source.shape[1] != 3:
+            raise ValueError(f"{name}: expected shape [K, 3], got {list(source.shape)}")
+    elif source.ndim != 1:
+        raise ValueError(f"{name}: expected one dimension, got shape {list(source.shape)}")
     if source.dtype.kind not in "biuf":
         raise ValueError(f"{name}: expected numbers, got {source.dtype} {value!r}")
     with np.errstate(over="ignore", invalid="ignore"):
@@ -184,7 +204,9 @@ def _check_text(name: str, value: Any) -> None:
     try:
         value.encode()
     except UnicodeEncodeError as error:
-        raise ValueError(f"{name}: expected Unicode text without lone surrogates, got {value!r}") from error
+        raise ValueError(
+            f"{name}: expected Unicode text without lone surrogates, got {value!r}"
+        ) from error
 
 
 def _to_messages(messages: Any) -> list[dict[str, str]]:
@@ -192,7 +214,9 @@ def _to_messages(messages: Any) -> list[dict[str, str]]:
         raise ValueError(f"messages: expected a list of messages, got {messages!r}")
     for message in messages:
         if not isinstance(message, dict) or set(message) != {"role", "content"}:
-            raise ValueError(f"messages: expected the keys 'role' and 'content' and no other, got {message!r}")
+            raise ValueError(
+                f"messages: expected the keys 'role' and 'content' and no other, got {message!r}"
+            )
         _check_text("messages: role", message["role"])
         _check_text("messages: content", message["content"])
     return [dict(message) for message in messages]
@@ -201,12 +225,17 @@ def _to_messages(messages: Any) -> list[dict[str, str]]:
 def _to_info(info: Any) -> dict[str, JSONScalar]:
     if not isinstance(info, dict):
         raise ValueError(f"info: expected a dict, got {info!r}")
-    scalars = {key: value.item() if isinstance(value, np.generic) else value for key, value in info.items()}
+    scalars = {
+        key: value.item() if isinstance(value, np.generic) else value for key, value in info.items()
+    }
     for key, value in scalars.items():
         if not isinstance(key, str):
             raise ValueError(f"info: expected names as keys, got {key!r}")
-        if not isinstance(value, JSONScalar) or (isinstance(value, float) and not math.isfinite(value)):
-            raise ValueError(f"info[{key!r}]: expected text, a finite number, a bool or None, got {value!r}")
+        finite = not isinstance(value, float) or math.isfinite(value)
+        if not isinstance(value, JSONScalar) or not finite:
+            raise ValueError(
+                f"info[{key!r}]: expected text, a finite number, a bool or None, got {value!r}"
+            )
     return scalars
 
 
@@ -217,8 +246,9 @@ def _check_spans(spans: NDArray[np.int32], messages: list[dict[str, str]]) -> No
         span = (index, start, end)
         if not 0 <= index < len(messages):
             raise ValueError(f"action_spans: {span} points outside the {len(messages)} messages")
-        if not 0 <= start <= end <= len(messages[index]["content"]):
-            raise ValueError(f"action_spans: {span} lies outside a message of {len(messages[index]['content'])} characters")
+        length = len(messages[index]["content"])
+        if not 0 <= start <= end <= length:
+            raise ValueError(f"action_spans: {span} lies outside a message of {length} characters")
         if (index, start) < previous:
             raise ValueError(f"action_spans: {span} begins before the action in front of it ends")
         previous = (index, end)

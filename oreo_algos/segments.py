@@ -1,8 +1,8 @@
 """Tokens to steps: the two shifts, sums and values a step, reward-to-go, granularity.
 
-Knows: the index rule. Column t of a [B, T] tensor is about token t; log-probabilities are 0 at t = 0. `token_values`
-is [B, T + 1]: column t is V of the state just before token t, column n of a row with n tokens is V after its last
-token, column 0 is masked, for no state lies before the first token.
+Knows: the index rule. Column t of a [B, T] tensor is about token t; log-probabilities are 0 in
+column 0. `token_values` is [B, T + 1]: column t is V of the state just before token t, column n of
+a row with n tokens is V after its last token; column 0 is masked, no state lies before token 0.
 Does not know: losses, models.
 """
 
@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from oreo_algos.batch import Batch
 
 Granularity = Literal["token", "step", "response"]
-"""What one step of the loss is: an action token, an action of the environment, or the whole response."""
+"""What a step of the loss is: an action token, an environment's action, or the whole response."""
 
 
 def shift_values(outputs: Tensor) -> Tensor:
@@ -129,8 +129,9 @@ def reward_to_go(rewards: Tensor, step_mask: Tensor) -> Tensor:
 def regroup(batch: Batch, granularity: Granularity) -> Batch:
     """Renumber the steps and move the rewards with them.
 
-    Token level: every action token is a step, and an action's reward falls on its last token. Step level: the batch
-    as it is. Response level: one step, with the sum of the rewards. Losses do not know the granularity.
+    Token level: every action token is a step, and an action's reward falls on its last token. Step
+    level: the batch as it is. Response level: one step, with the sum of the rewards. Losses do not
+    know the granularity.
 
     Args:
         batch: episodes whose steps are actions of the environment.
@@ -166,13 +167,15 @@ def _by_token(batch: Batch) -> Batch:
 def _by_response(batch: Batch) -> Batch:
     rewards = batch.rewards.masked_fill(~batch.step_mask, 0).sum(dim=1, keepdim=True)
     step_mask = batch.step_mask.any(dim=1, keepdim=True)
-    return dataclasses.replace(batch, step_id=batch.step_id.clamp(max=0), rewards=rewards, step_mask=step_mask)
+    return dataclasses.replace(
+        batch, step_id=batch.step_id.clamp(max=0), rewards=rewards, step_mask=step_mask
+    )
 
 
 def _extreme_token(batch: Batch, reduce: str, *, neutral: int) -> Tensor:
     """First or last token of each step; `neutral` is an index that the reduction never prefers."""
-    positions = torch.arange(batch.tokens.shape[1], device=batch.tokens.device).expand_as(batch.tokens)
-    positions = positions.masked_fill(~batch.action_mask, neutral)
+    columns = torch.arange(batch.tokens.shape[1], device=batch.tokens.device)
+    positions = columns.expand_as(batch.tokens).masked_fill(~batch.action_mask, neutral)
     start = positions.new_full(batch.step_mask.shape, neutral)
     found = start.scatter_reduce(1, batch.step_id.clamp(min=0), positions, reduce)
     return found.masked_fill(~batch.step_mask, 0)

@@ -14,7 +14,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
@@ -26,15 +25,13 @@ FORMAT = "oreo-episodes"
 VERSION = 1
 METADATA = "metadata.json"
 
+_SPAN = ("message", "start", "end")
 SCHEMA = pa.schema(
     [
         ("task_id", pa.string()),
         ("env_id", pa.string()),
         ("messages", pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))),
-        (
-            "action_spans",
-            pa.list_(pa.struct([(name, pa.int32()) for name in ("message", "start", "end")])),
-        ),
+        ("action_spans", pa.list_(pa.struct([(name, pa.int32()) for name in _SPAN]))),
         ("rewards", pa.list_(pa.float32())),
         ("terminated", pa.bool_()),
         ("truncated", pa.bool_()),
@@ -45,6 +42,7 @@ SCHEMA = pa.schema(
         ("behavior_logprobs", pa.list_(pa.float32())),
     ]
 )
+_KEYS = {"tokenizer_fingerprint", "provenance", "content_hash", "shards"}
 _ARRAYS = ("rewards", "tokens", "step_id", "loss_mask", "behavior_logprobs")
 
 
@@ -77,7 +75,7 @@ def write_episodes(
     target = recover_folder(path)
     kept = _files_to_keep(target, metadata)
     with replace_folder(target) as folder:
-        shards = []
+        shards: list[dict[str, str | int]] = []
         for start in range(0, len(episodes), episodes_per_shard):
             file = folder / f"part-{len(shards):05d}.parquet"
             rows = episodes[start : start + episodes_per_shard]
@@ -117,6 +115,9 @@ def read_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
             f"{file}: format version {metadata.get('version')!r}, this release reads {VERSION}; "
             "install the release that wrote it, or collect again"
         )
+    missing = _KEYS - metadata.keys()
+    if missing:
+        raise ValueError(f"{file}: {', '.join(sorted(missing))} missing; save the buffer again")
     return metadata
 
 
@@ -149,7 +150,8 @@ def _files_to_keep(target: Path, metadata: Mapping[str, Any]) -> list[Path]:
         present = read_metadata(target)
     except ValueError as error:
         raise ValueError(
-            f"{target}: refusing to replace what is not a buffer; choose another folder"
+            f"{target}: not replaced, for it holds something else than a buffer that this release "
+            "reads; choose another folder"
         ) from error
     ours = {METADATA, *(shard["file"] for shard in present["shards"])}
     same = present["content_hash"] == metadata["content_hash"]
@@ -167,10 +169,8 @@ def _to_table(episodes: Sequence[Episode]) -> pa.Table:
         if name not in ("action_spans", "info")
     }
     columns["action_spans"] = [
-        None
-        if episode.action_spans is None
-        else [dict(zip(("message", "start", "end"), s, strict=True)) for s in episode.action_spans.tolist()]
-        for episode in episodes
+        None if spans is None else [dict(zip(_SPAN, row, strict=True)) for row in spans.tolist()]
+        for spans in (episode.action_spans for episode in episodes)
     ]
     columns["info"] = [json.dumps(e.info, sort_keys=True, allow_nan=False) for e in episodes]
     return pa.table(columns, schema=SCHEMA)
@@ -208,7 +208,7 @@ def _to_episodes(table: pa.Table) -> list[Episode]:
     }
     columns["info"] = [json.loads(text) for text in columns["info"]]
     columns["action_spans"] = [
-        None if spans is None else np.array([list(s.values()) for s in spans]).reshape(-1, 3)
+        None if spans is None else [[span[name] for name in _SPAN] for span in spans]
         for spans in columns["action_spans"]
     ]
     rows = zip(*columns.values(), strict=True)

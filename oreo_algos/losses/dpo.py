@@ -12,10 +12,13 @@ from oreo_algos.losses.masked import check_batch, check_beta, check_same_shape
 
 
 def dpo_loss(chosen_log_ratio: Tensor, rejected_log_ratio: Tensor, *, beta: float) -> Tensor:
-    """Negative log-likelihood of the preferences under the Bradley-Terry model, ``-log sigmoid(beta * (l_w - l_l))``.
+    """Negative log-likelihood of the preferences under the Bradley-Terry model.
+
+    For each pair ``-log sigmoid(beta * (l_chosen - l_rejected))``.
 
     Args:
-        chosen_log_ratio: log pi - log pi_ref of the preferred response, summed over its tokens, nats, float [B].
+        chosen_log_ratio: log pi - log pi_ref of the preferred response, summed over its tokens,
+            nats, float [B].
         rejected_log_ratio: the same of the other response, float [B].
         beta: KL temperature, reward units per nat, > 0.
 

@@ -24,8 +24,9 @@ def kto_loss(
 ) -> Tensor:
     """Weighted distance of each response's prospect-theoretic value from its ceiling.
 
-    A desirable response has the value ``sigmoid(beta * (l - kl))``, an undesirable one ``sigmoid(beta * (kl - l))``;
-    the loss is ``weight * (1 - value)``, averaged over the batch. No gradient reaches ``kl``.
+    A desirable response has the value ``sigmoid(beta * (l - kl))``, an undesirable one
+    ``sigmoid(beta * (kl - l))``; the loss is ``weight * (1 - value)``, averaged over the batch. No
+    gradient reaches ``kl``.
 
     Args:
         log_ratio: log pi - log pi_ref of the response, summed over its tokens, nats, float [B].
@@ -39,16 +40,18 @@ def kto_loss(
         Scalar: mean over all responses of the batch, not one mean a class.
 
     Raises:
-        ValueError: beta is not positive, a weight is negative, shapes differ or are not [B], `kl` is not a scalar, or
-            the batch is empty.
+        ValueError: beta is not positive, a weight is negative, shapes differ or are not [B], `kl`
+            is not a scalar, or the batch is empty.
 
-    Source: Ethayarajh et al. 2024 (arXiv:2402.01306), Equation 8.
-    Deviation: ``weight * (1 - value)`` as in TRL's KTOTrainer; the paper's ``weight - weight * value`` is the same
-    number.
+    Source: Ethayarajh et al. 2024 (arXiv:2402.01306), L_KTO, in the form of TRL's KTOTrainer; the
+    paper writes the same number as ``weight - weight * value``.
     """
     check_beta(beta)
     if desirable_weight < 0 or undesirable_weight < 0:
-        raise ValueError(f"weights must be >= 0, got desirable {desirable_weight}, undesirable {undesirable_weight}")
+        raise ValueError(
+            f"desirable_weight and undesirable_weight must be >= 0, got {desirable_weight} and "
+            f"{undesirable_weight}"
+        )
     check_same_shape(log_ratio=log_ratio, desirable=desirable)
     check_batch(log_ratio=log_ratio)
     if desirable.dtype != torch.bool:

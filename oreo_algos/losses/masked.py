@@ -1,6 +1,7 @@
 """The mean that the paper's losses take, and the checks that every loss shares.
 
-Source: Wang et al. 2024 (arXiv:2412.16145): means are per episode over its steps, then over episodes.
+Source: Wang et al. 2024 (arXiv:2412.16145): means are per episode over its steps, then over
+episodes.
 """
 
 # B episodes, N steps or tokens.
@@ -10,7 +11,9 @@ from torch import Tensor
 
 
 def masked_episode_mean(x: Tensor, mask: Tensor) -> Tensor:
-    """Mean over episodes of the mean over each episode's own entries: a long episode weighs as much as a short one.
+    """Mean over episodes of the mean over each episode's entries.
+
+    A long episode weighs as much as a short one.
 
     Args:
         x: float [B, N]; ignored where `mask` is False.
@@ -43,7 +46,8 @@ def check_rows(mask: Tensor, what: str) -> None:
         raise ValueError("the batch has no episode")
     empty = ~mask.any(dim=1)
     if empty.any():
-        raise ValueError(f"every episode needs at least one {what}; rows {empty.nonzero().flatten().tolist()} have none")
+        rows = empty.nonzero().flatten().tolist()
+        raise ValueError(f"every episode needs at least one {what}; rows {rows} have none")
 
 
 def check_beta(beta: float) -> None:

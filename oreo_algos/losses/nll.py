@@ -15,7 +15,8 @@ def nll_loss(logprobs: Tensor, loss_mask: Tensor) -> Tensor:
         loss_mask: True on tokens to imitate, bool [B, T].
 
     Returns:
-        Scalar, nats a token: mean over all loss tokens of the batch, so a long episode weighs more than a short one.
+        Scalar, nats a token: mean over all loss tokens of the batch, so a long episode weighs more
+        than a short one.
 
     Raises:
         ValueError: shapes differ, or there is no token to imitate.
