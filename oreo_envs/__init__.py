@@ -1,0 +1,28 @@
+"""Text environments for reasoning: Gymnasium ids ``oreo/*`` and answer grading.
+
+Importing the package registers the ids. It loads neither torch nor sympy, nor any data.
+"""
+
+import gymnasium
+
+from oreo_envs import grading
+from oreo_envs.base import Demonstration, EnvState, TextEnv
+from oreo_envs.spaces import FreeText
+
+__all__ = ["Demonstration", "EnvState", "FreeText", "TextEnv", "grading", "register_envs"]
+
+_ENTRY_POINTS = {
+    "oreo/Arithmetic-v0": "oreo_envs.arithmetic:ArithmeticEnv",
+    "oreo/GSM8K-v0": "oreo_envs.gsm8k:GSM8KEnv",
+    "oreo/MATH-v0": "oreo_envs.math:MATHEnv",
+}
+
+
+def register_envs() -> None:
+    """Register the ids that are not registered yet; also the entry point of ``gymnasium.envs``."""
+    for env_id, entry_point in _ENTRY_POINTS.items():
+        if env_id not in gymnasium.registry:
+            gymnasium.register(env_id, entry_point=entry_point)
+
+
+register_envs()

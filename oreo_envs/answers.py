@@ -1,0 +1,157 @@
+r"""Environments whose task is a question with one final answer, and how their text falls into steps.
+
+Knows: that a response grows chunk by chunk until it states a final answer and is graded as a whole.
+Does not know: where questions come from, how answers are compared (``grading``).
+"""
+
+from __future__ import annotations
+
+import re
+from abc import abstractmethod
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from oreo_envs.base import Opening, Outcome, Scalar, TextEnv
+from oreo_envs.datasets import ProblemSet
+from oreo_envs.grading import Reason, grade, has_final_answer
+from oreo_envs.prompts import prompt_template
+
+
+@dataclass(frozen=True)
+class Item:
+    """A question with its reference answer, which never leaves the environment."""
+
+    task_id: str
+    question: str
+    reference: str
+
+
+class AnswerEnv(TextEnv):
+    r"""A question; the response grows by one chunk an action and is graded once it states its answer.
+
+    Action: one chunk of the response; a whole response may be passed at once.
+    Observation: the question at reset, then always "".
+    Start: see ``TextEnv``; the messages are the template ``prompt`` with the question in it.
+    Reward: 1.0 when the whole response is judged right at the end, else 0.0.
+    Episode end: terminated by an empty action, or when the response holds a complete final answer (``#### x`` or a
+        closed ``\boxed{}``; a bare ``####`` or an open box does not); truncated, ungraded, at ``max_steps`` actions
+        or ``max_chars`` characters.
+    Info: once over also ``answer`` (extracted, or None), ``success`` and ``grade_reason`` (``grading.Reason``; of a
+        truncated episode "no_answer" at the step limit, "too_large" at the text limit).
+    Source and version: see the subclass.
+    """
+
+    def __init__(self, *, split: str, prompt: str, max_steps: int, max_chars: int) -> None:
+        """Check the arguments; ``prompt`` names a template of ``oreo_envs.prompts``."""
+        super().__init__(split=split, max_steps=max_steps, max_chars=max_chars)
+        self._template = prompt_template(prompt)
+        self._item: Item | None = None
+
+    @abstractmethod
+    def _make_item(self, index: int) -> Item:
+        """Question number ``index``."""
+
+    def _open(self, index: int) -> Opening:
+        item = self._make_item(index)
+        return Opening(item.task_id, item.question, self._template.messages(item.question))
+
+    def _respond(self, action: str) -> Outcome:
+        response = self._messages[-1]["content"]
+        if action and not has_final_answer(response):
+            return Outcome()
+        success, info = self._judge(self._index, response)
+        return Outcome(reward=float(success), terminated=True, info=info)
+
+    def _judge(self, index: int, response: str) -> tuple[bool, dict[str, Any]]:
+        """Grade a whole response to question ``index``: whether it is right, and what info says about it."""
+        verdict = grade(response, self._make_item(index).reference)
+        return verdict.correct, {
+            "success": verdict.correct,
+            "answer": verdict.extracted,
+            "grade_reason": verdict.reason.value,
+        }
+
+    def _cut_off(self, limit: Literal["steps", "text"]) -> dict[str, Any]:
+        reason = Reason.NO_ANSWER if limit == "steps" else Reason.TOO_LARGE
+        return {"grade_reason": reason.value}
+
+    def _demonstrate(self, index: int, seed: int) -> tuple[tuple[str, ...], float, dict[str, Scalar]]:
+        response, info = self._solution(index, seed)
+        success, verdict = self._judge(index, response)
+        return split_steps(response, self.step_delimiters), float(success), info | verdict
+
+    @abstractmethod
+    def _solution(self, index: int, seed: int) -> tuple[str, dict[str, Scalar]]:
+        """Text of a worked solution of question ``index``, and where it comes from."""
+
+
+class ProblemSetEnv(AnswerEnv):
+    """An ``AnswerEnv`` over the problems of a data set; subclasses name it. Task ids are ``name/split/index``."""
+
+    name: str
+
+    def __init__(self, problems: ProblemSet, *, split: str, prompt: str, max_steps: int, max_chars: int) -> None:
+        """Serve ``problems``, those of ``split``."""
+        super().__init__(split=split, prompt=prompt, max_steps=max_steps, max_chars=max_chars)
+        self.problems = problems
+
+    @property
+    def num_tasks(self) -> int:
+        """Number of problems in the split."""
+        return len(self.problems)
+
+    def _make_item(self, index: int) -> Item:
+        problem = self.problems[index]
+        return Item(f"{self.name}/{self.split}/{index}", problem.question, problem.answer)
+
+    def _index_of(self, task_id: str) -> int | None:
+        index = index_after(f"{self.name}/{self.split}", task_id)
+        return index if index is not None and index < self.num_tasks else None
+
+    def _task_ids(self) -> Iterable[str]:
+        return (f"{self.name}/{self.split}/{index}" for index in range(self.num_tasks))
+
+
+def index_after(prefix: str, task_id: str) -> int | None:
+    """Return the number i of the task id ``prefix/i``, None if the id is not of this form."""
+    match = re.fullmatch(re.escape(prefix) + r"/(0|[1-9]\d{0,17})", task_id, re.ASCII)
+    return int(match[1]) if match else None
+
+
+_FORMULA_MARK = re.compile(r"\\.|\$\$?|\[/?asy\]|\n", re.DOTALL)
+_OPENS = {r"\[": r"\]", r"\(": r"\)", "$": "$", "$$": "$$", "[asy]": "[/asy]"}
+
+
+def split_steps(text: str, delimiters: tuple[str, ...]) -> tuple[str, ...]:
+    r"""Cut a text into reasoning steps, which concatenate to it.
+
+    A step ends after a delimiter and the blank space that follows it. Delimiters inside a formula (``$...$``,
+    ``\[...\]``, ``\(...\)``) or a drawing (``[asy]``) end nothing; one that closes the formula (".$ ") does.
+    The last step has no trailing delimiter if the text has none; blank text is one step.
+    """
+    if not delimiters or not text.strip():
+        return (text,)
+    formula = _inside_formula(text)
+    pattern = re.compile("(?:" + "|".join(map(re.escape, delimiters)) + r")\s*")
+    cuts = [
+        match.end()
+        for match in pattern.finditer(text)
+        if match.end() < len(text) and not formula[match.end() - 1] and text[: match.start()].strip()
+    ]
+    return tuple(text[start:end] for start, end in zip([0, *cuts], [*cuts, len(text)], strict=True))
+
+
+def _inside_formula(text: str) -> bytearray:
+    """One flag a character: is it inside a formula that is closed somewhere."""
+    inside, awaited, start = bytearray(len(text)), "", 0
+    for mark in _FORMULA_MARK.finditer(text):
+        if mark[0] == "\n":
+            # A lone dollar sign is money: only displayed formulas go over a line break.
+            awaited = "" if awaited == "$" else awaited
+        elif awaited and mark[0] == awaited:
+            inside[start : mark.start()] = b"\1" * (mark.start() - start)
+            awaited = ""
+        elif not awaited and mark[0] in _OPENS:
+            awaited, start = _OPENS[mark[0]], mark.end()
+    return inside

@@ -1,0 +1,267 @@
+"""Procedural word problems in a world of invented verbs, and the environment that asks them.
+
+Knows: how tasks are drawn for a split, how sloppy solvers write demonstrations.
+Does not know: tokens; how solutions are written and checked (``wordproblems``).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass
+from functools import lru_cache
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+
+from oreo_envs.answers import AnswerEnv, Item, index_after
+from oreo_envs.base import Scalar, choose, positive
+from oreo_envs.wordproblems import (
+    PEOPLE,
+    THINGS,
+    VERBS,
+    Problem,
+    Reading,
+    SolutionCheck,
+    StepCheck,
+    World,
+    check_solution,
+    solve,
+    vocabulary,
+)
+
+__all__ = [
+    "VERBS",
+    "ArithmeticEnv",
+    "Problem",
+    "Reading",
+    "Rules",
+    "SolutionCheck",
+    "StepCheck",
+    "World",
+    "check_solution",
+    "make_problem",
+    "solve",
+    "vocabulary",
+]
+
+SPLITS = ("train", "dev", "test")
+
+_TASK_STREAM, _SOLVER_STREAM = 0x0E0_2, 0x0E0_3
+# The text of a problem decides its split, so that no text is in two: a quarter dev, a quarter test, the rest train.
+_SPLIT_OF_HASH = ("dev", "test", "train", "train")
+_MAX_DRAWS = 10_000
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What problems look like.
+
+    Attributes:
+        world: seed of the meaning of verbs.
+        num_verbs: verbs in the world, at most 24.
+        verbs_per_problem: least and greatest number of verbs in a problem, all different.
+        start_range: least and greatest number at the start.
+        amount_range: least and greatest number k said with a verb; k >= 1 keeps the four readings apart.
+        max_total: every total of the right solution lies in 0..max_total.
+        answer: "boxes" asks for full boxes, so that a wrong solution may still be right by luck; "exact" for the total.
+        box_size: things in a box.
+    """
+
+    world: int = 0
+    num_verbs: int = 24
+    verbs_per_problem: tuple[int, int] = (4, 6)
+    start_range: tuple[int, int] = (5, 35)
+    amount_range: tuple[int, int] = (1, 5)
+    max_total: int = 39
+    answer: str = "boxes"
+    box_size: int = 8
+
+    def __post_init__(self) -> None:
+        """Check the values; raises ValueError."""
+        World.from_seed(self.world, self.num_verbs)
+        choose("answer", self.answer, ("boxes", "exact"))
+        positive("box_size", self.box_size)
+        positive("max_total", self.max_total)
+        _check_range("verbs_per_problem", self.verbs_per_problem, 1, self.num_verbs)
+        _check_range("start_range", self.start_range, 0, self.max_total)
+        _check_range("amount_range", self.amount_range, 1, None)
+
+    @property
+    def fingerprint(self) -> str:
+        """Six hexadecimal digits that tell these rules from others."""
+        return hashlib.blake2b(repr(astuple(self)).encode(), digest_size=3).hexdigest()
+
+    @property
+    def number_range(self) -> tuple[int, int]:
+        """Least and greatest number that questions and solutions can hold, under any reading of any verb."""
+        swing = 2 * self.amount_range[1] * self.verbs_per_problem[1]
+        top = max(self.start_range[1] + swing, self.box_size, 2 * self.amount_range[1])
+        return self.start_range[0] - swing, top
+
+
+@lru_cache(maxsize=64)
+def _world(seed: int, num_verbs: int) -> World:
+    return World.from_seed(seed, num_verbs)
+
+
+@lru_cache(maxsize=4_096)
+def make_problem(rules: Rules, split: str, index: int) -> Problem:
+    """Draw problem ``index`` of a split; the same rules, split and index give the same problem everywhere.
+
+    Draws are repeated until the right solution keeps to the rules and the text belongs to the split.
+
+    Raises:
+        ValueError: no such problem was found.
+    """
+    entropy = [_TASK_STREAM, rules.world, SPLITS.index(split), index]
+    rng = np.random.default_rng(np.random.SeedSequence(entropy))
+    world = _world(rules.world, rules.num_verbs)
+    for _ in range(_MAX_DRAWS):
+        num_verbs = int(rng.integers(*rules.verbs_per_problem, endpoint=True))
+        problem = Problem(
+            world=world,
+            person=int(rng.integers(len(PEOPLE))),
+            thing=int(rng.integers(len(THINGS))),
+            start=int(rng.integers(*rules.start_range, endpoint=True)),
+            verbs=tuple(rng.permutation(rules.num_verbs)[:num_verbs].tolist()),
+            amounts=tuple(rng.integers(*rules.amount_range, num_verbs, endpoint=True).tolist()),
+            box=rules.box_size if rules.answer == "boxes" else None,
+        )
+        totals = problem.totals(problem.readings)
+        if min(totals) >= 0 and max(totals) <= rules.max_total and _split_of(problem) == split:
+            return problem
+    raise ValueError(f"found no problem for split {split!r} that keeps to {rules}; widen the rules")
+
+
+class ArithmeticEnv(AnswerEnv):
+    r"""``oreo/Arithmetic-v0``: word problems with invented verbs, drawn without end.
+
+    Action: one chunk of the solution, usually a line; a whole solution may be passed at once.
+    Observation: the question at reset ("Tom has 21 marbles. He wugs 5. ... How many full boxes of 8?"), then "".
+    Start: ``options={"index": i}`` for any i >= 0, ``{"task_id": ...}``, or drawn from the seed.
+    Reward: 1.0 when the final answer is right, else 0.0; with ``answer="boxes"`` a wrong path may be lucky.
+    Episode end: terminated by an empty action, or once the response holds ``#### x`` or a closed ``\boxed{}``;
+        truncated at ``max_steps`` actions or ``max_chars`` characters.
+    Info: ``messages, task_id, index, split, step, success, answer``; once over also ``grade_reason`` and ``sound``
+        (every verb read right, every sum right, the answer right).
+    Source and version: ours; v0. A task id holds a fingerprint of the rules that drew it.
+    """
+
+    splits: ClassVar[tuple[str, ...]] = SPLITS
+    step_delimiters: ClassVar[tuple[str, ...]] = ("\n",)
+
+    def __init__(
+        self,
+        *,
+        split: str = "train",
+        world: int = 0,
+        num_verbs: int = 24,
+        verbs_per_problem: Sequence[int] = (4, 6),
+        start_range: Sequence[int] = (5, 35),
+        amount_range: Sequence[int] = (1, 5),
+        max_total: int = 39,
+        answer: str = "boxes",
+        box_size: int = 8,
+        reliability: Sequence[float] = (0.3, 0.98),
+        clean_share: float = 0.0,
+        clean_reliability: float = 0.97,
+        prompt: str = "question",
+        max_steps: int = 64,
+        max_chars: int = 4_096,
+    ) -> None:
+        """Set the rules (see ``Rules`` for those not listed here).
+
+        Args:
+            split: "train", "dev" or "test".
+            reliability: least and greatest probability that a sloppy solver reads a verb right; each verb has one.
+            clean_share: share of verbs that sloppy solvers read with ``clean_reliability`` instead.
+            clean_reliability: that probability.
+            prompt: a template of ``oreo_envs.prompts``; the default is the bare question, for tiny models.
+            max_steps: actions before truncation.
+            max_chars: characters of response before truncation.
+        """
+        super().__init__(split=split, prompt=prompt, max_steps=max_steps, max_chars=max_chars)
+        self.rules = Rules(
+            world=world,
+            num_verbs=num_verbs,
+            verbs_per_problem=_pair("verbs_per_problem", verbs_per_problem),
+            start_range=_pair("start_range", start_range),
+            amount_range=_pair("amount_range", amount_range),
+            max_total=max_total,
+            answer=answer,
+            box_size=box_size,
+        )
+        for what, value in (
+            ("reliability", reliability[0]),
+            ("reliability", reliability[-1]),
+            ("clean_share", clean_share),
+            ("clean_reliability", clean_reliability),
+        ):
+            if not 0.0 <= value <= 1.0:
+                raise ValueError(f"{what} must lie in 0..1, got {value!r}")
+        self.reliabilities = self.world.reliabilities(*reliability, clean_share=clean_share, clean=clean_reliability)
+
+    @property
+    def world(self) -> World:
+        """The meaning of the verbs."""
+        return _world(self.rules.world, self.rules.num_verbs)
+
+    @property
+    def num_tasks(self) -> None:
+        """None: tasks are drawn without end."""
+        return None
+
+    def problem(self, index: int) -> Problem:
+        """Problem ``index`` of this split, to check solutions against."""
+        return make_problem(self.rules, self.split, index)
+
+    @property
+    def _prefix(self) -> str:
+        return f"arithmetic/w{self.rules.world}-{self.rules.fingerprint}/{self.split}"
+
+    def _make_item(self, index: int) -> Item:
+        problem = self.problem(index)
+        return Item(f"{self._prefix}/{index}", problem.question, str(problem.answer))
+
+    def _index_of(self, task_id: str) -> int | None:
+        return index_after(self._prefix, task_id)
+
+    def _task_ids(self) -> tuple[str, ...]:
+        return (f"{self._prefix}/0",)
+
+    def _judge(self, index: int, response: str) -> tuple[bool, dict[str, Any]]:
+        success, info = super()._judge(index, response)
+        return success, info | {"sound": check_solution(self.problem(index), response).sound}
+
+    def _cut_off(self, limit: Literal["steps", "text"]) -> dict[str, Any]:
+        return super()._cut_off(limit) | {"sound": False}
+
+    def _solution(self, index: int, seed: int) -> tuple[str, dict[str, Scalar]]:
+        """A sloppy solver's: each verb is read right with its reliability, else in the tempting way."""
+        problem, world = self.problem(index), self.world
+        entropy = [_SOLVER_STREAM, world.seed, SPLITS.index(self.split), index, seed]
+        rolls = np.random.default_rng(np.random.SeedSequence(entropy)).random(len(problem.verbs))
+        readings = [
+            world.right[verb] if roll < self.reliabilities[verb] else world.tempting[verb]
+            for verb, roll in zip(problem.verbs, rolls, strict=True)
+        ]
+        return solve(problem, readings), {"source": "sloppy_solver"}
+
+
+def _split_of(problem: Problem) -> str:
+    digest = hashlib.blake2b(problem.question.encode(), digest_size=1).digest()
+    return _SPLIT_OF_HASH[digest[0] % len(_SPLIT_OF_HASH)]
+
+
+def _check_range(what: str, pair: tuple[int, int], least: int, greatest: int | None) -> None:
+    low, high = pair
+    if not least <= low <= high or (greatest is not None and high > greatest):
+        upper = "" if greatest is None else f" <= {greatest}"
+        raise ValueError(f"{what} must be (low, high) with {least} <= low <= high{upper}, got {pair}")
+
+
+def _pair(what: str, values: Sequence[int]) -> tuple[int, int]:
+    if len(values) != 2:
+        raise ValueError(f"{what} must be (low, high), got {values!r}")
+    return int(values[0]), int(values[1])

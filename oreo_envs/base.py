@@ -1,0 +1,337 @@
+"""The base class of all text environments: task choice, messages, limits, `info`.
+
+Knows: Gymnasium's contract, chat messages, when an episode may go on.
+Does not know: what a task is about, how an answer is judged (subclasses say so in a few hooks), tokens.
+"""
+
+from __future__ import annotations
+
+import difflib
+import operator
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
+
+import gymnasium
+from gymnasium.error import ResetNeeded
+
+from oreo_envs.spaces import FreeText
+
+Message = dict[str, str]
+"""One chat message, ``{"role": "system" | "user" | "assistant", "content": text}``."""
+
+Scalar = str | int | float | bool | None
+"""What JSON can hold without nesting."""
+
+# Task numbers of a procedural environment are drawn below this.
+_UNBOUNDED = 2**31
+
+
+@dataclass(frozen=True)
+class Opening:
+    """A task as it starts: its name, the first observation, and the messages that a policy sees."""
+
+    task_id: str
+    observation: str
+    messages: tuple[Message, ...]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What an action led to: the environment's new text, the reward, and whether the task is over."""
+
+    observation: str = ""
+    reward: float = 0.0
+    terminated: bool = False
+    info: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Demonstration:
+    """A worked solution of one task.
+
+    The steps concatenate to the last message, the assistant's; every step but the last keeps its trailing delimiter.
+    ``rewards`` has one entry a step. ``info`` holds JSON scalars only: ``source``, ``seed``, ``split``, ``success``,
+    ``answer``, and what the environment adds.
+    """
+
+    task_id: str
+    index: int
+    messages: tuple[Message, ...]
+    steps: tuple[str, ...]
+    rewards: tuple[float, ...]
+    info: dict[str, Scalar]
+
+
+@dataclass(frozen=True)
+class EnvState:
+    """An episode's state at one moment, as ``clone_state`` returns it. Opaque: only ``restore_state`` reads it."""
+
+    opening: Opening
+    index: int
+    messages: tuple[Message, ...]
+    num_steps: int
+    num_chars: int
+    over: bool
+    inner: Any
+
+
+class TextEnv(gymnasium.Env[str, str], ABC):
+    r"""One task in text. Subclasses say what the task is; this class keeps the books.
+
+    Action: a chunk of text, any ``str``: a reasoning step, several steps, or a command.
+    Observation: the *new* text from the environment, "" when the chunk was only appended.
+    Start: ``reset(seed=...)`` draws a task; ``options={"index": i}`` or ``{"task_id": ...}`` names one.
+    Reward: 1.0 at the end when the task is solved, else 0.0.
+    Episode end: terminated when the task was answered, solved or failed; truncated after ``max_steps`` actions or
+        when actions and observations together exceed ``max_chars`` characters.
+    Info: ``messages`` (the whole state as OpenAI chat messages, a fresh list each time), ``task_id``, ``index``,
+        ``split``, ``step`` (actions so far), ``success``, ``answer`` (None before the end), and what subclasses add.
+    Source and version: see the subclass; the registered id carries the version.
+
+    A subclass implements ``num_tasks``, ``_open``, ``_index_of`` and ``_respond``, and for demonstrations
+    ``_demonstrate``; one with state beyond its messages also ``_get_inner`` and ``_set_inner``.
+    """
+
+    metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012 (gymnasium declares it so)
+    splits: ClassVar[tuple[str, ...]] = ()
+    held_out_splits: ClassVar[tuple[str, ...]] = ("test",)
+    """Splits whose solutions must never reach a buffer."""
+    step_delimiters: ClassVar[tuple[str, ...]] = ()
+    """Texts that end a reasoning step; empty where an action is a turn."""
+
+    def __init__(self, *, split: str, max_steps: int, max_chars: int) -> None:
+        """Check the arguments that all environments share.
+
+        Raises:
+            ValueError: unknown split, or a limit below 1.
+        """
+        self.observation_space = FreeText()
+        self.action_space = FreeText()
+        self.split = self._check_split(split)
+        self.max_steps = positive("max_steps", max_steps)
+        self.max_chars = positive("max_chars", max_chars)
+        self._opening: Opening | None = None
+        self._index = -1
+        self._messages: list[Message] = []
+        self._num_steps = self._num_chars = 0
+        self._over = False
+
+    # What a subclass says.
+
+    @property
+    @abstractmethod
+    def num_tasks(self) -> int | None:
+        """Number of tasks in the split, None when they are generated without end."""
+
+    @abstractmethod
+    def _open(self, index: int) -> Opening:
+        """Start task ``index``, which is in range."""
+
+    @abstractmethod
+    def _index_of(self, task_id: str) -> int | None:
+        """Index of the task called so, None if there is none in this split."""
+
+    @abstractmethod
+    def _respond(self, action: str) -> Outcome:
+        """Judge ``action``, which is already part of ``_messages``."""
+
+    def _task_ids(self) -> Iterable[str]:
+        """Task ids to suggest for a misspelt one."""
+        return ()
+
+    def _cut_off(self, limit: Literal["steps", "text"]) -> dict[str, Any]:
+        """Info to add when a limit ends the episode."""
+        return {}
+
+    def _demonstrate(self, index: int, seed: int) -> tuple[tuple[str, ...], float, dict[str, Scalar]]:
+        """Steps of a solution of task ``index``, its final reward, and info about it."""
+        raise NotImplementedError(f"{type(self).__name__} has no demonstrations")
+
+    def _get_inner(self) -> Any:
+        """State beyond the messages, cheap to copy and never changed in place."""
+        return None
+
+    def _set_inner(self, inner: Any) -> None:
+        """Invert ``_get_inner``."""
+
+    # What everybody gets.
+
+    @classmethod
+    def _check_split(cls, split: str) -> str:
+        return choose("split", split, cls.splits)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
+        """Start a task: the one that ``options`` names by "index" or "task_id", else one drawn from ``np_random``.
+
+        Raises:
+            ValueError: unknown option, both options at once, index out of range, unknown task id.
+        """
+        super().reset(seed=seed)
+        self._index = self._choose_task(options or {})
+        self._opening = self._open(self._index)
+        self._messages = list(self._opening.messages)
+        self._num_steps = self._num_chars = 0
+        self._over = False
+        return self._opening.observation, self._info({})
+
+    def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
+        """Add ``action`` to the assistant's text and let the environment answer.
+
+        Raises:
+            TypeError: the action is not a ``str``.
+            gymnasium.error.ResetNeeded: no episode is running.
+        """
+        if self._opening is None:
+            raise ResetNeeded("call reset() before step(): no task has been started")
+        if self._over:
+            raise ResetNeeded(f"the episode of {self._opening.task_id} is over; call reset() to start another")
+        if not isinstance(action, str):
+            raise TypeError(f"an action is a str, got {type(action).__name__}: {action!r:.80}")
+        self._append("assistant", action)
+        self._num_steps += 1
+        # Text over the limit is not judged: it may be anything, and any size.
+        outcome = self._respond(action) if self._num_chars <= self.max_chars else Outcome()
+        if outcome.observation:
+            self._append("user", outcome.observation)
+        extra = dict(outcome.info)
+        truncated = False
+        if not outcome.terminated and self._num_chars > self.max_chars:
+            truncated, extra = True, extra | self._cut_off("text")
+        elif not outcome.terminated and self._num_steps >= self.max_steps:
+            truncated, extra = True, extra | self._cut_off("steps")
+        self._over = outcome.terminated or truncated
+        reward = float(outcome.reward)
+        return outcome.observation, reward, outcome.terminated, truncated, self._info(extra)
+
+    def clone_state(self) -> EnvState:
+        """Return the episode's state, for ``restore_state``.
+
+        The random generator is not part of it: it chooses tasks, and takes no part in an episode.
+
+        Raises:
+            gymnasium.error.ResetNeeded: no task has been started.
+        """
+        if self._opening is None:
+            raise ResetNeeded("call reset() before clone_state(): no task has been started")
+        return EnvState(
+            opening=self._opening,
+            index=self._index,
+            messages=tuple(self._messages),
+            num_steps=self._num_steps,
+            num_chars=self._num_chars,
+            over=self._over,
+            inner=self._get_inner(),
+        )
+
+    def restore_state(self, state: EnvState) -> None:
+        """Go back to a state that ``clone_state`` returned, here or in an equal environment."""
+        self._opening, self._index = state.opening, state.index
+        self._messages = list(state.messages)
+        self._num_steps, self._num_chars = state.num_steps, state.num_chars
+        self._over = state.over
+        self._set_inner(state.inner)
+
+    def demonstration(self, index: int, *, seed: int = 0) -> Demonstration:
+        """Return a worked solution of task ``index``; leaves the running episode alone.
+
+        Args:
+            index: the task, as in ``reset(options={"index": index})``.
+            seed: draws the solver's choices, where there are any.
+
+        Raises:
+            ValueError: index out of range, or a split whose solutions must not reach a buffer.
+        """
+        if self.split in self.held_out_splits:
+            raise ValueError(
+                f"split {self.split!r} is held out: its solutions must not reach a buffer; use split={self.splits[0]!r}"
+            )
+        index = self._check_index(index)
+        opening = self._open(index)
+        steps, reward, info = self._demonstrate(index, seed)
+        return Demonstration(
+            task_id=opening.task_id,
+            index=index,
+            messages=(*opening.messages, {"role": "assistant", "content": "".join(steps)}),
+            steps=steps,
+            rewards=(0.0,) * (len(steps) - 1) + (reward,),
+            info={"split": self.split, "seed": seed, **info},
+        )
+
+    def _append(self, role: str, text: str) -> None:
+        """Grow the last message if it is ``role``'s, else add one. Messages are replaced, never changed in place."""
+        self._num_chars += len(text)
+        if self._messages and self._messages[-1]["role"] == role:
+            text = self._messages.pop()["content"] + text
+        self._messages.append({"role": role, "content": text})
+
+    def _info(self, extra: Mapping[str, Any]) -> dict[str, Any]:
+        assert self._opening is not None
+        return {
+            "messages": [dict(message) for message in self._messages],
+            "task_id": self._opening.task_id,
+            "index": self._index,
+            "split": self.split,
+            "step": self._num_steps,
+            "success": False,
+            "answer": None,
+            **extra,
+        }
+
+    def _choose_task(self, options: Mapping[str, Any]) -> int:
+        for key in options:
+            choose("reset option", key, ("index", "task_id"))
+        if "index" in options and "task_id" in options:
+            raise ValueError("give the reset option 'index' or 'task_id', not both")
+        if "index" in options:
+            return self._check_index(options["index"])
+        if "task_id" in options:
+            task_id = options["task_id"]
+            index = self._index_of(task_id) if isinstance(task_id, str) else None
+            if index is None:
+                raise ValueError(
+                    f"unknown task_id {task_id!r} in split {self.split!r}{closest(str(task_id), self._task_ids())}"
+                )
+            return index
+        return int(self.np_random.integers(self.num_tasks or _UNBOUNDED))
+
+    def _check_index(self, index: Any) -> int:
+        try:
+            number = operator.index(index)
+        except TypeError:
+            raise ValueError(f"a task index is an integer, got {index!r}") from None
+        limit = self.num_tasks
+        if number < 0 or (limit is not None and number >= limit):
+            upper = "" if limit is None else f" and < {limit}"
+            raise ValueError(f"task index {number} is out of range: split {self.split!r} takes indices >= 0{upper}")
+        return number
+
+
+def choose(what: str, value: Any, allowed: Iterable[str]) -> str:
+    """Return ``value`` if it is allowed.
+
+    Raises:
+        ValueError: it is not; the message offers the closest allowed one.
+    """
+    allowed = tuple(allowed)
+    if value not in allowed:
+        raise ValueError(f"unknown {what} {value!r}{closest(str(value), allowed)}; known: {', '.join(allowed)}")
+    return str(value)
+
+
+def closest(word: str, known: Iterable[str]) -> str:
+    """Return '; did you mean ...?' for the closest known word, or ''."""
+    matches = difflib.get_close_matches(word, list(known), n=1)
+    return f"; did you mean {matches[0]!r}?" if matches else ""
+
+
+def positive(what: str, value: int) -> int:
+    """Return ``value`` if it is an integer of at least 1.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(f"{what} must be an integer >= 1, got {value!r}")
+    return value

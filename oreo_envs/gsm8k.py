@@ -1,0 +1,84 @@
+"""GSM8K: grade-school word problems.
+
+Knows: how the data set writes answers and worked solutions.
+Does not know: how answers are compared, tokens.
+Source: Cobbe et al. 2021 (arXiv:2110.14168), https://github.com/openai/grade-school-math (MIT). A reference solution
+is one step a line, with ``<<16-3=13>>`` calculator annotations, and ends in ``#### <number>``.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import ClassVar
+
+from oreo_envs.answers import ProblemSetEnv
+from oreo_envs.base import Scalar
+from oreo_envs.datasets import Problem, Row, Source, load_problems, text_field
+
+_ANNOTATION = re.compile(r"<<[^<>\n]*>>")
+
+
+def _read_row(row: Row, split: str) -> Problem:
+    question, solution = text_field(row, "question"), text_field(row, "answer")
+    answer = solution.rpartition("####")[2].strip()
+    if "####" not in solution or not answer:
+        raise ValueError("field 'answer' does not end in '#### <number>'")
+    return Problem(question, answer, solution)
+
+
+SOURCE = Source(
+    name="gsm8k",
+    read_row=_read_row,
+    hub={split: ("openai/gsm8k", (f"main/{split}-00000-of-00001.parquet",)) for split in ("train", "test")},
+)
+
+
+class GSM8KEnv(ProblemSetEnv):
+    r"""``oreo/GSM8K-v0``: 7,473 train and 1,319 test word problems whose answer is a number.
+
+    Action: one chunk of the solution, usually a line; a whole solution may be passed at once.
+    Observation: the question at reset, then always "".
+    Start: ``options={"index": i}`` in the authors' order, ``{"task_id": "gsm8k/test/17"}``, or drawn from the seed.
+    Reward: 1.0 when the final answer is right, else 0.0.
+    Episode end: terminated by an empty action, or once the response holds ``#### x`` or a closed ``\boxed{}``;
+        truncated at ``max_steps`` actions or ``max_chars`` characters.
+    Info: ``messages, task_id, index, split, step, success, answer``; once over also ``grade_reason``.
+    Source and version: Cobbe et al. 2021 (arXiv:2110.14168), the authors' splits; v0.
+    """
+
+    name = "gsm8k"
+    splits: ClassVar[tuple[str, ...]] = ("train", "test")
+    step_delimiters: ClassVar[tuple[str, ...]] = ("\n",)
+
+    def __init__(
+        self,
+        *,
+        split: str = "test",
+        path: str | Path | None = None,
+        prompt: str = "gsm8k-hash",
+        max_steps: int = 256,
+        max_chars: int = 32_768,
+    ) -> None:
+        """Load the split.
+
+        Args:
+            split: "train" or "test".
+            path: a file, or a folder with ``<split>.jsonl``, ``.jsonl.xz`` or ``.parquet``; without it
+                ``$OREO_DATA/gsm8k``, then the hub.
+            prompt: a template of ``oreo_envs.prompts``.
+            max_steps: actions before truncation.
+            max_chars: characters of response before truncation.
+        """
+        self._check_split(split)
+        super().__init__(
+            load_problems(SOURCE, split, path),
+            split=split,
+            prompt=prompt,
+            max_steps=max_steps,
+            max_chars=max_chars,
+        )
+
+    def _solution(self, index: int, seed: int) -> tuple[str, dict[str, Scalar]]:
+        lines = _ANNOTATION.sub("", self.problems[index].solution).splitlines()
+        return "\n".join(line.rstrip() for line in lines).strip(), {"source": "authors"}

@@ -1,0 +1,55 @@
+"""How a question is put to a policy: named, versioned templates of chat messages.
+
+Knows: texts. Does not know: chat templates of models, tokens.
+A template never changes under its name: a new wording is a new version. A name without a version is the newest one.
+Source of ``gsm8k-hash`` and ``boxed``: Wang et al. 2024 (arXiv:2412.16145) ask for step-by-step reasoning, and for
+the answer after four ``#`` on GSM8K and in ``\\boxed{}`` on MATH; the wording here is ours.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from oreo_envs.base import Message, choose
+
+
+@dataclass(frozen=True)
+class PromptTemplate:
+    """Messages that open an episode; ``{question}`` in ``user`` is where the task's text goes."""
+
+    user: str
+    system: str | None = None
+
+    def messages(self, question: str) -> tuple[Message, ...]:
+        """Fill in the question. It is inserted as it is: braces in it have no meaning."""
+        opening = () if self.system is None else ({"role": "system", "content": self.system},)
+        return (*opening, {"role": "user", "content": self.user.replace("{question}", question)})
+
+
+PROMPTS: dict[str, PromptTemplate] = {
+    "question@1": PromptTemplate(user="{question}"),
+    "gsm8k-hash@1": PromptTemplate(
+        system=(
+            "Solve the math problem. Reason step by step, one step a line, and give the final answer "
+            "on the last line after four # signs, like this: #### 42"
+        ),
+        user="{question}",
+    ),
+    "boxed@1": PromptTemplate(
+        system="Please reason step by step, and put your final answer within \\boxed{}.",
+        user="{question}",
+    ),
+}
+
+
+def prompt_template(name: str) -> PromptTemplate:
+    """Return the template called ``name``, "boxed" or "boxed@1".
+
+    Raises:
+        ValueError: there is none; the message offers the closest one.
+    """
+    versions = sorted(
+        (key for key in PROMPTS if key.partition("@")[0] == name),
+        key=lambda key: int(key.partition("@")[2]),
+    )
+    return PROMPTS[versions[-1] if versions else choose("prompt", name, PROMPTS)]
