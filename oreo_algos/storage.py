@@ -98,8 +98,7 @@ def read_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
     folder = recover_folder(path)
     if not folder.exists():
         raise FileNotFoundError(
-            f"{folder}: there is no buffer here; collect or import episodes first "
-            "(`oreo collect`, `oreo data import`)"
+            f"{folder}: there is no buffer here; collect or import episodes first (`oreo collect`, `oreo data import`)"
         )
     file = folder / METADATA
     if not file.is_file():
@@ -156,9 +155,7 @@ def _files_to_keep(target: Path, metadata: Mapping[str, Any]) -> list[Path]:
     ours = {METADATA, *(shard["file"] for shard in present["shards"])}
     same = present["content_hash"] == metadata["content_hash"]
     return [
-        entry
-        for entry in target.iterdir()
-        if entry.name not in ours and (same or not entry.match("ref-*.parquet"))
+        entry for entry in target.iterdir() if entry.name not in ours and (same or not entry.match("ref-*.parquet"))
     ]
 
 
@@ -178,16 +175,14 @@ def _to_table(episodes: Sequence[Episode]) -> pa.Table:
 
 def _read_shard(file: Path, shard: Mapping[str, Any]) -> list[Episode]:
     if not file.is_file():
-        raise FileNotFoundError(
-            f"{file}: this shard of the buffer is missing; copy the whole folder again"
-        )
+        raise FileNotFoundError(f"{file}: this shard of the buffer is missing; copy the whole folder again")
     try:
-        missing = [name for name in SCHEMA.names if name not in pq.read_schema(file).names]
+        names = pq.read_schema(file).names
     except (pa.ArrowException, OSError) as error:
         raise ValueError(
-            f"{file}: truncated, or not a Parquet file ({error}); copy the folder again or "
-            "collect again"
+            f"{file}: truncated, or not a Parquet file ({error}); copy the folder again or collect again"
         ) from error
+    missing = [name for name in SCHEMA.names if name not in names]
     if missing:
         raise ValueError(
             f"{file}: a Parquet file of something else, without the columns {', '.join(missing)}; "
@@ -203,8 +198,7 @@ def _read_shard(file: Path, shard: Mapping[str, Any]) -> list[Episode]:
 
 def _to_episodes(table: pa.Table) -> list[Episode]:
     columns: dict[str, list[Any]] = {
-        name: _to_numpy(table[name]) if name in _ARRAYS else table[name].to_pylist()
-        for name in SCHEMA.names
+        name: _to_numpy(table[name]) if name in _ARRAYS else table[name].to_pylist() for name in SCHEMA.names
     }
     columns["info"] = [json.loads(text) for text in columns["info"]]
     columns["action_spans"] = [
@@ -222,10 +216,7 @@ def _to_numpy(column: pa.ChunkedArray) -> list[NDArray[Any] | None]:
         values = chunk.values.to_numpy(zero_copy_only=False)
         bounds = zip(chunk.offsets.to_pylist(), chunk.offsets.to_pylist()[1:], strict=False)
         present = chunk.is_valid().to_pylist()
-        rows += [
-            values[start:end] if valid else None
-            for (start, end), valid in zip(bounds, present, strict=True)
-        ]
+        rows += [values[start:end] if valid else None for (start, end), valid in zip(bounds, present, strict=True)]
     return rows
 
 
