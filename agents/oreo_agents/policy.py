@@ -6,6 +6,7 @@ Does not know: tokenizers, environments, losses.
 
 # B episodes, T tokens, N action tokens of a batch, D hidden size, V vocabulary
 
+import copy
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +16,14 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
-from oreo_agents.networks import Lora, base_model, load_config, max_length, require_causal, save_plain
+from oreo_agents.networks import (
+    Lora,
+    base_model,
+    load_config,
+    max_length,
+    require_causal,
+    save_plain,
+)
 from oreo_algos.batch import Batch
 from oreo_algos.models import KLEstimate, TokenScores
 
@@ -63,8 +71,6 @@ class CausalPolicy(nn.Module):
 
     def frozen_copy(self) -> "CausalPolicy":
         """Return a copy with the same weights that is never trained."""
-        import copy
-
         return copy.deepcopy(self).requires_grad_(False)
 
     def train(self, mode: bool = True) -> "CausalPolicy":

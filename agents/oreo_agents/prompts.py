@@ -5,6 +5,7 @@ A transcript is rendered in pieces: the opening once, then what the model genera
 that the template adds for a new turn.
 """
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Sequence
@@ -115,15 +116,28 @@ class PromptFormat:
         # Characters of several tokens, or a tokenizer that drops the first space: decode every prefix.
         return [len(self.decode(tokens[: i + 1])) for i in range(len(tokens))]
 
-    def step_numbers(self, tokens: Sequence[int], delimiters: Sequence[str]) -> list[int]:
-        """Number the steps of a generated turn: a step ends with the token that completes a delimiter.
+    def split_steps(
+        self, tokens: Sequence[int], delimiters: Sequence[str]
+    ) -> tuple[list[int], list[str]]:
+        """Split a generated turn into steps: a step ends with the token that completes a delimiter.
 
         White space after a delimiter, and the end token, belong to the step that they follow.
+
+        Returns:
+            The step of each token, 0 to K - 1, and the K texts, which add up to the decoded turn.
         """
         text = self.decode(tokens)
-        ends = step_ends(text, delimiters)
         covered = self.text_ends(tokens)
-        return np.searchsorted(ends, [max(end, 1) for end in covered]).clip(max=len(ends) - 1).tolist()
+        starts = [0, *covered[:-1]]
+        ends = step_ends(text, delimiters)
+        # The end token starts where the text ends: it belongs to the last step.
+        step = np.searchsorted(ends, starts, side="right").clip(max=len(ends) - 1)
+        # A token may cover a whole step: number what is left without gaps.
+        _, numbers = np.unique(step, return_inverse=True)
+        last_tokens = np.flatnonzero(np.diff(numbers, append=numbers[-1] + 1))
+        ends = [covered[i] for i in last_tokens]
+        texts = [text[start:end] for start, end in zip([0, *ends], ends, strict=False)]
+        return numbers.tolist(), texts
 
     def encode_episode(
         self, messages: Sequence[Message], spans: Sequence[Sequence[int]]
@@ -227,8 +241,6 @@ def encode_episode(episode: Episode, prompt_format: PromptFormat) -> Episode:
     Raises:
         ValueError: the episode has no ``action_spans`` to find its actions by.
     """
-    import dataclasses
-
     if episode.action_spans is None:
         raise ValueError(
             f"task {episode.task_id}: this episode has no action_spans, so its text cannot be encoded again"

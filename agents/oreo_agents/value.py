@@ -125,6 +125,4 @@ def _head_name(model: nn.Module) -> str:
     for name in ("score", "classifier"):
         if isinstance(getattr(plain, name, None), nn.Linear):
             return name
-    raise ValueError(
-        f"{type(plain).__name__}: neither `score` nor `classifier` is its linear head"
-    )
+    raise ValueError(f"{type(plain).__name__}: neither `score` nor `classifier` is its linear head")

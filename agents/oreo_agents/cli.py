@@ -1,0 +1,263 @@
+"""The command ``oreo``: the only place that has heard of Hydra.
+
+Knows: which command composes which configuration and calls which stage. Does not know: how a stage works.
+"""
+
+import difflib
+import logging
+import re
+import sys
+from collections.abc import Callable, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any, NoReturn
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+USAGE = """\
+oreo: offline reinforcement learning of multi-step reasoning
+
+  oreo run      supervised start, collection, every algorithm, evaluation, report
+  oreo sft      the supervised start alone
+  oreo collect  the start, then offline episodes of it
+  oreo train    one algorithm (algo=oreo|dpo|kto|rejection|...), then its evaluation
+  oreo eval     measure a checkpoint (policy.path=..., value.path=...)
+  oreo report   DIR... : one table and plots from any set of run folders
+  oreo data     import, encode or describe episode buffers
+
+Settings are given as key=value, sweeps with -m:
+
+  oreo run experiment=smoke
+  oreo train -m algo=oreo,dpo,rejection seed=0,1,2
+  oreo train algo=oreo env=gsm8k policy.path=Qwen/Qwen2.5-Math-1.5B data=episodes/
+
+`oreo COMMAND --help` lists the settings of a command, `--cfg job` prints them all.
+"""
+
+
+class UserError(Exception):
+    """A mistake in what the user gave, with a message that says what to do; shown without a traceback."""
+
+
+def main() -> None:
+    """Run the command line; exit code 0 on success, 2 for a mistake of the user."""
+    command, *arguments = sys.argv[1:] or ["--help"]
+    try:
+        if command in ("-h", "--help", "help"):
+            print(USAGE, end="")
+        elif command == "report":
+            from oreo_agents.report import main as report
+
+            report(arguments)
+        elif command == "data":
+            from oreo_agents.data import main as data
+
+            data(arguments)
+        elif command in _JOBS:
+            _run_hydra(command, arguments)
+        else:
+            raise UserError(f"unknown command {command!r}{_closest(command, [*_JOBS, 'report', 'data'])}\n\n{USAGE}")
+    except (UserError, ValueError, FileNotFoundError) as error:
+        _fail(error)
+
+
+def config_folder() -> Path:
+    """Return the folder of configurations: in the package of a wheel, at the top of an editable checkout."""
+    installed = Path(str(resources.files("oreo_agents"))) / "configs"
+    return installed if installed.is_dir() else Path(__file__).resolve().parents[2] / "configs"
+
+
+def settings_from_config(config: DictConfig, algorithms: dict[str, Any]) -> Any:
+    """Build ``RunSettings`` from a composed configuration.
+
+    Raises:
+        ValueError: a value is refused by the dataclass that it is for.
+    """
+    from oreo_agents.settings import RunSettings
+
+    def build(node: Any) -> Any:
+        try:
+            return hydra.utils.instantiate(node, _convert_="all")
+        except HydraException as error:
+            if isinstance(error.__cause__, TypeError | ValueError):
+                raise ValueError(f"{node.get('_target_')}: {error.__cause__}") from error
+            raise
+
+    return RunSettings(
+        env=build(config.env),
+        policy=build(config.policy),
+        value=build(config.value),
+        sft=build(config.sft),
+        collect=build(config.collect),
+        algorithms={name: build(node) for name, node in algorithms.items()},
+        searches={name: build(node) for name, node in config.searches.items()},
+        evaluate=build(config.evaluate),
+        trainer=build(config.trainer),
+        seed=config.seed,
+        data=config.data,
+    )
+
+
+def _run(config: DictConfig, folder: Path) -> None:
+    from oreo_agents.report import report
+
+    for name in config.algos:
+        if name not in config.algorithms and name != "sft":
+            raise ValueError(
+                f"algos: unknown algorithm {name!r}{_closest(name, config.algorithms)}; known: "
+                f"{', '.join(config.algorithms)}. A file of configs/algo joins them with +algo@algorithms.NAME=FILE"
+            )
+    run = _prepare(config, folder, {name: config.algorithms[name] for name in config.algos if name != "sft"})
+    run.evaluate_all(run.train_all())
+    report([folder], folder)
+
+
+def _train(config: DictConfig, folder: Path) -> None:
+    from oreo_agents.report import report
+
+    name = HydraConfig.get().runtime.choices["algo"]
+    run = _prepare(config, folder, {name: config.algo})
+    if config.data is None or config.policy.path is None:
+        run.share_start(Path("outputs") / "starts")
+    run.train_all()
+    run.evaluate_all([name])
+    report([folder], folder)
+
+
+def _sft(config: DictConfig, folder: Path) -> None:
+    print(f"policy: {_prepare(config, folder, {}).sft()}")
+
+
+def _collect(config: DictConfig, folder: Path) -> None:
+    run = _prepare(config, folder, {})
+    buffer = run.episodes()
+    print(f"{folder / 'data' / 'episodes'}: {buffer.stats()}")
+
+
+def _evaluate(config: DictConfig, folder: Path) -> None:
+    from oreo_agents.report import report
+
+    if config.policy.path is None:
+        raise ValueError("oreo eval measures a checkpoint: give policy.path=FOLDER_OR_HUB_NAME")
+    path = Path(config.policy.path)
+    run = _prepare(config, folder, {})
+    label = config.label or (path.parent.name if path.name == "policy" else path.name)
+    run.write_results(run.evaluate(label, str(path), config.value.path))
+    report([folder], folder)
+
+
+_JOBS: dict[str, Callable[[DictConfig, Path], None]] = {
+    "run": _run,
+    "sft": _sft,
+    "collect": _collect,
+    "train": _train,
+    "eval": _evaluate,
+}
+
+
+def _prepare(config: DictConfig, folder: Path, algorithms: dict[str, Any]) -> Any:
+    """Check the configuration and write it down before anything expensive happens."""
+    from oreo_agents.pipeline import Run
+
+    settings = settings_from_config(config, algorithms)
+    text = OmegaConf.to_yaml(config, resolve=True)
+    path = folder / "config.yaml"
+    if path.exists() and path.read_text(encoding="utf-8") != text:
+        raise ValueError(
+            f"{folder} holds a run with another configuration (see {path}); choose another hydra.run.dir, or delete "
+            "it to start again"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    return Run(settings, folder)
+
+
+def _run_hydra(command: str, arguments: Sequence[str]) -> None:
+    overrides = list(arguments)
+    chosen = [text for text in overrides if re.match(r"policy\.path=(?!null$)", text)]
+    if chosen and not any(text.startswith("policy=") for text in overrides):
+        overrides.append("policy=checkpoint")
+    _check_overrides(command, [text for text in overrides if not text.startswith("-")])
+
+    def job(config: DictConfig) -> None:
+        try:
+            _JOBS[command](config, Path(HydraConfig.get().runtime.output_dir))
+        except (ValueError, FileNotFoundError, OmegaConfBaseException) as error:
+            logging.getLogger(__name__).debug("details", exc_info=True)
+            _fail(error)
+
+    sys.argv = [f"oreo {command}", *overrides]
+    hydra.main(version_base="1.3", config_path=str(config_folder()), config_name=command)(job)()
+
+
+def _check_overrides(command: str, overrides: Sequence[str]) -> None:
+    """Compose once, so that a mistake gets a sentence with the closest right name.
+
+    Raises:
+        UserError: an override names a key, a group or a choice that does not exist, or cannot be read.
+    """
+    from hydra import compose, initialize_config_dir
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    with initialize_config_dir(str(config_folder()), version_base="1.3"):
+        try:
+            parsed = OverridesParser.create().parse_overrides(list(overrides))
+            # A sweep is checked by its first value; Hydra checks the others when their turn comes.
+            plain = [
+                f"{item.get_key_element()}={next(iter(item.sweep_string_iterator()))}"
+                if item.is_sweep_override()
+                else item.input_line
+                for item in parsed
+            ]
+            compose(command, [text for text in plain if text and not text.startswith("hydra.")])
+        except (HydraException, OmegaConfBaseException) as error:
+            raise UserError(_explain(command, error)) from error
+
+
+def _explain(command: str, error: Exception) -> str:
+    """Add the closest right names to Hydra's message."""
+    message = str(error)
+    missing = re.search(r"Could not override '([^']+)'|Could not find '([^']+)'|Key '([^']+)' is not in", message)
+    name = next((group for group in (missing.groups() if missing else ()) if group), None)
+    if name is None:
+        return message
+    known = _known_names(command)
+    return f"{command}: there is no setting {name!r}{_closest(name, known)}\n({message.splitlines()[0]})"
+
+
+def _known_names(command: str) -> list[str]:
+    """Return every settable key, group and choice of a command."""
+    from hydra import compose
+
+    def keys(node: Any, prefix: str = "") -> list[str]:
+        if not isinstance(node, DictConfig):
+            return []
+        found = []
+        for key in node:
+            path = f"{prefix}{key}"
+            child = None if OmegaConf.is_missing(node, key) else node._get_node(key)
+            found += [path, *keys(child, f"{path}.")]
+        return found
+
+    files = config_folder().rglob("*.yaml")
+    choices = [path.relative_to(config_folder()).with_suffix("").as_posix() for path in files]
+    groups = sorted({choice.partition("/")[0] for choice in choices if "/" in choice})
+    return [*keys(compose(command)), *choices, *groups]
+
+
+def _closest(name: str, known: Sequence[str] | Any) -> str:
+    matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f"; did you mean {matches[0]!r}?" if matches else ""
+
+
+def _fail(error: Exception) -> NoReturn:
+    print(f"oreo: {error}", file=sys.stderr)
+    raise SystemExit(2)
+
+
+if __name__ == "__main__":
+    main()

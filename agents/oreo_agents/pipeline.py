@@ -1,0 +1,397 @@
+"""The stages of a run: start, supervised fine-tuning, collection, training, evaluation.
+
+Knows: which stage reads what, and where its result lies. A stage whose result is there is not done again, so a run
+that was killed goes on where it stopped. Does not know: Hydra, tables.
+
+A run folder holds ``start/`` (a fresh small model), ``data/demonstrations`` and ``data/episodes`` (buffers), and a
+folder for ``sft`` and for each algorithm: ``policy/``, ``value/``, ``metrics.jsonl``, TensorBoard events,
+``checkpoint-N/``, ``summary.json`` and ``items-<search>.jsonl``; then ``results.json``.
+"""
+
+import dataclasses
+import json
+import logging
+import math
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import oreo_envs  # noqa: F401 (registers the ids)
+import torch
+from rich.progress import track
+
+from oreo_agents.evaluate import Item, evaluate, summarize
+from oreo_agents.policy import CausalPolicy
+from oreo_agents.prompts import PromptFormat
+from oreo_agents.rollout import RolloutCounts, rollout
+from oreo_agents.settings import RunSettings
+from oreo_agents.tiny import byte_tokenizer, create_checkpoint, word_tokenizer
+from oreo_agents.value import TokenValue
+from oreo_algos import Episode, EpisodeBuffer, Models, train
+from oreo_algos.algos import Algorithm
+from oreo_algos.atomic import replace_folder
+from oreo_algos.selection import balance
+
+_log = logging.getLogger(__name__)
+
+# Purposes of random draws: each has a stream of its own.
+_DEMONSTRATIONS, _COLLECTION, _SELECTION, _EVALUATION = range(4)
+_MAX_INDEX = 2**31
+
+
+class Run:
+    """One run folder and its settings."""
+
+    def __init__(self, settings: RunSettings, folder: Path) -> None:
+        """Prepare the folder; nothing is computed yet."""
+        self.settings, self.folder = settings, folder
+        folder.mkdir(parents=True, exist_ok=True)
+        device = settings.policy.device
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.device = torch.device(device)
+
+    # Stages, each of which first asks for those before it.
+
+    def start(self) -> str:
+        """Return the path of the checkpoint that everything starts from; makes a small one when none is given."""
+        if self.settings.policy.path is not None:
+            return self.settings.policy.path
+        folder = self.folder / "start"
+        if not folder.exists():
+            env: Any = self.make_env("train")().unwrapped
+            if hasattr(env, "vocabulary"):
+                tokenizer = word_tokenizer(env.vocabulary())
+            else:
+                texts = [message["content"] for e in self._demonstrations() for message in e.messages]
+                tokenizer = byte_tokenizer(texts, self.settings.policy.tiny.tokenizer_size)
+            with replace_folder(folder) as temporary:
+                create_checkpoint(self.settings.policy.tiny, tokenizer, temporary, self.settings.seed)
+        return str(folder)
+
+    def sft(self) -> str:
+        """Return the path of the policy after supervised fine-tuning, the start itself if that is switched off."""
+        settings = self.settings.sft
+        start = self.start()
+        if settings.demonstrations == 0:
+            return start
+        return self._train("sft", settings.algorithm, start, self.demonstrations)
+
+    def demonstrations(self) -> EpisodeBuffer:
+        """Return the encoded demonstrations."""
+        prompt_format = PromptFormat.from_pretrained(self.start())
+
+        def make() -> EpisodeBuffer:
+            from oreo_agents.prompts import encode_episode
+
+            return EpisodeBuffer(
+                (encode_episode(episode, prompt_format) for episode in self._demonstrations()),
+                tokenizer_fingerprint=prompt_format.fingerprint,
+                provenance={"source": "demonstrations", **self._provenance()},
+            )
+
+        return self._buffer("demonstrations", prompt_format, make)
+
+    def episodes(self) -> EpisodeBuffer:
+        """Return the offline episodes: those of ``settings.data``, else samples of the start policy."""
+        path = self.settings.data
+        if path is not None:
+            fingerprint = PromptFormat.from_pretrained(self.sft()).fingerprint
+            return EpisodeBuffer.load(path, tokenizer_fingerprint=fingerprint)
+        policy_path = self.sft()
+        prompt_format = PromptFormat.from_pretrained(policy_path)
+        return self._buffer("episodes", prompt_format, lambda: self._collect(policy_path, prompt_format))
+
+    def train_all(self) -> list[str]:
+        """Train every algorithm from the same start and episodes; returns the names of all policies there are."""
+        policy_path = self.sft()
+        for name, algorithm in self.settings.algorithms.items():
+            self._train(name, algorithm, policy_path, self.episodes)
+        return (["sft"] if self.settings.include_sft else []) + list(self.settings.algorithms)
+
+    def evaluate_all(self, names: Sequence[str]) -> list[dict[str, Any]]:
+        """Evaluate policies with every search that they can serve, and write ``results.json``."""
+        rows = []
+        for name in names:
+            folder = self.folder / name
+            policy = folder / "policy" if (folder / "policy").exists() else Path(self.sft())
+            value = folder / "value" if (folder / "value").exists() else None
+            rows += self.evaluate(name, str(policy), None if value is None else str(value))
+        return self.write_results(rows)
+
+    def evaluate(self, name: str, policy_path: str, value_path: str | None) -> list[dict[str, Any]]:
+        """Evaluate one policy; items already on disk are not computed again."""
+        settings = self.settings.evaluate
+        searches = {
+            search: self.settings.searches[search]
+            for search in settings.searches
+            if value_path is not None or not self.settings.searches[search].needs_value
+        }
+        folder = self.folder / name
+        missing = {s: searches[s] for s in searches if not _items_path(folder, s).exists()}
+        indices = self._indices(settings.split, settings.tasks, None)
+        if missing:
+            counts = RolloutCounts()
+            policy = self._load_policy(policy_path)
+            total = sum(len(indices) * n for n in {s.samples for s in missing.values()})
+            with _progress(f"evaluate {name}", total) as advance:
+                found = evaluate(
+                    self.make_env(settings.split),
+                    policy,
+                    PromptFormat.from_pretrained(policy_path),
+                    missing,
+                    indices,
+                    settings.sampling,
+                    seed=_derive(self.settings.seed, _EVALUATION),
+                    value=None if value_path is None else self._load_value(value_path),
+                    counts=counts,
+                    progress=advance,
+                )
+            counts.report(f"evaluation of {name}")
+            folder.mkdir(parents=True, exist_ok=True)
+            for search, items in found.items():
+                lines = [json.dumps(dataclasses.asdict(item)) for item in items]
+                _write_atomically(_items_path(folder, search), "\n".join(lines) + "\n")
+        trained_on = self._trained_on()
+        rows = []
+        for search in searches:
+            items = [Item(**json.loads(line)) for line in _items_path(folder, search).read_text().splitlines()]
+            row = {
+                "algo": name,
+                "search": search,
+                "env": self.settings.env.id,
+                "env_options": dict(self.settings.env.options),
+                "split": settings.split,
+                "seed": self.settings.seed,
+                **summarize(items),
+            }
+            seen = sum(item.task_id in trained_on for item in items)
+            if seen:
+                row["seen_in_training"] = seen
+                _log.warning("%s: %d of %d evaluated tasks are also in the training data", name, seen, len(items))
+            rows.append(row)
+        return rows
+
+    def write_results(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Write ``results.json``: the rows, and what each training run cost."""
+        training = {
+            path.parent.name: json.loads(path.read_text()) for path in sorted(self.folder.glob("*/summary.json"))
+        }
+        document = {"results": rows, "training": training}
+        _write_atomically(self.folder / "results.json", json.dumps(document, indent=2) + "\n")
+        return rows
+
+    # How they do it.
+
+    def make_env(self, split: str) -> Callable[[], gym.Env[str, str]]:
+        """Return a function that makes an environment of a split."""
+        return partial(
+            gym.make,
+            self.settings.env.id,
+            split=split,
+            disable_env_checker=True,
+            **self.settings.env.keywords(),
+        )
+
+    def _train(
+        self, name: str, algorithm: Algorithm[Any, Any], policy_path: str, data: Callable[[], EpisodeBuffer]
+    ) -> str:
+        folder = self.folder / name
+        if not (folder / "summary.json").exists():
+            buffer = data()
+            started = time.process_time()
+            models = self._load_models(algorithm, policy_path, buffer)
+            config = dataclasses.replace(self.settings.trainer, seed=self.settings.seed)
+            result = train(algorithm, models, buffer, config, folder)
+            tokenizer = PromptFormat.from_pretrained(policy_path).tokenizer
+            for part in ("policy", "value"):
+                network = getattr(models, part)
+                if network is not None:
+                    with replace_folder(folder / part) as temporary:
+                        network.save(temporary, tokenizer, _model_card(name, part, algorithm, self.settings))
+            summary = dataclasses.asdict(result) | {"cpu_seconds": time.process_time() - started}
+            _write_atomically(folder / "summary.json", json.dumps(summary, indent=2) + "\n")
+        return str(folder / "policy")
+
+    def _load_models(self, algorithm: Algorithm[Any, Any], path: str, buffer: EpisodeBuffer) -> Models:
+        policy = self._load_policy(path)
+        models = Models(policy)
+        if "reference" in algorithm.needs:
+            models.reference = policy.frozen_copy()
+            models.policy_is_reference = True
+        if "value" in algorithm.needs:
+            settings = self.settings.value
+            bias = None
+            if settings.bias_at_mean_reward:
+                bias = float(np.mean([episode.total_reward for episode in buffer]))
+            models.value = (
+                TokenValue.from_policy(path, bias=bias, **self._where(), lora=settings.lora)
+                if settings.path is None
+                else self._load_value(settings.path)
+            )
+        return models
+
+    def _load_policy(self, path: str) -> CausalPolicy:
+        return CausalPolicy.from_pretrained(path, **self._where(), lora=self.settings.policy.lora)
+
+    def _load_value(self, path: str) -> TokenValue:
+        return TokenValue.from_pretrained(path, **self._where(), lora=self.settings.value.lora)
+
+    def _where(self) -> dict[str, Any]:
+        return {"device": self.device, "dtype": getattr(torch, self.settings.policy.dtype)}
+
+    def _buffer(
+        self, name: str, prompt_format: PromptFormat, make: Callable[[], EpisodeBuffer]
+    ) -> EpisodeBuffer:
+        path = self.folder / "data" / name
+        if not (path / "metadata.json").exists():
+            make().save(path)
+        return EpisodeBuffer.load(path, tokenizer_fingerprint=prompt_format.fingerprint)
+
+    def _demonstrations(self) -> list[Episode]:
+        env: Any = self.make_env("train")().unwrapped
+        indices = self._indices("train", self.settings.sft.demonstrations, _DEMONSTRATIONS)
+        episodes = []
+        for index in track(indices, "demonstrations", transient=True):
+            demonstration = env.demonstration(index, seed=self.settings.seed)
+            message = len(demonstration.messages) - 1
+            ends = np.cumsum([len(step) for step in demonstration.steps]).tolist()
+            spans = [(message, start, end) for start, end in zip([0, *ends], ends, strict=False)]
+            episodes.append(
+                Episode(
+                    tokens=[],
+                    step_id=[],
+                    rewards=demonstration.rewards,
+                    action_spans=spans,
+                    terminated=True,
+                    truncated=False,
+                    task_id=demonstration.task_id,
+                    env_id=self.settings.env.id,
+                    messages=list(demonstration.messages),
+                    info=demonstration.info,
+                )
+            )
+        return episodes
+
+    def _collect(self, policy_path: str, prompt_format: PromptFormat) -> EpisodeBuffer:
+        settings = self.settings.collect
+        indices = [
+            index
+            for index in self._indices("train", settings.tasks, _COLLECTION)
+            for _ in range(settings.samples)
+        ]
+        counts = RolloutCounts()
+        with _progress("collect", len(indices)) as advance:
+            drawn = rollout(
+                self.make_env("train"),
+                self._load_policy(policy_path),
+                prompt_format,
+                indices,
+                settings.sampling,
+                seed=_derive(self.settings.seed, _COLLECTION),
+                counts=counts,
+                progress=advance,
+            )
+            episodes = [episode for _, episode in sorted(drawn, key=lambda pair: pair[0])]
+        counts.report("collection")
+        if not episodes:
+            raise ValueError("collection produced no episode: every prompt fills the policy's context")
+        buffer = EpisodeBuffer(
+            episodes,
+            tokenizer_fingerprint=prompt_format.fingerprint,
+            provenance={
+                "source": "policy samples",
+                "collected": len(episodes),
+                "success_rate": sum(e.success for e in episodes) / len(episodes),
+                "prompts_too_long": counts.prompts_too_long,
+                "cut_off": counts.cut_off,
+                **self._provenance(),
+            },
+        )
+        if settings.keep_per_outcome is not None:
+            generator = np.random.default_rng(_derive(self.settings.seed, _SELECTION))
+            buffer = balance(buffer, settings.keep_per_outcome, generator)
+        return buffer
+
+    def _provenance(self) -> dict[str, Any]:
+        return {
+            "env": self.settings.env.id,
+            "env_options": dict(self.settings.env.options),
+            "seed": self.settings.seed,
+        }
+
+    def _trained_on(self) -> set[str]:
+        paths = [self.folder / "data" / name for name in ("demonstrations", "episodes")]
+        paths += [Path(self.settings.data)] if self.settings.data else []
+        return {
+            episode.task_id
+            for path in paths
+            if (path / "metadata.json").exists()
+            for episode in EpisodeBuffer.load(path)
+        }
+
+    def _indices(self, split: str, count: int | None, purpose: int | None) -> list[int]:
+        """Choose tasks: the first ``count`` ones, or with a purpose random ones, all if ``count`` is None."""
+        env: Any = self.make_env(split)().unwrapped
+        available = env.num_tasks
+        if available is None and count is None:
+            raise ValueError(f"{self.settings.env.id} generates tasks without end: say how many to use")
+        if available is not None and count is not None and count > available:
+            raise ValueError(f"{count} tasks were asked for, split {split!r} has {available}")
+        if purpose is None:
+            return list(range(available if count is None else count))
+        generator = np.random.default_rng(_derive(self.settings.seed, purpose))
+        if available is None:
+            # Far fewer are drawn than there are, so a repetition is unlikely, and harmless.
+            return generator.integers(_MAX_INDEX, size=count).tolist()
+        return generator.permutation(available)[:count].tolist()
+
+
+def _derive(seed: int, purpose: int) -> int:
+    """Return the seed of one purpose."""
+    return int(np.random.SeedSequence([seed, purpose]).generate_state(1)[0])
+
+
+def _items_path(folder: Path, search: str) -> Path:
+    return folder / f"items-{search}.jsonl"
+
+
+def _write_atomically(path: Path, text: str) -> None:
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
+
+
+def _model_card(name: str, part: str, algorithm: Algorithm[Any, Any], settings: RunSettings) -> str:
+    fields = "\n".join(f"- {key}: {value}" for key, value in dataclasses.asdict(algorithm).items())
+    role = {
+        "policy": "Policy, a causal language model.",
+        "value": "Value network, a token classifier with one label: its output at a token is V of the state just "
+        "after that token.",
+    }[part]
+    return (
+        f"---\nlibrary_name: transformers\ntags: [oreo-suite]\n---\n# {name}: {part}\n\n{role}\n"
+        f"Trained with oreo-suite on {settings.env.id}, seed {settings.seed}, by {type(algorithm).__name__}:\n\n"
+        f"{fields}\n"
+    )
+
+
+class _progress:  # noqa: N801
+    """A progress bar that counts rollouts."""
+
+    def __init__(self, description: str, total: int) -> None:
+        from rich.progress import Progress
+
+        self._bar = Progress()
+        self._task = self._bar.add_task(description, total=total)
+
+    def __enter__(self) -> Callable[[int], None]:
+        self._bar.start()
+        return lambda done: self._bar.advance(self._task, done)
+
+    def __exit__(self, *error: object) -> None:
+        self._bar.stop()

@@ -1,0 +1,2 @@
+"""stub"""
+def report(*a): print(*a)

@@ -1,0 +1,23 @@
+"""Best of N by the learned value. Source: Wang et al. 2024 (arXiv:2412.16145), test-time search."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from oreo_agents.search.base import Search
+from oreo_algos.episode import Episode
+
+
+@dataclass(frozen=True, kw_only=True)
+class BestOfN(Search):
+    """The finished answer with the highest V just before its end token; an unfinished one only if there is no other."""
+
+    samples: int = 8
+
+    needs_value = True
+
+    def choose(self, episodes: Sequence[Episode], values: np.ndarray) -> int:
+        """Return the sample with the highest value."""
+        finished = np.array([episode.terminated for episode in episodes])
+        return int(np.where(finished | ~finished.any(), values, -np.inf).argmax())

@@ -1,0 +1,25 @@
+"""Majority vote over final answers (self-consistency). Source: Wang et al. 2022 (arXiv:2203.11171)."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from oreo_agents.search.base import Search
+from oreo_algos.episode import Episode
+
+
+@dataclass(frozen=True, kw_only=True)
+class Majority(Search):
+    """The answer that most samples give; the first to be given among equals. Samples without an answer do not vote."""
+
+    samples: int = 8
+
+    def choose(self, episodes: Sequence[Episode], values: np.ndarray) -> int:
+        """Return the first sample with the commonest answer."""
+        answers = [episode.info.get("answer") for episode in episodes]
+        votes = Counter(answer for answer in answers if answer is not None)
+        if not votes:
+            return 0
+        return answers.index(votes.most_common(1)[0][0])

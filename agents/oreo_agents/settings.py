@@ -1,0 +1,162 @@
+"""The configuration of a run below the algorithms: frozen dataclasses that check themselves.
+
+Knows: names and defaults. Does not know: Hydra, files.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from oreo_agents.generate import Sampling
+from oreo_agents.networks import Lora
+from oreo_agents.search import Search
+from oreo_agents.tiny import TinyConfig
+from oreo_algos.algos import Algorithm, Sft
+from oreo_algos.trainer import TrainerConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class EnvSettings:
+    """Which environment.
+
+    Attributes:
+        id: a registered Gymnasium id.
+        path: where its data lies; None: where the environment looks by itself.
+        options: further keyword arguments of ``gym.make``, other than ``split``.
+        evaluation_tasks: how many tasks of a held-out split to evaluate on by default; None: all of them.
+    """
+
+    id: str
+    path: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    evaluation_tasks: int | None = None
+
+    def keywords(self) -> dict[str, Any]:
+        """Return the keyword arguments of ``gym.make`` other than the split."""
+        return dict(self.options) | ({} if self.path is None else {"path": self.path})
+
+
+@dataclass(frozen=True, kw_only=True)
+class PolicySettings:
+    """Where the policy comes from.
+
+    Attributes:
+        path: folder or hub name of a checkpoint; None: a small model from random weights.
+        tiny: shape of that model.
+        lora: adapters in place of full fine-tuning.
+        device: ``auto``: the GPU when there is one.
+        dtype: of the weights; on a GPU, float32 weights are computed with in bfloat16.
+    """
+
+    path: str | None = None
+    tiny: TinyConfig = TinyConfig()
+    lora: Lora = Lora()
+    device: str = "auto"
+    dtype: str = "float32"
+
+    def __post_init__(self) -> None:
+        """Check the settings."""
+        if self.dtype not in ("float32", "bfloat16"):
+            raise ValueError(f"policy.dtype must be float32 or bfloat16, got {self.dtype!r}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ValueSettings:
+    """How the value network starts.
+
+    Attributes:
+        path: folder of a trained value network; None: the policy's weights with a head that says 0.
+        bias_at_mean_reward: give the head a trained bias that starts at the buffer's mean reward.
+        lora: adapters in place of full fine-tuning.
+    """
+
+    path: str | None = None
+    bias_at_mean_reward: bool = False
+    lora: Lora = Lora()
+
+
+@dataclass(frozen=True, kw_only=True)
+class SftSettings:
+    """Supervised start.
+
+    Attributes:
+        demonstrations: tasks of the train split to learn from; None: all of them; 0: start from the policy as it is.
+        algorithm: how to learn.
+    """
+
+    demonstrations: int | None = None
+    algorithm: Sft = Sft()
+
+
+@dataclass(frozen=True, kw_only=True)
+class CollectSettings:
+    """Offline episodes of the start policy.
+
+    Attributes:
+        tasks: tasks of the train split; None: all of them.
+        samples: episodes a task.
+        keep_per_outcome: keep at most so many right and so many wrong episodes a task; None: all.
+        sampling: how tokens are drawn.
+    """
+
+    tasks: int | None = None
+    samples: int = 10
+    keep_per_outcome: int | None = None
+    sampling: Sampling = Sampling()
+
+    def __post_init__(self) -> None:
+        """Check the settings."""
+        if self.samples < 1 or (self.tasks is not None and self.tasks < 1):
+            raise ValueError(
+                f"collect.samples and collect.tasks must be at least 1, got {self.samples} and {self.tasks}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateSettings:
+    """What to measure.
+
+    Attributes:
+        split: the authors' name of the held-out split.
+        tasks: the first so many tasks of it; None: all of them.
+        searches: names among the run's searches.
+        sampling: limits; each search brings its own temperature.
+    """
+
+    split: str = "test"
+    tasks: int | None = None
+    searches: Sequence[str] = ("greedy",)
+    sampling: Sampling = Sampling()
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSettings:
+    """Everything a run needs, whatever made it: YAML, a command line or Python.
+
+    Attributes:
+        env: environment.
+        policy: start of the policy.
+        value: start of the value network.
+        sft: supervised start.
+        collect: offline episodes.
+        algorithms: what to train from the same start and episodes, by name.
+        searches: how to answer at test time, by name.
+        evaluate: what to measure.
+        trainer: how to train.
+        seed: of everything random.
+        data: folder of a buffer to train on; None: collect one.
+        include_sft: whether the start itself is evaluated too.
+    """
+
+    env: EnvSettings
+    policy: PolicySettings = PolicySettings()
+    value: ValueSettings = ValueSettings()
+    sft: SftSettings = SftSettings()
+    collect: CollectSettings = CollectSettings()
+    algorithms: Mapping[str, Algorithm[Any, Any]] = field(default_factory=dict)
+    searches: Mapping[str, Search] = field(default_factory=dict)
+    evaluate: EvaluateSettings = EvaluateSettings()
+    trainer: TrainerConfig = TrainerConfig()
+    seed: int = 0
+    data: str | None = None
+    include_sft: bool = True
