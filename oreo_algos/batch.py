@@ -74,9 +74,7 @@ class Batch:
         return Batch(**{name: function(tensor) for name, tensor in present.items()})
 
 
-def collate(
-    episodes: Sequence[Episode], *, ref_logprobs: Sequence[NDArray[np.floating]] | None = None
-) -> Batch:
+def collate(episodes: Sequence[Episode], *, ref_logprobs: Sequence[NDArray[np.floating]] | None = None) -> Batch:
     """Pad episodes on the right into one batch on the CPU.
 
     Args:
@@ -100,9 +98,7 @@ def collate(
         expected = [episode.num_tokens for episode in episodes]
         found = [len(row) for row in ref_logprobs]
         if found != expected:
-            raise ValueError(
-                f"collate: ref_logprobs need the episodes' lengths {expected}, got {found}"
-            )
+            raise ValueError(f"collate: ref_logprobs need the episodes' lengths {expected}, got {found}")
     return Batch(
         tokens=_pad([episode.tokens for episode in episodes], np.int64, 0),
         step_id=_pad([episode.step_id for episode in episodes], np.int64, -1),

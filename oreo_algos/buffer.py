@@ -57,9 +57,7 @@ class EpisodeBuffer(Sequence[Episode]):
     def __getitem__(self, index: int) -> Episode: ...
     @overload
     def __getitem__(self, index: slice | list[int] | NDArray[np.generic]) -> "EpisodeBuffer": ...
-    def __getitem__(
-        self, index: int | slice | list[int] | NDArray[np.generic]
-    ) -> "Episode | EpisodeBuffer":
+    def __getitem__(self, index: int | slice | list[int] | NDArray[np.generic]) -> "Episode | EpisodeBuffer":
         """One episode, or the buffer of a slice, of indices, or of a bool array."""
         if isinstance(index, int | np.integer):
             return self._episodes[index]
@@ -165,14 +163,10 @@ class EpisodeBuffer(Sequence[Episode]):
             "provenance": self.provenance,
             "content_hash": self.content_hash,
         }
-        storage.write_episodes(
-            path, self._episodes, metadata, episodes_per_shard=episodes_per_shard
-        )
+        storage.write_episodes(path, self._episodes, metadata, episodes_per_shard=episodes_per_shard)
 
     @classmethod
-    def load(
-        cls, path: str | os.PathLike[str], *, tokenizer_fingerprint: str | None = None
-    ) -> "EpisodeBuffer":
+    def load(cls, path: str | os.PathLike[str], *, tokenizer_fingerprint: str | None = None) -> "EpisodeBuffer":
         """Read a folder that `save` wrote, every shard checked against its checksum.
 
         Args:

@@ -91,22 +91,17 @@ class Episode:
         for name in ("step_id", "loss_mask", "behavior_logprobs"):
             value = getattr(self, name)
             if value is not None and len(value) != self.num_tokens:
-                raise ValueError(
-                    f"{name}: expected {self.num_tokens} entries, one a token, got {len(value)}"
-                )
+                raise ValueError(f"{name}: expected {self.num_tokens} entries, one a token, got {len(value)}")
         if self.action_spans is not None and len(self.action_spans) != self.num_steps:
             raise ValueError(
-                f"action_spans: expected {self.num_steps} rows, one a reward, "
-                f"got {len(self.action_spans)}"
+                f"action_spans: expected {self.num_steps} rows, one a reward, got {len(self.action_spans)}"
             )
 
     def _check_tokens(self) -> None:
         if self.tokens.min() < 0:
             raise ValueError(f"tokens: a token id is >= 0, got {self.tokens.min()}")
         if self.step_id.min() < -1:
-            raise ValueError(
-                f"step_id: expected -1 or the number of an action, got {self.step_id.min()}"
-            )
+            raise ValueError(f"step_id: expected -1 or the number of an action, got {self.step_id.min()}")
         if self.step_id[0] != -1:
             raise ValueError(
                 "step_id: the first token has no state before it and cannot be an action, got "
@@ -116,14 +111,10 @@ class Episode:
         order = self.step_id[action]
         jumps = np.diff(order, prepend=np.int32(-1))
         if ((jumps < 0) | (jumps > 1)).any():
-            raise ValueError(
-                f"step_id: actions must follow one another as 0, 1, 2, ..., got {order}"
-            )
+            raise ValueError(f"step_id: actions must follow one another as 0, 1, 2, ..., got {order}")
         found = int(order[-1]) + 1 if len(order) else 0
         if found != self.num_steps:
-            raise ValueError(
-                f"step_id: {self.num_steps} rewards need tokens of as many actions, got {found}"
-            )
+            raise ValueError(f"step_id: {self.num_steps} rewards need tokens of as many actions, got {found}")
         if self.behavior_logprobs is not None:
             stray = self.behavior_logprobs[~action & (self.behavior_logprobs != 0)]
             if len(stray):
@@ -161,9 +152,7 @@ class Episode:
 
     def equals(self, other: "Episode") -> bool:
         """Whether every field is the same, arrays entry for entry."""
-        return all(
-            _same(getattr(self, name), getattr(other, name)) for name in self.__dataclass_fields__
-        )
+        return all(_same(getattr(self, name), getattr(other, name)) for name in self.__dataclass_fields__)
 
 
 _ARRAY_TYPES: dict[str, type[np.generic]] = {
@@ -204,9 +193,7 @@ def _check_text(name: str, value: Any) -> None:
     try:
         value.encode()
     except UnicodeEncodeError as error:
-        raise ValueError(
-            f"{name}: expected Unicode text without lone surrogates, got {value!r}"
-        ) from error
+        raise ValueError(f"{name}: expected Unicode text without lone surrogates, got {value!r}") from error
 
 
 def _to_messages(messages: Any) -> list[dict[str, str]]:
@@ -214,9 +201,7 @@ def _to_messages(messages: Any) -> list[dict[str, str]]:
         raise ValueError(f"messages: expected a list of messages, got {messages!r}")
     for message in messages:
         if not isinstance(message, dict) or set(message) != {"role", "content"}:
-            raise ValueError(
-                f"messages: expected the keys 'role' and 'content' and no other, got {message!r}"
-            )
+            raise ValueError(f"messages: expected the keys 'role' and 'content' and no other, got {message!r}")
         _check_text("messages: role", message["role"])
         _check_text("messages: content", message["content"])
     return [dict(message) for message in messages]
@@ -225,17 +210,13 @@ def _to_messages(messages: Any) -> list[dict[str, str]]:
 def _to_info(info: Any) -> dict[str, JSONScalar]:
     if not isinstance(info, dict):
         raise ValueError(f"info: expected a dict, got {info!r}")
-    scalars = {
-        key: value.item() if isinstance(value, np.generic) else value for key, value in info.items()
-    }
+    scalars = {key: value.item() if isinstance(value, np.generic) else value for key, value in info.items()}
     for key, value in scalars.items():
         if not isinstance(key, str):
             raise ValueError(f"info: expected names as keys, got {key!r}")
         finite = not isinstance(value, float) or math.isfinite(value)
         if not isinstance(value, JSONScalar) or not finite:
-            raise ValueError(
-                f"info[{key!r}]: expected text, a finite number, a bool or None, got {value!r}"
-            )
+            raise ValueError(f"info[{key!r}]: expected text, a finite number, a bool or None, got {value!r}")
     return scalars
 
 

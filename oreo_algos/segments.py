@@ -167,9 +167,7 @@ def _by_token(batch: Batch) -> Batch:
 def _by_response(batch: Batch) -> Batch:
     rewards = batch.rewards.masked_fill(~batch.step_mask, 0).sum(dim=1, keepdim=True)
     step_mask = batch.step_mask.any(dim=1, keepdim=True)
-    return dataclasses.replace(
-        batch, step_id=batch.step_id.clamp(max=0), rewards=rewards, step_mask=step_mask
-    )
+    return dataclasses.replace(batch, step_id=batch.step_id.clamp(max=0), rewards=rewards, step_mask=step_mask)
 
 
 def _extreme_token(batch: Batch, reduce: str, *, neutral: int) -> Tensor:

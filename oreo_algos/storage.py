@@ -7,6 +7,7 @@ Does not know: selections or statistics of episodes (`buffer`), tokenizers, mode
 # Row i of a shard is one episode; a shard is `part-00000.parquet`, `part-00001.parquet`, ...
 
 import hashlib
+import itertools
 import json
 import os
 import shutil
@@ -214,7 +215,7 @@ def _to_numpy(column: pa.ChunkedArray) -> list[NDArray[Any] | None]:
     rows: list[NDArray[Any] | None] = []
     for chunk in column.chunks:
         values = chunk.values.to_numpy(zero_copy_only=False)
-        bounds = zip(chunk.offsets.to_pylist(), chunk.offsets.to_pylist()[1:], strict=False)
+        bounds = itertools.pairwise(chunk.offsets.to_pylist())
         present = chunk.is_valid().to_pylist()
         rows += [values[start:end] if valid else None for (start, end), valid in zip(bounds, present, strict=True)]
     return rows

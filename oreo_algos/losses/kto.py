@@ -49,8 +49,7 @@ def kto_loss(
     check_beta(beta)
     if desirable_weight < 0 or undesirable_weight < 0:
         raise ValueError(
-            f"desirable_weight and undesirable_weight must be >= 0, got {desirable_weight} and "
-            f"{undesirable_weight}"
+            f"desirable_weight and undesirable_weight must be >= 0, got {desirable_weight} and {undesirable_weight}"
         )
     check_same_shape(log_ratio=log_ratio, desirable=desirable)
     check_batch(log_ratio=log_ratio)

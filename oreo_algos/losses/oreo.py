@@ -13,9 +13,7 @@ from oreo_algos.losses.masked import check_beta, check_rows, check_same_shape, m
 from oreo_algos.segments import suffix_sum
 
 
-def oreo_value_loss(
-    values: Tensor, log_ratio: Tensor, returns: Tensor, step_mask: Tensor, *, beta: float
-) -> Tensor:
+def oreo_value_loss(values: Tensor, log_ratio: Tensor, returns: Tensor, step_mask: Tensor, *, beta: float) -> Tensor:
     """Squared soft-Bellman residual of the value function.
 
     For step k the residual is ``V(s_k) + beta * sum_{i >= k} sg(l_i) - R_k``; it is zero at the
@@ -42,9 +40,7 @@ def oreo_value_loss(
     return masked_episode_mean(residual.square(), step_mask)
 
 
-def oreo_policy_loss(
-    values: Tensor, log_ratio: Tensor, returns: Tensor, step_mask: Tensor, *, beta: float
-) -> Tensor:
+def oreo_policy_loss(values: Tensor, log_ratio: Tensor, returns: Tensor, step_mask: Tensor, *, beta: float) -> Tensor:
     """Squared soft-Bellman residual of the policy, without the KL term.
 
     For step k the residual is ``sg(V(s_k)) + beta * l_k + sg(beta * sum_{i > k} l_i) - R_k``. Its
@@ -76,9 +72,7 @@ def oreo_policy_loss(
     return masked_episode_mean(residual.square(), step_mask)
 
 
-def residuals(
-    values: Tensor, log_ratio: Tensor, returns: Tensor, step_mask: Tensor, *, beta: float
-) -> Tensor:
+def residuals(values: Tensor, log_ratio: Tensor, returns: Tensor, step_mask: Tensor, *, beta: float) -> Tensor:
     """Soft-Bellman residual of each step, accumulated to the end of the episode.
 
     Args:
