@@ -1,4 +1,4 @@
-r"""Environments whose task is a question with one final answer, and how their text falls into steps.
+r"""Environments that ask a question with one final answer; steps of a text.
 
 Knows: that a response grows chunk by chunk until it states a final answer and is graded as a whole.
 Does not know: where questions come from, how answers are compared (``grading``).
@@ -6,6 +6,7 @@ Does not know: where questions come from, how answers are compared (``grading``)
 
 from __future__ import annotations
 
+import inspect
 import re
 from abc import abstractmethod
 from collections.abc import Iterable
@@ -15,7 +16,7 @@ from typing import Any, Literal
 from oreo_envs.base import Opening, Outcome, Scalar, TextEnv
 from oreo_envs.datasets import ProblemSet
 from oreo_envs.grading import Reason, grade, has_final_answer
-from oreo_envs.prompts import prompt_template
+from oreo_envs.prompts import PromptTemplate, prompt_template
 
 
 @dataclass(frozen=True)
@@ -28,17 +29,18 @@ class Item:
 
 
 class AnswerEnv(TextEnv):
-    r"""A question; the response grows by one chunk an action and is graded once it states its answer.
+    r"""A question; the response grows chunk by chunk and is graded once it states its answer.
 
     Action: one chunk of the response; a whole response may be passed at once.
     Observation: the question at reset, then always "".
     Start: see ``TextEnv``; the messages are the template ``prompt`` with the question in it.
     Reward: 1.0 when the whole response is judged right at the end, else 0.0.
-    Episode end: terminated by an empty action, or when the response holds a complete final answer (``#### x`` or a
-        closed ``\boxed{}``; a bare ``####`` or an open box does not); truncated, ungraded, at ``max_steps`` actions
-        or ``max_chars`` characters.
-    Info: once over also ``answer`` (extracted, or None), ``success`` and ``grade_reason`` (``grading.Reason``; of a
-        truncated episode "no_answer" at the step limit, "too_large" at the text limit).
+    Episode end: terminated by an empty action, or when the response holds a complete final answer
+        (``#### x`` or a closed ``\boxed{}``; a bare ``####`` or an open box does not); truncated,
+        ungraded, at ``max_steps`` actions or ``max_chars`` characters.
+    Info: once over also ``answer`` (extracted, or None), ``success`` and ``grade_reason``
+        (``grading.Reason``; of a truncated episode "no_answer" at the step limit, "too_large" at
+        the text limit).
     Source and version: see the subclass.
     """
 
@@ -47,6 +49,11 @@ class AnswerEnv(TextEnv):
         super().__init__(split=split, max_steps=max_steps, max_chars=max_chars)
         self._template = prompt_template(prompt)
         self._item: Item | None = None
+
+    @classmethod
+    def template(cls, prompt: str | None = None) -> PromptTemplate:
+        """Return the prompt template of that name, None: the default of this environment."""
+        return prompt_template(prompt or inspect.signature(cls).parameters["prompt"].default)
 
     @abstractmethod
     def _make_item(self, index: int) -> Item:
@@ -64,7 +71,7 @@ class AnswerEnv(TextEnv):
         return Outcome(reward=float(success), terminated=True, info=info)
 
     def _judge(self, index: int, response: str) -> tuple[bool, dict[str, Any]]:
-        """Grade a whole response to question ``index``: whether it is right, and what info says about it."""
+        """Grade a whole response to question ``index``: is it right, and what info says of it."""
         verdict = grade(response, self._make_item(index).reference)
         return verdict.correct, {
             "success": verdict.correct,
@@ -76,7 +83,9 @@ class AnswerEnv(TextEnv):
         reason = Reason.NO_ANSWER if limit == "steps" else Reason.TOO_LARGE
         return {"grade_reason": reason.value}
 
-    def _demonstrate(self, index: int, seed: int) -> tuple[tuple[str, ...], float, dict[str, Scalar]]:
+    def _demonstrate(
+        self, index: int, seed: int
+    ) -> tuple[tuple[str, ...], float, dict[str, Scalar]]:
         response, info = self._solution(index, seed)
         success, verdict = self._judge(index, response)
         return split_steps(response, self.step_delimiters), float(success), info | verdict
@@ -87,11 +96,13 @@ class AnswerEnv(TextEnv):
 
 
 class ProblemSetEnv(AnswerEnv):
-    """An ``AnswerEnv`` over the problems of a data set; subclasses name it. Task ids are ``name/split/index``."""
+    """An ``AnswerEnv`` over a data set that subclasses name; task ids: ``name/split/index``."""
 
     name: str
 
-    def __init__(self, problems: ProblemSet, *, split: str, prompt: str, max_steps: int, max_chars: int) -> None:
+    def __init__(
+        self, problems: ProblemSet, *, split: str, prompt: str, max_steps: int, max_chars: int
+    ) -> None:
         """Serve ``problems``, those of ``split``."""
         super().__init__(split=split, prompt=prompt, max_steps=max_steps, max_chars=max_chars)
         self.problems = problems
@@ -126,9 +137,10 @@ _OPENS = {r"\[": r"\]", r"\(": r"\)", "$": "$", "$$": "$$", "[asy]": "[/asy]"}
 def split_steps(text: str, delimiters: tuple[str, ...]) -> tuple[str, ...]:
     r"""Cut a text into reasoning steps, which concatenate to it.
 
-    A step ends after a delimiter and the blank space that follows it. Delimiters inside a formula (``$...$``,
-    ``\[...\]``, ``\(...\)``) or a drawing (``[asy]``) end nothing; one that closes the formula (".$ ") does.
-    The last step has no trailing delimiter if the text has none; blank text is one step.
+    A step ends after a delimiter and the blank space that follows it. Delimiters inside a formula
+    (``$...$``, ``\[...\]``, ``\(...\)``) or a drawing (``[asy]``) end nothing; one that closes the
+    formula (".$ ") does. The last step has no trailing delimiter if the text has none; blank text
+    is one step.
     """
     if not delimiters or not text.strip():
         return (text,)
@@ -137,7 +149,9 @@ def split_steps(text: str, delimiters: tuple[str, ...]) -> tuple[str, ...]:
     cuts = [
         match.end()
         for match in pattern.finditer(text)
-        if match.end() < len(text) and not formula[match.end() - 1] and text[: match.start()].strip()
+        if match.end() < len(text)
+        and not formula[match.end() - 1]
+        and text[: match.start()].strip()
     ]
     return tuple(text[start:end] for start, end in zip([0, *cuts], [*cuts, len(text)], strict=True))
 

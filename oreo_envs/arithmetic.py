@@ -48,7 +48,7 @@ __all__ = [
 SPLITS = ("train", "dev", "test")
 
 _TASK_STREAM, _SOLVER_STREAM = 0x0E0_2, 0x0E0_3
-# The text of a problem decides its split, so that no text is in two: a quarter dev, a quarter test, the rest train.
+# The text of a problem decides its split, so that no text is in two; half of all texts are train.
 _SPLIT_OF_HASH = ("dev", "test", "train", "train")
 _MAX_DRAWS = 10_000
 
@@ -62,9 +62,11 @@ class Rules:
         num_verbs: verbs in the world, at most 24.
         verbs_per_problem: least and greatest number of verbs in a problem, all different.
         start_range: least and greatest number at the start.
-        amount_range: least and greatest number k said with a verb; k >= 1 keeps the four readings apart.
+        amount_range: least and greatest number k said with a verb; k >= 1 keeps the four readings
+            apart.
         max_total: every total of the right solution lies in 0..max_total.
-        answer: "boxes" asks for full boxes, so that a wrong solution may still be right by luck; "exact" for the total.
+        answer: "boxes" asks for full boxes, so that a wrong solution may still be right by luck;
+            "exact" for the total.
         box_size: things in a box.
     """
 
@@ -94,7 +96,7 @@ class Rules:
 
     @property
     def number_range(self) -> tuple[int, int]:
-        """Least and greatest number that questions and solutions can hold, under any reading of any verb."""
+        """Least and greatest number that a question or a solution can hold, however it reads."""
         swing = 2 * self.amount_range[1] * self.verbs_per_problem[1]
         top = max(self.start_range[1] + swing, self.box_size, 2 * self.amount_range[1])
         return self.start_range[0] - swing, top
@@ -107,9 +109,10 @@ def _world(seed: int, num_verbs: int) -> World:
 
 @lru_cache(maxsize=4_096)
 def make_problem(rules: Rules, split: str, index: int) -> Problem:
-    """Draw problem ``index`` of a split; the same rules, split and index give the same problem everywhere.
+    """Draw problem ``index`` of a split: the same one everywhere.
 
-    Draws are repeated until the right solution keeps to the rules and the text belongs to the split.
+    Draws are repeated until the right solution keeps to the rules and the text belongs to the
+    split.
 
     Raises:
         ValueError: no such problem was found.
@@ -138,13 +141,15 @@ class ArithmeticEnv(AnswerEnv):
     r"""``oreo/Arithmetic-v0``: word problems with invented verbs, drawn without end.
 
     Action: one chunk of the solution, usually a line; a whole solution may be passed at once.
-    Observation: the question at reset ("Tom has 21 marbles. He wugs 5. ... How many full boxes of 8?"), then "".
+    Observation: the question at reset ("Tom has 21 marbles. He wugs 5. ... How many full boxes of
+        8?"), then "".
     Start: ``options={"index": i}`` for any i >= 0, ``{"task_id": ...}``, or drawn from the seed.
-    Reward: 1.0 when the final answer is right, else 0.0; with ``answer="boxes"`` a wrong path may be lucky.
-    Episode end: terminated by an empty action, or once the response holds ``#### x`` or a closed ``\boxed{}``;
-        truncated at ``max_steps`` actions or ``max_chars`` characters.
-    Info: ``messages, task_id, index, split, step, success, answer``; once over also ``grade_reason`` and ``sound``
-        (every verb read right, every sum right, the answer right).
+    Reward: 1.0 when the final answer is right, else 0.0; with ``answer="boxes"`` a wrong path may
+        be lucky.
+    Episode end: terminated by an empty action, or once the response holds ``#### x`` or a closed
+        ``\boxed{}``; truncated at ``max_steps`` actions or ``max_chars`` characters.
+    Info: ``messages, task_id, index, split, step, success, answer``; once over also
+        ``grade_reason`` and ``sound`` (every verb read right, every sum right, the answer right).
     Source and version: ours; v0. A task id holds a fingerprint of the rules that drew it.
     """
 
@@ -174,10 +179,12 @@ class ArithmeticEnv(AnswerEnv):
 
         Args:
             split: "train", "dev" or "test".
-            reliability: least and greatest probability that a sloppy solver reads a verb right; each verb has one.
+            reliability: least and greatest probability that a sloppy solver reads a verb right;
+                each verb has one.
             clean_share: share of verbs that sloppy solvers read with ``clean_reliability`` instead.
             clean_reliability: that probability.
-            prompt: a template of ``oreo_envs.prompts``; the default is the bare question, for tiny models.
+            prompt: a template of ``oreo_envs.prompts``; the default is the bare question, for tiny
+                models.
             max_steps: actions before truncation.
             max_chars: characters of response before truncation.
         """
@@ -200,7 +207,9 @@ class ArithmeticEnv(AnswerEnv):
         ):
             if not 0.0 <= value <= 1.0:
                 raise ValueError(f"{what} must lie in 0..1, got {value!r}")
-        self.reliabilities = self.world.reliabilities(*reliability, clean_share=clean_share, clean=clean_reliability)
+        self.reliabilities = self.world.reliabilities(
+            *reliability, clean_share=clean_share, clean=clean_reliability
+        )
 
     @property
     def world(self) -> World:
@@ -211,6 +220,12 @@ class ArithmeticEnv(AnswerEnv):
     def num_tasks(self) -> None:
         """None: tasks are drawn without end."""
         return None
+
+    def vocabulary(self) -> list[str]:
+        """Words, marks and whole numbers of questions and solutions, for a word-level tokenizer."""
+        low, high = self.rules.number_range
+        numbers = [str(number) for number in range(max(high, -low) + 1)]
+        return [*vocabulary(self.rules.num_verbs), *numbers]
 
     def problem(self, index: int) -> Problem:
         """Problem ``index`` of this split, to check solutions against."""
@@ -238,7 +253,7 @@ class ArithmeticEnv(AnswerEnv):
         return super()._cut_off(limit) | {"sound": False}
 
     def _solution(self, index: int, seed: int) -> tuple[str, dict[str, Scalar]]:
-        """A sloppy solver's: each verb is read right with its reliability, else in the tempting way."""
+        """A sloppy solver's: a verb is read right with its reliability, else as is tempting."""
         problem, world = self.problem(index), self.world
         entropy = [_SOLVER_STREAM, world.seed, SPLITS.index(self.split), index, seed]
         rolls = np.random.default_rng(np.random.SeedSequence(entropy)).random(len(problem.verbs))
@@ -258,7 +273,9 @@ def _check_range(what: str, pair: tuple[int, int], least: int, greatest: int | N
     low, high = pair
     if not least <= low <= high or (greatest is not None and high > greatest):
         upper = "" if greatest is None else f" <= {greatest}"
-        raise ValueError(f"{what} must be (low, high) with {least} <= low <= high{upper}, got {pair}")
+        raise ValueError(
+            f"{what} must be (low, high) with {least} <= low <= high{upper}, got {pair}"
+        )
 
 
 def _pair(what: str, values: Sequence[int]) -> tuple[int, int]:

@@ -1,7 +1,7 @@
 """The base class of all text environments: task choice, messages, limits, `info`.
 
 Knows: Gymnasium's contract, chat messages, when an episode may go on.
-Does not know: what a task is about, how an answer is judged (subclasses say so in a few hooks), tokens.
+Does not know: what a task is about, how an answer is judged (subclasses say so), tokens.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Opening:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What an action led to: the environment's new text, the reward, and whether the task is over."""
+    """What an action led to: new text of the environment, the reward, is the task over."""
 
     observation: str = ""
     reward: float = 0.0
@@ -51,9 +51,9 @@ class Outcome:
 class Demonstration:
     """A worked solution of one task.
 
-    The steps concatenate to the last message, the assistant's; every step but the last keeps its trailing delimiter.
-    ``rewards`` has one entry a step. ``info`` holds JSON scalars only: ``source``, ``seed``, ``split``, ``success``,
-    ``answer``, and what the environment adds.
+    The steps concatenate to the last message, the assistant's; every step but the last keeps its
+    trailing delimiter. ``rewards`` has one entry a step. ``info`` holds JSON scalars only:
+    ``source``, ``seed``, ``split``, ``success``, ``answer``, and what the environment adds.
     """
 
     task_id: str
@@ -66,7 +66,7 @@ class Demonstration:
 
 @dataclass(frozen=True)
 class EnvState:
-    """An episode's state at one moment, as ``clone_state`` returns it. Opaque: only ``restore_state`` reads it."""
+    """An episode at one moment, as ``clone_state`` returns it for ``restore_state``. Opaque."""
 
     opening: Opening
     index: int
@@ -82,16 +82,20 @@ class TextEnv(gymnasium.Env[str, str], ABC):
 
     Action: a chunk of text, any ``str``: a reasoning step, several steps, or a command.
     Observation: the *new* text from the environment, "" when the chunk was only appended.
-    Start: ``reset(seed=...)`` draws a task; ``options={"index": i}`` or ``{"task_id": ...}`` names one.
+    Start: ``reset(seed=...)`` draws a task; ``options={"index": i}`` or ``{"task_id": ...}`` names
+        one.
     Reward: 1.0 at the end when the task is solved, else 0.0.
-    Episode end: terminated when the task was answered, solved or failed; truncated after ``max_steps`` actions or
-        when actions and observations together exceed ``max_chars`` characters.
-    Info: ``messages`` (the whole state as OpenAI chat messages, a fresh list each time), ``task_id``, ``index``,
-        ``split``, ``step`` (actions so far), ``success``, ``answer`` (None before the end), and what subclasses add.
+    Episode end: terminated when the task was answered, solved or failed; truncated after
+        ``max_steps`` actions or when actions and observations together exceed ``max_chars``
+        characters.
+    Info: ``messages`` (the whole state as OpenAI chat messages, a fresh list each time),
+        ``task_id``, ``index``, ``split``, ``step`` (actions so far), ``success``, ``answer`` (None
+        before the end), and what subclasses add.
     Source and version: see the subclass; the registered id carries the version.
 
-    A subclass implements ``num_tasks``, ``_open``, ``_index_of`` and ``_respond``, and for demonstrations
-    ``_demonstrate``; one with state beyond its messages also ``_get_inner`` and ``_set_inner``.
+    A subclass implements ``num_tasks``, ``_open``, ``_index_of`` and ``_respond``, and for
+    demonstrations ``_demonstrate``; one with state beyond its messages also ``_get_inner`` and
+    ``_set_inner``.
     """
 
     metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012 (gymnasium declares it so)
@@ -145,7 +149,9 @@ class TextEnv(gymnasium.Env[str, str], ABC):
         """Info to add when a limit ends the episode."""
         return {}
 
-    def _demonstrate(self, index: int, seed: int) -> tuple[tuple[str, ...], float, dict[str, Scalar]]:
+    def _demonstrate(
+        self, index: int, seed: int
+    ) -> tuple[tuple[str, ...], float, dict[str, Scalar]]:
         """Steps of a solution of task ``index``, its final reward, and info about it."""
         raise NotImplementedError(f"{type(self).__name__} has no demonstrations")
 
@@ -162,8 +168,10 @@ class TextEnv(gymnasium.Env[str, str], ABC):
     def _check_split(cls, split: str) -> str:
         return choose("split", split, cls.splits)
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
-        """Start a task: the one that ``options`` names by "index" or "task_id", else one drawn from ``np_random``.
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[str, dict[str, Any]]:
+        """Start the task that ``options`` names by "index" or "task_id", else draw one.
 
         Raises:
             ValueError: unknown option, both options at once, index out of range, unknown task id.
@@ -186,7 +194,9 @@ class TextEnv(gymnasium.Env[str, str], ABC):
         if self._opening is None:
             raise ResetNeeded("call reset() before step(): no task has been started")
         if self._over:
-            raise ResetNeeded(f"the episode of {self._opening.task_id} is over; call reset() to start another")
+            raise ResetNeeded(
+                f"the episode of {self._opening.task_id} is over; call reset() to start another"
+            )
         if not isinstance(action, str):
             raise TypeError(f"an action is a str, got {type(action).__name__}: {action!r:.80}")
         self._append("assistant", action)
@@ -245,7 +255,8 @@ class TextEnv(gymnasium.Env[str, str], ABC):
         """
         if self.split in self.held_out_splits:
             raise ValueError(
-                f"split {self.split!r} is held out: its solutions must not reach a buffer; use split={self.splits[0]!r}"
+                f"split {self.split!r} is held out: its solutions must not reach a buffer; "
+                f"use split={self.splits[0]!r}"
             )
         index = self._check_index(index)
         opening = self._open(index)
@@ -260,7 +271,7 @@ class TextEnv(gymnasium.Env[str, str], ABC):
         )
 
     def _append(self, role: str, text: str) -> None:
-        """Grow the last message if it is ``role``'s, else add one. Messages are replaced, never changed in place."""
+        """Grow ``role``'s last message, or add one; a message is replaced, never changed."""
         self._num_chars += len(text)
         if self._messages and self._messages[-1]["role"] == role:
             text = self._messages.pop()["content"] + text
@@ -291,7 +302,8 @@ class TextEnv(gymnasium.Env[str, str], ABC):
             index = self._index_of(task_id) if isinstance(task_id, str) else None
             if index is None:
                 raise ValueError(
-                    f"unknown task_id {task_id!r} in split {self.split!r}{closest(str(task_id), self._task_ids())}"
+                    f"unknown task_id {task_id!r} in split {self.split!r}"
+                    f"{closest(str(task_id), self._task_ids())}"
                 )
             return index
         return int(self.np_random.integers(self.num_tasks or _UNBOUNDED))
@@ -304,7 +316,10 @@ class TextEnv(gymnasium.Env[str, str], ABC):
         limit = self.num_tasks
         if number < 0 or (limit is not None and number >= limit):
             upper = "" if limit is None else f" and < {limit}"
-            raise ValueError(f"task index {number} is out of range: split {self.split!r} takes indices >= 0{upper}")
+            raise ValueError(
+                f"task index {number} is out of range: "
+                f"split {self.split!r} takes indices >= 0{upper}"
+            )
         return number
 
 
@@ -316,7 +331,9 @@ def choose(what: str, value: Any, allowed: Iterable[str]) -> str:
     """
     allowed = tuple(allowed)
     if value not in allowed:
-        raise ValueError(f"unknown {what} {value!r}{closest(str(value), allowed)}; known: {', '.join(allowed)}")
+        raise ValueError(
+            f"unknown {what} {value!r}{closest(str(value), allowed)}; known: {', '.join(allowed)}"
+        )
     return str(value)
 
 

@@ -30,7 +30,7 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """A question, its reference answer, and the authors' worked solution ("" where there is none)."""
+    """A question, its reference answer, and the authors' solution ("" where there is none)."""
 
     question: str
     answer: str
@@ -41,9 +41,9 @@ class Problem:
 class Source:
     """A data set: its folder under ``$OREO_DATA``, how to read a row, and its files on the hub.
 
-    ``read_row`` raises KeyError for a missing field and ValueError for a wrong one, and returns None for a row that
-    is not part of the split. ``files`` maps a split to the stem of its local files where the two differ; ``hub`` maps
-    a split to a repository and its files.
+    ``read_row`` raises KeyError for a missing field and ValueError for a wrong one, and returns
+    None for a row that is not part of the split. ``files`` maps a split to the stem of its local
+    files where the two differ; ``hub`` maps a split to a repository and its files.
     """
 
     name: str
@@ -72,7 +72,7 @@ class ProblemSet:
         return iter(self._problems)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> ProblemSet:
-        """Return the set itself: nothing in it changes, and environments that are copied stay cheap."""
+        """Return the set itself, which never changes, so that copies of environments are cheap."""
         return self
 
 
@@ -105,7 +105,9 @@ def _local_files(source: Source, split: str, path: str | Path | None) -> tuple[P
     found = next((place / name for name in names if (place / name).is_file()), None)
     if found is None and path is not None:
         kind = "this folder has none of" if place.is_dir() else "no such file or folder; looked for"
-        raise FileNotFoundError(f"{place}: {kind} {', '.join(names)} (split {split!r} of {source.name})")
+        raise FileNotFoundError(
+            f"{place}: {kind} {', '.join(names)} (split {split!r} of {source.name})"
+        )
     return (found,) if found else ()
 
 
@@ -116,13 +118,20 @@ def _hub_files(source: Source, split: str) -> tuple[Path, ...]:
 
         return tuple(Path(hf_hub_download(repository, name, repo_type="dataset")) for name in names)
     except Exception as error:  # whatever keeps the hub away, the mend is the same
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise FileNotFoundError(
-            f"no data for split {split!r} of {source.name}: ${DATA_VARIABLE}/{source.name} has no "
-            f"{source.files.get(split, split)}{{{','.join(_SUFFIXES)}}} and the hub cannot be reached "
-            f"({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}). Set "
-            f"{DATA_VARIABLE} or pass path=..., or on a machine with network run: "
-            f"hf download --repo-type dataset {repository}"
+            f"no data for split {split!r} of {source.name}: {_not_here(source, split)}, "
+            f"and the hub cannot be reached ({reason}). Set {DATA_VARIABLE} or pass path=..., "
+            f"or where there is a network run: hf download --repo-type dataset {repository}"
         ) from error
+
+
+def _not_here(source: Source, split: str) -> str:
+    root = os.environ.get(DATA_VARIABLE)
+    if not root:
+        return f"{DATA_VARIABLE} is not set"
+    stem = source.files.get(split, split)
+    return f"{Path(root) / source.name} has no {', '.join(stem + suffix for suffix in _SUFFIXES)}"
 
 
 @lru_cache(maxsize=16)
@@ -142,7 +151,7 @@ def _read(
                 problem = read_row(row, split)
             except KeyError as error:
                 raise ValueError(
-                    f"{name}, row {number}: no field {error}; this row has {', '.join(map(str, row))}"
+                    f"{name}, row {number}: no field {error}; this row has {', '.join(row)}"
                 ) from None
             except ValueError as error:
                 raise ValueError(f"{name}, row {number}: {error}") from None

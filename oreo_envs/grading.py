@@ -3,15 +3,17 @@ r"""Final answers: where a response states one, and whether it equals the refere
 Knows: how answers are written in text and LaTeX, and when two of them are the same.
 Does not know: prompts, rewards, episodes.
 
-``grade`` goes through stages and stops at the first that decides: extraction; equal text; exact rational numbers;
-a size guard; math-verify as the symbolic core. Only the last imports sympy, so that integer answers cost
-microseconds. Nothing is evaluated as code, no signal is used (any thread may grade), and nothing raises on hostile
+``grade`` goes through stages and stops at the first that decides: extraction; equal text; exact
+rational numbers; a size guard; math-verify as the symbolic core. Only the last imports sympy, so
+that integer answers cost microseconds. Nothing is evaluated as code, no signal is used (any thread
+may grade), and nothing raises on hostile
 text: what the guard refuses is reason ``too_large``, what cannot be read is ``unparsable``.
 
-Policy: the last statement of an answer wins. A decimal equals an exact value when it agrees with it in all the digits
-it gives, at least six significant ones, or exactly: 4.5 is 9/2, 0.33 is not 1/3. A percentage equals both its bare
-number and its fraction. Units, currency and degree signs are ignored unless they are all there is. An unevaluated
-expression is no answer to a reference that is a number. A list has as many entries as its reference.
+Policy: the last statement of an answer wins. A decimal equals an exact value when it agrees with it
+in all the digits it gives, at least six significant ones, or exactly: 4.5 is 9/2, 0.33 is not 1/3.
+A percentage equals both its bare number and its fraction. Units, currency and degree signs are
+ignored unless they are all there is. An unevaluated expression is no answer to a reference that is
+a number. A list has as many entries as its reference.
 """
 
 from __future__ import annotations
@@ -42,7 +44,7 @@ class Reason(StrEnum):
 
 @dataclass(frozen=True)
 class Grade:
-    """A verdict: is the response right, which answer was read in it, and which stage decided why."""
+    """A verdict: is the response right, which answer was read in it, and why."""
 
     correct: bool
     extracted: str | None
@@ -72,9 +74,10 @@ def grade(response: str, reference: str) -> Grade:
 def extract_answer(response: str) -> str | None:
     r"""Return the final answer that ``response`` states, or None.
 
-    An answer is stated by a closed ``\boxed{}`` or ``\fbox{}`` or by ``#### x``; without these by "A: x" or
-    "Answer: x" at the start of a line, or by "answer is x". Of several the last counts; only the text after
-    ``</think>`` is read. A response that is nothing but a number, or one formula in dollar signs, is an answer too.
+    An answer is stated by a closed ``\boxed{}`` or ``\fbox{}`` or by ``#### x``; without these by
+    "A: x" or "Answer: x" at the start of a line, or by "answer is x". Of several the last counts;
+    only the text after ``</think>`` is read. A response that is nothing but a number, or one
+    formula in dollar signs, is an answer too.
     """
     response = response.rpartition("</think>")[2]
     found = max(_last_box(response), _last_hashes(response))
@@ -95,13 +98,13 @@ def has_final_answer(response: str) -> bool:
 _Found = tuple[int, str]  # where the answer starts (-1: nowhere), and its text
 _NOWHERE: _Found = (-1, "")
 
-_BOX = re.compile(r"\\(?:boxed|fbox)(?:\s*\{|\s+(\w))")
+_BRACE = re.compile(r"\\(?:boxed|fbox)(?:\s*\{|\s+(\w))|\\.|[{}]", re.DOTALL)
 _HASHES = re.compile(r"(?<!#)####(?!#)\s*([^\n]+)")
 _HEADING = re.compile(r"\**(?:\d+[.):]\s+)?\**[A-Za-z]{2,}[\s:]+\S")
 _PHRASE = re.compile(
-    r"(?:^|\n)[\s*_]*(?:final\s+)?(?:answer|a)[\s*_]*:[\s*_]*([^\n]+)"
-    r"|\banswer\s+is\s*:?\s*([^\n]+)",
-    re.IGNORECASE,
+    r"^[ \t*_]*(?:final[ \t]+)?(?:answer|a)[ \t*_]*:[ \t*_]*([^\n]+)"
+    r"|\banswer[ \t]+is[ \t]*:?[ \t]*([^\n]+)",
+    re.IGNORECASE | re.MULTILINE,
 )
 _SENTENCE_END = re.compile(r"\.(?:\s|$)")
 _ANSWER_LIKE = re.compile(r"\d|\$|\\|^\(?[A-Za-z]\)?$")
@@ -109,16 +112,19 @@ _FORMULA = re.compile(r"\$[^$\n]+\$")
 
 
 def _last_box(text: str) -> _Found:
-    """Content of the last box that is closed."""
-    for match in reversed(list(_BOX.finditer(text))):
+    """Content of the last box that is closed; one pass, whatever is left open."""
+    found = _NOWHERE
+    open_braces: list[tuple[int, int]] = []  # where the box starts (-1: a plain brace), its content
+    for match in _BRACE.finditer(text):
         if match[1]:  # "\\boxed 9": TeX takes the next token
-            return match.start(), match[1]
-        depth = 1
-        for brace in re.finditer(r"\\.|[{}]", text[match.end() :], re.DOTALL):
-            depth += {"{": 1, "}": -1}.get(brace[0], 0)
-            if depth == 0:
-                return match.start(), text[match.end() : match.end() + brace.start()]
-    return _NOWHERE
+            found = max(found, (match.start(), match[1]))
+        elif match[0].endswith("{") and match[0] != r"\{":
+            open_braces.append((match.start() if match[0] != "{" else -1, match.end()))
+        elif match[0] == "}" and open_braces:
+            box, content = open_braces.pop()
+            if box > found[0]:
+                found = box, text[content : match.start()]
+    return found
 
 
 def _last_hashes(text: str) -> _Found:
@@ -153,26 +159,33 @@ _REWRITES = tuple(
     for pattern, replacement in (
         (r"\\(?:left|right|bigl|bigr|Bigl|Bigr|big|Big)(?![A-Za-z])", ""),
         (r"\\[dt]frac", r"\\frac"),
-        (r"\\(?:displaystyle|[!,;:])", ""),
+        (r"\\displaystyle|(?<!\\)\\[!,;:]", ""),
         (r"\{,\}", ","),
-        (r"\\ |~|\s+", " "),
+        (r"(?<!\\)\\ |~|\s+", " "),
         (r"\^\s*(?:\{\s*\\circ\s*\}|\\circ)|\\degree|°", ""),
         (r"\\%", "%"),
         (r"\\\$|\\?[€£]|^\$|(?<=\s)\$(?=\d)", ""),
     )
 )
 _ASSIGNMENT = re.compile(r"^\\?[A-Za-z]+(?:_\{?\w\}?)?(?:\([a-z]\))?\s*=\s*(?!.*=)")
-_UNITS = re.compile(r"(?<=[\d}%)])\s*(?:\\text\s*\{[^{}]*\}|\\mathrm\s*\{[^{}]*\})(?:\^\{?[23]\}?)?$")
+_MEMBERSHIP = re.compile(r"^[A-Za-z]\s*\\in(?![A-Za-z])\s*")
+_UNITS = re.compile(
+    r"(?<=[\d}%)])\s*(?:\\text\s*\{[^{}]*\}|\\mathrm\s*\{[^{}]*\})(?:\^\{?[23]\}?)?$"
+)
 _MARKS = re.compile(r"^[\s*_`]+|[\s*_`]+$")
 
 
 @lru_cache(maxsize=65_536)
 def clean(answer: str) -> str:
-    """Take off what has no meaning: math mode, spacing, bold, units, currency, ``x =``, the last period."""
+    """Take off what has no meaning: math mode, spacing, bold, units, currency, ``x =``."""
     answer = _MARKS.sub("", answer)
     while len(answer) > 1:
         for left, right in (("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]")):
-            if answer.startswith(left) and answer.endswith(right) and len(answer) > len(left + right):
+            if (
+                answer.startswith(left)
+                and answer.endswith(right)
+                and len(answer) > len(left + right)
+            ):
                 answer = answer[len(left) : -len(right)].strip()
                 break
         else:
@@ -181,7 +194,7 @@ def clean(answer: str) -> str:
             answer = _MARKS.sub("", answer[:-1])
     for pattern, replacement in _REWRITES:
         answer = pattern.sub(replacement, answer)
-    answer = _ASSIGNMENT.sub("", answer.strip())
+    answer = _MEMBERSHIP.sub("", _ASSIGNMENT.sub("", answer.strip()))
     answer = _WRAPPER.sub(r"\1", _UNITS.sub("", answer))
     return answer.strip().rstrip(".")
 
@@ -207,7 +220,8 @@ def _compare(answer: str, reference: str) -> tuple[bool, Reason]:
 
 
 def _squash(answer: str) -> str:
-    """Text for comparison: no blanks; words and choices in lower case and without parentheses."""
+    """Text for comparison: no blanks, words in lower case, choices without parentheses."""
     answer = re.sub(r"\s+", "", answer)
-    word = answer[1:-1] if re.fullmatch(r"\([A-Za-z]\)", answer) else answer
-    return word.casefold() if re.fullmatch(r"[A-Za-z]{2,}|\([A-Za-z]\)", answer) else word
+    if re.fullmatch(r"\([A-Za-z]\)", answer):
+        return answer[1:-1]
+    return answer.casefold() if re.fullmatch(r"[A-Za-z]{2,}", answer) else answer

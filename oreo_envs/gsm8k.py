@@ -2,8 +2,9 @@
 
 Knows: how the data set writes answers and worked solutions.
 Does not know: how answers are compared, tokens.
-Source: Cobbe et al. 2021 (arXiv:2110.14168), https://github.com/openai/grade-school-math (MIT). A reference solution
-is one step a line, with ``<<16-3=13>>`` calculator annotations, and ends in ``#### <number>``.
+Source: Cobbe et al. 2021 (arXiv:2110.14168), https://github.com/openai/grade-school-math (MIT). A
+reference solution is one step a line, with ``<<16-3=13>>`` calculator annotations, and ends in
+``#### <number>``.
 """
 
 from __future__ import annotations
@@ -30,7 +31,10 @@ def _read_row(row: Row, split: str) -> Problem:
 SOURCE = Source(
     name="gsm8k",
     read_row=_read_row,
-    hub={split: ("openai/gsm8k", (f"main/{split}-00000-of-00001.parquet",)) for split in ("train", "test")},
+    hub={
+        split: ("openai/gsm8k", (f"main/{split}-00000-of-00001.parquet",))
+        for split in ("train", "test")
+    },
 )
 
 
@@ -39,11 +43,13 @@ class GSM8KEnv(ProblemSetEnv):
 
     Action: one chunk of the solution, usually a line; a whole solution may be passed at once.
     Observation: the question at reset, then always "".
-    Start: ``options={"index": i}`` in the authors' order, ``{"task_id": "gsm8k/test/17"}``, or drawn from the seed.
+    Start: ``options={"index": i}`` in the authors' order, ``{"task_id": "gsm8k/test/17"}``, or
+        drawn from the seed.
     Reward: 1.0 when the final answer is right, else 0.0.
-    Episode end: terminated by an empty action, or once the response holds ``#### x`` or a closed ``\boxed{}``;
-        truncated at ``max_steps`` actions or ``max_chars`` characters.
-    Info: ``messages, task_id, index, split, step, success, answer``; once over also ``grade_reason``.
+    Episode end: terminated by an empty action, or once the response holds ``#### x`` or a closed
+        ``\boxed{}``; truncated at ``max_steps`` actions or ``max_chars`` characters.
+    Info: ``messages, task_id, index, split, step, success, answer``; once over also
+        ``grade_reason``.
     Source and version: Cobbe et al. 2021 (arXiv:2110.14168), the authors' splits; v0.
     """
 
@@ -64,8 +70,8 @@ class GSM8KEnv(ProblemSetEnv):
 
         Args:
             split: "train" or "test".
-            path: a file, or a folder with ``<split>.jsonl``, ``.jsonl.xz`` or ``.parquet``; without it
-                ``$OREO_DATA/gsm8k``, then the hub.
+            path: a file, or a folder with ``<split>.jsonl``, ``.jsonl.xz`` or ``.parquet``; without
+                it ``$OREO_DATA/gsm8k``, then the hub.
             prompt: a template of ``oreo_envs.prompts``.
             max_steps: actions before truncation.
             max_chars: characters of response before truncation.

@@ -2,8 +2,9 @@ r"""MATH: competition mathematics.
 
 Knows: how the data set writes answers and worked solutions.
 Does not know: how answers are compared, tokens.
-Source: Hendrycks et al. 2021 (arXiv:2103.03874), https://github.com/hendrycks/math (MIT); MATH-500 is the test split of
-Lightman et al. 2023 (arXiv:2305.20050). A reference solution holds its answer in ``\boxed{}``.
+Source: Hendrycks et al. 2021 (arXiv:2103.03874), https://github.com/hendrycks/math (MIT); MATH-500
+is the test split of Lightman et al. 2023 (arXiv:2305.20050). A reference solution holds its answer
+in ``\boxed{}``.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ EMPTY_ANSWERS = {
     "For any integer $n>1$, the number of prime numbers greater than $n!+1$": "0",
     "You are given a sequence of $58$ terms; each term has the form $P+n$": "0",
 }
-"""Two train problems (0-based rows 5341 and 5343) have an empty box in the source: how they begin, and the answer."""
+"""Two train problems (0-based rows 5341, 5343) have an empty box: how they begin, their answer."""
 
 _SUBJECTS = (
     "algebra",
@@ -49,7 +50,7 @@ def _read_row(row: Row, split: str) -> Problem | None:
     return Problem(question, answer, solution)
 
 
-# EleutherAI's copy has the authors' rows, one file a subject and split; the original repository is gone.
+# EleutherAI's copy has the authors' rows, one file a subject; the original repository is gone.
 SOURCE = Source(
     name="math",
     read_row=_read_row,
@@ -68,15 +69,18 @@ SOURCE = Source(
 
 
 class MATHEnv(ProblemSetEnv):
-    r"""``oreo/MATH-v0``: 7,500 train and 5,000 test problems of seven subjects; 500 of the test are "math500".
+    r"""``oreo/MATH-v0``: 7,500 train and 5,000 test problems; 500 of the latter are "math500".
 
-    Action: one chunk of the solution, usually a line or a sentence; a whole solution may be passed at once.
+    Action: one chunk of the solution, usually a line or a sentence; a whole solution may be passed
+        at once.
     Observation: the problem at reset, then always "".
-    Start: ``options={"index": i}`` in the file's order, ``{"task_id": "math/math500/17"}``, or drawn from the seed.
+    Start: ``options={"index": i}`` in the file's order, ``{"task_id": "math/math500/17"}``, or
+        drawn from the seed.
     Reward: 1.0 when the final answer is right, else 0.0.
-    Episode end: terminated by an empty action, or once the response holds a closed ``\boxed{}`` or ``#### x``;
-        truncated at ``max_steps`` actions or ``max_chars`` characters.
-    Info: ``messages, task_id, index, split, step, success, answer``; once over also ``grade_reason``.
+    Episode end: terminated by an empty action, or once the response holds a closed ``\boxed{}`` or
+        ``#### x``; truncated at ``max_steps`` actions or ``max_chars`` characters.
+    Info: ``messages, task_id, index, split, step, success, answer``; once over also
+        ``grade_reason``.
     Source and version: Hendrycks et al. 2021 (arXiv:2103.03874), the authors' splits; v0.
     """
 
@@ -98,8 +102,9 @@ class MATHEnv(ProblemSetEnv):
 
         Args:
             split: "train", "test" or "math500".
-            path: a file, or a folder with ``<split>.jsonl``, ``.jsonl.xz`` or ``.parquet`` ("math500": the rows
-                flagged so in the test file); without it ``$OREO_DATA/math``, then the hub.
+            path: a file, or a folder with ``<split>.jsonl``, ``.jsonl.xz`` or ``.parquet``
+                ("math500": the rows flagged so in the test file); without it ``$OREO_DATA/math``,
+                then the hub.
             prompt: a template of ``oreo_envs.prompts``.
             max_steps: actions before truncation.
             max_chars: characters of response before truncation.
@@ -114,7 +119,7 @@ class MATHEnv(ProblemSetEnv):
         )
 
     def _solution(self, index: int, seed: int) -> tuple[str, dict[str, Scalar]]:
-        """The authors' solution up to its last box; earlier boxes, which would end an episode, are unpacked."""
+        """The authors' solution up to its last box; earlier ones, which end an episode, go."""
         text = self.problems[index].solution.strip()
         boxes = list(re.finditer(r"\\(?:boxed|fbox)", text))
         for box in reversed(boxes[:-1]):

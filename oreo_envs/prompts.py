@@ -1,9 +1,10 @@
 """How a question is put to a policy: named, versioned templates of chat messages.
 
 Knows: texts. Does not know: chat templates of models, tokens.
-A template never changes under its name: a new wording is a new version. A name without a version is the newest one.
-Source of ``gsm8k-hash`` and ``boxed``: Wang et al. 2024 (arXiv:2412.16145) ask for step-by-step reasoning, and for
-the answer after four ``#`` on GSM8K and in ``\\boxed{}`` on MATH; the wording here is ours.
+A template never changes under its name: a new wording is a new version. A name without a version is
+the newest one. Source of ``gsm8k-hash`` and ``boxed``: Wang et al. 2024 (arXiv:2412.16145) ask for
+step-by-step reasoning, and for the answer after four ``#`` on GSM8K and in ``\\boxed{}`` on MATH;
+the wording here is ours.
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ PROMPTS: dict[str, PromptTemplate] = {
     "question@1": PromptTemplate(user="{question}"),
     "gsm8k-hash@1": PromptTemplate(
         system=(
-            "Solve the math problem. Reason step by step, one step a line, and give the final answer "
-            "on the last line after four # signs, like this: #### 42"
+            "Solve the math problem. Reason step by step, one step a line, and give the final "
+            "answer on the last line after four # signs, like this: #### 42"
         ),
         user="{question}",
     ),

@@ -1,6 +1,6 @@
 r"""Exact rational numbers as answers write them.
 
-Knows: ``70,000``, ``-1.5``, ``3/4``, ``\frac{3}{4}``, ``1\frac12``, ``$5``, ``28%``, ``18 dollars``.
+Knows: ``70,000``, ``-1.5``, ``3/4``, ``\frac{3}{4}``, ``1\frac12``, ``$5``, ``28%``, ``18 men``.
 Does not know: symbols, LaTeX beyond fractions.
 """
 
@@ -15,9 +15,13 @@ _MAX_DIGITS = 300
 _SIGNIFICANT_DIGITS = 6
 
 _INTEGER = r"(?:\d{1,3}(?:,\d{3})+|\d+)"
-_UNIT = r"(?:\s*(?:[A-Za-z]+[.²³]?|/\s*[A-Za-z]+)){0,4}"
+# A unit is a word of its own, or a short one that may stick to the number: "5x" is a product.
+_WORD = (
+    r"(?:(?:[ckm]m|[km]g|ml|lbs?|ft|oz|hrs?|mins?|mph|[ap]\.?m)(?![A-Za-z])|(?<=[\s/])[A-Za-z]{3,})"
+)
+_UNIT = rf"(?:\s*/?\s*{_WORD}\.?[²³]?){{0,4}}"
 _NUMBER = re.compile(
-    rf"""(?P<sign>[+\-−]?)\s*\$?\s*(?:
+    rf"""\$?\s*(?P<sign>[+\-−]?)\s*\$?\s*(?:
         (?P<whole>{_INTEGER})?\s*\\frac\s*(?:\{{\s*(?P<top>-?\d+)\s*\}}|(?P<top1>\d))\s*
                                   (?:\{{\s*(?P<low>\d+)\s*\}}|(?P<low1>\d))
       | (?:(?P<mixed>\d+)\s+)?(?P<above>{_INTEGER})\s*/\s*(?P<below>{_INTEGER})
@@ -26,12 +30,12 @@ _NUMBER = re.compile(
     )\s*(?P<percent>%|percent\b|pct\b)?{_UNIT}""",
     re.VERBOSE | re.ASCII,
 )
-_HEDGE = re.compile(r"\b(?:or|and|to|not|e|i|pi|x|y|z)\b", re.IGNORECASE)
+_HEDGE = re.compile(r"\b(?:or|and|not)\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class RationalAnswer:
-    """A rational number, how many decimals it was given with (None: as integer or fraction), and if in percent."""
+    """A rational number, its number of decimals (None: not in decimals), is it in percent."""
 
     value: Fraction
     decimals: int | None
@@ -40,7 +44,9 @@ class RationalAnswer:
     @property
     def significant_digits(self) -> int:
         """Number of significant digits of a decimal."""
-        return len(str(abs(self.value.numerator * 10 ** (self.decimals or 0) // self.value.denominator)))
+        return len(
+            str(abs(self.value.numerator * 10 ** (self.decimals or 0) // self.value.denominator))
+        )
 
 
 @lru_cache(maxsize=65_536)

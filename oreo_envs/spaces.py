@@ -1,10 +1,10 @@
 """The space of free text, and what vector environments need to batch it.
 
-Knows: any ``str`` is a member; how a string travels through the shared memory of ``AsyncVectorEnv``.
+Knows: any ``str`` is a member; how it travels through the shared memory of ``AsyncVectorEnv``.
 Does not know: environments, prompts, tokens.
-Why not ``gymnasium.spaces.Text``: it has a fixed alphabet and length, checks membership character by character, and
-its shared-memory reader decodes the buffer once, at construction, so that asynchronous environments silently return
-wrong strings.
+Why not ``gymnasium.spaces.Text``: it has a fixed alphabet and length, checks membership character
+by character, and its shared-memory reader decodes the buffer once, at construction, so that
+asynchronous environments silently return wrong strings.
 """
 
 from __future__ import annotations
@@ -28,9 +28,11 @@ SHARED_TEXT_BYTES = 1 << 16
 
 _LENGTH_BYTES = 8
 _SLOT_BYTES = _LENGTH_BYTES + SHARED_TEXT_BYTES
-# "surrogatepass" lets a lone surrogate through: it is a legal element of str, and a sampler can produce one.
+# "surrogatepass" lets a lone surrogate through, which is a legal element of str.
 _CODEC = ("utf-8", "surrogatepass")
-_SAMPLE_ALPHABET = "abcdefghijklmnopqrstuvwxyz ABCXYZ0123456789 .,:+-*/=#$\\{}\n äßéñœ漢字数学π√≤ ∑🎲"
+_SAMPLE_ALPHABET = (
+    "abcdefghijklmnopqrstuvwxyz ABCXYZ0123456789 .,:+-*/=#$\\{}\n äßéñœ漢字数学π√≤ ∑🎲"
+)
 _MAX_SAMPLE_LENGTH = 24
 
 
@@ -86,8 +88,9 @@ class FreeText(gymnasium.Space[str]):
 class SharedTexts(Sequence[str]):
     """The observations of all environments, read from shared memory at each access.
 
-    ``AsyncVectorEnv`` makes its observation object once and copies it after every step (``copy=True``), as it does
-    with numpy views. This object plays the part of such a view: a deep copy of it is the tuple of current strings.
+    ``AsyncVectorEnv`` makes its observation object once and copies it after every step
+    (``copy=True``), as it does with numpy views. This object plays the part of such a view: a deep
+    copy of it is the tuple of current strings.
     """
 
     def __init__(self, memory: Any, num_envs: int) -> None:
@@ -135,8 +138,8 @@ def _write(space: FreeText, index: int, value: str, shared_memory: Any) -> None:
     encoded = value.encode(*_CODEC)
     if len(encoded) > SHARED_TEXT_BYTES:
         raise ValueError(
-            f"an observation of {len(encoded)} bytes does not fit the {SHARED_TEXT_BYTES} bytes of shared memory; "
-            "pass vector_kwargs={'shared_memory': False} to make_vec (or shared_memory=False to AsyncVectorEnv)"
+            f"an observation of {len(encoded)} bytes does not fit the {SHARED_TEXT_BYTES} bytes of "
+            "shared memory; pass vector_kwargs={'shared_memory': False} to make_vec"
         )
     memory, start = memoryview(shared_memory).cast("B"), index * _SLOT_BYTES
     memory[start : start + _LENGTH_BYTES] = len(encoded).to_bytes(_LENGTH_BYTES, "little")

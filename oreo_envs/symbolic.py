@@ -1,6 +1,6 @@
 """The symbolic core of the grader: math-verify behind a size guard.
 
-Knows: which answers are small enough to hand to sympy, and how to ask math-verify without its signals.
+Knows: which answers are small enough for sympy, and how to ask math-verify without signals.
 Does not know: extraction, numbers (they are decided before).
 Limits: there is no time limit here, only the guard; a worker process that can be killed is issue 3.
 """
@@ -17,19 +17,35 @@ if TYPE_CHECKING:
 
 _MAX_CHARS = 300
 _MAX_DIGITS = 30
-_MAX_EXPONENT = 10_000
 _MAX_FACTORIAL = 50
-_MAX_DEPTH = 8
+_MAX_DEPTH = 5
 _MAX_HEAVY = 6
+_MAX_PIPES = 4
+_MAX_LETTERS = 16
+# Bounds on the product of the exponents of a text: of numbers alone, where there are symbols or
+# roots, and of what stands in brackets beside symbols or roots (a power that may be expanded).
+_MAX_POWER, _MAX_SYMBOLIC_POWER, _MAX_EXPANSION = 1_000, 100, 10
 
 _HEAVY = re.compile(r"\\(?:sqrt|sin|cos|tan|cot|sec|csc|log|ln|exp|arc\w+|frac)|\^")
-_UNBOUNDED = re.compile(r"\\(?:sum|prod|i*int|oint|lim|bigcup|bigcap|det|gcd|lcm|nabla|partial)(?![a-z])")
+_UNBOUNDED = re.compile(
+    r"\\(?:sum|prod|i*int|oint|lim|bigcup|bigcap|det|gcd|lcm|nabla|partial)(?![a-z])"
+)
+_LONG_NUMBER = re.compile(rf"\d{{{_MAX_DIGITS},}}")
+_COMMAND = re.compile(r"\\[A-Za-z]+")
+# What is no plain arithmetic of rational numbers: letters, roots, functions, Greek.
+_SYMBOL = re.compile(r"\\(?!(?:frac|cdot|times|div|circ)(?![a-z]))[A-Za-z]|(?<![\\A-Za-z])[A-Za-z]")
+_POWER = re.compile(r"([)}\]|])?\s*(?:\^|\*\*)\s*[{(]?\s*-?\s*(\d*)")
+_TOWER = re.compile(r"\^\s*(?:\{[^{}]*\^|\{[^{}]*\{[^{}]*\^|(?:\\?\w+|\([^()]*)\s*\^)")
 _WORD = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{2,}")
-_FUNCTION = re.compile(r"(?:sin|cos|tan|cot|sec|csc|log|ln|exp|pi|sqrt|frac|cdot|times|infty|cm|mm|km|ft)")
+_FUNCTION = re.compile(
+    r"(?:sin|cos|tan|cot|sec|csc|log|ln|exp|pi|sqrt|frac|cdot|times|infty|cm|mm|km|ft)"
+)
 _SUBSCRIPT = re.compile(r"^(\w+)_\{?(\w+)\}?$", re.ASCII)
-_OPERATOR = re.compile(r"(?<=[\w})])\s*(?:[+*^!-]|\\cdot|\\times|\\pm|\\sqrt)")
+_OPERATOR = re.compile(
+    r"(?<=[\w})])\s*(?:[+*^!-]|\\cdot|\\times|\\pm)|\\(?:sqrt|log|ln|sin|cos|tan|d?binom)"
+)
 
-# sympy's and ANTLR's caches are shared state. A child forked while another thread grades must not inherit the lock.
+# sympy's and ANTLR's caches are shared state. A forked child must not inherit a lock that is held.
 _lock = threading.Lock()
 
 
@@ -42,7 +58,9 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_new_lock)
 
 
-def compare_symbolically(answer: str, reference: str, reference_is_number: bool) -> tuple[bool, Reason]:
+def compare_symbolically(
+    answer: str, reference: str, reference_is_number: bool
+) -> tuple[bool, Reason]:
     """Compare two cleaned answers of which at least one is no plain number."""
     from oreo_envs.grading import Reason
 
@@ -59,19 +77,18 @@ def compare_symbolically(answer: str, reference: str, reference_is_number: bool)
 
 
 def is_too_large(text: str) -> bool:
-    """Whether parsing or simplifying ``text`` could take long; judged from the text alone, in linear time."""
-    if len(text) > _MAX_CHARS or _depth(text) > _MAX_DEPTH or _UNBOUNDED.search(text):
-        return True
-    if re.search(rf"\d{{{_MAX_DIGITS},}}", text) or len(_HEAVY.findall(text)) > _MAX_HEAVY:
-        return True
-    if "!" in text and (
-        re.search(r"[!)}\]]\s*!", text)
-        or any(int(number) > _MAX_FACTORIAL for number in re.findall(r"(\d+)\s*!", text))
-    ):
-        return True
-    if re.search(r"\\d?binom|\\choose", text) and re.search(r"\d{4,}", text):
-        return True
-    return _tower(text) or _exponents(text) > _MAX_EXPONENT
+    """Whether parsing or simplifying ``text`` could take long; judged from the text alone."""
+    return (
+        len(text) > _MAX_CHARS
+        or _depth(text) > _MAX_DEPTH
+        or text.count("|") > _MAX_PIPES
+        or len(re.findall(r"[A-Za-z]", _COMMAND.sub(" ", text))) > _MAX_LETTERS
+        or len(_HEAVY.findall(text)) > _MAX_HEAVY
+        or _UNBOUNDED.search(text) is not None
+        or _LONG_NUMBER.search(text) is not None
+        or _large_factorial(text)
+        or _large_power(text)
+    )
 
 
 def _depth(text: str) -> int:
@@ -82,25 +99,32 @@ def _depth(text: str) -> int:
     return deepest
 
 
-def _tower(text: str) -> bool:
-    r"""Whether an exponent has an exponent: ``2^{3^4}``, ``2^3^4``."""
-    return bool(
-        re.search(r"\^\s*\{[^{}]*\^", text)
-        or re.search(r"\^\s*\{[^{}]*\{[^{}]*\^", text)
-        or re.search(r"\^\s*(?:\\?\w+|\([^()]*)\s*\^", text)
-    )
+def _large_factorial(text: str) -> bool:
+    if "!" in text and re.search(r"[!)}\]]\s*!", text):
+        return True
+    if any(int(number) > _MAX_FACTORIAL for number in re.findall(r"(\d+)\s*!", text)):
+        return True
+    return bool(re.search(r"\\d?binom|\\choose", text) and re.search(r"\d{3,}", text))
 
 
-def _exponents(text: str) -> int:
-    """Product of all exponents, those that are no integers counted as 4: a bound for nested powers."""
-    product = 1
-    for number in re.findall(r"(?:\^|\*\*)\s*[{(]?\s*-?\s*(\d*)", text):
-        product *= max(int(number[:_MAX_DIGITS]), 2) if number else 4
-    return product
+def _large_power(text: str) -> bool:
+    r"""Whether exponents are large, or have exponents themselves: ``2^{3^4}``, ``2^3^4``."""
+    if _TOWER.search(text):
+        return True
+    symbols = _SYMBOL.search(text) is not None
+    product = expansion = 1
+    for bracket, number in _POWER.findall(text):
+        # A symbol in the exponent counts as 4.
+        size = max(int(number), 2) if number else 4
+        product *= size
+        expansion *= size if bracket else 1
+    if symbols and expansion > _MAX_EXPANSION:
+        return True
+    return product > (_MAX_SYMBOLIC_POWER if symbols else _MAX_POWER)
 
 
 def _comparable(answer: str, reference: str, reference_is_number: bool) -> bool:
-    """Whether the two have the same form, so that it is worth asking; closes known holes of the core."""
+    """Whether the two have the same form; closes known holes of the core."""
     if _is_prose(answer) or _is_prose(reference):
         return False
     if answer.count("=") != reference.count("=") or _commas(answer) != _commas(reference):
@@ -132,11 +156,15 @@ def _brackets(text: str) -> str:
 def _parse(text: str) -> list[Any]:
     from math_verify import parser
 
-    # Its warning that time limits are off would be logged once a process; the guard above stands in for them.
+    # Its warning that time limits are off would be logged once a process; the guard above stands in
+    # for them.
     parser.TIMEOUT_WARNING_SHOWN = True
-    # Only LaTeX: its plain-expression mode calls sympy's parse_expr, which evaluates text as Python.
+    # Only LaTeX: its plain-expression mode calls sympy's parse_expr, which evaluates text as
+    # Python.
     config = [parser.LatexExtractionConfig(boxed_match_priority=-1)]
-    found = parser.parse(f"${text}$", extraction_config=config, fallback_mode="no_fallback", parsing_timeout=None)
+    found = parser.parse(
+        f"${text}$", extraction_config=config, fallback_mode="no_fallback", parsing_timeout=None
+    )
     return list(found)
 
 

@@ -3,16 +3,17 @@
 Knows: what a verb means in a world, how a solution is written, which of its steps are right.
 Does not know: environments, splits, prompts.
 
-In "Tom has 21 marbles. He wugs 5." the verb *wugs* adds or takes away 5 or twice 5, whichever the world says. Its right
-reading is one of ``+k, -k, +2k, -2k``; another one is its tempting wrong reading. A solution has one line a verb,
-which restates the verb beside the reading it chose, and ends in the answer::
+In "Tom has 21 marbles. He wugs 5." the verb *wugs* adds or takes away 5 or twice 5, whichever the
+world says. Its right reading is one of ``+k, -k, +2k, -2k``; another one is its tempting wrong
+reading. A solution has one line a verb, which restates the verb beside the reading it chose, and
+ends in the answer::
 
     21 wugs 5: 21 + 10 = 31
     #### 3
 
-As k >= 1, a line tells its reading without ambiguity. Totals may fall below zero on a wrong path: they are written
-with a minus sign, and boxes are counted by floor division (-3 marbles fill -1 boxes of 8), so such an answer is never
-right by luck.
+As k >= 1, a line tells its reading without ambiguity. Totals may fall below zero on a wrong path:
+they are written with a minus sign, and boxes are counted by floor division (-3 marbles fill -1
+boxes of 8), so such an answer is never right by luck.
 """
 
 from __future__ import annotations
@@ -56,8 +57,9 @@ class Reading(Enum):
 class World:
     """The meaning of every verb, fixed by a seed.
 
-    ``right`` and ``tempting`` have one reading a verb, never the same one. ``luck`` has one number in [0, 1) a verb:
-    how reliable sloppy solvers are with it. ``shuffled`` are the indices of the verbs in random order.
+    ``right`` and ``tempting`` have one reading a verb, never the same one. ``luck`` has one number
+    in [0, 1) a verb: how reliable sloppy solvers are with it. ``shuffled`` are the indices of the
+    verbs in random order.
     """
 
     seed: int
@@ -97,13 +99,14 @@ class World:
     ) -> tuple[float, ...]:
         """Probability that a sloppy solver of this world reads each verb right.
 
-        A property of the world, the same in every demonstration: solvers err systematically, so that a verb below
-        one half is read wrong by greedy decoding too.
+        A property of the world, the same in every demonstration: solvers err systematically, so
+        that a verb below one half is read wrong by greedy decoding too.
 
         Args:
             low: least reliability of a sloppily read verb.
             high: greatest one; drawn uniformly between the two.
-            clean_share: share of verbs that are read with probability ``clean`` instead (a random subset).
+            clean_share: share of verbs that are read with probability ``clean`` instead (a random
+                subset).
             clean: reliability of these.
         """
         values = low + (high - low) * np.asarray(self.luck)
@@ -175,9 +178,9 @@ def solve(problem: Problem, readings: Sequence[Reading] | None = None) -> str:
 class StepCheck:
     """Judgement of one line of a solution.
 
-    ``reading`` is the one that the line states, None if it is not among the four or the line is not a step about the
-    verb whose turn it is. ``reads_right``: it is the world's. ``computes_right``: the line goes on from the total
-    that the line before ended in, and its sum is right.
+    ``reading`` is the one that the line states, None if it is not among the four or the line is not
+    a step about the verb whose turn it is. ``reads_right``: it is the world's. ``computes_right``:
+    the line goes on from the total that the line before ended in, and its sum is right.
     """
 
     line: str
@@ -188,19 +191,21 @@ class StepCheck:
 
 @dataclass(frozen=True)
 class SolutionCheck:
-    """Judgement of a solution: its steps, and whether it is *sound*: one right step a verb, and the right answer."""
+    """Judgement of a solution. *Sound*: exactly one right step a verb, and the right answer."""
 
     steps: tuple[StepCheck, ...]
     answer_right: bool
     sound: bool
 
 
-_STEP = re.compile(r"(-?\d{1,9}) (\w+) (\d{1,9}): (-?\d{1,9}) ([+-]) (\d{1,9}) = (-?\d{1,9})", re.ASCII)
+_STEP = re.compile(
+    r"(-?\d{1,9}) (\w+) (\d{1,9}): (-?\d{1,9}) ([+-]) (\d{1,9}) = (-?\d{1,9})", re.ASCII
+)
 _ANSWER = re.compile(r"#### (-?\d{1,9})", re.ASCII)
 
 
 def check_solution(problem: Problem, response: str) -> SolutionCheck:
-    """Judge every step of a response to ``problem``; lines after the answer, or a missing one, make it unsound."""
+    """Judge every step of a response to ``problem``; a line too many or too few is unsound."""
     *lines, last = response.strip("\n").split("\n")
     answer = _ANSWER.fullmatch(last.strip())
     if answer is None and not last.startswith("####"):
@@ -238,7 +243,7 @@ def _check_step(problem: Problem, position: int, total: int, line: str) -> StepC
 
 
 def vocabulary(num_verbs: int = len(VERBS)) -> list[str]:
-    """Every word, digit and mark that questions and solutions are made of; all but digits and marks are whole words."""
+    """Every word, digit and mark that questions and solutions are made of."""
     words = {"has", "How", "many", "full", "boxes", "of"}
     words |= {word for person in PEOPLE for word in person} | set(THINGS) | set(VERBS[:num_verbs])
     return [*sorted(words), *"0123456789", *".?:+-=", "####"]

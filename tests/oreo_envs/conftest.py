@@ -1,0 +1,38 @@
+"""Small data sets on disk, and the way to the real ones."""
+
+import os
+from pathlib import Path
+
+import pytest
+from env_samples import GSM8K_ROWS, MATH_ROWS, write_jsonl
+
+
+@pytest.fixture
+def data_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder laid out as OREO_DATA, with a handful of problems; the hub is out of reach."""
+    for name, rows in (("gsm8k", GSM8K_ROWS), ("math", MATH_ROWS)):
+        (tmp_path / name).mkdir()
+        for split in ("train", "test"):
+            write_jsonl(tmp_path / name / f"{split}.jsonl", rows)
+    monkeypatch.setenv("OREO_DATA", str(tmp_path))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    return tmp_path
+
+
+@pytest.fixture
+def real_data() -> Path:
+    """The real data sets; skips where there are none."""
+    root = os.environ.get("OREO_DATA")
+    if not root or not (Path(root) / "gsm8k").is_dir() or not (Path(root) / "math").is_dir():
+        pytest.skip("OREO_DATA names no folder with gsm8k/ and math/")
+    return Path(root)
+
+
+@pytest.fixture
+def model_solutions() -> Path:
+    """Labelled responses of real models; skips where there are none."""
+    root = os.environ.get("OREO_DATA")
+    folder = Path(root) / "model_solutions" if root else None
+    if folder is None or not folder.is_dir():
+        pytest.skip("OREO_DATA names no folder with model_solutions/")
+    return folder

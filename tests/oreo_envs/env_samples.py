@@ -1,0 +1,33 @@
+"""A handful of problems in the form of the real data sets."""
+
+import json
+from pathlib import Path
+
+ENV_IDS = ("oreo/Arithmetic-v0", "oreo/GSM8K-v0", "oreo/MATH-v0")
+
+GSM8K_ROWS = [
+    {
+        "question": f"Ana has {n} pears and buys {n + 1} more. How many?",
+        "answer": f"It is {n}+{n + 1}=<<{n}+{n + 1}={2 * n + 1}>>{2 * n + 1}.\n#### {2 * n + 1:,}",
+    }
+    for n in (3, 700, 12, 5)
+]
+MATH_ROWS = [
+    {
+        "problem": "Solve $x^2 = 4$ for $x > 0$.",
+        "solution": "As $x^2 = 4$. So $x$ is $\\boxed{2}$ or\n$-2$; thus $x = \\boxed{2}.$ Done.",
+        "answer": "2",
+        "math500": True,
+    },
+    {
+        "problem": "Half of $0.5$? Größe ∑",
+        "solution": "It is\n\\[0.5 \\cdot \\frac{1}{2}. \n = \\boxed{\\frac{1}{4}}\\]",
+        "answer": "\\frac{1}{4}",
+        "math500": False,
+    },
+]
+
+
+def write_jsonl(path: Path, rows: list[dict]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path

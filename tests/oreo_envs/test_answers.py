@@ -1,0 +1,138 @@
+r"""How an answer episode ends, and how text falls into steps."""
+
+import gymnasium as gym
+import pytest
+
+import oreo_envs  # noqa: F401 (registers the ids)
+from oreo_envs.answers import index_after, split_steps
+
+pytestmark = pytest.mark.usefixtures("data_folder")
+
+
+def gsm8k(**arguments):
+    env = gym.make("oreo/GSM8K-v0", **arguments)
+    env.reset(options={"index": 0})  # the answer is 7
+    return env
+
+
+@pytest.mark.parametrize(
+    "response",
+    ["#### 7", "3+4=7\n#### 7\n", "so \\boxed{7}", "\\boxed{\n7}", "#### $7", "#### seven"],
+)
+def test_a_stated_answer_ends_the_episode(response):
+    assert gsm8k().step(response)[2] is True
+
+
+@pytest.mark.parametrize(
+    "response",
+    [
+        "",
+        "7\n",
+        "####",
+        "#### ",
+        "####\n",
+        "#### $",
+        "\\boxed{7",
+        "\\boxed",
+        "#### Step 1: add\n",
+        "##### 7",
+    ],
+)
+def test_an_unfinished_answer_does_not(response):
+    env = gsm8k()
+    assert env.step("x" + response)[2] is False
+    _, reward, terminated, _, info = env.step("")
+    assert terminated is True
+    # Only "7" stands for itself, and not behind an x.
+    assert (reward, info["success"], info["grade_reason"]) == (0.0, False, "no_answer")
+
+
+def test_an_answer_may_be_spread_over_chunks():
+    env = gsm8k()
+    assert [env.step(chunk)[2] for chunk in ("3+4", "\n##", "## ", "7")] == [
+        False,
+        False,
+        False,
+        True,
+    ]
+
+
+def test_an_empty_action_has_the_whole_response_graded():
+    env = gsm8k()
+    env.step("3+4=7\n")
+    env.step("The answer is 7.")
+    _, reward, terminated, truncated, info = env.step("")
+    assert (reward, terminated, truncated) == (1.0, True, False)
+    assert (info["success"], info["answer"], info["grade_reason"]) == (True, "7", "exact")
+
+
+def test_a_truncated_episode_says_why_and_pays_nothing():
+    env = gsm8k(max_steps=2)
+    env.step("a")
+    _, reward, terminated, truncated, info = env.step("\\boxed{7")
+    assert (reward, terminated, truncated) == (0.0, False, True)
+    assert (info["success"], info["answer"], info["grade_reason"]) == (False, None, "no_answer")
+    env = gsm8k(max_chars=20)
+    _, reward, terminated, truncated, info = env.step("#### 7" + " " * 20)
+    assert (reward, terminated, truncated) == (0.0, False, True)
+    assert info["grade_reason"] == "too_large"
+
+
+def test_the_answer_on_the_last_allowed_step_counts():
+    env = gsm8k(max_steps=2)
+    env.step("a\n")
+    assert env.step("#### 7")[1:4] == (1.0, True, False)
+
+
+def test_prompts_are_named_and_versioned():
+    boxed = gsm8k(prompt="boxed").reset(options={"index": 0})[1]["messages"]
+    assert [message["role"] for message in boxed] == ["system", "user"]
+    assert "\\boxed{}" in boxed[0]["content"]
+    assert boxed == gsm8k(prompt="boxed@1").reset(options={"index": 0})[1]["messages"]
+    bare = gsm8k(prompt="question").reset(options={"index": 0})
+    assert bare[1]["messages"] == [{"role": "user", "content": bare[0]}]
+
+
+MATH = ("\n", ". ", ".$ ")
+
+
+@pytest.mark.parametrize(
+    ("text", "steps"),
+    [
+        ("a. b", ["a. ", "b"]),
+        ("a.\n\n b\nc", ["a.\n\n ", "b\n", "c"]),
+        ("It is 3.5 cm. So", ["It is 3.5 cm. ", "So"]),
+        ("$x=1.$ Then", ["$x=1.$ ", "Then"]),
+        ("$f. g$. h", ["$f. g$. ", "h"]),
+        ("so\n\\[a. b\n= c\\]\nend", ["so\n", "\\[a. b\n= c\\]\n", "end"]),
+        ("$$a\nb$$\nc", ["$$a\nb$$\n", "c"]),
+        ("costs $5. Then\n$6. ok", ["costs $5. ", "Then\n", "$6. ", "ok"]),
+        ("costs \\$5. Then $x. y$", ["costs \\$5. ", "Then $x. y$"]),
+        ("\\[ open. a\nb", ["\\[ open. ", "a\n", "b"]),
+        ("[asy]\ndraw. x\n[/asy]\nz", ["[asy]\ndraw. x\n[/asy]\n", "z"]),
+        ("\n\na\n", ["\n\na\n"]),
+        ("", [""]),
+        (" \n ", [" \n "]),
+    ],
+)
+def test_steps_end_at_delimiters_outside_formulas(text, steps):
+    assert list(split_steps(text, MATH)) == steps
+
+
+def test_without_delimiters_a_text_is_one_step():
+    assert split_steps("a\nb. c", ()) == ("a\nb. c",)
+
+
+def test_task_numbers_have_one_spelling():
+    assert index_after("a/b", "a/b/10") == 10
+    for task_id in (
+        "a/b/010",
+        "a/b/-1",
+        "a/b/",
+        "a/b/1/",
+        "a/c/1",
+        "a/b/१",
+        "a/b/" + "9" * 30,
+        "a/b/1\n",
+    ):
+        assert index_after("a/b", task_id) is None

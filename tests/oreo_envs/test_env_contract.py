@@ -1,0 +1,191 @@
+"""What every registered id promises, checked on all of them."""
+
+import copy
+import json
+import os
+import subprocess
+import sys
+import time
+
+import gymnasium as gym
+import pytest
+from env_samples import ENV_IDS
+from gymnasium.utils.env_checker import check_env
+
+import oreo_envs
+
+pytestmark = pytest.mark.usefixtures("data_folder")
+
+INFO_KEYS = {"messages", "task_id", "index", "split", "step", "success", "answer"}
+SECRET_KEYS = {"reference", "solution", "target", "walkthrough"}
+
+each_env = pytest.mark.parametrize("env_id", ENV_IDS)
+
+
+def play(env, actions, **reset):
+    """All that an episode returns."""
+    history = [env.reset(**reset)]
+    history += [env.step(action) for action in actions]
+    return history
+
+
+def test_the_table_of_ids_is_complete():
+    registered = {env_id for env_id in gym.registry if env_id.startswith("oreo/")}
+    assert registered >= set(ENV_IDS)
+
+
+@each_env
+def test_check_env_has_no_complaint(env_id):
+    check_env(gym.make(env_id).unwrapped)
+
+
+@each_env
+def test_info_has_the_promised_keys_and_no_solution(env_id):
+    env = gym.make(env_id)
+    observation, info = env.reset(options={"index": 1})
+    assert set(info) == INFO_KEYS
+    assert info["messages"][-1]["role"] == "user" and observation in info["messages"][-1]["content"]
+    assert (info["index"], info["step"], info["success"], info["answer"]) == (1, 0, False, None)
+    observation, reward, terminated, truncated, info = env.step("Let me see.\n")
+    assert (observation, reward, terminated, truncated) == ("", 0.0, False, False)
+    assert set(info) == INFO_KEYS and info["step"] == 1
+    assert info["messages"][-1] == {"role": "assistant", "content": "Let me see.\n"}
+    observation, reward, terminated, truncated, info = env.step("#### 99999")
+    assert (observation, reward, terminated, truncated) == ("", 0.0, True, False)
+    assert info["grade_reason"] == "different" and info["answer"] == "99999"
+    assert info["messages"][-1]["content"] == "Let me see.\n#### 99999"
+    assert not SECRET_KEYS & set(info)
+    json.dumps(info)
+
+
+@each_env
+def test_an_episode_can_be_named_by_its_task_id(env_id):
+    env = gym.make(env_id)
+    first = play(env, ["a\n", ""], options={"index": 1})
+    assert play(env, ["a\n", ""], options={"task_id": first[0][1]["task_id"]}) == first
+    with pytest.raises(ValueError, match=r"unknown task_id '.*'; did you mean"):
+        env.reset(options={"task_id": first[0][1]["task_id"].replace("/1", "/01")})
+
+
+@each_env
+def test_the_same_seed_gives_the_same_episode(env_id):
+    env, twin = gym.make(env_id), gym.make(env_id)
+    for seed in range(5):
+        assert play(env, ["x\n", "#### 3"], seed=seed) == play(twin, ["x\n", "#### 3"], seed=seed)
+
+
+@each_env
+def test_steps_of_a_demonstration_play_out_as_it_says(env_id):
+    env = gym.make(env_id, split="train")
+    for index in range(2 if env.unwrapped.num_tasks else 50):
+        shown = env.unwrapped.demonstration(index, seed=3)
+        assert shown == env.unwrapped.demonstration(index, seed=3)
+        history = play(env, shown.steps, options={"index": index})
+        assert [result[1] for result in history[1:]] == list(shown.rewards)
+        assert [result[2] for result in history[1:]] == [False] * (len(shown.steps) - 1) + [True]
+        end = history[-1][4]
+        assert tuple(end["messages"]) == shown.messages and end["task_id"] == shown.task_id
+        assert {key: end[key] for key in ("success", "answer")}.items() <= shown.info.items()
+        assert all(
+            isinstance(value, str | int | float | bool | None) for value in shown.info.values()
+        )
+        delimiters = env.unwrapped.step_delimiters
+        assert all(
+            step.rstrip(" \n") + "\n" and step.endswith(delimiters) for step in shown.steps[:-1]
+        )
+
+
+@each_env
+def test_a_demonstration_leaves_the_running_episode_alone(env_id):
+    env = gym.make(env_id, split="train")
+    env.reset(options={"index": 1})
+    before = env.unwrapped.clone_state()
+    env.unwrapped.demonstration(0)
+    assert env.unwrapped.clone_state() == before
+
+
+@each_env
+def test_solutions_of_the_test_split_stay_where_they_are(env_id):
+    with pytest.raises(ValueError, match="split 'test' is held out: its solutions must not"):
+        gym.make(env_id, split="test").unwrapped.demonstration(0)
+
+
+@each_env
+def test_a_wrong_argument_is_named(env_id):
+    with pytest.raises(ValueError, match=r"unknown split 'tests'; did you mean 'test'\?"):
+        gym.make(env_id, split="tests")
+    with pytest.raises(ValueError, match=r"unknown prompt 'boxd'; did you mean 'boxed@1'\?"):
+        gym.make(env_id, prompt="boxd")
+
+
+@each_env
+def test_copies_and_states_are_cheap_and_independent(env_id):
+    env = gym.make(env_id)
+    env.reset(options={"index": 0})
+    env.step("a\n")
+    start = time.perf_counter()
+    for _ in range(100):
+        state = env.unwrapped.clone_state()
+        env.unwrapped.restore_state(state)
+    assert time.perf_counter() - start < 0.1
+    start = time.perf_counter()
+    twin = copy.deepcopy(env)
+    assert time.perf_counter() - start < 0.2
+    twin.step("b\n")
+    assert env.step("c\n")[4]["messages"][-1]["content"] == "a\nc\n"
+
+
+@each_env
+def test_the_docstring_answers_the_seven_questions(env_id):
+    doc = type(gym.make(env_id).unwrapped).__doc__
+    answers = [
+        "Action:",
+        "Observation:",
+        "Start:",
+        "Reward:",
+        "Episode end:",
+        "Info:",
+        "Source and version:",
+    ]
+    positions = [doc.find(f"\n    {answer}") for answer in answers]
+    assert positions == sorted(positions) and -1 not in positions
+
+
+def test_another_process_with_another_hash_seed_plays_the_same_episodes():
+    code = (
+        "import json, gymnasium as gym, oreo_envs\n"
+        f"for env_id in {ENV_IDS!r}:\n"
+        "    env = gym.make(env_id, split='train')\n"
+        "    print(json.dumps([env.reset(seed=7), env.step('a\\n'), env.step('#### 5'),\n"
+        "                      env.unwrapped.demonstration(1, seed=5).messages]))\n"
+    )
+    outputs = {
+        subprocess.run(
+            [sys.executable, "-W", "error", "-c", code],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in ("0", "1234")
+    }
+    assert len(outputs) == 1 and len(outputs.pop().splitlines()) == len(ENV_IDS)
+
+
+def test_registering_again_changes_nothing_and_warns_of_nothing():
+    before = dict(gym.registry)
+    gym.register_envs(oreo_envs)
+    oreo_envs.register_envs()
+    assert dict(gym.registry) == before
+    assert gym.make("oreo_envs:oreo/Arithmetic-v0").spec.id == "oreo/Arithmetic-v0"
+
+
+def test_importing_the_package_loads_nothing_heavy():
+    code = (
+        "import sys, oreo_envs\n"
+        "import oreo_envs.arithmetic, oreo_envs.gsm8k, oreo_envs.math\n"
+        "heavy = 'torch transformers sympy math_verify pyarrow pandas huggingface_hub datasets'\n"
+        "print([name for name in heavy.split() if name in sys.modules])"
+    )
+    run = [sys.executable, "-W", "error", "-c", code]
+    assert subprocess.run(run, capture_output=True, text=True, check=True).stdout == "[]\n"

@@ -1,0 +1,63 @@
+"""Text through Gymnasium's vector environments, as `gym.make_vec` makes them by default."""
+
+import gymnasium as gym
+import pytest
+from env_samples import GSM8K_ROWS, MATH_ROWS
+
+import oreo_envs  # noqa: F401 (registers the ids)
+
+pytestmark = [
+    pytest.mark.usefixtures("data_folder"),
+    pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning"),
+]
+
+MODES = {
+    "sync": {"vectorization_mode": "sync"},
+    "fork": {"vectorization_mode": "async", "vector_kwargs": {"context": "fork"}},
+    "spawn": {"vectorization_mode": "async", "vector_kwargs": {"context": "spawn"}},
+    "no shared memory": {"vectorization_mode": "async", "vector_kwargs": {"shared_memory": False}},
+}
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_texts_of_different_length_arrive_whole(mode):
+    """Seeds are chosen so that the two environments ask both problems, one of them not ASCII."""
+    problems = [row["problem"] for row in MATH_ROWS]
+    single = gym.make("oreo/MATH-v0")
+    seeds = {single.reset(seed=seed)[1]["index"]: seed for seed in range(20)}
+    envs = gym.make_vec("oreo/MATH-v0", num_envs=2, **MODES[mode])
+    try:
+        assert envs.reset(seed=[seeds[0], seeds[1]])[0] == (problems[0], problems[1])
+        observations, infos = envs.reset(seed=[seeds[1], seeds[0]])
+        assert observations == (problems[1], problems[0])
+        assert list(infos["task_id"]) == ["math/test/1", "math/test/0"]
+        observations, rewards, terminated, truncated, infos = envs.step(
+            ("Größe ∑ 🎲\n", "\\boxed{2}")
+        )
+        assert observations == ("", "")
+        assert rewards.tolist() == [0.0, 1.0]
+        assert terminated.tolist() == [False, True] and not truncated.any()
+        assert infos["messages"][0][-1]["content"] == "Größe ∑ 🎲\n"
+        assert infos["grade_reason"][1] == "exact" and infos["_grade_reason"].tolist() == [
+            False,
+            True,
+        ]
+        # The finished one starts anew; its old text is gone.
+        observations, *_ = envs.step(("b", "ignored"))
+        assert observations[0] == "" and observations[1] in problems
+    finally:
+        envs.close()
+
+
+def test_the_default_of_make_vec_works():
+    envs = gym.make_vec("oreo/GSM8K-v0", num_envs=3)
+    observations, _ = envs.reset(seed=0)
+    assert set(observations) <= {row["question"] for row in GSM8K_ROWS}
+    envs.close()
+
+
+def test_all_environments_of_a_vector_can_be_given_one_task():
+    envs = gym.make_vec("oreo/Arithmetic-v0", num_envs=2)
+    observations, infos = envs.reset(options={"index": 5})
+    assert observations[0] == observations[1] and infos["index"].tolist() == [5, 5]
+    envs.close()
