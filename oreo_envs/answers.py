@@ -48,7 +48,6 @@ class AnswerEnv(TextEnv):
         """Check the arguments; ``prompt`` names a template of ``oreo_envs.prompts``."""
         super().__init__(split=split, max_steps=max_steps, max_chars=max_chars)
         self._template = prompt_template(prompt)
-        self._item: Item | None = None
 
     @classmethod
     def template(cls, prompt: str | None = None) -> PromptTemplate:
@@ -83,9 +82,7 @@ class AnswerEnv(TextEnv):
         reason = Reason.NO_ANSWER if limit == "steps" else Reason.TOO_LARGE
         return {"grade_reason": reason.value}
 
-    def _demonstrate(
-        self, index: int, seed: int
-    ) -> tuple[tuple[str, ...], float, dict[str, Scalar]]:
+    def _demonstrate(self, index: int, seed: int) -> tuple[tuple[str, ...], float, dict[str, Scalar]]:
         response, info = self._solution(index, seed)
         success, verdict = self._judge(index, response)
         return split_steps(response, self.step_delimiters), float(success), info | verdict
@@ -100,9 +97,7 @@ class ProblemSetEnv(AnswerEnv):
 
     name: str
 
-    def __init__(
-        self, problems: ProblemSet, *, split: str, prompt: str, max_steps: int, max_chars: int
-    ) -> None:
+    def __init__(self, problems: ProblemSet, *, split: str, prompt: str, max_steps: int, max_chars: int) -> None:
         """Serve ``problems``, those of ``split``."""
         super().__init__(split=split, prompt=prompt, max_steps=max_steps, max_chars=max_chars)
         self.problems = problems
@@ -149,9 +144,7 @@ def split_steps(text: str, delimiters: tuple[str, ...]) -> tuple[str, ...]:
     cuts = [
         match.end()
         for match in pattern.finditer(text)
-        if match.end() < len(text)
-        and not formula[match.end() - 1]
-        and text[: match.start()].strip()
+        if match.end() < len(text) and not formula[match.end() - 1] and text[: match.start()].strip()
     ]
     return tuple(text[start:end] for start, end in zip([0, *cuts], [*cuts, len(text)], strict=True))
 

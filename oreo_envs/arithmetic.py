@@ -207,9 +207,7 @@ class ArithmeticEnv(AnswerEnv):
         ):
             if not 0.0 <= value <= 1.0:
                 raise ValueError(f"{what} must lie in 0..1, got {value!r}")
-        self.reliabilities = self.world.reliabilities(
-            *reliability, clean_share=clean_share, clean=clean_reliability
-        )
+        self.reliabilities = self.world.reliabilities(*reliability, clean_share=clean_share, clean=clean_reliability)
 
     @property
     def world(self) -> World:
@@ -273,9 +271,7 @@ def _check_range(what: str, pair: tuple[int, int], least: int, greatest: int | N
     low, high = pair
     if not least <= low <= high or (greatest is not None and high > greatest):
         upper = "" if greatest is None else f" <= {greatest}"
-        raise ValueError(
-            f"{what} must be (low, high) with {least} <= low <= high{upper}, got {pair}"
-        )
+        raise ValueError(f"{what} must be (low, high) with {least} <= low <= high{upper}, got {pair}")
 
 
 def _pair(what: str, values: Sequence[int]) -> tuple[int, int]:

@@ -149,9 +149,7 @@ class TextEnv(gymnasium.Env[str, str], ABC):
         """Info to add when a limit ends the episode."""
         return {}
 
-    def _demonstrate(
-        self, index: int, seed: int
-    ) -> tuple[tuple[str, ...], float, dict[str, Scalar]]:
+    def _demonstrate(self, index: int, seed: int) -> tuple[tuple[str, ...], float, dict[str, Scalar]]:
         """Steps of a solution of task ``index``, its final reward, and info about it."""
         raise NotImplementedError(f"{type(self).__name__} has no demonstrations")
 
@@ -168,9 +166,7 @@ class TextEnv(gymnasium.Env[str, str], ABC):
     def _check_split(cls, split: str) -> str:
         return choose("split", split, cls.splits)
 
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[str, dict[str, Any]]:
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
         """Start the task that ``options`` names by "index" or "task_id", else draw one.
 
         Raises:
@@ -194,9 +190,7 @@ class TextEnv(gymnasium.Env[str, str], ABC):
         if self._opening is None:
             raise ResetNeeded("call reset() before step(): no task has been started")
         if self._over:
-            raise ResetNeeded(
-                f"the episode of {self._opening.task_id} is over; call reset() to start another"
-            )
+            raise ResetNeeded(f"the episode of {self._opening.task_id} is over; call reset() to start another")
         if not isinstance(action, str):
             raise TypeError(f"an action is a str, got {type(action).__name__}: {action!r:.80}")
         self._append("assistant", action)
@@ -255,8 +249,7 @@ class TextEnv(gymnasium.Env[str, str], ABC):
         """
         if self.split in self.held_out_splits:
             raise ValueError(
-                f"split {self.split!r} is held out: its solutions must not reach a buffer; "
-                f"use split={self.splits[0]!r}"
+                f"split {self.split!r} is held out: its solutions must not reach a buffer; use split={self.splits[0]!r}"
             )
         index = self._check_index(index)
         opening = self._open(index)
@@ -302,8 +295,7 @@ class TextEnv(gymnasium.Env[str, str], ABC):
             index = self._index_of(task_id) if isinstance(task_id, str) else None
             if index is None:
                 raise ValueError(
-                    f"unknown task_id {task_id!r} in split {self.split!r}"
-                    f"{closest(str(task_id), self._task_ids())}"
+                    f"unknown task_id {task_id!r} in split {self.split!r}{closest(str(task_id), self._task_ids())}"
                 )
             return index
         return int(self.np_random.integers(self.num_tasks or _UNBOUNDED))
@@ -316,10 +308,7 @@ class TextEnv(gymnasium.Env[str, str], ABC):
         limit = self.num_tasks
         if number < 0 or (limit is not None and number >= limit):
             upper = "" if limit is None else f" and < {limit}"
-            raise ValueError(
-                f"task index {number} is out of range: "
-                f"split {self.split!r} takes indices >= 0{upper}"
-            )
+            raise ValueError(f"task index {number} is out of range: split {self.split!r} takes indices >= 0{upper}")
         return number
 
 
@@ -331,9 +320,7 @@ def choose(what: str, value: Any, allowed: Iterable[str]) -> str:
     """
     allowed = tuple(allowed)
     if value not in allowed:
-        raise ValueError(
-            f"unknown {what} {value!r}{closest(str(value), allowed)}; known: {', '.join(allowed)}"
-        )
+        raise ValueError(f"unknown {what} {value!r}{closest(str(value), allowed)}; known: {', '.join(allowed)}")
     return str(value)
 
 

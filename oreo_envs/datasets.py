@@ -105,9 +105,7 @@ def _local_files(source: Source, split: str, path: str | Path | None) -> tuple[P
     found = next((place / name for name in names if (place / name).is_file()), None)
     if found is None and path is not None:
         kind = "this folder has none of" if place.is_dir() else "no such file or folder; looked for"
-        raise FileNotFoundError(
-            f"{place}: {kind} {', '.join(names)} (split {split!r} of {source.name})"
-        )
+        raise FileNotFoundError(f"{place}: {kind} {', '.join(names)} (split {split!r} of {source.name})")
     return (found,) if found else ()
 
 
@@ -150,9 +148,7 @@ def _read(
             try:
                 problem = read_row(row, split)
             except KeyError as error:
-                raise ValueError(
-                    f"{name}, row {number}: no field {error}; this row has {', '.join(row)}"
-                ) from None
+                raise ValueError(f"{name}, row {number}: no field {error}; this row has {', '.join(row)}") from None
             except ValueError as error:
                 raise ValueError(f"{name}, row {number}: {error}") from None
             if problem is not None:

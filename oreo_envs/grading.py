@@ -6,8 +6,8 @@ Does not know: prompts, rewards, episodes.
 ``grade`` goes through stages and stops at the first that decides: extraction; equal text; exact
 rational numbers; a size guard; math-verify as the symbolic core. Only the last imports sympy, so
 that integer answers cost microseconds. Nothing is evaluated as code, no signal is used (any thread
-may grade), and nothing raises on hostile
-text: what the guard refuses is reason ``too_large``, what cannot be read is ``unparsable``.
+may grade), and nothing raises on hostile text: what the guard refuses is reason ``too_large``, what
+cannot be read is ``unparsable``.
 
 Policy: the last statement of an answer wins. A decimal equals an exact value when it agrees with it
 in all the digits it gives, at least six significant ones, or exactly: 4.5 is 9/2, 0.33 is not 1/3.
@@ -100,6 +100,7 @@ _NOWHERE: _Found = (-1, "")
 
 _BRACE = re.compile(r"\\(?:boxed|fbox)(?:\s*\{|\s+(\w))|\\.|[{}]", re.DOTALL)
 _HASHES = re.compile(r"(?<!#)####(?!#)\s*([^\n]+)")
+_ANSWER_WORDS = re.compile(r"^[*_]*(?:the\s+)?(?:final\s+)?answer\b[*_]*(?:\s+is\b)?\s*:?[*_]*\s*", re.IGNORECASE)
 _HEADING = re.compile(r"\**(?:\d+[.):]\s+)?\**[A-Za-z]{2,}[\s:]+\S")
 _PHRASE = re.compile(
     r"^[ \t*_]*(?:final[ \t]+)?(?:answer|a)[ \t*_]*:[ \t*_]*([^\n]+)"
@@ -116,7 +117,7 @@ def _last_box(text: str) -> _Found:
     found = _NOWHERE
     open_braces: list[tuple[int, int]] = []  # where the box starts (-1: a plain brace), its content
     for match in _BRACE.finditer(text):
-        if match[1]:  # "\\boxed 9": TeX takes the next token
+        if match[1]:  # TeX takes the next token: \boxed 9
             found = max(found, (match.start(), match[1]))
         elif match[0].endswith("{") and match[0] != r"\{":
             open_braces.append((match.start() if match[0] != "{" else -1, match.end()))
@@ -130,8 +131,9 @@ def _last_box(text: str) -> _Found:
 def _last_hashes(text: str) -> _Found:
     """What follows the last ``####`` that is not a heading."""
     for match in reversed(list(_HASHES.finditer(text))):
-        if re.search(r"\w", match[1]) and not _HEADING.match(match[1]):
-            return match.start(), match[1]
+        answer = _ANSWER_WORDS.sub("", match[1])
+        if re.search(r"\w", answer) and not _HEADING.match(answer):
+            return match.start(), answer
     return _NOWHERE
 
 
@@ -169,9 +171,7 @@ _REWRITES = tuple(
 )
 _ASSIGNMENT = re.compile(r"^\\?[A-Za-z]+(?:_\{?\w\}?)?(?:\([a-z]\))?\s*=\s*(?!.*=)")
 _MEMBERSHIP = re.compile(r"^[A-Za-z]\s*\\in(?![A-Za-z])\s*")
-_UNITS = re.compile(
-    r"(?<=[\d}%)])\s*(?:\\text\s*\{[^{}]*\}|\\mathrm\s*\{[^{}]*\})(?:\^\{?[23]\}?)?$"
-)
+_UNITS = re.compile(r"(?<=[\d}%)])\s*(?:\\text\s*\{[^{}]*\}|\\mathrm\s*\{[^{}]*\})(?:\^\{?[23]\}?)?$")
 _MARKS = re.compile(r"^[\s*_`]+|[\s*_`]+$")
 
 
@@ -181,11 +181,7 @@ def clean(answer: str) -> str:
     answer = _MARKS.sub("", answer)
     while len(answer) > 1:
         for left, right in (("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]")):
-            if (
-                answer.startswith(left)
-                and answer.endswith(right)
-                and len(answer) > len(left + right)
-            ):
+            if answer.startswith(left) and answer.endswith(right) and len(answer) > len(left + right):
                 answer = answer[len(left) : -len(right)].strip()
                 break
         else:

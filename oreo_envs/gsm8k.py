@@ -31,10 +31,7 @@ def _read_row(row: Row, split: str) -> Problem:
 SOURCE = Source(
     name="gsm8k",
     read_row=_read_row,
-    hub={
-        split: ("openai/gsm8k", (f"main/{split}-00000-of-00001.parquet",))
-        for split in ("train", "test")
-    },
+    hub={split: ("openai/gsm8k", (f"main/{split}-00000-of-00001.parquet",)) for split in ("train", "test")},
 )
 
 

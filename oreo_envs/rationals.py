@@ -16,9 +16,7 @@ _SIGNIFICANT_DIGITS = 6
 
 _INTEGER = r"(?:\d{1,3}(?:,\d{3})+|\d+)"
 # A unit is a word of its own, or a short one that may stick to the number: "5x" is a product.
-_WORD = (
-    r"(?:(?:[ckm]m|[km]g|ml|lbs?|ft|oz|hrs?|mins?|mph|[ap]\.?m)(?![A-Za-z])|(?<=[\s/])[A-Za-z]{3,})"
-)
+_WORD = r"(?:(?:[ckm]m|[km]g|ml|lbs?|ft|oz|hrs?|mins?|mph|[ap]\.?m)(?![A-Za-z])|(?<=[\s/])[A-Za-z]{3,})"
 _UNIT = rf"(?:\s*/?\s*{_WORD}\.?[²³]?){{0,4}}"
 _NUMBER = re.compile(
     rf"""\$?\s*(?P<sign>[+\-−]?)\s*\$?\s*(?:
@@ -44,9 +42,7 @@ class RationalAnswer:
     @property
     def significant_digits(self) -> int:
         """Number of significant digits of a decimal."""
-        return len(
-            str(abs(self.value.numerator * 10 ** (self.decimals or 0) // self.value.denominator))
-        )
+        return len(str(abs(self.value.numerator * 10 ** (self.decimals or 0) // self.value.denominator)))
 
 
 @lru_cache(maxsize=65_536)

@@ -30,9 +30,7 @@ _LENGTH_BYTES = 8
 _SLOT_BYTES = _LENGTH_BYTES + SHARED_TEXT_BYTES
 # "surrogatepass" lets a lone surrogate through, which is a legal element of str.
 _CODEC = ("utf-8", "surrogatepass")
-_SAMPLE_ALPHABET = (
-    "abcdefghijklmnopqrstuvwxyz ABCXYZ0123456789 .,:+-*/=#$\\{}\n äßéñœ漢字数学π√≤ ∑🎲"
-)
+_SAMPLE_ALPHABET = "abcdefghijklmnopqrstuvwxyz ABCXYZ0123456789 .,:+-*/=#$\\{}\n äßéñœ漢字数学π√≤ ∑🎲"
 _MAX_SAMPLE_LENGTH = 24
 
 

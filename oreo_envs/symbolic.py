@@ -27,9 +27,7 @@ _MAX_LETTERS = 16
 _MAX_POWER, _MAX_SYMBOLIC_POWER, _MAX_EXPANSION = 1_000, 100, 10
 
 _HEAVY = re.compile(r"\\(?:sqrt|sin|cos|tan|cot|sec|csc|log|ln|exp|arc\w+|frac)|\^")
-_UNBOUNDED = re.compile(
-    r"\\(?:sum|prod|i*int|oint|lim|bigcup|bigcap|det|gcd|lcm|nabla|partial)(?![a-z])"
-)
+_UNBOUNDED = re.compile(r"\\(?:sum|prod|i*int|oint|lim|bigcup|bigcap|det|gcd|lcm|nabla|partial)(?![a-z])")
 _LONG_NUMBER = re.compile(rf"\d{{{_MAX_DIGITS},}}")
 _COMMAND = re.compile(r"\\[A-Za-z]+")
 # What is no plain arithmetic of rational numbers: letters, roots, functions, Greek.
@@ -37,13 +35,9 @@ _SYMBOL = re.compile(r"\\(?!(?:frac|cdot|times|div|circ)(?![a-z]))[A-Za-z]|(?<![
 _POWER = re.compile(r"([)}\]|])?\s*(?:\^|\*\*)\s*[{(]?\s*-?\s*(\d*)")
 _TOWER = re.compile(r"\^\s*(?:\{[^{}]*\^|\{[^{}]*\{[^{}]*\^|(?:\\?\w+|\([^()]*)\s*\^)")
 _WORD = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{2,}")
-_FUNCTION = re.compile(
-    r"(?:sin|cos|tan|cot|sec|csc|log|ln|exp|pi|sqrt|frac|cdot|times|infty|cm|mm|km|ft)"
-)
+_FUNCTION = re.compile(r"(?:sin|cos|tan|cot|sec|csc|log|ln|exp|pi|sqrt|frac|cdot|times|infty|cm|mm|km|ft)")
 _SUBSCRIPT = re.compile(r"^(\w+)_\{?(\w+)\}?$", re.ASCII)
-_OPERATOR = re.compile(
-    r"(?<=[\w})])\s*(?:[+*^!-]|\\cdot|\\times|\\pm)|\\(?:sqrt|log|ln|sin|cos|tan|d?binom)"
-)
+_OPERATOR = re.compile(r"(?<=[\w})])\s*(?:[+*^!-]|\\cdot|\\times|\\pm)|\\(?:sqrt|log|ln|sin|cos|tan|d?binom)")
 
 # sympy's and ANTLR's caches are shared state. A forked child must not inherit a lock that is held.
 _lock = threading.Lock()
@@ -58,9 +52,7 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_new_lock)
 
 
-def compare_symbolically(
-    answer: str, reference: str, reference_is_number: bool
-) -> tuple[bool, Reason]:
+def compare_symbolically(answer: str, reference: str, reference_is_number: bool) -> tuple[bool, Reason]:
     """Compare two cleaned answers of which at least one is no plain number."""
     from oreo_envs.grading import Reason
 
@@ -100,6 +92,7 @@ def _depth(text: str) -> int:
 
 
 def _large_factorial(text: str) -> bool:
+    """Whether a factorial or a binomial coefficient is large, or the factorial of something else."""
     if "!" in text and re.search(r"[!)}\]]\s*!", text):
         return True
     if any(int(number) > _MAX_FACTORIAL for number in re.findall(r"(\d+)\s*!", text)):
@@ -156,15 +149,11 @@ def _brackets(text: str) -> str:
 def _parse(text: str) -> list[Any]:
     from math_verify import parser
 
-    # Its warning that time limits are off would be logged once a process; the guard above stands in
-    # for them.
+    # Silences its warning that time limits are off: the guard stands in for them.
     parser.TIMEOUT_WARNING_SHOWN = True
-    # Only LaTeX: its plain-expression mode calls sympy's parse_expr, which evaluates text as
-    # Python.
+    # Only LaTeX: its plain-expression mode ends in sympy's parse_expr, which evaluates Python.
     config = [parser.LatexExtractionConfig(boxed_match_priority=-1)]
-    found = parser.parse(
-        f"${text}$", extraction_config=config, fallback_mode="no_fallback", parsing_timeout=None
-    )
+    found = parser.parse(f"${text}$", extraction_config=config, fallback_mode="no_fallback", parsing_timeout=None)
     return list(found)
 
 

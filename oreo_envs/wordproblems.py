@@ -198,9 +198,7 @@ class SolutionCheck:
     sound: bool
 
 
-_STEP = re.compile(
-    r"(-?\d{1,9}) (\w+) (\d{1,9}): (-?\d{1,9}) ([+-]) (\d{1,9}) = (-?\d{1,9})", re.ASCII
-)
+_STEP = re.compile(r"(-?\d{1,9}) (\w+) (\d{1,9}): (-?\d{1,9}) ([+-]) (\d{1,9}) = (-?\d{1,9})", re.ASCII)
 _ANSWER = re.compile(r"#### (-?\d{1,9})", re.ASCII)
 
 

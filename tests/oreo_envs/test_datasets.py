@@ -18,9 +18,7 @@ from oreo_envs.gsm8k import SOURCE
 
 
 def questions(**arguments):
-    return [
-        problem.question for problem in gym.make("oreo/GSM8K-v0", **arguments).unwrapped.problems
-    ]
+    return [problem.question for problem in gym.make("oreo/GSM8K-v0", **arguments).unwrapped.problems]
 
 
 EXPECTED = [row["question"] for row in GSM8K_ROWS]
@@ -43,12 +41,7 @@ def as_parquet(path):
 @pytest.mark.parametrize("pack", [lambda path: path, as_xz, as_parquet])
 def test_all_formats_hold_the_same_problems(tmp_path, pack):
     file = pack(write_jsonl(tmp_path / "test.jsonl", GSM8K_ROWS))
-    assert (
-        questions(path=file)
-        == questions(path=tmp_path)
-        == questions(path=str(tmp_path))
-        == EXPECTED
-    )
+    assert questions(path=file) == questions(path=tmp_path) == questions(path=str(tmp_path)) == EXPECTED
 
 
 def test_without_a_path_the_data_variable_is_used(data_folder):
@@ -65,9 +58,7 @@ def test_a_changed_file_is_read_again(tmp_path):
 
 def test_a_line_separator_inside_a_text_is_no_line_end(tmp_path):
     row = {"question": "a\u2028b\u0085c", "answer": "#### 1"}
-    (tmp_path / "test.jsonl").write_text(
-        json.dumps(row, ensure_ascii=False) + "\n", encoding="utf-8"
-    )
+    (tmp_path / "test.jsonl").write_text(json.dumps(row, ensure_ascii=False) + "\n", encoding="utf-8")
     assert questions(path=tmp_path) == ["a\u2028b\u0085c"]
 
 
@@ -117,13 +108,9 @@ def test_a_truncated_file_is_named(tmp_path, name, content, message):
 
 
 def test_a_wrong_path_says_what_was_looked_for(tmp_path):
-    with pytest.raises(
-        FileNotFoundError, match=r"none of test\.jsonl, test\.jsonl\.xz, test\.parquet"
-    ):
+    with pytest.raises(FileNotFoundError, match=r"none of test\.jsonl, test\.jsonl\.xz, test\.parquet"):
         questions(path=tmp_path)
-    with pytest.raises(
-        FileNotFoundError, match=r"absent: no such file or folder; looked for test\.jsonl"
-    ):
+    with pytest.raises(FileNotFoundError, match=r"absent: no such file or folder; looked for test\.jsonl"):
         questions(path=tmp_path / "absent")
 
 
@@ -140,9 +127,7 @@ def test_an_unreachable_hub_says_how_to_get_the_data(tmp_path, monkeypatch):
     ):
         questions()
     monkeypatch.setenv("OREO_DATA", str(tmp_path))
-    with pytest.raises(
-        FileNotFoundError, match=r"gsm8k has no test\.jsonl, test\.jsonl\.xz, test\.parquet, and"
-    ):
+    with pytest.raises(FileNotFoundError, match=r"gsm8k has no test\.jsonl, test\.jsonl\.xz, test\.parquet, and"):
         questions()
 
 

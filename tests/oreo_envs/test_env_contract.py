@@ -86,13 +86,9 @@ def test_steps_of_a_demonstration_play_out_as_it_says(env_id):
         end = history[-1][4]
         assert tuple(end["messages"]) == shown.messages and end["task_id"] == shown.task_id
         assert {key: end[key] for key in ("success", "answer")}.items() <= shown.info.items()
-        assert all(
-            isinstance(value, str | int | float | bool | None) for value in shown.info.values()
-        )
+        assert all(isinstance(value, str | int | float | bool | None) for value in shown.info.values())
         delimiters = env.unwrapped.step_delimiters
-        assert all(
-            step.rstrip(" \n") + "\n" and step.endswith(delimiters) for step in shown.steps[:-1]
-        )
+        assert all(step.rstrip(" \n") + "\n" and step.endswith(delimiters) for step in shown.steps[:-1])
 
 
 @each_env

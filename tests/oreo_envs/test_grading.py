@@ -27,6 +27,8 @@ from oreo_envs.symbolic import is_too_large
         ("#### 70,000\n", "70,000"),
         ("#### 5\nNo, wait.\n#### 6", "6"),
         ("#### Step 1: add\nso \\boxed{4}", "4"),
+        ("#### 1. Add the numbers\n#### The answer is 4", "4"),
+        ("#### **Final answer:** $4$", "$4$"),
         ("\\boxed{\\frac{1}{2}}.", "\\frac{1}{2}"),
         ("\\boxed{1} and then \\fbox{2}", "2"),
         ("\\boxed{a\\}b}", "a\\}b"),
@@ -132,9 +134,7 @@ def test_the_reference_may_be_a_solution():
 
 
 def test_nothing_equals_an_empty_reference():
-    assert (
-        not is_correct("\\boxed{}", "") and not is_correct("", "") and not is_correct("#### 0", "")
-    )
+    assert not is_correct("\\boxed{}", "") and not is_correct("", "") and not is_correct("#### 0", "")
 
 
 def test_a_reason_is_its_name():
@@ -249,9 +249,7 @@ LATEX = [
     "7",
     "\n",
 ]
-latex_noise = st.lists(
-    st.sampled_from(LATEX) | st.text(string.printable, max_size=3), max_size=25
-).map("".join)
+latex_noise = st.lists(st.sampled_from(LATEX) | st.text(string.printable, max_size=3), max_size=25).map("".join)
 
 
 @settings(max_examples=300, deadline=None, derandomize=True)

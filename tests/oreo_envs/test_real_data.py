@@ -40,9 +40,7 @@ def test_demonstrations_are_right_and_end_where_the_episode_ends(real_data, env_
         assert [env.step(step)[2] for step in shown.steps].index(True) == len(shown.steps) - 1
 
 
-@pytest.mark.parametrize(
-    ("name", "rows"), [("gsm8k_openai", 2_704), ("gsm8k_tora", 1_342), ("math_qwen", 416)]
-)
+@pytest.mark.parametrize(("name", "rows"), [("gsm8k_openai", 2_704), ("gsm8k_tora", 1_342), ("math_qwen", 416)])
 def test_labels_of_real_responses_are_met(model_solutions, name, rows):
     """Measured: all of the 4,462 labels; one hard case may yet fail."""
     lines = (model_solutions / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()

@@ -17,9 +17,7 @@ from gymnasium.vector.utils import (
 from oreo_envs.spaces import SHARED_TEXT_BYTES, FreeText
 
 
-@pytest.mark.parametrize(
-    "text", ["", "a", "\x00\n", "漢字 é 🎲", "\ud800 lone surrogate", "x" * 10**6]
-)
+@pytest.mark.parametrize("text", ["", "a", "\x00\n", "漢字 é 🎲", "\ud800 lone surrogate", "x" * 10**6])
 def test_any_text_is_a_member(text):
     assert text in FreeText()
 
@@ -74,7 +72,5 @@ def test_shared_memory_shows_each_new_text_whatever_its_length():
 def test_text_beyond_the_shared_memory_names_the_way_out():
     memory = create_shared_memory(FreeText(), n=1)
     write_to_shared_memory(FreeText(), 0, "a" * SHARED_TEXT_BYTES, memory)
-    with pytest.raises(
-        ValueError, match=r"65537 bytes does not fit .* pass vector_kwargs=.*shared_memory"
-    ):
+    with pytest.raises(ValueError, match=r"65537 bytes does not fit .* pass vector_kwargs=.*shared_memory"):
         write_to_shared_memory(FreeText(), 0, "a" * (SHARED_TEXT_BYTES + 1), memory)

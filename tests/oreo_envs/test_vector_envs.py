@@ -31,9 +31,7 @@ def test_texts_of_different_length_arrive_whole(mode):
         observations, infos = envs.reset(seed=[seeds[1], seeds[0]])
         assert observations == (problems[1], problems[0])
         assert list(infos["task_id"]) == ["math/test/1", "math/test/0"]
-        observations, rewards, terminated, truncated, infos = envs.step(
-            ("Größe ∑ 🎲\n", "\\boxed{2}")
-        )
+        observations, rewards, terminated, truncated, infos = envs.step(("Größe ∑ 🎲\n", "\\boxed{2}"))
         assert observations == ("", "")
         assert rewards.tolist() == [0.0, 1.0]
         assert terminated.tolist() == [False, True] and not truncated.any()

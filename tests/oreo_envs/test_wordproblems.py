@@ -15,9 +15,7 @@ def problem(box=8, start=21, verbs=(0, 1, 2), amounts=(5, 2, 3)):
 
 
 def test_a_question_reads_as_in_the_description():
-    assert problem().question == (
-        "Tom has 21 marbles. He wugs 5. He blickets 2. He daxes 3. How many full boxes of 8?"
-    )
+    assert problem().question == ("Tom has 21 marbles. He wugs 5. He blickets 2. He daxes 3. How many full boxes of 8?")
     assert problem(box=None).question.endswith("He daxes 3. How many marbles?")
 
 
@@ -32,9 +30,7 @@ def test_every_chain_is_sound_exactly_when_all_readings_and_the_answer_are_right
         response = solve(task, readings)
         *lines, last = response.split("\n")
         total = task.start
-        for line, verb, amount, reading in zip(
-            lines, task.verbs, task.amounts, readings, strict=True
-        ):
+        for line, verb, amount, reading in zip(lines, task.verbs, task.amounts, readings, strict=True):
             told, sum_ = line.split(": ")
             assert told == f"{total} {VERBS[verb]} {amount}"
             left, right = sum_.split(" = ")
@@ -126,9 +122,7 @@ def test_worlds_differ_by_seed_and_nest_by_size():
     )
     for seed in range(50):
         world = World.from_seed(seed)
-        assert all(
-            right is not wrong for right, wrong in zip(world.right, world.tempting, strict=True)
-        )
+        assert all(right is not wrong for right, wrong in zip(world.right, world.tempting, strict=True))
 
 
 def test_readings_are_spread_evenly_over_worlds():
