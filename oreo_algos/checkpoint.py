@@ -1,11 +1,8 @@
-"""Checkpoints: folders ``checkpoint-N`` that are whole or absent.
+"""Checkpoints: folders ``checkpoint-N`` that are whole or absent, so that a kill leaves the last one usable.
 
-Knows: how to write a state so that a kill at any moment leaves the last whole checkpoint usable.
-Does not know: what the state holds.
+Knows: names and how many to keep. Does not know: what the state holds.
 """
 
-import logging
-import os
 import re
 import shutil
 from pathlib import Path
@@ -13,26 +10,20 @@ from typing import Any
 
 import torch
 
+from oreo_algos.atomic import replace_folder
+
 _NAME = re.compile(r"checkpoint-(\d+)")
 _STATE = "state.pt"
-_log = logging.getLogger(__name__)
 
 
 def save_checkpoint(folder: Path, step: int, state: dict[str, Any], *, keep: int) -> Path:
-    """Write ``folder/checkpoint-<step>`` under a temporary name, rename it, and drop all but the last ``keep``."""
-    final = folder / f"checkpoint-{step}"
-    temporary = folder / f".{final.name}.tmp"
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    with (temporary / _STATE).open("wb") as file:
-        torch.save(state, file)
-        file.flush()
-        os.fsync(file.fileno())
-    shutil.rmtree(final, ignore_errors=True)
-    temporary.rename(final)
+    """Write ``folder/checkpoint-<step>`` and drop all but the last ``keep``."""
+    path = folder / f"checkpoint-{step}"
+    with replace_folder(path) as temporary:
+        torch.save(state, temporary / _STATE)
     for _, old in list_checkpoints(folder)[:-keep]:
         shutil.rmtree(old)
-    return final
+    return path
 
 
 def list_checkpoints(folder: Path) -> list[tuple[int, Path]]:

@@ -58,9 +58,7 @@ class Policy(Network, Protocol):
     max_length: int
     """Longest transcript the network can read, tokens."""
 
-    def score(
-        self, batch: Batch, reference: "Policy | None" = None, kl: KLEstimate | None = None
-    ) -> TokenScores:
+    def score(self, batch: Batch, reference: "Policy | None" = None, kl: KLEstimate | None = None) -> TokenScores:
         """Score the action tokens of a batch in one forward pass (and one of the reference)."""
         ...
 

@@ -35,9 +35,7 @@ def balance(buffer: EpisodeBuffer, per_outcome: int, rng: np.random.Generator) -
     return buffer[sorted(kept)]
 
 
-def preference_pairs(
-    buffer: EpisodeBuffer, max_pairs: int, rng: np.random.Generator
-) -> list[tuple[Episode, Episode]]:
+def preference_pairs(buffer: EpisodeBuffer, max_pairs: int, rng: np.random.Generator) -> list[tuple[Episode, Episode]]:
     """Draw at most ``max_pairs`` (right, wrong) pairs of each task, without replacement.
 
     Raises:

@@ -57,9 +57,7 @@ class TrainerConfig:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if self.micro_batch_size is not None and self.micro_batch_size < 1:
-            raise ValueError(
-                f"micro_batch_size must be at least 1 or null, got {self.micro_batch_size}"
-            )
+            raise ValueError(f"micro_batch_size must be at least 1 or null, got {self.micro_batch_size}")
 
 
 @dataclass(frozen=True)
@@ -185,9 +183,7 @@ class _Run:
                 self.last_metrics = metrics
                 if self.step % self.config.checkpoint_every == 0 or self.step == self.total_steps:
                     self._save()
-                progress.update(
-                    bar, completed=self.step, note=f"loss {metrics['train/loss']:.4f}"
-                )
+                progress.update(bar, completed=self.step, note=f"loss {metrics['train/loss']:.4f}")
         return TrainResult(self.step, len(self.examples), self.skipped, self.last_metrics)
 
     def _train_step(self) -> dict[str, float]:
@@ -196,10 +192,7 @@ class _Run:
         models.policy_frozen = self.step < self.warmup
         examples = self._examples_of(self.step)
         size = self.config.micro_batch_size or len(examples)
-        batches = [
-            algorithm.collate(examples[i : i + size]).to(self.device)
-            for i in range(0, len(examples), size)
-        ]
+        batches = [algorithm.collate(examples[i : i + size]).to(self.device) for i in range(0, len(examples), size)]
         weights = [algorithm.weight(batch) for batch in batches]
         mean = WeightedMean()
         with self._autocast():
@@ -214,10 +207,7 @@ class _Run:
             (total * (weight / sum(weights))).backward()
             mean.add({"loss": total.item(), **losses.metrics}, weight)
         self.num_tokens += sum(_length(example) for example in examples)
-        return {
-            f"train/{name}": value
-            for name, value in (mean.result() | self._update() | self._progress()).items()
-        }
+        return {f"train/{name}": value for name, value in (mean.result() | self._update() | self._progress()).items()}
 
     def _update(self) -> dict[str, float]:
         """Clip and apply the gradients of each network that is being trained."""
@@ -226,9 +216,7 @@ class _Run:
             if name == "policy" and self.models.policy_frozen:
                 continue
             prefix = "" if name == "policy" else f"{name}_"
-            norm = torch.nn.utils.clip_grad_norm_(
-                network.parameters(), self.algorithm.max_grad_norm
-            )
+            norm = torch.nn.utils.clip_grad_norm_(network.parameters(), self.algorithm.max_grad_norm)
             metrics[f"{prefix}grad_norm"] = norm.item()
             metrics[f"{prefix}learning_rate"] = self.schedulers[name].get_last_lr()[0]
             self.optimizers[name].step()
@@ -249,9 +237,9 @@ class _Run:
         """
         phase, within = (1, step) if step < self.warmup else (2, step - self.warmup)
         epoch, batch = divmod(within, self.steps_per_epoch)
-        order = np.random.default_rng(
-            np.random.SeedSequence([self.config.seed, phase, epoch])
-        ).permutation(len(self.examples))
+        order = np.random.default_rng(np.random.SeedSequence([self.config.seed, phase, epoch])).permutation(
+            len(self.examples)
+        )
         size = self.algorithm.batch_size
         return [self.examples[i] for i in order[batch * size : (batch + 1) * size]]
 
@@ -270,9 +258,7 @@ class _Run:
     def _report_skipped(self, selected: int) -> None:
         limit = self.models.policy.max_length
         if not self.examples:
-            raise ValueError(
-                f"all {selected} examples are longer than the policy's context of {limit} tokens"
-            )
+            raise ValueError(f"all {selected} examples are longer than the policy's context of {limit} tokens")
         if self.skipped:
             _log.warning(
                 "%d of %d examples are longer than the policy's context of %d tokens and are skipped",
@@ -336,9 +322,7 @@ def _length(example: Episode | Sequence[Episode]) -> int:
     return max(episode.num_tokens for episode in example)
 
 
-def _fingerprint(
-    algorithm: Algorithm[Any, Any], config: TrainerConfig, buffer: EpisodeBuffer
-) -> str:
+def _fingerprint(algorithm: Algorithm[Any, Any], config: TrainerConfig, buffer: EpisodeBuffer) -> str:
     """Identify what a checkpoint may be continued with; how often to save or evaluate does not matter."""
     facts = [type(algorithm).__name__, asdict(algorithm), config.seed, buffer.content_hash]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()

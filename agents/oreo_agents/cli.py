@@ -3,6 +3,7 @@
 Knows: which command composes which configuration and calls which stage. Does not know: how a stage works.
 """
 
+import dataclasses
 import difflib
 import logging
 import re
@@ -37,6 +38,10 @@ Settings are given as key=value, sweeps with -m:
 
 `oreo COMMAND --help` lists the settings of a command, `--cfg job` prints them all.
 """
+
+
+# Jobs of a sweep that begin in the same way share the start and the episodes, kept here.
+_SHARED = Path("outputs") / "starts"
 
 
 class UserError(Exception):
@@ -99,6 +104,7 @@ def settings_from_config(config: DictConfig, algorithms: dict[str, Any]) -> Any:
         trainer=build(config.trainer),
         seed=config.seed,
         data=config.data,
+        workers=config.workers,
     )
 
 
@@ -111,8 +117,8 @@ def _run(config: DictConfig, folder: Path) -> None:
                 f"algos: unknown algorithm {name!r}{_closest(name, config.algorithms)}; known: "
                 f"{', '.join(config.algorithms)}. A file of configs/algo joins them with +algo@algorithms.NAME=FILE"
             )
-    run = _prepare(config, folder, {name: config.algorithms[name] for name in config.algos if name != "sft"})
-    run.evaluate_all(run.train_all())
+    chosen = {name: config.algorithms[name] for name in config.algos if name != "sft"}
+    _prepare(config, folder, chosen, supervised=True).train_and_evaluate(["sft", *chosen])
     report([folder], folder)
 
 
@@ -120,16 +126,12 @@ def _train(config: DictConfig, folder: Path) -> None:
     from oreo_agents.report import report
 
     name = HydraConfig.get().runtime.choices["algo"]
-    run = _prepare(config, folder, {name: config.algo})
-    if config.data is None or config.policy.path is None:
-        run.share_start(Path("outputs") / "starts")
-    run.train_all()
-    run.evaluate_all([name])
+    _prepare(config, folder, {name: config.algo}, shared=_SHARED).train_and_evaluate([name])
     report([folder], folder)
 
 
 def _sft(config: DictConfig, folder: Path) -> None:
-    print(f"policy: {_prepare(config, folder, {}).sft()}")
+    print(f"policy: {_prepare(config, folder, {}, supervised=True).sft()}")
 
 
 def _collect(config: DictConfig, folder: Path) -> None:
@@ -159,11 +161,29 @@ _JOBS: dict[str, Callable[[DictConfig, Path], None]] = {
 }
 
 
-def _prepare(config: DictConfig, folder: Path, algorithms: dict[str, Any]) -> Any:
-    """Check the configuration and write it down before anything expensive happens."""
-    from oreo_agents.pipeline import Run
+def _prepare(
+    config: DictConfig,
+    folder: Path,
+    algorithms: dict[str, Any],
+    *,
+    shared: Path | None = None,
+    supervised: bool = False,
+) -> Any:
+    """Check the configuration and write it down before anything expensive happens.
 
+    Args:
+        config: composed.
+        folder: of the run.
+        algorithms: nodes to train, by name.
+        shared: see ``Run``.
+        supervised: fine-tune a checkpoint that was given; otherwise it is taken as it is.
+    """
+    from oreo_agents.pipeline import Run, quiet
+
+    quiet()
     settings = settings_from_config(config, algorithms)
+    if settings.policy.path is not None and not supervised:
+        settings = dataclasses.replace(settings, sft=dataclasses.replace(settings.sft, demonstrations=0))
     text = OmegaConf.to_yaml(config, resolve=True)
     path = folder / "config.yaml"
     if path.exists() and path.read_text(encoding="utf-8") != text:
@@ -173,7 +193,7 @@ def _prepare(config: DictConfig, folder: Path, algorithms: dict[str, Any]) -> An
         )
     folder.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
-    return Run(settings, folder)
+    return Run(settings, folder, shared=shared)
 
 
 def _run_hydra(command: str, arguments: Sequence[str]) -> None:

@@ -44,9 +44,7 @@ class Item:
 
 
 @torch.no_grad()
-def score_final_states(
-    value: TokenValue, episodes: Sequence[Episode], batch_size: int
-) -> np.ndarray:
+def score_final_states(value: TokenValue, episodes: Sequence[Episode], batch_size: int) -> np.ndarray:
     """Return V of each episode just before its last action token, float [N]."""
     device = next(value.parameters()).device
     order = sorted(range(len(episodes)), key=lambda i: episodes[i].num_tokens)
@@ -134,9 +132,7 @@ def evaluate(
     return {name: items[name] for name in searches}
 
 
-def _item(
-    search: Search, drawn: list[Episode], values: np.ndarray, index: int
-) -> Item:
+def _item(search: Search, drawn: list[Episode], values: np.ndarray, index: int) -> Item:
     if not drawn:
         return Item(f"index {index}", False, None, 0, None)
     episode = drawn[search.choose(drawn, values)]

@@ -148,9 +148,7 @@ def _generate_batch(
         mask = torch.cat([mask, torch.ones_like(tokens)], dim=1)
 
 
-def draw(
-    logits: Tensor, temperature: float, generator: torch.Generator | None
-) -> tuple[Tensor, Tensor]:
+def draw(logits: Tensor, temperature: float, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
     """Choose one token a row of logits [B, V]; returns tokens int64 [B] and their log-probabilities [B], nats."""
     if temperature == 0:
         logprobs = logits.log_softmax(dim=-1)

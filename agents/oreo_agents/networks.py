@@ -30,9 +30,7 @@ class Lora:
     def __post_init__(self) -> None:
         """Check the settings."""
         if self.rank < 0 or self.alpha <= 0:
-            raise ValueError(
-                f"LoRA needs rank >= 0 and alpha > 0, got rank {self.rank}, alpha {self.alpha}"
-            )
+            raise ValueError(f"LoRA needs rank >= 0 and alpha > 0, got rank {self.rank}, alpha {self.alpha}")
 
     def wrap(self, model: PreTrainedModel, train_head: str | None = None) -> torch.nn.Module:
         """Return ``model`` with adapters; ``train_head`` names a module that is trained in full."""
@@ -91,9 +89,7 @@ def base_model(model: torch.nn.Module) -> torch.nn.Module:
     return plain.base_model
 
 
-def save_plain(
-    model: torch.nn.Module, folder: Path, tokenizer: PreTrainedTokenizerBase, card: str
-) -> None:
+def save_plain(model: torch.nn.Module, folder: Path, tokenizer: PreTrainedTokenizerBase, card: str) -> None:
     """Write an ordinary Hugging Face folder: merged weights, tokenizer, generation config and model card."""
     if isinstance(model, PeftModel):
         # Merging in place would change the model that is being trained.

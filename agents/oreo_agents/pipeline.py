@@ -11,22 +11,26 @@ folder for ``sft`` and for each algorithm: ``policy/``, ``value/``, ``metrics.js
 import dataclasses
 import json
 import logging
-import math
+import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
-import oreo_envs  # noqa: F401 (registers the ids)
 import torch
-from rich.progress import track
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, track
+from transformers.utils import logging as transformers_logging
 
+import oreo_envs  # noqa: F401 (registers the ids)
 from oreo_agents.evaluate import Item, evaluate, summarize
 from oreo_agents.policy import CausalPolicy
-from oreo_agents.prompts import PromptFormat
+from oreo_agents.prompts import PromptFormat, encode_episode
 from oreo_agents.rollout import RolloutCounts, rollout
 from oreo_agents.settings import RunSettings
 from oreo_agents.tiny import byte_tokenizer, create_checkpoint, word_tokenizer
@@ -46,9 +50,17 @@ _MAX_INDEX = 2**31
 class Run:
     """One run folder and its settings."""
 
-    def __init__(self, settings: RunSettings, folder: Path) -> None:
-        """Prepare the folder; nothing is computed yet."""
+    def __init__(self, settings: RunSettings, folder: Path, *, shared: Path | None = None) -> None:
+        """Prepare the folder; nothing is computed yet.
+
+        Args:
+            settings: what to do.
+            folder: where everything is written.
+            shared: where the start and the episodes are kept for other runs that begin in the same way, such as the
+                jobs of a sweep; None: in ``folder``.
+        """
         self.settings, self.folder = settings, folder
+        self.start_folder = folder if shared is None else shared / settings.start_fingerprint
         folder.mkdir(parents=True, exist_ok=True)
         device = settings.policy.device
         if device == "auto":
@@ -61,7 +73,7 @@ class Run:
         """Return the path of the checkpoint that everything starts from; makes a small one when none is given."""
         if self.settings.policy.path is not None:
             return self.settings.policy.path
-        folder = self.folder / "start"
+        folder = self.start_folder / "start"
         if not folder.exists():
             env: Any = self.make_env("train")().unwrapped
             if hasattr(env, "vocabulary"):
@@ -79,15 +91,13 @@ class Run:
         start = self.start()
         if settings.demonstrations == 0:
             return start
-        return self._train("sft", settings.algorithm, start, self.demonstrations)
+        return self._train(self.start_folder / "sft", settings.algorithm, start, self.demonstrations)
 
     def demonstrations(self) -> EpisodeBuffer:
         """Return the encoded demonstrations."""
         prompt_format = PromptFormat.from_pretrained(self.start())
 
         def make() -> EpisodeBuffer:
-            from oreo_agents.prompts import encode_episode
-
             return EpisodeBuffer(
                 (encode_episode(episode, prompt_format) for episode in self._demonstrations()),
                 tokenizer_fingerprint=prompt_format.fingerprint,
@@ -106,22 +116,53 @@ class Run:
         prompt_format = PromptFormat.from_pretrained(policy_path)
         return self._buffer("episodes", prompt_format, lambda: self._collect(policy_path, prompt_format))
 
-    def train_all(self) -> list[str]:
-        """Train every algorithm from the same start and episodes; returns the names of all policies there are."""
-        policy_path = self.sft()
-        for name, algorithm in self.settings.algorithms.items():
-            self._train(name, algorithm, policy_path, self.episodes)
-        return (["sft"] if self.settings.include_sft else []) + list(self.settings.algorithms)
+    def train_and_evaluate(self, names: Sequence[str]) -> list[dict[str, Any]]:
+        """Train algorithms from the same start and episodes, evaluate each, and write ``results.json``.
 
-    def evaluate_all(self, names: Sequence[str]) -> list[dict[str, Any]]:
-        """Evaluate policies with every search that they can serve, and write ``results.json``."""
-        rows = []
-        for name in names:
-            folder = self.folder / name
-            policy = folder / "policy" if (folder / "policy").exists() else Path(self.sft())
-            value = folder / "value" if (folder / "value").exists() else None
-            rows += self.evaluate(name, str(policy), None if value is None else str(value))
-        return self.write_results(rows)
+        Args:
+            names: of the settings' algorithms, or ``sft`` for the start itself.
+
+        Returns:
+            The rows of the results.
+        """
+        # What all of them share is made first, by this process alone.
+        self.sft()
+        if any(name in self.settings.algorithms for name in names):
+            self.episodes()
+        workers = min(self._workers(), len(names))
+        if workers == 1:
+            rows = [self._train_and_evaluate(name) for name in names]
+        else:
+            rows = self._in_parallel(names, workers)
+        return self.write_results([row for part in rows for row in part])
+
+    def _train_and_evaluate(self, name: str) -> list[dict[str, Any]]:
+        policy = self.sft()
+        value = self.folder / name / "value"
+        if name in self.settings.algorithms:
+            policy = self._train(self.folder / name, self.settings.algorithms[name], policy, self.episodes)
+        return self.evaluate(name, policy, str(value) if value.exists() else None)
+
+    def _in_parallel(self, names: Sequence[str], workers: int) -> list[list[dict[str, Any]]]:
+        """Give each name to one of several processes: small models leave a second core idle otherwise."""
+        with (
+            ProcessPoolExecutor(workers, get_context("spawn"), initializer=_start_worker) as pool,
+            Progress(TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()) as bar,
+        ):
+            jobs = {name: pool.submit(_work, self, name) for name in names}
+            tasks = {name: bar.add_task(f"train and evaluate {name}", total=None) for name in names}
+            names_of = {job: name for name, job in jobs.items()}
+            for job in as_completed(names_of):
+                job.result()
+                bar.update(tasks[names_of[job]], total=1, completed=1)
+            return [jobs[name].result() for name in names]
+
+    def _workers(self) -> int:
+        workers = self.settings.workers
+        if workers is not None:
+            return workers
+        small = self.settings.policy.path is None and self.device.type == "cpu"
+        return os.cpu_count() or 1 if small else 1
 
     def evaluate(self, name: str, policy_path: str, value_path: str | None) -> list[dict[str, Any]]:
         """Evaluate one policy; items already on disk are not computed again."""
@@ -178,9 +219,9 @@ class Run:
 
     def write_results(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Write ``results.json``: the rows, and what each training run cost."""
-        training = {
-            path.parent.name: json.loads(path.read_text()) for path in sorted(self.folder.glob("*/summary.json"))
-        }
+        summaries = {path.parent.name: path for path in self.start_folder.glob("sft/summary.json")}
+        summaries |= {path.parent.name: path for path in sorted(self.folder.glob("*/summary.json"))}
+        training = {name: json.loads(path.read_text(encoding="utf-8")) for name, path in summaries.items()}
         document = {"results": rows, "training": training}
         _write_atomically(self.folder / "results.json", json.dumps(document, indent=2) + "\n")
         return rows
@@ -198,9 +239,8 @@ class Run:
         )
 
     def _train(
-        self, name: str, algorithm: Algorithm[Any, Any], policy_path: str, data: Callable[[], EpisodeBuffer]
+        self, folder: Path, algorithm: Algorithm[Any, Any], policy_path: str, data: Callable[[], EpisodeBuffer]
     ) -> str:
-        folder = self.folder / name
         if not (folder / "summary.json").exists():
             buffer = data()
             started = time.process_time()
@@ -212,7 +252,7 @@ class Run:
                 network = getattr(models, part)
                 if network is not None:
                     with replace_folder(folder / part) as temporary:
-                        network.save(temporary, tokenizer, _model_card(name, part, algorithm, self.settings))
+                        network.save(temporary, tokenizer, _model_card(part, algorithm, self.settings))
             summary = dataclasses.asdict(result) | {"cpu_seconds": time.process_time() - started}
             _write_atomically(folder / "summary.json", json.dumps(summary, indent=2) + "\n")
         return str(folder / "policy")
@@ -244,10 +284,8 @@ class Run:
     def _where(self) -> dict[str, Any]:
         return {"device": self.device, "dtype": getattr(torch, self.settings.policy.dtype)}
 
-    def _buffer(
-        self, name: str, prompt_format: PromptFormat, make: Callable[[], EpisodeBuffer]
-    ) -> EpisodeBuffer:
-        path = self.folder / "data" / name
+    def _buffer(self, name: str, prompt_format: PromptFormat, make: Callable[[], EpisodeBuffer]) -> EpisodeBuffer:
+        path = self.start_folder / "data" / name
         if not (path / "metadata.json").exists():
             make().save(path)
         return EpisodeBuffer.load(path, tokenizer_fingerprint=prompt_format.fingerprint)
@@ -280,9 +318,7 @@ class Run:
     def _collect(self, policy_path: str, prompt_format: PromptFormat) -> EpisodeBuffer:
         settings = self.settings.collect
         indices = [
-            index
-            for index in self._indices("train", settings.tasks, _COLLECTION)
-            for _ in range(settings.samples)
+            index for index in self._indices("train", settings.tasks, _COLLECTION) for _ in range(settings.samples)
         ]
         counts = RolloutCounts()
         with _progress("collect", len(indices)) as advance:
@@ -325,7 +361,7 @@ class Run:
         }
 
     def _trained_on(self) -> set[str]:
-        paths = [self.folder / "data" / name for name in ("demonstrations", "episodes")]
+        paths = [self.start_folder / "data" / name for name in ("demonstrations", "episodes")]
         paths += [Path(self.settings.data)] if self.settings.data else []
         return {
             episode.task_id
@@ -366,7 +402,7 @@ def _write_atomically(path: Path, text: str) -> None:
     temporary.replace(path)
 
 
-def _model_card(name: str, part: str, algorithm: Algorithm[Any, Any], settings: RunSettings) -> str:
+def _model_card(part: str, algorithm: Algorithm[Any, Any], settings: RunSettings) -> str:
     fields = "\n".join(f"- {key}: {value}" for key, value in dataclasses.asdict(algorithm).items())
     role = {
         "policy": "Policy, a causal language model.",
@@ -374,24 +410,30 @@ def _model_card(name: str, part: str, algorithm: Algorithm[Any, Any], settings: 
         "after that token.",
     }[part]
     return (
-        f"---\nlibrary_name: transformers\ntags: [oreo-suite]\n---\n# {name}: {part}\n\n{role}\n"
+        f"---\nlibrary_name: transformers\ntags: [oreo-suite]\n---\n# {type(algorithm).__name__}: {part}\n\n{role}\n"
         f"Trained with oreo-suite on {settings.env.id}, seed {settings.seed}, by {type(algorithm).__name__}:\n\n"
         f"{fields}\n"
     )
 
 
-class _progress:  # noqa: N801
-    """A progress bar that counts rollouts."""
+def _start_worker() -> None:
+    """Set up a process that works beside others: one thread each, no bars of its own."""
+    torch.set_num_threads(1)
+    quiet()
 
-    def __init__(self, description: str, total: int) -> None:
-        from rich.progress import Progress
 
-        self._bar = Progress()
-        self._task = self._bar.add_task(description, total=total)
+def _work(run: Run, name: str) -> list[dict[str, Any]]:
+    return run._train_and_evaluate(name)
 
-    def __enter__(self) -> Callable[[int], None]:
-        self._bar.start()
-        return lambda done: self._bar.advance(self._task, done)
 
-    def __exit__(self, *error: object) -> None:
-        self._bar.stop()
+def quiet() -> None:
+    """Silence the bars of transformers: they show files of kilobytes being read."""
+    transformers_logging.disable_progress_bar()
+
+
+@contextmanager
+def _progress(description: str, total: int) -> Iterator[Callable[[int], None]]:
+    """Show a progress bar; yields the function to call with the number just finished."""
+    with Progress() as bar:
+        task = bar.add_task(description, total=total)
+        yield lambda done: bar.advance(task, done)

@@ -107,9 +107,7 @@ class CausalPolicy(nn.Module):
                 ref_features = reference._features(batch)[:, :-1][before]
         columns = [
             self._spread(torch.cat(parts), scored) if parts[0] is not None else None
-            for parts in zip(
-                *self._score_chunks(features, targets, reference, ref_features, kl), strict=True
-            )
+            for parts in zip(*self._score_chunks(features, targets, reference, ref_features, kl), strict=True)
         ]
         return TokenScores(*columns)
 
@@ -143,9 +141,7 @@ class CausalPolicy(nn.Module):
         rows = max(_CHUNK_ELEMENTS // self.causal_lm.config.get_text_config().vocab_size, 1)
         one_chunk = len(targets) <= rows
 
-        def score(
-            features: Tensor, ref_features: Tensor | None, targets: Tensor
-        ) -> tuple[Tensor | None, ...]:
+        def score(features: Tensor, ref_features: Tensor | None, targets: Tensor) -> tuple[Tensor | None, ...]:
             logp = self._logits(features).log_softmax(dim=-1)
             ref_logp = None
             if reference is not None and ref_features is not None:

@@ -1,6 +1,6 @@
 """Messages to tokens and back: the only user of a tokenizer.
 
-Knows: chat templates, end-of-turn tokens, where steps end in a text. Does not know: networks, environments.
+Knows: chat templates, end-of-turn tokens, which token ends a step. Does not know: networks, environments.
 A transcript is rendered in pieces: the opening once, then what the model generated, untouched, then only the tokens
 that the template adds for a new turn.
 """
@@ -15,6 +15,7 @@ import numpy as np
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from oreo_algos.episode import Episode
+from oreo_envs.answers import split_steps
 
 Message = dict[str, str]
 
@@ -116,9 +117,7 @@ class PromptFormat:
         # Characters of several tokens, or a tokenizer that drops the first space: decode every prefix.
         return [len(self.decode(tokens[: i + 1])) for i in range(len(tokens))]
 
-    def split_steps(
-        self, tokens: Sequence[int], delimiters: Sequence[str]
-    ) -> tuple[list[int], list[str]]:
+    def split_steps(self, tokens: Sequence[int], delimiters: Sequence[str]) -> tuple[list[int], list[str]]:
         """Split a generated turn into steps: a step ends with the token that completes a delimiter.
 
         White space after a delimiter, and the end token, belong to the step that they follow.
@@ -129,14 +128,14 @@ class PromptFormat:
         text = self.decode(tokens)
         covered = self.text_ends(tokens)
         starts = [0, *covered[:-1]]
-        ends = step_ends(text, delimiters)
+        ends = np.cumsum([len(step) for step in split_steps(text, tuple(delimiters))])
         # The end token starts where the text ends: it belongs to the last step.
         step = np.searchsorted(ends, starts, side="right").clip(max=len(ends) - 1)
         # A token may cover a whole step: number what is left without gaps.
         _, numbers = np.unique(step, return_inverse=True)
         last_tokens = np.flatnonzero(np.diff(numbers, append=numbers[-1] + 1))
-        ends = [covered[i] for i in last_tokens]
-        texts = [text[start:end] for start, end in zip([0, *ends], ends, strict=False)]
+        cuts = [covered[i] for i in last_tokens]
+        texts = [text[start:end] for start, end in zip([0, *cuts], cuts, strict=False)]
         return numbers.tolist(), texts
 
     def encode_episode(
@@ -178,9 +177,7 @@ class PromptFormat:
         return self.tokenizer(text, add_special_tokens=False)["input_ids"]
 
     def _render(self, messages: Sequence[Message], *, generate: bool) -> str:
-        return self.tokenizer.apply_chat_template(
-            list(messages), add_generation_prompt=generate, tokenize=False
-        )
+        return self.tokenizer.apply_chat_template(list(messages), add_generation_prompt=generate, tokenize=False)
 
     def _text_between_turns(self) -> str:
         """Find what the template writes between two turns of the model, around an observation.
@@ -213,28 +210,6 @@ class PromptFormat:
         return between
 
 
-def step_ends(text: str, delimiters: Sequence[str]) -> list[int]:
-    """Return where the steps of a text end, in characters, increasing; the last is the end of the text.
-
-    A step ends after a delimiter and the white space that follows it, provided that more text comes after.
-    """
-    ends: list[int] = []
-    position = 0
-    while position < len(text):
-        found = [(i + len(d)) for d in delimiters if (i := text.find(d, position)) >= 0]
-        if not found:
-            break
-        end = min(found)
-        while end < len(text) and text[end].isspace():
-            end += 1
-        if end >= len(text):
-            break
-        if text[:end].strip():
-            ends.append(end)
-        position = end
-    return [*ends, len(text)]
-
-
 def encode_episode(episode: Episode, prompt_format: PromptFormat) -> Episode:
     """Encode the text of an episode for a tokenizer, dropping what was recorded for another one.
 
@@ -250,6 +225,4 @@ def encode_episode(episode: Episode, prompt_format: PromptFormat) -> Episode:
     if episode.loss_mask is not None:
         allowed = {int(k) for k in np.unique(episode.step_id[episode.loss_mask]) if k >= 0}
         mask = [k in allowed for k in step_id]
-    return dataclasses.replace(
-        episode, tokens=tokens, step_id=step_id, loss_mask=mask, behavior_logprobs=None
-    )
+    return dataclasses.replace(episode, tokens=tokens, step_id=step_id, loss_mask=mask, behavior_logprobs=None)

@@ -3,6 +3,8 @@
 Knows: names and defaults. Does not know: Hydra, files.
 """
 
+import difflib
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -145,7 +147,7 @@ class RunSettings:
         trainer: how to train.
         seed: of everything random.
         data: folder of a buffer to train on; None: collect one.
-        include_sft: whether the start itself is evaluated too.
+        workers: processes that train and evaluate side by side; None: one a core for small models on a CPU, else 1.
     """
 
     env: EnvSettings
@@ -159,4 +161,20 @@ class RunSettings:
     trainer: TrainerConfig = TrainerConfig()
     seed: int = 0
     data: str | None = None
-    include_sft: bool = True
+    workers: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check that what is named is there."""
+        for name in self.evaluate.searches:
+            if name not in self.searches:
+                close = difflib.get_close_matches(name, self.searches, n=1)
+                hint = f"; did you mean {close[0]!r}?" if close else ""
+                raise ValueError(
+                    f"evaluate.searches: unknown search {name!r}{hint} (known: {', '.join(self.searches)})"
+                )
+
+    @property
+    def start_fingerprint(self) -> str:
+        """Identify what decides the start and the offline episodes."""
+        facts = (self.env, self.policy, self.sft, self.collect, self.seed)
+        return hashlib.sha256(repr(facts).encode()).hexdigest()[:12]

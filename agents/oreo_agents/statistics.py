@@ -59,9 +59,7 @@ def compare_paired(first: Sequence[bool], second: Sequence[bool], *, seed: int =
         ValueError: no tasks, or not equally many.
     """
     if len(first) != len(second) or not first:
-        raise ValueError(
-            f"a paired comparison needs the same tasks twice, got {len(first)} and {len(second)}"
-        )
+        raise ValueError(f"a paired comparison needs the same tasks twice, got {len(first)} and {len(second)}")
     difference = np.asarray(first, dtype=float) - np.asarray(second, dtype=float)
     only_first, only_second = int((difference > 0).sum()), int((difference < 0).sum())
     discordant = only_first + only_second

@@ -9,12 +9,11 @@ from pathlib import Path
 
 import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import LlamaConfig, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
-from transformers import LlamaForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
 _END, _PAD, _UNKNOWN = "<|end|>", "<|pad|>", "<|unknown|>"
-# A word or a number with the space before it, or one other character.
-_PIECES = r" ?[A-Za-z]+| ?\d+|\s|[^\sA-Za-z\d]"
+# A word, a number, a run of # or another character, with the space before it; or one blank.
+_PIECES = r" ?[A-Za-z]+| ?\d+| ?#+| ?[^\sA-Za-z\d]|\s"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +22,8 @@ class TinyConfig:
 
     Attributes:
         architecture: ``llama`` or ``qwen2``.
-        hidden_size: width; the feed-forward layer is four times as wide.
+        hidden_size: width.
+        intermediate_size: width inside the feed-forward layers.
         layers: transformer blocks.
         heads: attention heads.
         context: longest transcript, tokens.
@@ -35,6 +35,7 @@ class TinyConfig:
 
     architecture: str = "llama"
     hidden_size: int = 64
+    intermediate_size: int = 128
     layers: int = 3
     heads: int = 4
     context: int = 512
@@ -47,19 +48,15 @@ class TinyConfig:
         if self.architecture not in ("llama", "qwen2"):
             raise ValueError(f"architecture must be llama or qwen2, got {self.architecture!r}")
         if self.hidden_size % self.heads:
-            raise ValueError(
-                f"hidden_size {self.hidden_size} must be a multiple of heads {self.heads}"
-            )
+            raise ValueError(f"hidden_size {self.hidden_size} must be a multiple of heads {self.heads}")
 
 
-def create_checkpoint(
-    config: TinyConfig, tokenizer: PreTrainedTokenizerFast, folder: Path, seed: int
-) -> None:
+def create_checkpoint(config: TinyConfig, tokenizer: PreTrainedTokenizerFast, folder: Path, seed: int) -> None:
     """Write a model with random weights and its tokenizer as a plain Hugging Face folder."""
     shape = {
         "vocab_size": len(tokenizer),
         "hidden_size": config.hidden_size,
-        "intermediate_size": 4 * config.hidden_size,
+        "intermediate_size": config.intermediate_size,
         "num_hidden_layers": config.layers,
         "num_attention_heads": config.heads,
         "num_key_value_heads": config.heads,
@@ -92,9 +89,7 @@ def word_tokenizer(words: Sequence[str]) -> PreTrainedTokenizerFast:
     pieces = dict.fromkeys([" ", "\n"])
     pieces.update(dict.fromkeys(character for word in words for character in word))
     for word in words:
-        pieces[word] = None
-        if word.isalnum():
-            pieces[f" {word}"] = None
+        pieces[word] = pieces[f" {word}"] = None
     # Each piece costs the same, so that the segmentation with the fewest tokens wins.
     vocabulary = [(token, 0.0) for token in (_UNKNOWN, _PAD, _END)]
     vocabulary += [(piece, -1.0) for piece in pieces]

@@ -56,10 +56,7 @@ class TokenValue(nn.Module):
         """
         config = load_config(path)
         if config.model_type not in MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES:
-            works = sorted(
-                set(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
-                & set(MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES)
-            )
+            works = sorted(set(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES) & set(MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES))
             raise ValueError(
                 f"{path}: transformers has no token classifier for {config.model_type!r}, so it cannot be a value "
                 f"network; architectures that can: {', '.join(works)}"
@@ -91,9 +88,7 @@ class TokenValue(nn.Module):
             ValueError: nothing readable at ``path``, or not a one-label token classifier.
         """
         config = load_config(path)
-        if config.num_labels != 1 or not any(
-            "TokenClassification" in name for name in config.architectures or []
-        ):
+        if config.num_labels != 1 or not any("TokenClassification" in name for name in config.architectures or []):
             raise ValueError(
                 f"{path}: a value network is a token classifier with one label, this is {config.architectures} with "
                 f"{config.num_labels}; give the folder `value` of an OREO run"

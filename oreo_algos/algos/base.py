@@ -107,9 +107,7 @@ def require_positive(config: object, *names: str) -> None:
     """Raise ValueError for the first of these fields of ``config`` that is not above 0."""
     for name in names:
         if not getattr(config, name) > 0:
-            raise ValueError(
-                f"{type(config).__name__}.{name} must be > 0, got {getattr(config, name)}"
-            )
+            raise ValueError(f"{type(config).__name__}.{name} must be > 0, got {getattr(config, name)}")
 
 
 def token_log_ratio(scores: TokenScores) -> Tensor:

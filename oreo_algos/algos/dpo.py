@@ -49,9 +49,7 @@ class Dpo(Algorithm[tuple[Episode, Episode], Preference]):
         super().__post_init__()
         require_positive(self, "beta", "max_pairs")
 
-    def select(
-        self, buffer: EpisodeBuffer, rng: np.random.Generator
-    ) -> list[tuple[Episode, Episode]]:
+    def select(self, buffer: EpisodeBuffer, rng: np.random.Generator) -> list[tuple[Episode, Episode]]:
         """Draw pairs of each task that has both outcomes."""
         return preference_pairs(buffer, self.max_pairs, rng)
 
@@ -78,6 +76,4 @@ class Dpo(Algorithm[tuple[Episode, Episode], Preference]):
             "logps/chosen": chosen.logprobs.sum(dim=1).mean().item(),
             "logps/rejected": rejected.logprobs.sum(dim=1).mean().item(),
         }
-        return Losses(
-            {"policy": dpo_loss(chosen_ratio, rejected_ratio, beta=self.beta)}, metrics
-        )
+        return Losses({"policy": dpo_loss(chosen_ratio, rejected_ratio, beta=self.beta)}, metrics)

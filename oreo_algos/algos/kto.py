@@ -56,15 +56,10 @@ class Kto(EpisodeAlgorithm):
         # Scored in pieces no larger than the micro-batches, which are known to fit in memory.
         size = max(len(batch) for batch in batches)
         scored = (
-            list(batches)
-            if pairs is None
-            else [pairs.rows(slice(i, i + size)) for i in range(0, len(pairs), size)]
+            list(batches) if pairs is None else [pairs.rows(slice(i, i + size)) for i in range(0, len(pairs), size)]
         )
         with torch.no_grad():
-            log_ratio = [
-                transcript_log_ratio(models.policy.score(batch, models.reference))
-                for batch in scored
-            ]
+            log_ratio = [transcript_log_ratio(models.policy.score(batch, models.reference)) for batch in scored]
         return torch.cat(log_ratio).mean().clamp(min=0) if log_ratio else torch.tensor(0.0)
 
     def losses(self, batch: Batch, models: Models, context: Any = None) -> Losses:
@@ -112,10 +107,7 @@ def mismatched_pairs(batches: Sequence[Batch], max_length: int) -> Batch | None:
         if not torch.equal(prompt, other) and len(prompt) + len(completion) <= max_length
     ]
     tokens = [torch.cat(pair) for pair in pairs]
-    step_id = [
-        torch.cat([torch.full_like(prompt, -1), torch.zeros_like(completion)])
-        for prompt, completion in pairs
-    ]
+    step_id = [torch.cat([torch.full_like(prompt, -1), torch.zeros_like(completion)]) for prompt, completion in pairs]
     device = batches[0].tokens.device
     if not pairs:
         tokens = step_id = [torch.zeros(0, dtype=torch.long, device=device)]

@@ -66,11 +66,7 @@ class Oreo(EpisodeAlgorithm):
         values = step_values(token_values, steps)
         returns = reward_to_go(steps.rewards, steps.step_mask)
         scores = self._score(batch, models)
-        log_ratio = (
-            torch.zeros_like(values)
-            if scores is None
-            else sum_by_step(token_log_ratio(scores), steps)
-        )
+        log_ratio = torch.zeros_like(values) if scores is None else sum_by_step(token_log_ratio(scores), steps)
         arguments = (returns, steps.step_mask)
         terms = {"value": oreo_value_loss(values, log_ratio.detach(), *arguments, beta=self.beta)}
         metrics = {
@@ -117,9 +113,7 @@ def _value_metrics(token_values: Tensor, values: Tensor, steps: Batch) -> dict[s
     return {name: value.item() for name, value in metrics.items()}
 
 
-def _bellman_metrics(
-    values: Tensor, log_ratio: Tensor, returns: Tensor, steps: Batch, beta: float
-) -> dict[str, float]:
+def _bellman_metrics(values: Tensor, log_ratio: Tensor, returns: Tensor, steps: Batch, beta: float) -> dict[str, float]:
     """Describe how well V explains its target, the reward-to-go less the KL-to-go."""
     kl_to_go = beta * reward_to_go(log_ratio, steps.step_mask)
     target = (returns - kl_to_go)[steps.step_mask]
