@@ -102,6 +102,7 @@ UNEQUAL = [
     ("3^2+4^2", "25", Reason.DIFFERENT),
     ("\\sqrt{4}", "2", Reason.DIFFERENT),
     ("5!", "120", Reason.DIFFERENT),
+    ("7\\infty", "3\\pi", Reason.DIFFERENT),
     ("5x", "5", Reason.DIFFERENT),
     ("5", "5x", Reason.DIFFERENT),
     ("1", "x+z=1", Reason.DIFFERENT),
