@@ -56,6 +56,8 @@ class TrainerConfig:
         for name in ("checkpoint_every", "keep_checkpoints"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.evaluate_every < 0:
+            raise ValueError(f"evaluate_every must be at least 1, or 0 for never, got {self.evaluate_every}")
         if self.micro_batch_size is not None and self.micro_batch_size < 1:
             raise ValueError(f"micro_batch_size must be at least 1 or null, got {self.micro_batch_size}")
 
@@ -178,12 +180,14 @@ class _Run:
                 self.step += 1
                 every = self.config.evaluate_every
                 if evaluate is not None and every and self.step % every == 0:
-                    metrics |= evaluate(self.step)
+                    # Plain numbers: a checkpoint with numpy's could not be read back.
+                    metrics |= {name: float(value) for name, value in evaluate(self.step).items()}
                 writer.write(self.step, metrics)
                 self.last_metrics = metrics
                 if self.step % self.config.checkpoint_every == 0 or self.step == self.total_steps:
                     self._save()
-                progress.update(bar, completed=self.step, note=f"loss {metrics['train/loss']:.4f}")
+                # A step without a token that SFT may learn from has no loss.
+                progress.update(bar, completed=self.step, note=f"loss {metrics.get('train/loss', math.nan):.4f}")
         return TrainResult(self.step, len(self.examples), self.skipped, self.last_metrics)
 
     def _train_step(self) -> dict[str, float]:
@@ -206,7 +210,7 @@ class _Run:
             self._check_finite(total)
             (total * (weight / sum(weights))).backward()
             mean.add({"loss": total.item(), **losses.metrics}, weight)
-        self.num_tokens += sum(_length(example) for example in examples)
+        self.num_tokens += sum(episode.num_tokens for example in examples for episode in _episodes(example))
         return {f"train/{name}": value for name, value in (mean.result() | self._update() | self._progress()).items()}
 
     def _update(self) -> dict[str, float]:
@@ -218,7 +222,7 @@ class _Run:
             prefix = "" if name == "policy" else f"{name}_"
             norm = torch.nn.utils.clip_grad_norm_(network.parameters(), self.algorithm.max_grad_norm)
             metrics[f"{prefix}grad_norm"] = norm.item()
-            metrics[f"{prefix}learning_rate"] = self.schedulers[name].get_last_lr()[0]
+            metrics[f"{prefix}learning_rate"] = float(self.schedulers[name].get_last_lr()[0])
             self.optimizers[name].step()
             self.schedulers[name].step()
             self.optimizers[name].zero_grad(set_to_none=True)
@@ -316,10 +320,12 @@ def cosine_with_warmup(steps: int, warmup_ratio: float) -> Callable[[int], float
 
 
 def _length(example: Episode | Sequence[Episode]) -> int:
-    """Count the tokens of an example; of a pair, those of the longer one (what has to fit in a context)."""
-    if isinstance(example, Episode):
-        return example.num_tokens
-    return max(episode.num_tokens for episode in example)
+    """Count the tokens of an example that have to fit in a context: of a pair, those of the longer one."""
+    return max(episode.num_tokens for episode in _episodes(example))
+
+
+def _episodes(example: Episode | Sequence[Episode]) -> Sequence[Episode]:
+    return [example] if isinstance(example, Episode) else example
 
 
 def _fingerprint(algorithm: Algorithm[Any, Any], config: TrainerConfig, buffer: EpisodeBuffer) -> str:

@@ -186,11 +186,12 @@ class _Tasks:
 
     def __init__(self, env_id: str, path: str | None, prompt: str | None) -> None:
         self.env_id = env_id
-        entry_point = gym.spec(env_id).entry_point
-        self.env_class: Any = load_env_creator(entry_point) if isinstance(entry_point, str) else entry_point
+        self.env_class: Any = gym.spec(env_id).entry_point
+        if isinstance(self.env_class, str):
+            self.env_class = load_env_creator(self.env_class)
         self.template = self.env_class.template(prompt)
         self.by_question: dict[str, _Task] = {}
-        keywords = {} if path is None else {"path": path}
+        keywords: dict[str, Any] = {} if path is None else {"path": path}
         for split in self.env_class.splits:
             try:
                 env: Any = gym.make(env_id, split=split, **keywords).unwrapped
@@ -210,10 +211,12 @@ class _Tasks:
         name = self.env_id.removeprefix("oreo/").rpartition("-v")[0].lower()
         digest = hashlib.sha256(question.encode()).hexdigest()[:12]
         return Episode(
-            tokens=[],
-            step_id=[],
-            rewards=[0.0] * (len(steps) - 1) + [reward],
-            action_spans=[(len(opening), a, b) for a, b in zip([0, *ends], ends, strict=False)],
+            tokens=np.empty(0, dtype=np.int32),
+            step_id=np.empty(0, dtype=np.int32),
+            rewards=np.array([0.0] * (len(steps) - 1) + [reward], dtype=np.float32),
+            action_spans=np.array(
+                [(len(opening), a, b) for a, b in zip([0, *ends], ends, strict=False)], dtype=np.int32
+            ),
             terminated=True,
             truncated=False,
             task_id=f"{name}/imported/{digest}" if task is None else task.task_id,

@@ -136,12 +136,13 @@ def _item(search: Search, drawn: list[Episode], values: np.ndarray, index: int) 
     if not drawn:
         return Item(f"index {index}", False, None, 0, None)
     episode = drawn[search.choose(drawn, values)]
+    sound, answer = episode.info.get("sound"), episode.info.get("answer")
     return Item(
         episode.task_id,
         episode.success,
-        episode.info.get("sound"),
+        None if sound is None else bool(sound),
         sum(e.num_action_tokens for e in drawn),
-        episode.info.get("answer"),
+        None if answer is None else str(answer),
     )
 
 

@@ -25,7 +25,7 @@ class Lora:
     """
 
     rank: int = 0
-    alpha: float = 64.0
+    alpha: int = 64
 
     def __post_init__(self) -> None:
         """Check the settings."""
@@ -66,7 +66,7 @@ def max_length(config: PretrainedConfig) -> int:
     return getattr(config.get_text_config(), "max_position_embeddings", None) or _UNLIMITED
 
 
-def require_causal(model: torch.nn.Module, path: str) -> None:
+def require_causal(model: PreTrainedModel) -> None:
     """Refuse a model whose output at a position depends on later tokens, as that of an encoder does.
 
     Raises:
@@ -78,14 +78,14 @@ def require_causal(model: torch.nn.Module, path: str) -> None:
         hidden = base_model(model)(tokens).last_hidden_state.float()
     if not torch.allclose(hidden[0, :2], hidden[1, :2], atol=1e-3, rtol=1e-3):
         raise ValueError(
-            f"{path}: this {model.config.model_type} model is not causal: what it says of a token changes with "
+            f"{model.name_or_path}: this {model.config.model_type} model is not causal: what it says of a token changes with "
             "the tokens after it; use a decoder such as Llama or Qwen"
         )
 
 
 def base_model(model: torch.nn.Module) -> torch.nn.Module:
     """Return the trunk of a transformers model, without its head, LoRA or not."""
-    plain = model.get_base_model() if isinstance(model, PeftModel) else model
+    plain: Any = model.get_base_model() if isinstance(model, PeftModel) else model
     return plain.base_model
 
 

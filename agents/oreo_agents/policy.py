@@ -9,6 +9,7 @@ Does not know: tokenizers, environments, losses.
 import copy
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 from peft import PeftModel
@@ -25,7 +26,7 @@ from oreo_agents.networks import (
     save_plain,
 )
 from oreo_algos.batch import Batch
-from oreo_algos.models import KLEstimate, TokenScores
+from oreo_algos.models import KLEstimate, Policy, TokenScores
 
 # Logits of this many elements at most are held at once (128 MiB in float32); the backward computes them again.
 _CHUNK_ELEMENTS = 2**25
@@ -40,7 +41,7 @@ class CausalPolicy(nn.Module):
     def __init__(self, model: PreTrainedModel, lora: Lora | None = None) -> None:
         """Wrap a loaded model, with adapters when ``lora`` asks for them."""
         super().__init__()
-        require_causal(model, model.name_or_path)
+        require_causal(model)
         self.max_length = max_length(model.config)
         self.model = (lora or Lora()).wrap(model)
         self.eval()
@@ -61,13 +62,14 @@ class CausalPolicy(nn.Module):
             ValueError: nothing readable at ``path``, or not a causal language model.
         """
         load_config(path)
-        model = AutoModelForCausalLM.from_pretrained(path, dtype=dtype)
+        model: Any = AutoModelForCausalLM.from_pretrained(path, dtype=dtype)
         return cls(model.to(device), lora)
 
     @property
     def causal_lm(self) -> PreTrainedModel:
         """The transformers model, with adapters in place if there are any."""
-        return self.model.get_base_model() if isinstance(self.model, PeftModel) else self.model
+        plain: Any = self.model.get_base_model() if isinstance(self.model, PeftModel) else self.model
+        return plain
 
     def frozen_copy(self) -> "CausalPolicy":
         """Return a copy with the same weights that is never trained."""
@@ -80,14 +82,14 @@ class CausalPolicy(nn.Module):
     def score(
         self,
         batch: Batch,
-        reference: "CausalPolicy | None" = None,
+        reference: Policy | None = None,
         kl: KLEstimate | None = None,
     ) -> TokenScores:
         """Score the action tokens of a batch, see ``TokenScores``.
 
         Args:
             batch: padded on the right.
-            reference: also scored, without gradient.
+            reference: another ``CausalPolicy``, also scored, without gradient.
             kl: which estimate of the KL to the reference to return.
 
         Raises:
@@ -95,6 +97,8 @@ class CausalPolicy(nn.Module):
         """
         if kl is not None and reference is None:
             raise ValueError(f"kl={kl!r} needs a reference")
+        if reference is not None and not isinstance(reference, CausalPolicy):
+            raise TypeError(f"a CausalPolicy is compared with another one, got {type(reference).__name__}")
         # Logits at position t - 1 predict token t, so the first column never counts.
         scored = batch.action_mask.clone()
         scored[:, 0] = False
@@ -109,7 +113,9 @@ class CausalPolicy(nn.Module):
             self._spread(torch.cat(parts), scored) if parts[0] is not None else None
             for parts in zip(*self._score_chunks(features, targets, reference, ref_features, kl), strict=True)
         ]
-        return TokenScores(*columns)
+        logprobs, *others = columns
+        assert logprobs is not None
+        return TokenScores(logprobs, *others)
 
     def save(self, folder: Path, tokenizer: PreTrainedTokenizerBase, card: str) -> None:
         """Write a plain Hugging Face folder."""
@@ -169,14 +175,33 @@ class CausalPolicy(nn.Module):
     def _head_is_plain(self) -> bool:
         """Say whether the logits are the output embedding of the last hidden state and nothing else.
 
-        Some architectures scale or cap their logits; these are asked for the logits themselves.
+        Some architectures scale or cap their logits; these are asked for the logits themselves. The head is made to
+        say large numbers for once: a cap leaves the small logits of a fresh model as they are.
         """
+        head = self.causal_lm.get_output_embeddings()
+        if head is None:
+            return False
+        read: list[Tensor] = []
+        said: list[Tensor] = []
+
+        def speak(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+            read.append(inputs[0])
+            said.append(torch.linspace(-500, 500, output.numel()).to(output).view_as(output))
+            return said[-1]
+
         tokens = torch.tensor([[1, 2, 3, 4]], device=next(self.parameters()).device)
-        with torch.no_grad():
-            logits = self.causal_lm(tokens, use_cache=False).logits
-            hidden = base_model(self.model)(tokens, use_cache=False).last_hidden_state
-            head = self.causal_lm.get_output_embeddings()
-            return head is not None and torch.allclose(head(hidden), logits, atol=1e-4, rtol=1e-4)
+        hook = head.register_forward_hook(speak)
+        try:
+            with torch.no_grad():
+                logits = self.causal_lm(tokens, use_cache=False).logits
+                hidden = base_model(self.model)(tokens, use_cache=False).last_hidden_state
+        finally:
+            hook.remove()
+        return (
+            len(read) == 1
+            and torch.allclose(read[0], hidden, atol=1e-4, rtol=1e-4)
+            and torch.allclose(said[0].to(logits), logits)
+        )
 
 
 def token_scores(

@@ -107,7 +107,7 @@ class PromptFormat:
     def decode(self, tokens: Sequence[int]) -> str:
         """Decode generated tokens; end tokens leave no text."""
         kept = [int(token) for token in tokens if token not in self.end_ids]
-        return self.tokenizer.decode(kept, clean_up_tokenization_spaces=False)
+        return str(self.tokenizer.decode(kept, clean_up_tokenization_spaces=False))
 
     def text_ends(self, tokens: Sequence[int]) -> list[int]:
         """Return, for each token, how many characters of the decoded text it and those before it cover."""
@@ -177,7 +177,7 @@ class PromptFormat:
         return self.tokenizer(text, add_special_tokens=False)["input_ids"]
 
     def _render(self, messages: Sequence[Message], *, generate: bool) -> str:
-        return self.tokenizer.apply_chat_template(list(messages), add_generation_prompt=generate, tokenize=False)
+        return str(self.tokenizer.apply_chat_template(list(messages), add_generation_prompt=generate, tokenize=False))
 
     def _text_between_turns(self) -> str:
         """Find what the template writes between two turns of the model, around an observation.
@@ -224,5 +224,11 @@ def encode_episode(episode: Episode, prompt_format: PromptFormat) -> Episode:
     mask = None
     if episode.loss_mask is not None:
         allowed = {int(k) for k in np.unique(episode.step_id[episode.loss_mask]) if k >= 0}
-        mask = [k in allowed for k in step_id]
-    return dataclasses.replace(episode, tokens=tokens, step_id=step_id, loss_mask=mask, behavior_logprobs=None)
+        mask = np.array([k in allowed for k in step_id])
+    return dataclasses.replace(
+        episode,
+        tokens=np.array(tokens, dtype=np.int32),
+        step_id=np.array(step_id, dtype=np.int32),
+        loss_mask=mask,
+        behavior_logprobs=None,
+    )

@@ -127,11 +127,11 @@ class _Running:
             if key not in _NOT_KEPT and isinstance(value, str | int | float | bool | None)
         }
         return Episode(
-            tokens=self.tokens,
-            step_id=self.step_id,
-            rewards=self.rewards,
-            behavior_logprobs=self.logprobs,
-            action_spans=self.spans,
+            tokens=np.array(self.tokens, dtype=np.int32),
+            step_id=np.array(self.step_id, dtype=np.int32),
+            rewards=np.array(self.rewards, dtype=np.float32),
+            behavior_logprobs=np.array(self.logprobs, dtype=np.float32),
+            action_spans=np.array(self.spans, dtype=np.int32),
             terminated=self.terminated,
             truncated=self.truncated,
             task_id=self.info["task_id"],

@@ -27,7 +27,7 @@ class TokenValue(nn.Module):
     def __init__(self, model: PreTrainedModel, lora: Lora | None = None) -> None:
         """Wrap a loaded classifier, with adapters when ``lora`` asks for them."""
         super().__init__()
-        require_causal(model, model.name_or_path)
+        require_causal(model)
         self.model = (lora or Lora()).wrap(model, train_head=_head_name(model))
         self.eval()
 

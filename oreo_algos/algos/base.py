@@ -4,6 +4,7 @@ An algorithm is a frozen dataclass: its fields are its configuration, its method
 The trainer owns optimisers, schedules, checkpoints and logs; an algorithm owns no state at all.
 """
 
+import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, TypeVar
@@ -92,6 +93,8 @@ class EpisodeAlgorithm(Algorithm[Episode, Batch]):
 
     def select(self, buffer: EpisodeBuffer, rng: np.random.Generator) -> list[Episode]:
         """Take every episode."""
+        if not buffer:
+            raise ValueError("this buffer has no episode, so there is nothing to learn from; collect or import some")
         return list(buffer)
 
     def collate(self, examples: Sequence[Episode]) -> Batch:
@@ -108,6 +111,15 @@ def require_positive(config: object, *names: str) -> None:
     for name in names:
         if not getattr(config, name) > 0:
             raise ValueError(f"{type(config).__name__}.{name} must be > 0, got {getattr(config, name)}")
+
+
+def require_one_of(config: object, name: str, choices: Sequence[str]) -> None:
+    """Raise ValueError unless this field of ``config`` is one of ``choices``; the message offers the closest one."""
+    value = getattr(config, name)
+    if value not in choices:
+        close = difflib.get_close_matches(str(value), choices, n=1)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        raise ValueError(f"{type(config).__name__}.{name} must be one of {', '.join(choices)}, got {value!r}{hint}")
 
 
 def token_log_ratio(scores: TokenScores) -> Tensor:

@@ -106,14 +106,14 @@ def mismatched_pairs(batches: Sequence[Batch], max_length: int) -> Batch | None:
         for (prompt, _), (other, completion) in zip(rows, rows[1:] + rows[:1], strict=True)
         if not torch.equal(prompt, other) and len(prompt) + len(completion) <= max_length
     ]
+    if not pairs:
+        return batches[0].rows(slice(0, 0))
     tokens = [torch.cat(pair) for pair in pairs]
     step_id = [torch.cat([torch.full_like(prompt, -1), torch.zeros_like(completion)]) for prompt, completion in pairs]
     device = batches[0].tokens.device
-    if not pairs:
-        tokens = step_id = [torch.zeros(0, dtype=torch.long, device=device)]
     padded_steps = pad_sequence(step_id, batch_first=True, padding_value=-1)
     attention = pad_sequence([torch.ones_like(t, dtype=torch.bool) for t in tokens], batch_first=True)
-    batch = Batch(
+    return Batch(
         tokens=pad_sequence(tokens, batch_first=True),
         step_id=padded_steps,
         loss_mask=padded_steps >= 0,
@@ -121,7 +121,6 @@ def mismatched_pairs(batches: Sequence[Batch], max_length: int) -> Batch | None:
         rewards=torch.zeros(len(tokens), 1, device=device),
         step_mask=torch.ones(len(tokens), 1, dtype=torch.bool, device=device),
     )
-    return batch if pairs else batch.rows(slice(0, 0))
 
 
 _warned_matched = False

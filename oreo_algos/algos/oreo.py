@@ -4,12 +4,12 @@ Source: Wang et al. 2024 (arXiv:2412.16145), Eq. 8 (value), Eq. 9 (policy), Eq. 
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
 
-from oreo_algos.algos.base import EpisodeAlgorithm, Losses, require_positive, token_log_ratio
+from oreo_algos.algos.base import EpisodeAlgorithm, Losses, require_one_of, require_positive, token_log_ratio
 from oreo_algos.batch import Batch
 from oreo_algos.losses import masked_episode_mean, oreo_policy_loss, oreo_value_loss
 from oreo_algos.models import KLEstimate, Models, TokenScores
@@ -52,6 +52,8 @@ class Oreo(EpisodeAlgorithm):
         """Check the settings."""
         super().__post_init__()
         require_positive(self, "value_lr", "beta")
+        require_one_of(self, "granularity", get_args(Granularity))
+        require_one_of(self, "kl", get_args(KLEstimate))
         if self.alpha < 0 or self.value_warmup_steps < 0:
             raise ValueError(
                 f"alpha and value_warmup_steps must not be negative, got {self.alpha} and {self.value_warmup_steps}"
