@@ -3,12 +3,14 @@
 Knows: transformers and peft. Does not know: losses, tokens of a batch.
 """
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
+from peft.tuners.lora import Linear as LoraLinear
 from transformers import AutoConfig, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 # A context that no transcript reaches, for architectures without a limit of their own.
@@ -43,7 +45,10 @@ class Lora:
             target_modules="all-linear",
             modules_to_save=[train_head] if train_head else None,
         )
-        return get_peft_model(model, config)
+        with warnings.catch_warnings():
+            # peft reads an attribute under a name that newer transformers call deprecated.
+            warnings.filterwarnings("ignore", message="`is_gradient_checkpointing`", category=FutureWarning)
+            return get_peft_model(model, config)
 
 
 def load_config(path: str) -> PretrainedConfig:
@@ -78,8 +83,8 @@ def require_causal(model: PreTrainedModel) -> None:
         hidden = base_model(model)(tokens).last_hidden_state.float()
     if not torch.allclose(hidden[0, :2], hidden[1, :2], atol=1e-3, rtol=1e-3):
         raise ValueError(
-            f"{model.name_or_path}: this {model.config.model_type} model is not causal: what it says of a token changes with "
-            "the tokens after it; use a decoder such as Llama or Qwen"
+            f"{model.name_or_path}: this {model.config.model_type} model is not causal: what it says of a token "
+            "changes with the tokens after it; use a decoder such as Llama or Qwen"
         )
 
 
@@ -91,36 +96,27 @@ def base_model(model: torch.nn.Module) -> torch.nn.Module:
 
 def save_plain(model: torch.nn.Module, folder: Path, tokenizer: PreTrainedTokenizerBase, card: str) -> None:
     """Write an ordinary Hugging Face folder: merged weights, tokenizer, generation config and model card."""
-    if isinstance(model, PeftModel):
-        # Merging in place would change the model that is being trained.
-        model.merge_adapter()
-        try:
-            _save(model.get_base_model(), folder, tokenizer, card, _merged_state(model))
-        finally:
-            model.unmerge_adapter()
-        return
-    _save(model, folder, tokenizer, card, None)
-
-
-def _save(
-    model: Any,
-    folder: Path,
-    tokenizer: PreTrainedTokenizerBase,
-    card: str,
-    state: dict[str, Any] | None,
-) -> None:
+    plain: Any = model.get_base_model() if isinstance(model, PeftModel) else model
+    state = None if plain is model else _merged_state(plain)
     folder.mkdir(parents=True, exist_ok=True)
-    model.save_pretrained(folder, state_dict=state)
+    plain.save_pretrained(folder, state_dict=state)
     tokenizer.save_pretrained(folder)
     (folder / "README.md").write_text(card, encoding="utf-8")
 
 
-def _merged_state(model: PeftModel) -> dict[str, Any]:
-    """Rename the weights of a merged LoRA model to those of the architecture, without the adapters."""
-    state = {}
-    for name, tensor in model.get_base_model().state_dict().items():
-        if "lora_" in name or "original_module" in name:
-            continue
-        plain = name.replace(".base_layer.", ".").replace("modules_to_save.default.", "")
-        state[plain] = tensor.clone()
+@torch.no_grad()
+def _merged_state(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """Return the weights under the names of the architecture, adapters added to those that they adapt.
+
+    peft merges in place and subtracts again, which would leave a rounding error in the model that is being trained.
+    """
+    state = {
+        name.replace(".base_layer.", ".").replace("modules_to_save.default.", ""): tensor
+        for name, tensor in model.state_dict().items()
+        if "lora_" not in name and "original_module" not in name
+    }
+    for name, module in model.named_modules():
+        if isinstance(module, LoraLinear):
+            weight = state[f"{name}.weight"]
+            state[f"{name}.weight"] = weight + module.get_delta_weight("default").to(weight)
     return state

@@ -5,6 +5,8 @@ Source: Wang et al. 2024 (arXiv:2412.16145): a separate transformer that starts 
 bias-free linear head that is zero at the start. Saved, it is a plain Hugging Face folder.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -15,6 +17,7 @@ from transformers.models.auto.modeling_auto import (
     MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
     MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES,
 )
+from transformers.utils import logging as transformers_logging
 
 from oreo_agents.networks import Lora, load_config, require_causal, save_plain
 from oreo_algos.batch import Batch
@@ -28,7 +31,13 @@ class TokenValue(nn.Module):
         """Wrap a loaded classifier, with adapters when ``lora`` asks for them."""
         super().__init__()
         require_causal(model)
-        self.model = (lora or Lora()).wrap(model, train_head=_head_name(model))
+        name = _head_name(model)
+        bias = getattr(model, name).bias
+        frozen_bias = bias is not None and not bias.requires_grad
+        self.model = (lora or Lora()).wrap(model, train_head=name)
+        if frozen_bias:
+            # With adapters the head that is trained is a copy.
+            getattr(model, name).bias.requires_grad_(False)
         self.eval()
 
     @classmethod
@@ -64,7 +73,8 @@ class TokenValue(nn.Module):
         config.num_labels = 1
         config.token_classification_bias = bias is not None
         config.classifier_dropout = 0.0
-        model = AutoModelForTokenClassification.from_pretrained(path, config=config, dtype=dtype)
+        with _without_load_report():
+            model = AutoModelForTokenClassification.from_pretrained(path, config=config, dtype=dtype)
         head = getattr(model, _head_name(model))
         nn.init.zeros_(head.weight)
         if head.bias is not None:
@@ -112,6 +122,17 @@ class TokenValue(nn.Module):
     def save(self, folder: Path, tokenizer: PreTrainedTokenizerBase, card: str) -> None:
         """Write a plain Hugging Face folder."""
         save_plain(self.model, folder, tokenizer, card)
+
+
+@contextmanager
+def _without_load_report() -> Iterator[None]:
+    """Silence the report that the head is new and the policy's head unused: both are meant."""
+    verbosity = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(verbosity)
 
 
 def _head_name(model: nn.Module) -> str:

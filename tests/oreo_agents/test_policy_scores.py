@@ -179,9 +179,7 @@ def test_a_reference_that_is_no_causal_policy_is_refused():
 
 
 def test_an_encoder_is_refused_because_it_sees_later_tokens():
-    config = BertConfig(
-        vocab_size=50, hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=2
-    )
+    config = BertConfig(vocab_size=50, hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=2)
     with pytest.raises(ValueError, match="this bert model is not causal"):
         CausalPolicy(BertLMHeadModel(config).eval())
 
@@ -194,13 +192,6 @@ def test_context_is_what_the_configuration_says():
 def test_a_missing_checkpoint_is_one_sentence(tmp_path):
     with pytest.raises(ValueError, match=r"policy\.path=.*nowhere: no transformers checkpoint can be read there"):
         CausalPolicy.from_pretrained(str(tmp_path / "nowhere"))
-
-
-def test_an_empty_batch_of_pairs_has_no_scores():
-    policy, reference = pair("llama")
-    batch = collate(draw_episodes(2)).rows(slice(0, 0))
-    scores = policy.score(batch, reference, kl="exact")
-    assert scores.logprobs.shape == batch.tokens.shape
 
 
 def test_adapters_start_as_the_model_itself():
