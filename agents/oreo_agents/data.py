@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
-import numpy as np
 from gymnasium.envs.registration import load_env_creator
 from rich.console import Console
 from rich.progress import track
@@ -21,6 +20,7 @@ from rich.table import Table
 
 import oreo_envs  # noqa: F401 (registers the ids)
 from oreo_agents.prompts import PromptFormat, encode_episode
+from oreo_agents.texts import text_episode
 from oreo_algos import Episode, EpisodeBuffer
 from oreo_envs.answers import AnswerEnv, split_steps
 
@@ -205,23 +205,15 @@ class _Tasks:
         return self.by_question.get(question.strip())
 
     def episode(self, question: str, response: str, reward: float, row: dict[str, Any], task: _Task | None) -> Episode:
-        opening = [dict(message) for message in self.template.messages(question)]
         steps = split_steps(response, self.env_class.step_delimiters)
-        ends = np.cumsum([len(step) for step in steps]).tolist()
         name = self.env_id.removeprefix("oreo/").rpartition("-v")[0].lower()
         digest = hashlib.sha256(question.encode()).hexdigest()[:12]
-        return Episode(
-            tokens=np.empty(0, dtype=np.int32),
-            step_id=np.empty(0, dtype=np.int32),
-            rewards=np.array([0.0] * (len(steps) - 1) + [reward], dtype=np.float32),
-            action_spans=np.array(
-                [(len(opening), a, b) for a, b in zip([0, *ends], ends, strict=False)], dtype=np.int32
-            ),
-            terminated=True,
-            truncated=False,
+        return text_episode(
+            self.template.messages(question),
+            steps,
+            [0.0] * (len(steps) - 1) + [reward],
             task_id=f"{name}/imported/{digest}" if task is None else task.task_id,
             env_id=self.env_id,
-            messages=[*opening, {"role": "assistant", "content": response}],
             info={"success": reward > 0, "source": str(row.get("source", ""))},
         )
 

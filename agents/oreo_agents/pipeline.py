@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import gymnasium as gym
 import numpy as np
@@ -29,10 +29,12 @@ from transformers.utils import logging as transformers_logging
 
 import oreo_envs  # noqa: F401 (registers the ids)
 from oreo_agents.evaluate import Item, evaluate, summarize
+from oreo_agents.model_card import model_card
 from oreo_agents.policy import CausalPolicy
 from oreo_agents.prompts import PromptFormat, encode_episode
 from oreo_agents.rollout import RolloutCounts, rollout
 from oreo_agents.settings import RunSettings
+from oreo_agents.texts import text_episode
 from oreo_agents.tiny import byte_tokenizer, create_checkpoint, word_tokenizer
 from oreo_agents.value import TokenValue
 from oreo_algos import Episode, EpisodeBuffer, Models, train
@@ -45,6 +47,7 @@ _log = logging.getLogger(__name__)
 # Purposes of random draws: each has a stream of its own.
 _DEMONSTRATIONS, _COLLECTION, _SELECTION, _EVALUATION = range(4)
 _MAX_INDEX = 2**31
+_PARTS: tuple[Literal["policy", "value"], ...] = ("policy", "value")
 
 
 class Run:
@@ -66,6 +69,10 @@ class Run:
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
         self.device = torch.device(device)
+        self.small = settings.policy.path is None and self.device.type == "cpu"
+        if self.small:
+            # A second thread gains a tenth on such models; a second process, see `_in_parallel`, nearly all.
+            torch.set_num_threads(1)
 
     # Stages, each of which first asks for those before it.
 
@@ -161,8 +168,7 @@ class Run:
         workers = self.settings.workers
         if workers is not None:
             return workers
-        small = self.settings.policy.path is None and self.device.type == "cpu"
-        return os.cpu_count() or 1 if small else 1
+        return os.cpu_count() or 1 if self.small else 1
 
     def evaluate(self, name: str, policy_path: str, value_path: str | None) -> list[dict[str, Any]]:
         """Evaluate one policy; items already on disk are not computed again."""
@@ -248,11 +254,13 @@ class Run:
             config = dataclasses.replace(self.settings.trainer, seed=self.settings.seed)
             result = train(algorithm, models, buffer, config, folder)
             tokenizer = PromptFormat.from_pretrained(policy_path).tokenizer
-            for part in ("policy", "value"):
+            for part in _PARTS:
                 network = getattr(models, part)
                 if network is not None:
                     with replace_folder(folder / part) as temporary:
-                        network.save(temporary, tokenizer, _model_card(part, algorithm, self.settings))
+                        network.save(
+                            temporary, tokenizer, model_card(part, algorithm, self.settings.env.id, self.settings.seed)
+                        )
             summary = dataclasses.asdict(result) | {"cpu_seconds": time.process_time() - started}
             _write_atomically(folder / "summary.json", json.dumps(summary, indent=2) + "\n")
         return str(folder / "policy")
@@ -295,22 +303,15 @@ class Run:
         indices = self._indices("train", self.settings.sft.demonstrations, _DEMONSTRATIONS)
         episodes = []
         for index in track(indices, "demonstrations", transient=True):
-            demonstration = env.demonstration(index, seed=self.settings.seed)
-            message = len(demonstration.messages) - 1
-            ends = np.cumsum([len(step) for step in demonstration.steps]).tolist()
-            spans = [(message, start, end) for start, end in zip([0, *ends], ends, strict=False)]
+            shown = env.demonstration(index, seed=self.settings.seed)
             episodes.append(
-                Episode(
-                    tokens=[],
-                    step_id=[],
-                    rewards=demonstration.rewards,
-                    action_spans=spans,
-                    terminated=True,
-                    truncated=False,
-                    task_id=demonstration.task_id,
+                text_episode(
+                    shown.messages[:-1],
+                    shown.steps,
+                    shown.rewards,
+                    task_id=shown.task_id,
                     env_id=self.settings.env.id,
-                    messages=list(demonstration.messages),
-                    info=demonstration.info,
+                    info=shown.info,
                 )
             )
         return episodes
@@ -402,23 +403,8 @@ def _write_atomically(path: Path, text: str) -> None:
     temporary.replace(path)
 
 
-def _model_card(part: str, algorithm: Algorithm[Any, Any], settings: RunSettings) -> str:
-    fields = "\n".join(f"- {key}: {value}" for key, value in dataclasses.asdict(algorithm).items())
-    role = {
-        "policy": "Policy, a causal language model.",
-        "value": "Value network, a token classifier with one label: its output at a token is V of the state just "
-        "after that token.",
-    }[part]
-    return (
-        f"---\nlibrary_name: transformers\ntags: [oreo-suite]\n---\n# {type(algorithm).__name__}: {part}\n\n{role}\n"
-        f"Trained with oreo-suite on {settings.env.id}, seed {settings.seed}, by {type(algorithm).__name__}:\n\n"
-        f"{fields}\n"
-    )
-
-
 def _start_worker() -> None:
-    """Set up a process that works beside others: one thread each, no bars of its own."""
-    torch.set_num_threads(1)
+    """Set up a process that works beside others."""
     quiet()
 
 

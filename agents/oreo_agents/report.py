@@ -95,7 +95,7 @@ def report(folders: Sequence[Path], out: Path) -> None:
         plot_search(entries, out / "plots" / "search.png"),
         plot_training(runs, out / "plots" / "training.png"),
     ]
-    tables = [accuracy_table(entries), *comparison_tables(entries)]
+    tables = [*accuracy_tables(entries), *comparison_tables(entries)]
     text = ["# Report\n", f"Runs: {', '.join(str(path.parent) for path in runs)}\n"]
     console = Console(width=max(Console().width, 100))
     for table in tables:
@@ -123,29 +123,35 @@ def load_entries(runs: Sequence[Path]) -> list[Entry]:
     return list(entries.values())
 
 
-def accuracy_table(entries: Sequence[Entry]) -> Table:
-    """Return the table of accuracies."""
-    table = Table(title="Accuracy (%)")
-    for name in ("env", "split", "algo", "search"):
-        table.add_column(name)
-    for name in ("runs", "n", "accuracy", "95% interval", "sound", "tokens/task"):
-        table.add_column(name, justify="right")
-    for entry in entries:
-        low, high = entry.interval
-        sound, tokens = entry.mean("sound"), entry.mean("tokens_per_task")
-        table.add_row(
-            entry.env,
-            entry.split,
-            entry.algo,
-            entry.search,
-            str(len(entry.rows)),
-            str(sum(row["n"] for row in entry.rows)),
-            _percent(entry.accuracy),
-            f"{_percent(low)} to {_percent(high)}",
-            "" if sound is None else _percent(sound),
-            "" if tokens is None else f"{tokens:.0f}",
-        )
-    return table
+def accuracy_tables(entries: Sequence[Entry]) -> list[Table]:
+    """Return a table of accuracies for each environment and split."""
+    tables = []
+    for env, split in dict.fromkeys((entry.env, entry.split) for entry in entries):
+        table = Table(title=f"Accuracy (%) on {env}, split {split}")
+        for name in ("algo", "search"):
+            table.add_column(name)
+        for name in ("runs", "n", "accuracy", "95% interval", "sound", "tokens/task"):
+            table.add_column(name, justify="right")
+        for entry in entries:
+            if (entry.env, entry.split) == (env, split):
+                table.add_row(*_accuracy_row(entry))
+        tables.append(table)
+    return tables
+
+
+def _accuracy_row(entry: Entry) -> list[str]:
+    low, high = entry.interval
+    sound, tokens = entry.mean("sound"), entry.mean("tokens_per_task")
+    return [
+        entry.algo,
+        entry.search,
+        str(len(entry.rows)),
+        str(sum(row["n"] for row in entry.rows)),
+        _percent(entry.accuracy),
+        f"{_percent(low)} to {_percent(high)}",
+        "" if sound is None else _percent(sound),
+        "" if tokens is None else f"{tokens:.0f}",
+    ]
 
 
 def comparison_tables(entries: Sequence[Entry]) -> list[Table]:
