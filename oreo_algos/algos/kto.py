@@ -99,8 +99,8 @@ def mismatched_pairs(batches: Sequence[Batch], max_length: int) -> Batch | None:
             length = int(batch.attention[row].sum())
             if (batch.step_id[row, start:length] < 0).any():
                 return None
-            tokens = batch.tokens[row, :length]
-            rows.append((tokens[:start], tokens[start:]))
+            transcript = batch.tokens[row, :length]
+            rows.append((transcript[:start], transcript[start:]))
     pairs = [
         (prompt, completion)
         for (prompt, _), (other, completion) in zip(rows, rows[1:] + rows[:1], strict=True)

@@ -1,0 +1,205 @@
+"""What every algorithm promises, and the two that are maximum likelihood."""
+
+import numpy as np
+import pytest
+import torch
+from tabular import tiny_models
+
+from oreo_algos.algos import Dpo, Kto, Oreo, Preference, RejectionSampling, Sft
+from oreo_algos.batch import collate
+from oreo_algos.buffer import EpisodeBuffer
+
+ALGORITHMS = {
+    "sft": Sft(),
+    "rejection": RejectionSampling(),
+    "dpo": Dpo(),
+    "kto": Kto(),
+    "oreo-token": Oreo(granularity="token"),
+    "oreo-step": Oreo(granularity="step"),
+    "oreo-response": Oreo(granularity="response"),
+}
+
+
+@pytest.fixture(params=ALGORITHMS)
+def algorithm(request):
+    return ALGORITHMS[request.param]
+
+
+@pytest.fixture
+def buffer(random_episodes):
+    return EpisodeBuffer(random_episodes(12))
+
+
+@pytest.fixture
+def examples(algorithm, buffer):
+    return algorithm.select(buffer, np.random.default_rng(0))
+
+
+def has_gradient(network):
+    return any(p.grad is not None and p.grad.any() for p in network.parameters())
+
+
+def run(algorithm, batch, models):
+    return algorithm.losses(batch, models, algorithm.begin_step([batch], models))
+
+
+# --- contract
+
+
+def test_the_networks_that_an_algorithm_names_are_all_it_reads(algorithm, examples):
+    models = tiny_models()
+    for optional in {"reference", "value"} - algorithm.needs:
+        setattr(models, optional, None)
+    losses = run(algorithm, algorithm.collate(examples), models)
+    assert set(losses.terms) == {"policy"} | (algorithm.needs & {"value"})
+    assert all(term.ndim == 0 for term in losses.terms.values())
+    assert all(type(value) is float for value in losses.metrics.values())
+
+
+def test_each_term_reaches_its_own_network_and_no_other(algorithm, examples):
+    models = tiny_models()
+    terms = run(algorithm, algorithm.collate(examples), models).terms
+    networks = {"policy": models.policy, "value": models.value, "reference": models.reference}
+    for name, term in terms.items():
+        for network in networks.values():
+            network.zero_grad(set_to_none=True)
+        term.backward(retain_graph=True)
+        assert {key for key, network in networks.items() if has_gradient(network)} == {name}
+        assert all(p.grad is not None for p in networks[name].parameters())
+
+
+def test_more_padding_and_another_order_change_no_loss(algorithm, examples, make_episode):
+    models = tiny_models()
+    long = make_episode([-1, *range(60)], [1.0] * 60, tokens=[1] * 61)
+    keep = slice(0, len(examples))
+    if isinstance(algorithm, Dpo):
+        padded = Preference(*(half.rows(keep) for half in algorithm.collate([*examples, (long, long)])))
+    else:
+        padded = algorithm.collate([*examples, long]).rows(keep)
+    shuffled = algorithm.collate([examples[i] for i in np.random.default_rng(1).permutation(len(examples))])
+    context = algorithm.begin_step([algorithm.collate(examples)], models)
+    expected = algorithm.losses(algorithm.collate(examples), models, context)
+    for batch in (padded, shuffled):
+        found = algorithm.losses(batch, models, context)
+        for name, term in expected.terms.items():
+            assert found.terms[name].item() == pytest.approx(term.item(), rel=1e-12)
+        assert found.metrics == pytest.approx(expected.metrics, rel=1e-9)
+
+
+def test_micro_batches_weighted_by_their_weight_add_up_to_the_whole(algorithm, examples):
+    models = tiny_models()
+    whole = algorithm.collate(examples)
+    parts = [algorithm.collate(examples[i : i + 3]) for i in range(0, len(examples), 3)]
+    context = algorithm.begin_step([whole], models)
+    weights = [algorithm.weight(part) for part in parts]
+    assert sum(weights) == algorithm.weight(whole)
+    expected = algorithm.losses(whole, models, context).terms
+    losses = [algorithm.losses(part, models, context).terms for part in parts]
+    for name, term in expected.items():
+        mean = sum(w * part[name].item() for w, part in zip(weights, losses, strict=True)) / sum(weights)
+        assert mean == pytest.approx(term.item(), rel=1e-12)
+
+
+def test_the_same_generator_state_selects_the_same_examples(algorithm, buffer, examples):
+    # Episodes compare by identity.
+    assert algorithm.select(buffer, np.random.default_rng(0)) == examples
+
+
+@pytest.mark.parametrize("name", ["sft", "kto", "oreo-token"])
+def test_an_empty_buffer_is_an_error_with_the_mend(name):
+    with pytest.raises(ValueError, match="no episode, so there is nothing to learn from; collect or import some"):
+        ALGORITHMS[name].select(EpisodeBuffer([]), np.random.default_rng(0))
+
+
+# --- configurations
+
+COMMON = [
+    ("policy_lr", 0.0, r"policy_lr must be > 0, got 0\.0"),
+    ("policy_lr", float("nan"), "policy_lr must be > 0, got nan"),
+    ("epochs", 0, "epochs must be > 0, got 0"),
+    ("batch_size", -1, "batch_size must be > 0, got -1"),
+    ("max_grad_norm", 0, "max_grad_norm must be > 0, got 0"),
+    ("warmup_ratio", 1.0, r"warmup_ratio must be in \[0, 1\), got 1\.0"),
+    ("warmup_ratio", -0.1, r"warmup_ratio must be in \[0, 1\), got -0\.1"),
+    ("weight_decay", -1, "weight_decay must not be negative, got -1"),
+]
+OWN = [
+    (Dpo, "beta", 0, "Dpo.beta must be > 0, got 0"),
+    (Dpo, "max_pairs", 0, "Dpo.max_pairs must be > 0, got 0"),
+    (Kto, "beta", -1, "Kto.beta must be > 0, got -1"),
+    (Kto, "desirable_weight", 0, "Kto.desirable_weight must be > 0, got 0"),
+    (Kto, "undesirable_weight", -2, "Kto.undesirable_weight must be > 0, got -2"),
+    (Oreo, "value_lr", 0, "Oreo.value_lr must be > 0, got 0"),
+    (Oreo, "beta", 0, "Oreo.beta must be > 0, got 0"),
+    (Oreo, "alpha", -1, "alpha and value_warmup_steps must not be negative, got -1 and 0"),
+    (Oreo, "value_warmup_steps", -3, r"alpha and value_warmup_steps must not be negative, got 0\.01 and -3"),
+    (Oreo, "granularity", "tokens", "granularity must be one of token, step, response, .*; did you mean 'token'"),
+    (Oreo, "kl", "exakt", "kl must be one of exact, k3, forward, got 'exakt'; did you mean 'exact'"),
+    (Oreo, "kl", None, "kl must be one of exact, k3, forward, got None$"),
+]
+
+
+@pytest.mark.parametrize("kind", [Sft, RejectionSampling, Dpo, Kto, Oreo])
+@pytest.mark.parametrize(("name", "value", "message"), COMMON)
+def test_an_impossible_optimisation_setting_is_refused(kind, name, value, message):
+    with pytest.raises(ValueError, match=message):
+        kind(**{name: value})
+
+
+@pytest.mark.parametrize(("kind", "name", "value", "message"), OWN)
+def test_an_impossible_setting_is_refused_when_it_is_made(kind, name, value, message):
+    with pytest.raises(ValueError, match=message):
+        kind(**{name: value})
+
+
+def test_the_defaults_are_those_of_the_paper():
+    """Paper facts, section 3: batch 128, 3% warm-up, no weight decay, and the rates and epochs of each."""
+    for algorithm in ALGORITHMS.values():
+        assert (algorithm.batch_size, algorithm.warmup_ratio, algorithm.weight_decay) == (128, 0.03, 0.0)
+    rates = {kind.__name__: (kind().policy_lr, kind().epochs) for kind in (Sft, RejectionSampling, Dpo, Kto, Oreo)}
+    assert rates == {
+        "Sft": (2e-5, 3),
+        "RejectionSampling": (5e-6, 1),
+        "Dpo": (5e-7, 1),
+        "Kto": (5e-8, 1),
+        "Oreo": (5e-6, 1),
+    }
+    assert (Dpo().beta, Dpo().max_pairs) == (0.1, 6)
+    assert (Oreo().value_lr, Oreo().beta, Oreo().alpha, Oreo().kl) == (5e-6, 0.03, 0.01, "exact")
+
+
+# --- maximum likelihood
+
+
+def test_sft_is_the_mean_surprise_of_the_tokens_to_imitate(buffer):
+    models = tiny_models()
+    surprise = []
+    for episode in buffer:
+        mask = np.ones(episode.num_tokens, bool) if episode.loss_mask is None else episode.loss_mask
+        for t in np.flatnonzero((episode.step_id >= 0) & mask):
+            prefix = torch.tensor(episode.tokens[None, :t], dtype=torch.long)
+            surprise.append(-models.policy.logits(prefix)[0, -1].log_softmax(-1)[episode.tokens[t]].item())
+    batch = Sft().collate(list(buffer))
+    assert Sft().weight(batch) == len(surprise)
+    assert Sft().losses(batch, models).terms["policy"].item() == pytest.approx(np.mean(surprise), rel=1e-12)
+
+
+def test_rejection_sampling_is_sft_on_the_successful_episodes(buffer):
+    models = tiny_models()
+    kept = RejectionSampling().select(buffer, np.random.default_rng(0))
+    assert kept == [episode for episode in buffer if episode.success]
+    assert 0 < len(kept) < len(buffer)
+    loss = RejectionSampling().losses(RejectionSampling().collate(kept), models).terms["policy"]
+    assert loss.item() == Sft().losses(collate(kept), models).terms["policy"].item()
+
+
+def test_rejection_sampling_without_a_success_is_an_error_with_the_mend(make_episode):
+    failures = EpisodeBuffer(make_episode([-1, 0], [0.0]) for _ in range(3))
+    with pytest.raises(ValueError, match=r"none of the 3 episodes .* succeeded.*; collect more samples"):
+        RejectionSampling().select(failures, np.random.default_rng(0))
+
+
+def test_dpo_without_a_task_of_both_outcomes_is_an_error_with_the_mend(make_episode):
+    buffer = EpisodeBuffer([make_episode([-1, 0], [1.0], task_id="a"), make_episode([-1, 0], [0.0], task_id="b")])
+    with pytest.raises(ValueError, match=r"none of the 2 tasks .* no preference pairs; collect more samples a task"):
+        Dpo().select(buffer, np.random.default_rng(0))

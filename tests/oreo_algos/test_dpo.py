@@ -1,0 +1,68 @@
+"""DPO through the algorithm class, against numbers worked out for each pair alone."""
+
+import math
+
+import numpy as np
+import pytest
+from tabular import tiny_models
+
+from oreo_algos.algos import Dpo
+from oreo_algos.batch import collate
+from oreo_algos.buffer import EpisodeBuffer
+
+BETA = 0.7
+
+
+@pytest.fixture
+def pairs(random_episodes):
+    """Ragged, with observations in the middle; the two of a pair differ in length."""
+    episodes = random_episodes(10, seed=3)
+    return list(zip(episodes[:5], episodes[5:], strict=True))
+
+
+def logprob(policy, episode):
+    return policy.score(collate([episode])).logprobs.sum().item()
+
+
+def test_loss_and_metrics_equal_hand_computed_ones(pairs):
+    models = tiny_models()
+    algorithm = Dpo(beta=BETA)
+    rows = []
+    for pair in pairs:
+        own, ref = ([logprob(network, episode) for episode in pair] for network in (models.policy, models.reference))
+        chosen, rejected = BETA * (own[0] - ref[0]), BETA * (own[1] - ref[1])
+        loss = math.log(1 + math.exp(rejected - chosen))
+        rows.append((loss, chosen, rejected, chosen - rejected, float(chosen > rejected), *own))
+    names = ["loss", "rewards/chosen", "rewards/rejected", "rewards/margins", "rewards/accuracies"]
+    names += ["logps/chosen", "logps/rejected"]
+    expected = dict(zip(names, np.mean(rows, axis=0).tolist(), strict=True))
+    assert 0 < expected["rewards/accuracies"] < 1
+    losses = algorithm.losses(algorithm.collate(pairs), models)
+    found = {"loss": losses.terms["policy"].item(), **losses.metrics}
+    assert found == pytest.approx(expected, rel=1e-6)
+
+
+def test_at_the_reference_the_loss_is_log_2_and_no_pair_counts_as_right(pairs):
+    losses = Dpo().losses(Dpo().collate(pairs), tiny_models(moved=False))
+    assert losses.terms["policy"].item() == pytest.approx(math.log(2))
+    assert losses.metrics["rewards/accuracies"] == 0
+    assert losses.metrics["rewards/margins"] == 0
+
+
+def test_the_weight_of_a_batch_is_its_number_of_pairs(pairs):
+    batch = Dpo().collate(pairs)
+    assert Dpo().weight(batch) == 5
+    assert batch.chosen.tokens.shape[1] == max(chosen.num_tokens for chosen, _ in pairs)
+    assert batch.rejected.tokens.shape[1] == max(rejected.num_tokens for _, rejected in pairs)
+
+
+def test_moving_a_preference_moves_both_batches(pairs):
+    moved = Dpo().collate(pairs).to("meta")
+    assert moved.chosen.tokens.device.type == moved.rejected.tokens.device.type == "meta"
+
+
+def test_pairs_are_of_one_task_with_the_success_first(random_episodes):
+    buffer = EpisodeBuffer(random_episodes(30))
+    pairs = Dpo(max_pairs=2).select(buffer, np.random.default_rng(0))
+    assert all(a.success and not b.success and a.task_id == b.task_id for a, b in pairs)
+    assert len(pairs) == 2 * len(buffer.by_task())

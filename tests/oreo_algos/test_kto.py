@@ -1,0 +1,187 @@
+"""KTO through the algorithm class: its KL reference point, and the loss against plain numbers."""
+
+import logging
+import math
+
+import numpy as np
+import pytest
+import torch
+from tabular import tiny_models
+
+from oreo_algos.algos import Kto
+from oreo_algos.algos import kto as kto_module
+from oreo_algos.algos.kto import mismatched_pairs
+from oreo_algos.batch import collate
+
+ALGORITHM = Kto(beta=0.4, desirable_weight=1.5, undesirable_weight=0.8)
+
+
+@pytest.fixture(autouse=True)
+def not_warned_yet(monkeypatch):
+    monkeypatch.setattr(kto_module, "_warned_matched", False)
+
+
+@pytest.fixture
+def answer(make_episode):
+    """Build a single-turn episode of two steps from its prompt and completion."""
+
+    def build(prompt, completion, reward=1.0):
+        steps = [0] * (len(completion) - 1) + [1] if len(completion) > 1 else [0]
+        return make_episode([-1] * len(prompt) + steps, [0.0] * steps[-1] + [reward], tokens=[*prompt, *completion])
+
+    return build
+
+
+@pytest.fixture
+def answers(answer):
+    rng = np.random.default_rng(5)
+    return [
+        answer(rng.integers(1, 50, rng.integers(1, 5)), rng.integers(1, 50, rng.integers(1, 6)), float(rng.integers(2)))
+        for _ in range(9)
+    ]
+
+
+def log_ratio(models, episode):
+    batch = collate([episode])
+    return (models.policy.score(batch).logprobs - models.reference.score(batch).logprobs).sum().item()
+
+
+def in_micro_batches(episodes, size):
+    return [collate(episodes[i : i + size]) for i in range(0, len(episodes), size)]
+
+
+def unpadded(batch):
+    """[(prompt, completion)] of a batch."""
+    rows = []
+    for row in range(len(batch)):
+        length = int(batch.attention[row].sum())
+        prompt = int((batch.step_id[row, :length] < 0).sum())
+        tokens = batch.tokens[row, :length].tolist()
+        rows.append((tokens[:prompt], tokens[prompt:]))
+    return rows
+
+
+# --- mismatched pairs
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_the_prompt_of_a_row_meets_the_completion_of_the_next_across_micro_batches(answer, size):
+    episodes = [answer([1], [10, 11]), answer([2, 2], [20]), answer([3, 3, 3], [30, 31, 32])]
+    pairs = mismatched_pairs(in_micro_batches(episodes, size), max_length=100)
+    assert unpadded(pairs) == [([1], [20]), ([2, 2], [30, 31, 32]), ([3, 3, 3], [10, 11])]
+
+
+def test_every_token_of_a_mismatched_completion_is_an_action_and_none_of_its_prompt(answer):
+    pairs = mismatched_pairs([collate([answer([1], [10, 11, 12]), answer([2, 2], [20])])], max_length=100)
+    assert pairs.step_id.tolist() == [[-1, 0, -1, -1, -1], [-1, -1, 0, 0, 0]]
+    assert pairs.attention.tolist() == [[True, True, False, False, False], [True] * 5]
+    assert torch.equal(pairs.loss_mask, pairs.action_mask)
+
+
+def test_two_samples_of_one_prompt_are_no_mismatched_pair(answer):
+    episodes = [answer([1], [10]), answer([1], [11]), answer([2], [20])]
+    assert unpadded(mismatched_pairs([collate(episodes)], max_length=100)) == [([1], [20]), ([2], [10])]
+
+
+def test_pairs_longer_than_the_context_are_left_out(answer):
+    episodes = [answer([1], [10, 11, 12]), answer([2, 2], [20]), answer([3, 3], [30])]
+    pairs = mismatched_pairs([collate(episodes)], max_length=4)
+    assert unpadded(pairs) == [([1], [20]), ([2, 2], [30])]
+
+
+def test_an_observation_after_the_first_action_allows_no_mismatched_pair(answer, make_episode):
+    several_turns = make_episode([-1, 0, -1, 1], [0.0, 1.0])
+    assert mismatched_pairs([collate([answer([1], [10])]), collate([several_turns])], max_length=100) is None
+
+
+# --- KL reference point
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("size", [1, 2, 4, 9])
+def test_the_reference_point_is_the_mean_over_the_whole_step_whatever_the_micro_batches(answers, answer, size, seed):
+    models = tiny_models(seed)
+    others = answers[1:] + answers[:1]
+    crossed = []
+    for own, other in zip(answers, others, strict=True):
+        prompt, completion = own.tokens[own.step_id < 0].tolist(), other.tokens[other.step_id >= 0].tolist()
+        crossed.append(log_ratio(models, answer(prompt, completion)))
+    kl = ALGORITHM.begin_step(in_micro_batches(answers, size), models)
+    assert kl.item() == pytest.approx(max(np.mean(crossed), 0), rel=1e-9)
+    assert not kl.requires_grad
+
+
+def test_a_reference_point_below_0_is_0(answers):
+    """With policy and reference exchanged the mean changes its sign, so one of the two estimates is 0."""
+    models = tiny_models()
+    swapped = tiny_models()
+    swapped.policy, swapped.reference = models.reference, models.policy
+    both = [ALGORITHM.begin_step([collate(answers)], each).item() for each in (models, swapped)]
+    assert min(both) == 0 < max(both)
+
+
+@pytest.mark.parametrize("case", ["a single episode", "one prompt", "too long"])
+def test_without_a_mismatched_pair_the_reference_point_is_0(answer, case):
+    models = tiny_models()
+    episodes = [answer([1], [10, 11]), answer([1], [12, 13])]
+    if case == "a single episode":
+        episodes = episodes[:1]
+    if case == "too long":
+        episodes[1] = answer([2], [12, 13])
+        models.policy.max_length = 2
+    batches = in_micro_batches(episodes, 1)
+    kl = ALGORITHM.begin_step(batches, models)
+    assert kl.item() == 0
+    assert ALGORITHM.losses(batches[0], models, kl).metrics["kl"] == 0
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_with_several_turns_it_is_the_matched_mean_clamped_at_0_and_the_log_says_so_once(random_episodes, seed, caplog):
+    models, episodes = tiny_models(seed), random_episodes(7)
+    expected = max(np.mean([log_ratio(models, episode) for episode in episodes]), 0)
+    with caplog.at_level(logging.WARNING, logger="oreo_algos"):
+        for size in (2, 7):
+            kl = ALGORITHM.begin_step(in_micro_batches(episodes, size), models)
+            assert kl.item() == pytest.approx(expected, rel=1e-9)
+    assert [record.message for record in caplog.records] == [
+        "kto: episodes of several turns, so the KL reference point is the mean of the matched log-ratios "
+        "of a step's batch, clamped at 0"
+    ]
+
+
+def test_with_a_single_turn_nothing_is_logged(answers, caplog):
+    ALGORITHM.begin_step([collate(answers)], tiny_models())
+    assert not caplog.records
+
+
+# --- loss
+
+
+def test_loss_and_metrics_equal_plain_numbers(answers):
+    models, kl = tiny_models(), 0.3
+    ratios = [log_ratio(models, episode) for episode in answers]
+    logprobs = [models.policy.score(collate([episode])).logprobs.sum().item() for episode in answers]
+    desirable = [episode.rewards[-1] > 0 for episode in answers]
+    assert 0 < sum(desirable) < len(answers)
+    loss = [
+        1.5 * (1 - 1 / (1 + math.exp(-0.4 * (ratio - kl))))
+        if good
+        else 0.8 * (1 - 1 / (1 + math.exp(-0.4 * (kl - ratio))))
+        for ratio, good in zip(ratios, desirable, strict=True)
+    ]
+    losses = ALGORITHM.losses(collate(answers), models, torch.tensor(kl))
+    assert losses.terms["policy"].item() == pytest.approx(np.mean(loss), rel=1e-6)
+    good, bad = np.array(desirable), ~np.array(desirable)
+    expected = {
+        "kl": kl,
+        "rewards/chosen": 0.4 * np.mean(np.array(ratios)[good]),
+        "rewards/rejected": 0.4 * np.mean(np.array(ratios)[bad]),
+        "logps/chosen": np.mean(np.array(logprobs)[good]),
+        "logps/rejected": np.mean(np.array(logprobs)[bad]),
+    }
+    assert losses.metrics == pytest.approx(expected, rel=1e-6)
+
+
+def test_an_outcome_that_does_not_occur_has_no_metric(answer):
+    losses = ALGORITHM.losses(collate([answer([1], [2], 0.0)]), tiny_models(), torch.tensor(0.0))
+    assert set(losses.metrics) == {"kl", "rewards/rejected", "logps/rejected"}

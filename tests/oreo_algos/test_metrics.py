@@ -1,0 +1,91 @@
+import json
+import math
+
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from oreo_algos.metrics import FILE_NAME, MetricsWriter, WeightedMean, read_metrics
+
+
+def scalars(folder, name):
+    """(step, value) of every event that TensorBoard would draw."""
+    events = EventAccumulator(str(folder))
+    events.Reload()
+    return [(event.step, event.value) for event in events.Scalars(name)]
+
+
+def test_what_is_written_is_read_back_exactly_in_both_formats(tmp_path):
+    values = [0.1, 1 / 3, 1e-300]
+    with MetricsWriter(tmp_path) as writer:
+        for step, value in enumerate(values, start=1):
+            writer.write(step, {"train/loss": value, "train/num_tokens": step})
+    assert read_metrics(tmp_path) == [
+        {"step": step, "train/loss": value, "train/num_tokens": step} for step, value in enumerate(values, start=1)
+    ]
+    assert scalars(tmp_path, "train/loss") == [
+        (step, pytest.approx(value, rel=1e-6)) for step, value in enumerate(values, start=1)
+    ]
+
+
+def test_a_line_is_on_disk_as_soon_as_it_is_written(tmp_path):
+    with MetricsWriter(tmp_path) as writer:
+        writer.write(1, {"train/loss": 0.5})
+        assert read_metrics(tmp_path) == [{"step": 1, "train/loss": 0.5}]
+
+
+def test_a_value_that_is_not_finite_becomes_null(tmp_path):
+    with MetricsWriter(tmp_path) as writer:
+        writer.write(1, {"a": math.nan, "b": math.inf, "c": -math.inf, "d": 0.0})
+    line = (tmp_path / FILE_NAME).read_text()
+    assert json.loads(line, parse_constant=pytest.fail) == {"step": 1, "a": None, "b": None, "c": None, "d": 0.0}
+
+
+def test_a_last_line_cut_off_by_a_kill_is_ignored(tmp_path):
+    with MetricsWriter(tmp_path) as writer:
+        for step in (1, 2, 3):
+            writer.write(step, {"train/loss": float(step)})
+    path = tmp_path / FILE_NAME
+    path.write_bytes(path.read_bytes()[:-7])
+    assert [row["step"] for row in read_metrics(tmp_path)] == [1, 2]
+    with MetricsWriter(tmp_path, resume_step=2) as writer:
+        writer.write(3, {"train/loss": 3.0})
+    assert [row["step"] for row in read_metrics(tmp_path)] == [1, 2, 3]
+
+
+def test_a_folder_without_metrics_has_none(tmp_path):
+    assert read_metrics(tmp_path) == []
+
+
+def test_what_was_logged_after_the_step_that_a_run_continues_from_is_dropped(tmp_path):
+    with MetricsWriter(tmp_path) as writer:
+        for step in range(1, 6):
+            writer.write(step, {"train/loss": float(step)})
+    with MetricsWriter(tmp_path, resume_step=3) as writer:
+        assert [row["step"] for row in read_metrics(tmp_path)] == [1, 2, 3]
+        writer.write(4, {"train/loss": 40.0})
+    expected = [(1, 1.0), (2, 2.0), (3, 3.0), (4, 40.0)]
+    assert [(row["step"], row["train/loss"]) for row in read_metrics(tmp_path)] == expected
+    assert scalars(tmp_path, "train/loss") == expected
+
+
+def test_a_new_run_in_a_used_folder_starts_with_no_metrics(tmp_path):
+    for value in (1.0, 2.0):
+        with MetricsWriter(tmp_path) as writer:
+            writer.write(1, {"train/loss": value})
+    assert read_metrics(tmp_path) == [{"step": 1, "train/loss": 2.0}]
+
+
+def test_the_files_are_closed_when_training_fails(tmp_path):
+    with pytest.raises(RuntimeError, match="stop"), MetricsWriter(tmp_path) as writer:
+        writer.write(1, {"train/loss": 1.0})
+        raise RuntimeError("stop")
+    with pytest.raises(ValueError, match="closed file"):
+        writer.write(2, {"train/loss": 1.0})
+
+
+def test_weighted_mean_averages_a_name_over_the_contributions_that_have_it():
+    mean = WeightedMean()
+    mean.add({"loss": 1.0, "values/terminal_pos": 5.0}, 3)
+    mean.add({"loss": 5.0}, 1)
+    assert mean.result() == {"loss": (3 * 1.0 + 1 * 5.0) / 4, "values/terminal_pos": 5.0}
+    assert WeightedMean().result() == {}
