@@ -28,6 +28,7 @@ class QuestionEnv(AnswerEnv):
     step_delimiters: ClassVar[tuple[str, ...]] = ("\n",)
 
     def __init__(self, *, split: str = "train", max_steps: int = 8, long: bool = False) -> None:
+        """Every other question is long when ``long`` says so."""
         super().__init__(split=split, prompt="question", max_steps=max_steps, max_chars=1000)
         self.long = long
 
@@ -52,6 +53,7 @@ class DialogueEnv(TextEnv):
     splits: ClassVar[tuple[str, ...]] = ("train",)
 
     def __init__(self, *, split: str = "train", observation: str = "and then?") -> None:
+        """Answer the first turn with ``observation``."""
         super().__init__(split=split, max_steps=4, max_chars=10_000)
         self.observation = observation
 
