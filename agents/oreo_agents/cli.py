@@ -258,7 +258,7 @@ def _known_names(command: str) -> list[str]:
             return []
         found = []
         for key in node:
-            path = f"{prefix}{key}"
+            path = f"{prefix}{key!s}"
             child = None if OmegaConf.is_missing(node, key) else node._get_node(key)
             found += [path, *keys(child, f"{path}.")]
         return found

@@ -137,11 +137,8 @@ class Run:
         if any(name in self.settings.algorithms for name in names):
             self.episodes()
         workers = min(self._workers(), len(names))
-        if workers == 1:
-            rows = [self._train_and_evaluate(name) for name in names]
-        else:
-            rows = self._in_parallel(names, workers)
-        return self.write_results([row for part in rows for row in part])
+        parts = map(self._train_and_evaluate, names) if workers == 1 else self._in_parallel(names, workers)
+        return self.write_results([row for rows in parts for row in rows])
 
     def _train_and_evaluate(self, name: str) -> list[dict[str, Any]]:
         policy = self.sft()

@@ -242,7 +242,7 @@ def plot_search(entries: Sequence[Entry], path: Path) -> Path | None:
     figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
     for k, (algo, found) in enumerate(by_algo.items()):
         for entry in found:
-            axes.plot(entry.mean("tokens_per_task"), 100 * entry.accuracy, markers[entry.search], color=f"C{k}")
+            axes.plot(entry.mean("tokens_per_task") or 0, 100 * entry.accuracy, markers[entry.search], color=f"C{k}")
         axes.plot([], [], color=f"C{k}", label=algo)
     for search, marker in markers.items():
         axes.plot([], [], marker, color="grey", label=search)
@@ -262,8 +262,7 @@ def plot_training(runs: Sequence[Path], path: Path) -> Path | None:
             for name in _CURVES:
                 points = [(row["step"], row[name]) for row in rows if row.get(name) is not None]
                 if len(points) > 1:
-                    steps, values = zip(*points, strict=True)
-                    curves[name].append((file.parent.name, list(steps), list(values)))
+                    curves[name].append((file.parent.name, [s for s, _ in points], [v for _, v in points]))
     if not curves:
         return None
     figure, grid = plt.subplots(2, 2, figsize=(10, 6), layout="constrained")
