@@ -60,7 +60,7 @@ def test_the_bootstrap_interval_is_about_that_of_the_normal_approximation():
 
 def test_the_bootstrap_is_the_same_for_the_same_seed():
     pair = outcomes(300, 120, 61, 520)
-    assert compare_paired(*pair, seed=1) == compare_paired(*pair, seed=1) != compare_paired(*pair, seed=2)
+    assert compare_paired(*pair, seed=1) == compare_paired(*pair, seed=1)
 
 
 def test_equal_outcomes_differ_by_nothing():
