@@ -1,0 +1,178 @@
+"""Run folders, written by hand, to tables and plots."""
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from oreo_agents.report import Entry, accuracy_tables, compare_entries, comparison_tables, load_entries, main, report
+from oreo_agents.statistics import compare_paired, wilson_interval
+
+ENV = "oreo/Arithmetic-v0"
+
+
+def write_run(
+    folder: Path, solved: dict[tuple[str, str], Sequence[int]], *, seed: int = 0, options: dict[str, Any] | None = None
+) -> Path:
+    """A run folder whose items are solved as stated, by (algorithm, search)."""
+    folder.mkdir(parents=True)
+    rows = []
+    for (algo, search), outcomes in solved.items():
+        (folder / algo).mkdir(exist_ok=True)
+        items = [
+            {"task_id": f"t{i}", "correct": bool(x), "sound": bool(x), "tokens": 10, "answer": "1"}
+            for i, x in enumerate(outcomes)
+        ]
+        (folder / algo / f"items-{search}.jsonl").write_text("".join(json.dumps(item) + "\n" for item in items))
+        metrics = [{"step": s, "train/loss": 1 / s, "train/values/terminal_pos": 0.1 * s} for s in (1, 2, 3)]
+        (folder / algo / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in metrics))
+        rows.append(
+            {
+                "algo": algo,
+                "search": search,
+                "env": ENV,
+                "env_options": options or {},
+                "split": "test",
+                "seed": seed,
+                "n": len(outcomes),
+                "correct": sum(outcomes),
+                "accuracy": sum(outcomes) / len(outcomes),
+                "sound": 0.25,
+                "tokens_per_task": 10.0 if search == "greedy" else 80.0,
+            }
+        )
+    (folder / "results.json").write_text(json.dumps({"results": rows, "training": {}}))
+    return folder
+
+
+SFT = [1, 0, 0, 0, 1, 0, 0, 0]
+OREO = [1, 1, 1, 0, 1, 0, 1, 0]
+ONE_RUN = {
+    ("sft", "greedy"): SFT,
+    ("oreo", "greedy"): OREO,
+    ("oreo", "majority"): [1, 1, 0, 0, 1, 0, 1, 0],
+    ("oreo", "best_of_n"): [1, 1, 1, 1, 1, 0, 1, 0],
+}
+
+
+def entry(algo: str, rows: Sequence[tuple[int, int]], solved: dict[str, list[bool]] | None = None) -> Entry:
+    numbers = [{"n": n, "correct": c, "accuracy": c / n} for c, n in rows]
+    return Entry(algo, "greedy", ENV, "test", numbers, solved or {})
+
+
+def cells(table) -> list[list[str]]:
+    return [list(row) for row in zip(*(column.cells for column in table.columns), strict=True)]
+
+
+def test_one_run_has_a_wilson_interval_over_tasks():
+    one = entry("oreo", [(30, 100)])
+    assert one.accuracy == 0.3
+    assert one.interval == wilson_interval(30, 100)
+
+
+def test_several_runs_have_a_t_interval_over_runs():
+    several = entry("oreo", [(40, 100), (50, 100), (60, 100)])
+    half = 4.302652729911275 * 0.1 / math.sqrt(3)
+    assert several.accuracy == pytest.approx(0.5)
+    assert several.interval == pytest.approx((0.5 - half, 0.5 + half))
+
+
+def test_the_table_shows_the_numbers_of_the_run(tmp_path: Path):
+    run = write_run(tmp_path / "run", ONE_RUN)
+    [table] = accuracy_tables(load_entries([run / "results.json"]))
+    assert table.title == f"Accuracy (%) on {ENV}, split test"
+    rows = {(row[0], row[1]): row[2:] for row in cells(table)}
+    low, high = wilson_interval(5, 8)
+    interval = f"{100 * low:.1f} to {100 * high:.1f}"
+    assert rows["oreo", "greedy"] == ["1", "8", "62.5", interval, "25.0", "10"]
+    assert rows["sft", "greedy"][2] == "25.0"
+    assert rows["oreo", "best_of_n"][2] == "75.0"
+
+
+def test_runs_that_differ_by_seed_or_world_are_one_row(tmp_path: Path):
+    paths = [
+        write_run(tmp_path / "a", {("oreo", "greedy"): OREO}, seed=0),
+        write_run(tmp_path / "b", {("oreo", "greedy"): SFT}, seed=1),
+        write_run(tmp_path / "c", {("oreo", "greedy"): SFT}, seed=0, options={"world": 1}),
+    ]
+    [found] = load_entries([path / "results.json" for path in paths])
+    assert len(found.rows) == 3 and len(found.solved) == 3
+    assert found.accuracy == pytest.approx((5 + 2 + 2) / 24)
+
+
+def test_a_comparison_pairs_the_tasks_of_one_run_in_their_order(tmp_path: Path):
+    run = write_run(tmp_path / "run", ONE_RUN)
+    entries = {(e.algo, e.search): e for e in load_entries([run / "results.json"])}
+    result = compare_entries(entries["oreo", "greedy"], entries["sft", "greedy"])
+    assert result is not None
+    pooled, differences = result
+    # Tasks 1, 2 and 6 are solved by OREO alone, none by the start alone: p = 2 / 2^3.
+    assert pooled.difference == pytest.approx(3 / 8) and pooled.p_value == pytest.approx(0.25)
+    assert differences == [pytest.approx(3 / 8)]
+
+
+def test_comparisons_pool_only_the_runs_that_both_have():
+    first = entry("oreo", [(2, 2)] * 2, {"s0": [True, True], "s1": [True, False]})
+    second = entry("sft", [(0, 2)] * 2, {"s1": [False, False], "s2": [True, True]})
+    result = compare_entries(first, second)
+    assert result is not None and result[1] == [0.5]
+    assert result[0] == compare_paired([True, False], [False, False])
+    assert compare_entries(first, entry("dpo", [(0, 2)], {"s9": [True, True]})) is None
+
+
+def test_oreo_is_compared_with_the_others_and_searches_with_the_vote(tmp_path: Path):
+    run = write_run(tmp_path / "run", ONE_RUN)
+    greedy, search = comparison_tables(load_entries([run / "results.json"]))
+    assert [row[:3] + row[3:4] for row in cells(greedy)] == [["oreo - sft", "1", "8", "+37.5"]]
+    assert [row[0] for row in cells(search)] == ["oreo: best_of_n - majority"]
+    assert cells(search)[0][3] == "+25.0"
+
+
+def test_a_single_algorithm_has_no_table_of_comparisons(tmp_path: Path):
+    run = write_run(tmp_path / "run", {("sft", "greedy"): SFT})
+    assert comparison_tables(load_entries([run / "results.json"])) == []
+
+
+def test_report_and_three_plots_are_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    run = write_run(tmp_path / "run", ONE_RUN)
+    report([run], run)
+    text = (run / "report.md").read_text()
+    assert "| oreo | greedy | 1 | 8 | 62.5 |" in text
+    assert "| oreo - sft | 1 | 8 | +37.5 |" in text
+    for name in ("accuracy", "search", "training"):
+        assert f"![{name}](plots/{name}.png)" in text
+        assert (run / "plots" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+    assert "Accuracy (%)" in capsys.readouterr().out
+
+
+def test_folders_of_folders_are_joined(tmp_path: Path):
+    write_run(tmp_path / "sweep" / "algo=oreo,seed=0", {("oreo", "greedy"): OREO}, seed=0)
+    write_run(tmp_path / "sweep" / "algo=oreo,seed=1", {("oreo", "greedy"): SFT}, seed=1)
+    write_run(tmp_path / "sweep" / "algo=dpo,seed=0", {("dpo", "greedy"): SFT}, seed=0)
+    main([str(tmp_path / "sweep"), "--out", str(tmp_path / "out")])
+    text = (tmp_path / "out" / "report.md").read_text()
+    assert "| oreo | greedy | 2 | 16 | 43.8 |" in text
+    assert "| oreo - dpo | 1 | 8 | +37.5 |" in text
+
+
+def test_without_out_one_folder_keeps_its_report(tmp_path: Path):
+    run = write_run(tmp_path / "run", ONE_RUN)
+    main([str(run)])
+    assert (run / "report.md").exists()
+
+
+def test_a_run_without_metrics_or_items_still_has_a_table(tmp_path: Path):
+    run = write_run(tmp_path / "run", {("oreo", "greedy"): OREO})
+    for path in (run / "oreo").iterdir():
+        path.unlink()
+    report([run], run)
+    assert "62.5" in (run / "report.md").read_text()
+    assert not (run / "plots" / "training.png").exists()
+
+
+def test_a_folder_without_results_is_named(tmp_path: Path):
+    with pytest.raises(FileNotFoundError, match=r"no results.json there or below; give folders that `oreo run`"):
+        report([tmp_path], tmp_path)
