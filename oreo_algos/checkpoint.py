@@ -50,6 +50,6 @@ def load_last_checkpoint(folder: Path) -> dict[str, Any] | None:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise ValueError(
-            f"{path}: this checkpoint cannot be read ({error}); delete the folder {path.parent} to continue from "
-            "the checkpoint before it, or from the start"
+            f"{path}: this checkpoint cannot be read ({type(error).__name__}); delete the folder {path.parent} to "
+            "continue from the checkpoint before it, or from the start"
         ) from error

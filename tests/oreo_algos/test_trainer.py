@@ -449,7 +449,7 @@ def test_oreo_lowers_the_loss_and_finds_the_soft_value_of_a_two_step_problem(mak
     buffer = EpisodeBuffer(
         make_episode([-1, 0, 1], [0.0, reward], tokens=[0, *choices]) for choices, reward in rewards.items()
     )
-    algorithm = Oreo(policy_lr=0.1, value_lr=0.1, beta=beta, alpha=0.0, batch_size=4, epochs=250, value_warmup_steps=20)
+    algorithm = Oreo(policy_lr=0.1, value_lr=0.1, beta=beta, alpha=0.0, batch_size=4, epochs=180, value_warmup_steps=20)
     _, metrics, _ = run(algorithm, buffer, tmp_path, models)
     assert metrics[-1]["train/losses/value"] < 1e-3 * metrics[0]["train/losses/value"]
     assert metrics[-1]["train/loss"] < 0.01 * metrics[20]["train/loss"]
