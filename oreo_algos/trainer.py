@@ -9,6 +9,7 @@ import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from multiprocessing import parent_process
 from pathlib import Path
 from typing import Any
 
@@ -167,7 +168,7 @@ class _Run:
         )
         with (
             MetricsWriter(self.folder, self.step) as writer,
-            Progress(*columns, disable=self.step == self.total_steps) as progress,
+            Progress(*columns, disable=self.step == self.total_steps or parent_process() is not None) as progress,
         ):
             bar = progress.add_task(
                 type(self.algorithm).__name__.lower(),

@@ -14,17 +14,17 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from contextlib import contextmanager
 from functools import partial
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import Any, Literal
 
 import gymnasium as gym
 import numpy as np
 import torch
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, track
+from rich.progress import Progress, TextColumn, TimeElapsedColumn, track
 from transformers.utils import logging as transformers_logging
 
 import oreo_envs  # noqa: F401 (registers the ids)
@@ -40,6 +40,7 @@ from oreo_agents.value import TokenValue
 from oreo_algos import Episode, EpisodeBuffer, Models, train
 from oreo_algos.algos import Algorithm
 from oreo_algos.atomic import replace_folder
+from oreo_algos.metrics import read_metrics
 from oreo_algos.selection import balance
 
 _log = logging.getLogger(__name__)
@@ -141,24 +142,41 @@ class Run:
         return self.write_results([row for rows in parts for row in rows])
 
     def _train_and_evaluate(self, name: str) -> list[dict[str, Any]]:
-        policy = self.sft()
-        value = self.folder / name / "value"
+        start = policy = self.sft()
         if name in self.settings.algorithms:
-            policy = self._train(self.folder / name, self.settings.algorithms[name], policy, self.episodes)
-        return self.evaluate(name, policy, str(value) if value.exists() else None)
+            policy = self._train(self.folder / name, self.settings.algorithms[name], start, self.episodes)
+        value = self.folder / name / "value"
+        if not value.exists():
+            return self.evaluate(name, policy, None)
+        rows = self.evaluate(name, policy, str(value))
+        if name == self.settings.evaluate.start_value:
+            guided = [s for s in self.settings.evaluate.searches if self.settings.searches[s].needs_value]
+            rows += self.evaluate("sft", start, str(value), searches=guided)
+        return rows
 
     def _in_parallel(self, names: Sequence[str], workers: int) -> list[list[dict[str, Any]]]:
         """Give each name to one of several processes: small models leave a second core idle otherwise."""
         with (
-            ProcessPoolExecutor(workers, get_context("spawn"), initializer=_start_worker) as pool,
-            Progress(TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()) as bar,
+            ProcessPoolExecutor(workers, get_context("spawn"), initializer=quiet) as pool,
+            Progress(TextColumn("{task.description}"), TextColumn("{task.fields[doing]}"), TimeElapsedColumn()) as bar,
         ):
-            jobs = {name: pool.submit(_work, self, name) for name in names}
-            tasks = {name: bar.add_task(f"train and evaluate {name}", total=None) for name in names}
-            names_of = {job: name for name, job in jobs.items()}
-            for job in as_completed(names_of):
-                job.result()
-                bar.update(tasks[names_of[job]], total=1, completed=1)
+            # The longest first: those that train most networks.
+            order = sorted(
+                names,
+                key=lambda name: -len(self.settings.algorithms[name].needs) if name in self.settings.algorithms else 0,
+            )
+            jobs = {name: pool.submit(_work, self, name) for name in order}
+            tasks = {name: bar.add_task(name, total=1, doing="waiting", start=False) for name in order}
+            while running := [name for name in order if not bar.tasks[tasks[name]].finished]:
+                wait([jobs[name] for name in running], timeout=1, return_when=FIRST_COMPLETED)
+                for name in running:
+                    if jobs[name].done():
+                        jobs[name].result()
+                        bar.update(tasks[name], completed=1, doing="done")
+                    elif jobs[name].running():
+                        bar.start_task(tasks[name])
+                        steps = len(read_metrics(self.folder / name)) if name in self.settings.algorithms else 0
+                        bar.update(tasks[name], doing=f"trained {steps} steps" if steps else "started")
             return [jobs[name].result() for name in names]
 
     def _workers(self) -> int:
@@ -167,16 +185,26 @@ class Run:
             return workers
         return os.cpu_count() or 1 if self.small else 1
 
-    def evaluate(self, name: str, policy_path: str, value_path: str | None) -> list[dict[str, Any]]:
-        """Evaluate one policy; items already on disk are not computed again."""
+    def evaluate(
+        self, name: str, policy_path: str, value_path: str | None, *, searches: Sequence[str] | None = None
+    ) -> list[dict[str, Any]]:
+        """Evaluate one policy; items already on disk are not computed again.
+
+        Args:
+            name: of the algorithm, in the results.
+            policy_path: its checkpoint.
+            value_path: its value network, None without one.
+            searches: which to use; None: all of the settings that this policy can serve.
+
+        Returns:
+            The rows of the results, one a search.
+        """
         settings = self.settings.evaluate
-        searches = {
-            search: self.settings.searches[search]
-            for search in settings.searches
-            if value_path is not None or not self.settings.searches[search].needs_value
-        }
+        if searches is None:
+            known = self.settings.searches
+            searches = [s for s in settings.searches if value_path is not None or not known[s].needs_value]
         folder = self.folder / name
-        missing = {s: searches[s] for s in searches if not _items_path(folder, s).exists()}
+        missing = {s: self.settings.searches[s] for s in searches if not _items_path(folder, s).exists()}
         indices = self._indices(settings.split, settings.tasks, None)
         if missing:
             counts = RolloutCounts()
@@ -213,6 +241,8 @@ class Run:
                 "seed": self.settings.seed,
                 **summarize(items),
             }
+            if self.settings.searches[search].needs_value and value_path is not None:
+                row["value"] = Path(value_path).parent.name
             seen = sum(item.task_id in trained_on for item in items)
             if seen:
                 row["seen_in_training"] = seen
@@ -299,7 +329,7 @@ class Run:
         env: Any = self.make_env("train")().unwrapped
         indices = self._indices("train", self.settings.sft.demonstrations, _DEMONSTRATIONS)
         episodes = []
-        for index in track(indices, "demonstrations", transient=True):
+        for index in track(indices, "demonstrations", transient=True, disable=parent_process() is not None):
             shown = env.demonstration(index, seed=self.settings.seed)
             episodes.append(
                 text_episode(
@@ -400,11 +430,6 @@ def _write_atomically(path: Path, text: str) -> None:
     temporary.replace(path)
 
 
-def _start_worker() -> None:
-    """Set up a process that works beside others."""
-    quiet()
-
-
 def _work(run: Run, name: str) -> list[dict[str, Any]]:
     return run._train_and_evaluate(name)
 
@@ -417,6 +442,7 @@ def quiet() -> None:
 @contextmanager
 def _progress(description: str, total: int) -> Iterator[Callable[[int], None]]:
     """Show a progress bar; yields the function to call with the number just finished."""
-    with Progress() as bar:
+    # Processes beside the first one would draw over each other.
+    with Progress(disable=parent_process() is not None) as bar:
         task = bar.add_task(description, total=total)
         yield lambda done: bar.advance(task, done)

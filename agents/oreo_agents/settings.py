@@ -122,12 +122,14 @@ class EvaluateSettings:
         split: the authors' name of the held-out split.
         tasks: the first so many tasks of it; None: all of them.
         searches: names among the run's searches.
+        start_value: the algorithm whose value also serves the searches of the start policy; None: no value does.
         sampling: limits; each search brings its own temperature.
     """
 
     split: str = "test"
     tasks: int | None = None
     searches: Sequence[str] = ("greedy",)
+    start_value: str | None = None
     sampling: Sampling = Sampling()
 
 
