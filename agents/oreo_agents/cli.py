@@ -226,14 +226,16 @@ def _check_overrides(command: str, overrides: Sequence[str]) -> None:
     with initialize_config_dir(str(config_folder()), version_base="1.3"):
         try:
             parsed = OverridesParser.create().parse_overrides(list(overrides))
-            # A sweep is checked by its first value; Hydra checks the others when their turn comes.
-            plain = [
-                f"{item.get_key_element()}={next(iter(item.sweep_string_iterator()))}"
+            values = [
+                [f"{item.get_key_element()}={value}" for value in item.sweep_string_iterator()]
                 if item.is_sweep_override()
-                else item.input_line
+                else [item.input_line or ""]
                 for item in parsed
             ]
-            compose(command, [text for text in plain if text and not text.startswith("hydra.")])
+            # Every value of a sweep is seen once, though not every combination.
+            for job in range(max(map(len, values), default=1)):
+                chosen = [texts[job % len(texts)] for texts in values]
+                compose(command, [text for text in chosen if text and not text.startswith("hydra.")])
         except (HydraException, OmegaConfBaseException) as error:
             raise UserError(_explain(command, error)) from error
 

@@ -1,0 +1,211 @@
+"""The command line: mistakes get a sentence and exit code 2, settings reach the dataclasses."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from omegaconf import DictConfig
+
+from oreo_agents import cli, pipeline
+
+Caught = Callable[..., str]
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_trained(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mistake that goes unnoticed must not start hours of work."""
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise AssertionError("training began")
+
+    monkeypatch.setattr(pipeline, "train", fail)
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., None]:
+    """Run the command in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: str) -> None:
+        monkeypatch.setattr(sys, "argv", ["oreo", *arguments])
+        cli.main()
+
+    return call
+
+
+@pytest.fixture
+def refused(run, capsys: pytest.CaptureFixture[str]) -> Caught:
+    """Run a command that has to fail with exit code 2 and without a traceback; returns what it printed."""
+
+    def call(*arguments: str) -> str:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as stopped:
+            run(*arguments)
+        printed = capsys.readouterr()
+        assert stopped.value.code == 2
+        assert "Traceback" not in printed.err and printed.err.startswith("oreo: ")
+        return printed.err
+
+    return call
+
+
+@pytest.fixture
+def composed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[DictConfig, Path]]:
+    """Replace the jobs by ones that only prepare their run; collects what they were given."""
+    seen: list[tuple[DictConfig, Path]] = []
+
+    def prepare(config: DictConfig, folder: Path) -> None:
+        cli._prepare(config, folder, {})
+        seen.append((config, folder))
+
+    for command in ("run", "train", "collect", "eval", "sft"):
+        monkeypatch.setitem(cli._JOBS, command, prepare)
+    return seen
+
+
+@pytest.mark.parametrize("arguments", [(), ("--help",), ("-h",), ("help",)])
+def test_help_lists_every_command(arguments, run, capsys: pytest.CaptureFixture[str]):
+    run(*arguments)
+    text = capsys.readouterr().out
+    for command in ("run", "sft", "collect", "train", "eval", "report", "data"):
+        assert f"oreo {command}" in text
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"), [("trian", "train"), ("evla", "eval"), ("reprot", "report"), ("dat", "data")]
+)
+def test_an_unknown_command_suggests_the_closest(given: str, meant: str, refused: Caught):
+    assert f"unknown command {given!r}; did you mean {meant!r}?" in refused(given)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name", "meant"),
+    [
+        (("run", "collect.sampels=3"), "collect.sampels", "collect.samples"),
+        (("train", "algo.betta=0.1"), "algo.betta", "algo.beta"),
+        (("run", "sede=1"), "sede", "seed"),
+        (
+            ("run", "algorithms.oreo.value_warmup=3"),
+            "algorithms.oreo.value_warmup",
+            "algorithms.oreo.value_warmup_steps",
+        ),
+        (("train", "algo=oreoo"), "algo/oreoo", "algo/oreo"),
+        (("train", "alog=oreo"), "alog", "algo"),
+        (("run", "env=gsm9k"), "env/gsm9k", "env/gsm8k"),
+        (("run", "experiment=smok"), "experiment/smok", "experiment/smoke"),
+        (("train", "-m", "algo.betta=0.1,0.2"), "algo.betta", "algo.beta"),
+        (("train", "-m", "seed=0,1", "algo=dpoo,oreo"), "algo/dpoo", "algo/dpo"),
+        (("train", "-m", "seed=0,1", "algo=oreo,dpo,reject"), "algo/reject", "algo/rejection"),
+    ],
+)
+def test_a_misspelt_name_offers_the_closest_right_one(arguments, name: str, meant: str, refused: Caught):
+    text = refused(*arguments)
+    assert f"there is no setting {name!r}; did you mean {meant!r}?" in text
+
+
+def test_an_override_that_cannot_be_read_is_one_message(refused: Caught):
+    assert "no viable alternative at input '[1'" in refused("run", "seed=[1")
+
+
+@pytest.mark.parametrize(
+    ("override", "sentence"),
+    [
+        ("collect.samples=0", "collect.samples and collect.tasks must be at least 1, got 0"),
+        ("algorithms.oreo.beta=-1", "beta must be > 0, got -1"),
+        ("policy.tiny.heads=3", "hidden_size 64 must be a multiple of heads 3"),
+        ("searches.majority.temperature=0", "temperature must be > 0 to draw 8 different samples"),
+        ("evaluate.searches=[greddy]", "evaluate.searches: unknown search 'greddy'; did you mean 'greedy'?"),
+        ("algos=[oero]", "algos: unknown algorithm 'oero'; did you mean 'oreo'?"),
+        ("+collect.sampels=3", "unexpected keyword argument 'sampels'"),
+        ("trainer.micro_batch_size=0", "micro_batch_size must be at least 1 or null, got 0"),
+    ],
+)
+def test_a_value_that_is_refused_gives_its_sentence(override: str, sentence: str, refused: Caught, tmp_path: Path):
+    assert sentence in refused("run", override, f"hydra.run.dir={tmp_path / 'out'}")
+    assert not (tmp_path / "out" / "config.yaml").exists()
+
+
+def test_evaluation_without_a_checkpoint_says_what_to_give(refused: Caught, tmp_path: Path):
+    text = refused("eval", f"hydra.run.dir={tmp_path / 'out'}")
+    assert "oreo eval measures a checkpoint: give policy.path=FOLDER_OR_HUB_NAME" in text
+
+
+def test_a_checkpoint_that_is_not_there_is_one_sentence(refused: Caught, tmp_path: Path):
+    text = refused(
+        "eval", f"policy.path={tmp_path / 'nowhere'}", f"hydra.run.dir={tmp_path / 'out'}", "evaluate.tasks=1"
+    )
+    assert "nowhere: no transformers checkpoint can be read there" in text
+
+
+def test_data_that_is_not_there_is_one_sentence(refused: Caught, tmp_path: Path):
+    text = refused(
+        "collect", "env=gsm8k", f"env.path={tmp_path / 'nowhere'}", f"hydra.run.dir={tmp_path / 'out'}", "workers=1"
+    )
+    assert "nowhere: no such file or folder" in text
+
+
+def test_a_report_of_nothing_is_one_sentence(refused: Caught, tmp_path: Path):
+    assert "no results.json there or below" in refused("report", str(tmp_path))
+
+
+def test_a_policy_path_alone_chooses_the_settings_of_a_checkpoint(run, composed, tmp_path: Path):
+    run("train", "policy.path=some/model", f"hydra.run.dir={tmp_path / 'a'}")
+    run("train", f"hydra.run.dir={tmp_path / 'b'}")
+    with_path, without = (config for config, _ in composed)
+    assert with_path.policy.path == "some/model" and "tiny" not in with_path.policy
+    assert with_path.collect.sampling.max_new_tokens == 2048 and with_path.algo.policy_lr == 5e-6
+    assert without.policy.path is None and without.policy.tiny.architecture == "llama"
+    assert without.collect.sampling.max_new_tokens < 2048 and without.algo.policy_lr > 5e-6
+
+
+def test_the_null_path_stays_with_the_small_model(run, composed, tmp_path: Path):
+    run("train", "policy.path=null", f"hydra.run.dir={tmp_path / 'a'}")
+    assert "tiny" in composed[0][0].policy
+
+
+def test_a_run_folder_keeps_its_configuration_and_refuses_another(run, composed, refused: Caught, tmp_path: Path):
+    folder = tmp_path / "out"
+    run("collect", f"hydra.run.dir={folder}", "seed=1")
+    written = (folder / "config.yaml").read_text()
+    assert "seed: 1\n" in written
+    run("collect", f"hydra.run.dir={folder}", "seed=1")
+    text = refused("collect", f"hydra.run.dir={folder}", "seed=2")
+    assert f"{folder} holds a run with another configuration" in text
+    assert (folder / "config.yaml").read_text() == written
+
+
+def test_overrides_win_over_an_experiment(run, composed, tmp_path: Path):
+    run("run", "experiment=smoke", "collect.samples=3", f"hydra.run.dir={tmp_path / 'out'}")
+    assert composed[0][0].collect.samples == 3
+
+
+def test_a_sweep_gives_every_job_a_folder_of_its_own(run, composed, tmp_path: Path):
+    run("train", "-m", "algo=dpo,oreo", "seed=0,1", f"hydra.sweep.dir={tmp_path / 'sweep'}")
+    folders = {folder.name for _, folder in composed}
+    assert folders == {f"algo={algo},seed={seed}" for algo in ("dpo", "oreo") for seed in (0, 1)}
+    assert all((tmp_path / "sweep" / name / "config.yaml").exists() for name in folders)
+
+
+def test_the_folder_of_configurations_is_found():
+    folder = cli.config_folder()
+    assert (folder / "run.yaml").is_file() and (folder / "algo" / "oreo.yaml").is_file()
+
+
+def test_from_a_shell_a_mistake_is_printed_without_a_traceback(tmp_path: Path):
+    environment: dict[str, Any] = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
+    result = subprocess.run(
+        [sys.executable, "-m", "oreo_agents.cli", "run", "collect.sampels=3"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env=environment,
+        timeout=120,
+    )
+    assert result.returncode == 2 and not result.stdout
+    assert result.stderr.startswith("oreo: run: there is no setting 'collect.sampels'; did you mean")
+    assert "Traceback" not in result.stderr
+    assert not list(tmp_path.iterdir()), "a mistake leaves no folder behind"
