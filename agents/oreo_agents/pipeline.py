@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from contextlib import contextmanager
-from functools import partial
+from functools import cached_property, partial
 from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import Any, Literal
@@ -157,7 +157,7 @@ class Run:
     def _in_parallel(self, names: Sequence[str], workers: int) -> list[list[dict[str, Any]]]:
         """Give each name to one of several processes: small models leave a second core idle otherwise."""
         with (
-            ProcessPoolExecutor(workers, get_context("spawn"), initializer=quiet) as pool,
+            ProcessPoolExecutor(workers, get_context("spawn"), initializer=_start_worker) as pool,
             Progress(TextColumn("{task.description}"), TextColumn("{task.fields[doing]}"), TimeElapsedColumn()) as bar,
         ):
             # The longest first: those that train most networks.
@@ -228,7 +228,6 @@ class Run:
             for search, items in found.items():
                 lines = [json.dumps(dataclasses.asdict(item)) for item in items]
                 _write_atomically(_items_path(folder, search), "\n".join(lines) + "\n")
-        trained_on = self._trained_on()
         rows = []
         for search in searches:
             items = [Item(**json.loads(line)) for line in _items_path(folder, search).read_text().splitlines()]
@@ -243,7 +242,7 @@ class Run:
             }
             if self.settings.searches[search].needs_value and value_path is not None:
                 row["value"] = Path(value_path).parent.name
-            seen = sum(item.task_id in trained_on for item in items)
+            seen = sum(item.task_id in self._trained_on for item in items)
             if seen:
                 row["seen_in_training"] = seen
                 _log.warning("%s: %d of %d evaluated tasks are also in the training data", name, seen, len(items))
@@ -388,15 +387,17 @@ class Run:
             "seed": self.settings.seed,
         }
 
-    def _trained_on(self) -> set[str]:
+    @cached_property
+    def _trained_on(self) -> frozenset[str]:
+        """Tasks of all training data there is; asked for once everything has been trained."""
         paths = [self.start_folder / "data" / name for name in ("demonstrations", "episodes")]
         paths += [Path(self.settings.data)] if self.settings.data else []
-        return {
+        return frozenset(
             episode.task_id
             for path in paths
             if (path / "metadata.json").exists()
             for episode in EpisodeBuffer.load(path)
-        }
+        )
 
     def _indices(self, split: str, count: int | None, purpose: int | None) -> list[int]:
         """Choose tasks: the first ``count`` ones, or with a purpose random ones, all if ``count`` is None."""
@@ -428,6 +429,12 @@ def _write_atomically(path: Path, text: str) -> None:
     temporary = path.with_name(f".{path.name}.tmp")
     temporary.write_text(text, encoding="utf-8")
     temporary.replace(path)
+
+
+def _start_worker() -> None:
+    """Set up a process that works beside others, on one core."""
+    torch.set_num_threads(1)
+    quiet()
 
 
 def _work(run: Run, name: str) -> list[dict[str, Any]]:
