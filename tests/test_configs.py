@@ -1,0 +1,150 @@
+"""Every file of `configs/` composes, and builds settings that check themselves."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig, OmegaConf
+
+from oreo_agents.cli import config_folder, settings_from_config
+from oreo_agents.settings import RunSettings
+from oreo_algos.algos import Algorithm
+
+FOLDER = config_folder()
+COMMANDS = sorted(path.stem for path in FOLDER.glob("*.yaml") if path.stem != "base")
+GROUPS = {
+    folder.name: sorted(path.stem for path in folder.glob("*.yaml")) for folder in FOLDER.iterdir() if folder.is_dir()
+}
+PLAIN_GROUPS = ["env", "policy", "value", "sft", "collect"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def hydra_folder() -> Iterator[None]:
+    with initialize_config_dir(str(FOLDER), version_base="1.3"):
+        yield
+
+
+def settings(command: str, *overrides: str) -> tuple[DictConfig, RunSettings]:
+    """Compose and build, with every algorithm that the command brings."""
+    config = compose(command, list(overrides))
+    if "algorithms" in config:
+        algorithms = dict(config.algorithms)
+    else:
+        algorithms = {"algo": config.algo} if "algo" in config else {}
+    return config, settings_from_config(config, algorithms)
+
+
+def checkpoint(choice: str) -> list[str]:
+    """What a choice needs beside itself: a checkpoint has no default path."""
+    return ["policy=checkpoint", "policy.path=some/model"] if choice == "checkpoint" else []
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_composes_into_settings(command: str):
+    config, built = settings(command)
+    assert built.env.id == config.env.id == "oreo/Arithmetic-v0"
+    assert not OmegaConf.missing_keys(config)
+
+
+@pytest.mark.parametrize(("group", "choice"), [(group, choice) for group in PLAIN_GROUPS for choice in GROUPS[group]])
+def test_every_choice_of_a_group_composes_into_settings(group: str, choice: str):
+    chosen = [] if group == "policy" else [f"{group}={choice}"]
+    _, built = settings("run", *chosen, *checkpoint(choice))
+    assert isinstance(built, RunSettings)
+
+
+@pytest.mark.parametrize("choice", GROUPS["search"])
+def test_every_search_can_be_added_under_any_name(choice: str):
+    _, built = settings("eval", f"+search@searches.mine={choice}", "evaluate.searches=[mine]")
+    assert type(built.searches["mine"]).__name__.lower() == choice.replace("_", "")
+
+
+@pytest.mark.parametrize("choice", GROUPS["algo"])
+@pytest.mark.parametrize("size", ["tiny", "checkpoint"])
+def test_every_algorithm_can_be_trained_at_either_size(choice: str, size: str):
+    _, built = settings("train", f"algo={choice}", *checkpoint(size))
+    assert isinstance(built.algorithms["algo"], Algorithm)
+
+
+@pytest.mark.parametrize("choice", GROUPS["algo"])
+def test_every_algorithm_can_be_added_to_a_run(choice: str):
+    _, built = settings("run", f"+algo@algorithms.mine={choice}", "algos=[mine]")
+    assert isinstance(built.algorithms["mine"], Algorithm)
+
+
+@pytest.mark.parametrize("choice", GROUPS["experiment"])
+def test_every_experiment_composes_with_run(choice: str):
+    config, built = settings("run", f"experiment={choice}")
+    assert set(config.algos) <= {*config.algorithms, "sft"}
+    assert built.algorithms
+
+
+@pytest.mark.parametrize("choice", GROUPS["recipe"])
+def test_every_recipe_belongs_to_a_size_and_an_algorithm_and_changes_it(choice: str):
+    size, _, algorithm = choice.partition("-")
+    assert size in GROUPS["policy"] and algorithm in GROUPS["algo"]
+    tuned, _ = settings("train", f"algo={algorithm}", *checkpoint(size))
+    paper, _ = settings("train", f"algo={algorithm}", *checkpoint("checkpoint"))
+    assert tuned.algo._target_ == paper.algo._target_
+    assert tuned.algo != paper.algo
+
+
+def test_no_file_is_left_out_by_these_tests():
+    tested = {*PLAIN_GROUPS, "search", "algo", "experiment", "recipe"}
+    assert set(GROUPS) == tested
+    nested = [path for path in FOLDER.rglob("*.yaml") if len(path.relative_to(FOLDER).parts) > 2]
+    assert not nested
+
+
+# Section "Data and training protocol" of Wang et al. 2024 (arXiv:2412.16145), the settings of its 1.5B math runs.
+PAPER = {
+    "sft": {"policy_lr": 2e-5, "epochs": 3},
+    "rejection": {"policy_lr": 5e-6, "epochs": 1},
+    "dpo": {"policy_lr": 5e-7, "epochs": 1, "beta": 0.1, "max_pairs": 6},
+    "kto": {"policy_lr": 5e-8, "epochs": 1, "beta": 0.1},
+    "oreo": {"policy_lr": 5e-6, "value_lr": 5e-6, "epochs": 1, "beta": 0.03, "alpha": 0.01, "granularity": "token"},
+    "oreo-step": {"policy_lr": 5e-6, "value_lr": 5e-6, "epochs": 1, "beta": 0.03, "alpha": 0.1, "granularity": "step"},
+    "oreo-response": {"policy_lr": 5e-6, "value_lr": 5e-6, "beta": 0.03, "alpha": 0.3, "granularity": "response"},
+}
+PAPER_ALL = {"batch_size": 128, "warmup_ratio": 0.03, "weight_decay": 0.0}
+
+
+@pytest.mark.parametrize("name", sorted(PAPER))
+def test_algorithm_files_hold_the_numbers_of_the_paper(name: str):
+    _, built = settings("train", f"algo={name}", *checkpoint("checkpoint"))
+    algorithm = built.algorithms["algo"]
+    for field, value in (PAPER[name] | PAPER_ALL).items():
+        assert getattr(algorithm, field) == value, field
+
+
+@pytest.mark.parametrize("name", ["sft", "rejection", "dpo", "kto", "oreo"])
+def test_the_defaults_of_the_dataclasses_are_the_same_numbers(name: str):
+    _, built = settings("train", f"algo={name}", *checkpoint("checkpoint"))
+    algorithm = built.algorithms["algo"]
+    assert algorithm == type(algorithm)()
+
+
+def test_the_protocol_around_the_algorithms_is_the_papers():
+    _, built = settings("run", *checkpoint("checkpoint"), "env=gsm8k")
+    assert built.collect.samples == 10 and built.collect.tasks is None
+    assert built.evaluate.sampling.max_new_tokens == 2048
+    assert (
+        built.sft.demonstrations is None and built.sft.algorithm.policy_lr == 2e-5 and built.sft.algorithm.epochs == 3
+    )
+    assert built.value.bias_at_mean_reward is False
+
+
+def test_prompts_ask_for_the_answer_where_the_papers_do():
+    assert compose("run", ["env=gsm8k"]).env.options.prompt == "gsm8k-hash"
+    assert compose("run", ["env=math"]).env.options.prompt == "boxed"
+
+
+def test_no_file_holds_a_path_of_anyones_machine():
+    for path in FOLDER.rglob("*.yaml"):
+        text = path.read_text(encoding="utf-8")
+        assert "/home/" not in text and "/Users/" not in text and "C:\\" not in text, path
+
+
+def test_the_files_are_where_a_wheel_takes_them_from():
+    assert FOLDER.samefile(Path(__file__).resolve().parents[1] / "configs")

@@ -1,0 +1,105 @@
+"""The three rooms: which may import what, what an import loads, and that every public name is explained."""
+
+import ast
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+ROOMS = {"oreo_envs": ROOT / "oreo_envs", "oreo_algos": ROOT / "oreo_algos", "oreo_agents": ROOT / "agents/oreo_agents"}
+FORBIDDEN = {
+    "oreo_envs": {"torch", "transformers", "peft", "accelerate", "tokenizers", "hydra", "oreo_algos", "oreo_agents"},
+    "oreo_algos": {"transformers", "peft", "tokenizers", "gymnasium", "sympy", "hydra", "oreo_envs", "oreo_agents"},
+    "oreo_agents": {"sympy", "math_verify", "textworld"},
+}
+MODULES = [(room, path) for room, folder in ROOMS.items() for path in sorted(folder.rglob("*.py"))]
+NAMES = [f"{room}/{path.relative_to(ROOMS[room])}" for room, path in MODULES]
+
+
+def imported(tree: ast.AST) -> Iterator[str]:
+    """Yield the top-level packages that a module imports, wherever in it."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.partition(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            yield str(node.module).partition(".")[0]
+
+
+def test_there_are_modules_in_every_room():
+    assert {room for room, _ in MODULES} == set(ROOMS)
+    assert len(MODULES) > 40
+
+
+@pytest.mark.parametrize(("room", "path"), MODULES, ids=NAMES)
+def test_imports_keep_to_their_direction(room: str, path: Path):
+    wrong = FORBIDDEN[room] & set(imported(ast.parse(path.read_text(encoding="utf-8"))))
+    assert not wrong, f"{path.name} must not import {', '.join(sorted(wrong))}"
+
+
+def test_a_broken_direction_would_be_seen():
+    source = "def f():\n    import torch.nn as nn\n    from oreo_algos.batch import Batch\n"
+    assert FORBIDDEN["oreo_envs"] & set(imported(ast.parse(source))) == {"torch", "oreo_algos"}
+
+
+@pytest.mark.parametrize(("room", "path"), [m for m in MODULES if m[0] == "oreo_agents"], ids=lambda x: str(x)[-20:])
+def test_only_the_command_line_has_heard_of_hydra(room: str, path: Path):
+    packages = set(imported(ast.parse(path.read_text(encoding="utf-8"))))
+    assert path.name == "cli.py" or not packages & {"hydra", "omegaconf"}
+
+
+def test_only_the_alfworld_modules_import_textworld():
+    for room, path in MODULES:
+        packages = set(imported(ast.parse(path.read_text(encoding="utf-8"))))
+        assert "alfworld" in path.stem or not packages & {"textworld", "alfworld"}, (room, path.name)
+
+
+def loaded_after(statement: str) -> set[str]:
+    code = f"import sys, json; {statement}; print(json.dumps(sorted({{n.partition('.')[0] for n in sys.modules}})))"
+    result = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=120)
+    assert result.returncode == 0, result.stderr
+    return set(json.loads(result.stdout))
+
+
+def test_importing_the_environments_loads_nothing_heavy():
+    heavy = {"torch", "transformers", "sympy", "pyarrow", "math_verify", "huggingface_hub", "textworld"}
+    loaded = loaded_after("import oreo_envs, gymnasium; gymnasium.make('oreo/Arithmetic-v0').reset(seed=0)")
+    assert "oreo_envs" in loaded and not heavy & loaded
+
+
+def test_importing_the_algorithms_loads_no_model_family_and_no_environment():
+    loaded = loaded_after("import oreo_algos, oreo_algos.losses")
+    assert "torch" in loaded and not {"transformers", "peft", "oreo_envs", "gymnasium", "sympy"} & loaded
+
+
+def public_names(tree: ast.Module) -> Iterator[tuple[str, ast.AST]]:
+    """Yield modules, classes, functions and methods whose names do not begin with an underscore."""
+    yield "module", tree
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
+            yield node.name, node
+            if isinstance(node, ast.ClassDef):
+                for child in node.body:
+                    overloaded = isinstance(child, ast.FunctionDef) and any(
+                        isinstance(d, ast.Name) and d.id in ("overload", "setter") for d in child.decorator_list
+                    )
+                    if isinstance(child, ast.FunctionDef) and not child.name.startswith("_") and not overloaded:
+                        yield f"{node.name}.{child.name}", child
+
+
+@pytest.mark.parametrize(("room", "path"), MODULES, ids=NAMES)
+def test_every_public_name_has_a_docstring(room: str, path: Path):
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    missing = [name for name, node in public_names(tree) if not ast.get_docstring(node)]  # type: ignore[arg-type]
+    assert not missing
+
+
+@pytest.mark.parametrize("room", sorted(ROOMS))
+def test_a_package_offers_what_it_says(room: str):
+    package = __import__(room)
+    for name in getattr(package, "__all__", ()):
+        assert hasattr(package, name)
