@@ -208,7 +208,7 @@ class _Run:
             with self._autocast():
                 losses = algorithm.losses(batch, models, context)
             total = torch.stack(list(losses.terms.values())).sum()
-            self._check_finite(total)
+            self._check_finite(total, "loss")
             (total * (weight / sum(weights))).backward()
             mean.add({"loss": total.item(), **losses.metrics}, weight)
         self.num_tokens += sum(episode.num_tokens for example in examples for episode in _episodes(example))
@@ -222,6 +222,7 @@ class _Run:
                 continue
             prefix = "" if name == "policy" else f"{name}_"
             norm = torch.nn.utils.clip_grad_norm_(network.parameters(), self.algorithm.max_grad_norm)
+            self._check_finite(norm, f"gradient norm of the {name}")
             metrics[f"{prefix}grad_norm"] = norm.item()
             metrics[f"{prefix}learning_rate"] = float(self.schedulers[name].get_last_lr()[0])
             self.optimizers[name].step()
@@ -253,10 +254,10 @@ class _Run:
         enabled = on_gpu if self.config.bf16 is None else self.config.bf16
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=enabled)
 
-    def _check_finite(self, loss: Tensor) -> None:
-        if not torch.isfinite(loss):
+    def _check_finite(self, value: Tensor, what: str) -> None:
+        if not torch.isfinite(value):
             raise ValueError(
-                f"{self.folder}: the loss is {loss.item()} at step {self.step + 1}; lower the learning rates "
+                f"{self.folder}: the {what} is {value.item()} at step {self.step + 1}; lower the learning rates "
                 "or check the rewards of the buffer"
             )
 

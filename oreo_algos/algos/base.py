@@ -61,6 +61,7 @@ class Algorithm(Generic[Example, AnyBatch]):
     def __post_init__(self) -> None:
         """Check the settings."""
         require_positive(self, "policy_lr", "epochs", "batch_size", "max_grad_norm")
+        require_whole(self, "epochs", "batch_size")
         if not 0 <= self.warmup_ratio < 1:
             raise ValueError(f"warmup_ratio must be in [0, 1), got {self.warmup_ratio}")
         if self.weight_decay < 0:
@@ -113,6 +114,13 @@ def require_positive(config: object, *names: str) -> None:
             raise ValueError(f"{type(config).__name__}.{name} must be > 0, got {getattr(config, name)}")
 
 
+def require_whole(config: object, *names: str) -> None:
+    """Raise ValueError for the first of these fields of ``config`` that is not an integer."""
+    for name in names:
+        if not isinstance(getattr(config, name), int):
+            raise ValueError(f"{type(config).__name__}.{name} must be an integer, got {getattr(config, name)!r}")
+
+
 def require_one_of(config: object, name: str, choices: Sequence[str]) -> None:
     """Raise ValueError unless this field of ``config`` is one of ``choices``; the message offers the closest one."""
     value = getattr(config, name)
@@ -120,6 +128,13 @@ def require_one_of(config: object, name: str, choices: Sequence[str]) -> None:
         close = difflib.get_close_matches(str(value), choices, n=1)
         hint = f"; did you mean {close[0]!r}?" if close else ""
         raise ValueError(f"{type(config).__name__}.{name} must be one of {', '.join(choices)}, got {value!r}{hint}")
+
+
+def mean_entropy(scores: TokenScores, batch: Batch) -> dict[str, float]:
+    """Return the metric ``entropy``: that of the policy, nats, mean over all action tokens; {} where not computed."""
+    if scores.entropy is None:
+        return {}
+    return {"entropy": (scores.entropy.sum() / max(batch.num_action_tokens, 1)).item()}
 
 
 def token_log_ratio(scores: TokenScores) -> Tensor:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from oreo_algos.algos.base import Algorithm, Losses, require_positive, transcript_log_ratio
+from oreo_algos.algos.base import Algorithm, Losses, mean_entropy, require_positive, transcript_log_ratio
 from oreo_algos.batch import Batch, collate
 from oreo_algos.buffer import EpisodeBuffer
 from oreo_algos.episode import Episode
@@ -75,5 +75,6 @@ class Dpo(Algorithm[tuple[Episode, Episode], Preference]):
             "rewards/accuracies": (margins > 0).float().mean().item(),
             "logps/chosen": chosen.logprobs.sum(dim=1).mean().item(),
             "logps/rejected": rejected.logprobs.sum(dim=1).mean().item(),
+            **mean_entropy(chosen, batch.chosen),
         }
         return Losses({"policy": dpo_loss(chosen_ratio, rejected_ratio, beta=self.beta)}, metrics)

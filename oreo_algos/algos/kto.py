@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from oreo_algos.algos.base import EpisodeAlgorithm, Losses, require_positive, transcript_log_ratio
+from oreo_algos.algos.base import EpisodeAlgorithm, Losses, mean_entropy, require_positive, transcript_log_ratio
 from oreo_algos.batch import Batch
 from oreo_algos.losses import kto_loss
 from oreo_algos.models import Models
@@ -76,7 +76,7 @@ class Kto(EpisodeAlgorithm):
             undesirable_weight=self.undesirable_weight,
         )
         rewards = self.beta * log_ratio.detach()
-        metrics = {"kl": context.item()}
+        metrics = {"kl": context.item(), **mean_entropy(scores, batch)}
         for name, rows in (("chosen", desirable), ("rejected", ~desirable)):
             if rows.any():
                 metrics[f"rewards/{name}"] = rewards[rows].mean().item()

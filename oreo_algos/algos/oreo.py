@@ -9,7 +9,14 @@ from typing import Any, get_args
 import torch
 from torch import Tensor
 
-from oreo_algos.algos.base import EpisodeAlgorithm, Losses, require_one_of, require_positive, token_log_ratio
+from oreo_algos.algos.base import (
+    EpisodeAlgorithm,
+    Losses,
+    mean_entropy,
+    require_one_of,
+    require_positive,
+    token_log_ratio,
+)
 from oreo_algos.batch import Batch
 from oreo_algos.losses import masked_episode_mean, oreo_policy_loss, oreo_value_loss
 from oreo_algos.models import KLEstimate, Models, TokenScores
@@ -83,8 +90,7 @@ class Oreo(EpisodeAlgorithm):
             terms["policy"] = policy_loss + self.alpha * kl
             metrics |= {"losses/policy": policy_loss.item(), "losses/kl": kl.item()}
             metrics |= _ratio_metrics(log_ratio.detach().sum(dim=1), batch)
-            if scores.entropy is not None:
-                metrics["entropy"] = masked_episode_mean(scores.entropy, batch.action_mask).item()
+            metrics |= mean_entropy(scores, batch)
         return Losses(terms, metrics)
 
     def _score(self, batch: Batch, models: Models) -> TokenScores | None:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from oreo_algos.algos.base import EpisodeAlgorithm, Losses
+from oreo_algos.algos.base import EpisodeAlgorithm, Losses, mean_entropy
 from oreo_algos.batch import Batch
 from oreo_algos.losses import nll_loss
 from oreo_algos.models import Models
@@ -23,4 +23,4 @@ class Sft(EpisodeAlgorithm):
     def losses(self, batch: Batch, models: Models, context: Any = None) -> Losses:
         """Negative log-likelihood of the tokens that may be imitated, mean over tokens."""
         scores = models.policy.score(batch)
-        return Losses({"policy": nll_loss(scores.logprobs, batch.loss_mask)}, {})
+        return Losses({"policy": nll_loss(scores.logprobs, batch.loss_mask)}, mean_entropy(scores, batch))

@@ -37,6 +37,8 @@ def test_loss_and_metrics_equal_hand_computed_ones(pairs):
     names += ["logps/chosen", "logps/rejected"]
     expected = dict(zip(names, np.mean(rows, axis=0).tolist(), strict=True))
     assert 0 < expected["rewards/accuracies"] < 1
+    scored = [models.policy.score(collate([chosen])).entropy.sum().item() for chosen, _ in pairs]
+    expected["entropy"] = sum(scored) / sum(chosen.num_action_tokens for chosen, _ in pairs)
     losses = algorithm.losses(algorithm.collate(pairs), models)
     found = {"loss": losses.terms["policy"].item(), **losses.metrics}
     assert found == pytest.approx(expected, rel=1e-6)

@@ -179,9 +179,11 @@ def test_loss_and_metrics_equal_plain_numbers(answers):
         "logps/chosen": np.mean(np.array(logprobs)[good]),
         "logps/rejected": np.mean(np.array(logprobs)[bad]),
     }
+    scored = [models.policy.score(collate([episode])).entropy.sum().item() for episode in answers]
+    expected["entropy"] = sum(scored) / sum(episode.num_action_tokens for episode in answers)
     assert losses.metrics == pytest.approx(expected, rel=1e-6)
 
 
 def test_an_outcome_that_does_not_occur_has_no_metric(answer):
     losses = ALGORITHM.losses(collate([answer([1], [2], 0.0)]), tiny_models(), torch.tensor(0.0))
-    assert set(losses.metrics) == {"kl", "rewards/rejected", "logps/rejected"}
+    assert set(losses.metrics) == {"entropy", "kl", "rewards/rejected", "logps/rejected"}

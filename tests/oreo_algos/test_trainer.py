@@ -395,7 +395,7 @@ def test_evaluate_is_called_every_so_many_steps_and_its_metrics_are_logged(buffe
     assert found == {step: step / 8 if step in calls else None for step in range(1, 9)}
 
 
-COMMON = {"loss", "grad_norm", "learning_rate", "epoch", "num_tokens"}
+COMMON = {"loss", "grad_norm", "learning_rate", "epoch", "num_tokens", "entropy"}
 PREFERENCES = {"rewards/chosen", "rewards/rejected", "logps/chosen", "logps/rejected"}
 VALUES = {
     *("values/mean", "values/min", "values/max", "values/start", "values/terminal_pos", "values/terminal_neg"),
@@ -408,7 +408,7 @@ NAMES = {
     "kto": (Kto(), COMMON | PREFERENCES | {"kl"}),
     "oreo": (
         Oreo(),
-        COMMON | VALUES | {"entropy", "losses/policy", "losses/kl", "log_ratio/pos_median", "log_ratio/neg_median"},
+        COMMON | VALUES | {"losses/policy", "losses/kl", "log_ratio/pos_median", "log_ratio/neg_median"},
     ),
     "oreo warm-up": (Oreo(value_warmup_steps=1), {"loss", "epoch", "num_tokens"} | VALUES),
 }
