@@ -198,6 +198,7 @@ def test_a_sweep_shares_a_checkpoint_and_a_buffer_and_reports_join_it(smoke: Pat
         f"data={smoke / 'data' / 'episodes'}",
         "algo.batch_size=64",
         "evaluate.tasks=16",
+        "evaluate.searches=[greedy]",
         "evaluate.sampling.max_new_tokens=48",
         *world,
         "hydra.sweep.dir=sweep",
