@@ -1,6 +1,7 @@
 """Every file of `configs/` composes, and builds settings that check themselves."""
 
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,7 @@ def hydra_folder() -> Iterator[None]:
         yield
 
 
+@lru_cache
 def settings(command: str, *overrides: str) -> tuple[DictConfig, RunSettings]:
     """Compose and build, with every algorithm that the command brings."""
     config = compose(command, list(overrides))

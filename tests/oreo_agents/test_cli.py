@@ -116,8 +116,6 @@ def test_an_override_that_cannot_be_read_is_one_message(refused: Caught):
     [
         ("collect.samples=0", "collect.samples and collect.tasks must be at least 1, got 0"),
         ("algorithms.oreo.beta=-1", "beta must be > 0, got -1"),
-        ("policy.tiny.heads=3", "hidden_size 64 must be a multiple of heads 3"),
-        ("searches.majority.temperature=0", "temperature must be > 0 to draw 8 different samples"),
         ("evaluate.searches=[greddy]", "evaluate.searches: unknown search 'greddy'; did you mean 'greedy'?"),
         ("algos=[oero]", "algos: unknown algorithm 'oero'; did you mean 'oreo'?"),
         ("+collect.sampels=3", "unexpected keyword argument 'sampels'"),
