@@ -28,9 +28,7 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         seed=0,
     )
     solutions = tmp_path / "solutions.jsonl"
-    lines = [
-        {"question": row["question"], "response": f"3 * 6 = {n}\n#### {n}", "correct": n == 18} for n in (17, 18)
-    ]
+    lines = [{"question": row["question"], "response": f"3 * 6 = {n}\n#### {n}", "correct": n == 18} for n in (17, 18)]
     solutions.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
     buffer, _ = import_solutions(solutions, "labelled", "gsm8k", path=str(data))
     encode_buffer(buffer, PromptFormat.from_pretrained(str(tmp_path / "checkpoint"))).save(tmp_path / "episodes")

@@ -240,6 +240,8 @@ class Run:
                 "seed": self.settings.seed,
                 **summarize(items),
             }
+            if name in self.settings.algorithms:
+                row["settings"] = dataclasses.asdict(self.settings.algorithms[name])
             if self.settings.searches[search].needs_value and value_path is not None:
                 row["value"] = Path(value_path).parent.name
             seen = sum(item.task_id in self._trained_on for item in items)

@@ -8,14 +8,20 @@ from typing import Any
 
 import pytest
 
-from oreo_agents.report import Entry, accuracy_tables, compare_entries, comparison_tables, load_entries, main, report
+from oreo_agents.report import accuracy_tables, compare_entries, comparison_tables, main, report
+from oreo_agents.results import Entry, load_entries
 from oreo_agents.statistics import compare_paired, wilson_interval
 
 ENV = "oreo/Arithmetic-v0"
 
 
 def write_run(
-    folder: Path, solved: dict[tuple[str, str], Sequence[int]], *, seed: int = 0, options: dict[str, Any] | None = None
+    folder: Path,
+    solved: dict[tuple[str, str], Sequence[int]],
+    *,
+    seed: int = 0,
+    options: dict[str, Any] | None = None,
+    settings: dict[str, Any] | None = None,
 ) -> Path:
     """A run folder whose items are solved as stated, by (algorithm, search)."""
     folder.mkdir(parents=True)
@@ -37,6 +43,7 @@ def write_run(
                 "env_options": options or {},
                 "split": "test",
                 "seed": seed,
+                "settings": settings or {},
                 "n": len(outcomes),
                 "correct": sum(outcomes),
                 "accuracy": sum(outcomes) / len(outcomes),
@@ -58,7 +65,7 @@ ONE_RUN = {
 }
 
 
-def entry(algo: str, rows: Sequence[tuple[int, int]], solved: dict[str, list[bool]] | None = None) -> Entry:
+def entry(algo: str, rows: Sequence[tuple[int, int]], solved: dict[str, dict[str, bool]] | None = None) -> Entry:
     numbers = [{"n": n, "correct": c, "accuracy": c / n} for c, n in rows]
     return Entry(algo, "greedy", ENV, "test", numbers, solved or {})
 
@@ -115,12 +122,32 @@ def test_a_comparison_pairs_the_tasks_of_one_run_in_their_order(tmp_path: Path):
 
 
 def test_comparisons_pool_only_the_runs_that_both_have():
-    first = entry("oreo", [(2, 2)] * 2, {"s0": [True, True], "s1": [True, False]})
-    second = entry("sft", [(0, 2)] * 2, {"s1": [False, False], "s2": [True, True]})
+    first = entry("oreo", [(2, 2)] * 2, {"s0": {"a": True, "b": True}, "s1": {"a": True, "b": False}})
+    second = entry("sft", [(0, 2)] * 2, {"s1": {"a": False, "b": False}, "s2": {"a": True, "b": True}})
     result = compare_entries(first, second)
     assert result is not None and result[1] == [0.5]
     assert result[0] == compare_paired([True, False], [False, False])
-    assert compare_entries(first, entry("dpo", [(0, 2)], {"s9": [True, True]})) is None
+    assert compare_entries(first, entry("dpo", [(0, 2)], {"s9": {"a": True, "b": True}})) is None
+
+
+def test_tasks_are_paired_by_their_names_and_only_shared_ones_count():
+    first = entry("oreo", [(2, 3)], {"s0": {"a": True, "b": False, "c": True}})
+    second = entry("sft", [(1, 2)], {"s0": {"c": False, "b": True}})
+    result = compare_entries(first, second)
+    assert result is not None
+    assert result[0].n == 2 and result[0].difference == 0.0
+
+
+def test_an_algorithm_with_two_settings_is_two_named_after_what_differs(tmp_path: Path):
+    paths = [
+        write_run(
+            tmp_path / f"{beta}-{seed}", {("oreo", "greedy"): OREO}, seed=seed, settings={"beta": beta, "epochs": 2}
+        )
+        for beta in (0.03, 0.1)
+        for seed in (0, 1)
+    ]
+    found = load_entries([path / "results.json" for path in paths])
+    assert [(entry.algo, len(entry.rows)) for entry in found] == [("oreo beta=0.03", 2), ("oreo beta=0.1", 2)]
 
 
 def test_oreo_is_compared_with_the_others_and_searches_with_the_vote(tmp_path: Path):

@@ -1,0 +1,125 @@
+"""Pictures of results: accuracy with intervals, accuracy against generated tokens, training curves.
+
+Knows: matplotlib. Does not know: where results come from.
+"""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter, ScalarFormatter
+
+from oreo_agents.results import Entry
+
+# One panel each: title, and the metrics in it with their line styles.
+_PANELS = {
+    "loss": {"train/loss": "-"},
+    "explained variance of V": {"train/bellman/explained_variance": "-"},
+    "V before the end token: right (solid), wrong (dashed)": {
+        "train/values/terminal_pos": "-",
+        "train/values/terminal_neg": "--",
+    },
+    "entropy of the policy (nats)": {"train/entropy": "-"},
+}
+
+
+def plot_accuracy(entries: Sequence[Entry], path: Path) -> Path | None:
+    """Draw the accuracy of each algorithm and search with its 95% interval; returns None without entries."""
+    if not entries:
+        return None
+    searches = list(dict.fromkeys(entry.search for entry in entries))
+    labels = list(dict.fromkeys(_label(entry, entries) for entry in entries))
+    figure = Figure(figsize=(max(6, 1.3 * len(labels)), 4), layout="constrained")
+    axes = figure.subplots()
+    width = 0.8 / len(searches)
+    for k, search in enumerate(searches):
+        shown = [entry for entry in entries if entry.search == search]
+        places = [labels.index(_label(entry, entries)) + (k - (len(searches) - 1) / 2) * width for entry in shown]
+        heights = np.array([100 * entry.accuracy for entry in shown])
+        low, high = 100 * np.array([entry.interval for entry in shown]).T
+        errors = np.maximum([heights - low, high - heights], 0)
+        axes.bar(places, heights, width, yerr=errors, capsize=2, label=search)
+    axes.set_xticks(range(len(labels)), labels)
+    axes.set_ylabel("accuracy (%), 95% interval")
+    axes.set_ylim(0, 100)
+    figure.legend(loc="outside upper center", ncols=len(searches))
+    return _save(figure, path)
+
+
+def plot_search(entries: Sequence[Entry], path: Path) -> Path | None:
+    """Draw accuracy against the tokens generated for a task; returns None unless some algorithm has two searches."""
+    by_algo: defaultdict[str, list[Entry]] = defaultdict(list)
+    for entry in entries:
+        if entry.mean("tokens_per_task"):
+            by_algo[_label(entry, entries)].append(entry)
+    if max((len(found) for found in by_algo.values()), default=0) < 2:
+        return None
+    markers = dict(zip(dict.fromkeys(entry.search for entry in entries), "osD^vP*X", strict=False))
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.subplots()
+    for k, (algo, found) in enumerate(by_algo.items()):
+        for entry in found:
+            axes.plot(entry.mean("tokens_per_task") or 0, 100 * entry.accuracy, markers[entry.search], color=f"C{k}")
+        axes.plot([], [], "s", color=f"C{k}", label=algo)
+    for search, marker in markers.items():
+        axes.plot([], [], marker, color="grey", label=search)
+    axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(ScalarFormatter())
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.set_xticks(sorted({round(entry.mean("tokens_per_task") or 1, -1) or 1 for entry in entries}))
+    axes.set_xlabel("tokens generated for a task")
+    axes.set_ylabel("accuracy (%)")
+    figure.legend(loc="outside right upper", fontsize="small")
+    return _save(figure, path)
+
+
+def plot_training(metrics: Mapping[str, Sequence[Sequence[Mapping[str, float]]]], path: Path) -> Path | None:
+    """Draw smoothed training curves.
+
+    Args:
+        metrics: for each algorithm, the metrics of each of its runs, one mapping a step.
+        path: where to write.
+
+    Returns:
+        ``path``, or None when there is nothing to draw.
+    """
+    if not metrics:
+        return None
+    figure = Figure(figsize=(10, 6), layout="constrained")
+    for axes, (title, names) in zip(figure.subplots(2, 2).flat, _PANELS.items(), strict=True):
+        for k, runs in enumerate(metrics.values()):
+            for rows in runs:
+                for name, style in names.items():
+                    points = np.array([(row["step"], row[name]) for row in rows if row.get(name) is not None])
+                    if len(points) > 1:
+                        axes.plot(points[:, 0], _smooth(points[:, 1]), style, color=f"C{k}", linewidth=1)
+        axes.set_title(title, fontsize="medium")
+        axes.set_xlabel("step")
+    for k, algo in enumerate(metrics):
+        axes.plot([], [], color=f"C{k}", label=algo)
+    figure.legend(loc="outside right upper", fontsize="small")
+    return _save(figure, path)
+
+
+def _smooth(values: np.ndarray) -> np.ndarray:
+    """Return the running mean over a twentieth of the curve, narrower at its ends."""
+    half = max(len(values) // 40, 1)
+    total = np.concatenate([[0.0], np.cumsum(values)])
+    start = np.maximum(np.arange(len(values)) - half, 0)
+    end = np.minimum(np.arange(len(values)) + half + 1, len(values))
+    return (total[end] - total[start]) / (end - start)
+
+
+def _label(entry: Entry, entries: Sequence[Entry]) -> str:
+    """Name an algorithm, with its environment and split where several are shown."""
+    several = len({(other.env, other.split) for other in entries}) > 1
+    return f"{entry.algo}\n{entry.env} {entry.split}" if several else entry.algo
+
+
+def _save(figure: Figure, path: Path) -> Path:
+    with matplotlib.rc_context({"savefig.dpi": 110}):
+        figure.savefig(path)
+    return path

@@ -1,0 +1,99 @@
+"""What a run leaves behind, read back: rows of ``results.json`` and, beside them, which task was solved.
+
+Knows: the files of run folders. Does not know: tables, plots.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from oreo_agents.statistics import seed_interval, wilson_interval
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One algorithm with one search on one split, over all runs given.
+
+    Attributes:
+        algo: name of the algorithm.
+        search: name of the search.
+        env: environment id.
+        split: of the environment.
+        rows: of ``results.json``, one a run.
+        solved: by run (seed and environment options) and task id, whether the task was solved.
+    """
+
+    algo: str
+    search: str
+    env: str
+    split: str
+    rows: list[dict[str, Any]]
+    solved: dict[str, dict[str, bool]]
+
+    @property
+    def accuracy(self) -> float:
+        """Mean over runs."""
+        return float(np.mean([row["accuracy"] for row in self.rows]))
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """95% interval of the accuracy."""
+        if len(self.rows) == 1:
+            return wilson_interval(self.rows[0]["correct"], self.rows[0]["n"])
+        return seed_interval([row["accuracy"] for row in self.rows])
+
+    def mean(self, name: str) -> float | None:
+        """Mean over runs of another number of the rows, None where there is none."""
+        values = [row[name] for row in self.rows if row.get(name) is not None]
+        return float(np.mean(values)) if values else None
+
+
+def find_results(folder: Path) -> list[Path]:
+    """Return the ``results.json`` of a run folder, or all below a folder of runs.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    found = [folder / "results.json"] if (folder / "results.json").exists() else sorted(folder.rglob("results.json"))
+    if not found:
+        raise FileNotFoundError(
+            f"{folder}: no results.json there or below; give folders that `oreo run`, `oreo train` or `oreo eval` wrote"
+        )
+    return found
+
+
+def load_entries(runs: Sequence[Path]) -> list[Entry]:
+    """Read ``results.json`` files and the items beside them; rows that differ only by seed or environment options are one.
+
+    An algorithm that was run with several settings becomes several, named after the settings that differ.
+    """
+    found = [(path, row) for path in runs for row in json.loads(path.read_text(encoding="utf-8"))["results"]]
+    names = _names([row for _, row in found])
+    entries: dict[tuple[str, str, str, str], Entry] = {}
+    for (path, row), name in zip(found, names, strict=True):
+        key = (name, row["search"], row["env"], row["split"])
+        entry = entries.setdefault(key, Entry(*key, [], {}))
+        entry.rows.append(row)
+        items = path.parent / row["algo"] / f"items-{row['search']}.jsonl"
+        if items.exists():
+            run = json.dumps([row["seed"], row.get("env_options")], sort_keys=True)
+            answered = [json.loads(line) for line in items.read_text(encoding="utf-8").splitlines()]
+            entry.solved[run] = {item["task_id"]: item["correct"] for item in answered}
+    # Rows of one algorithm stand together, in the order in which algorithms first appear.
+    order = list(dict.fromkeys(names))
+    return sorted(entries.values(), key=lambda entry: order.index(entry.algo))
+
+
+def _names(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """Name the algorithm of each row, with the settings in which it differs from others of its name."""
+    names = []
+    for row in rows:
+        settings = row.get("settings", {})
+        others = [other.get("settings", {}) for other in rows if other["algo"] == row["algo"]]
+        different = [key for key in settings if any(other.get(key) != settings[key] for other in others)]
+        names.append(" ".join([row["algo"], *(f"{key}={settings[key]}" for key in different)]))
+    return names
