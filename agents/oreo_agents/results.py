@@ -67,9 +67,10 @@ def find_results(folder: Path) -> list[Path]:
 
 
 def load_entries(runs: Sequence[Path]) -> list[Entry]:
-    """Read ``results.json`` files and the items beside them; rows that differ only by seed or environment options are one.
+    """Read ``results.json`` files and the items beside them.
 
-    An algorithm that was run with several settings becomes several, named after the settings that differ.
+    Rows that differ only by seed or environment options are one entry. An algorithm that was run with several settings
+    becomes several, named after the settings that differ.
     """
     found = [(path, row) for path in runs for row in json.loads(path.read_text(encoding="utf-8"))["results"]]
     names = _names([row for _, row in found])
