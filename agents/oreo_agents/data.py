@@ -7,6 +7,7 @@ import argparse
 import hashlib
 import json
 import logging
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -253,16 +254,16 @@ def _print_stats(folders: Sequence[Path]) -> None:
 
 
 def _rows(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    with file.open(encoding="utf-8") as lines:
+    with file.open("rb") as lines:
         for number, line in enumerate(lines, start=1):
             if not line.strip():
                 continue
             try:
-                row = json.loads(line)
-            except json.JSONDecodeError as error:
+                row = json.loads(line.decode("utf-8"))
+            except ValueError as error:  # not UTF-8, or not JSON
                 raise ValueError(f"{file}, line {number}: not a JSON object ({error})") from error
             if not isinstance(row, dict):
-                raise ValueError(f"{file}, line {number}: expected a JSON object, got {line[:60]!r}")
+                raise ValueError(f"{file}, line {number}: expected a JSON object, got {json.dumps(row)[:60]!r}")
             yield number, row
 
 
@@ -274,6 +275,6 @@ def _text(row: dict[str, Any], name: str, where: str) -> str:
 
 
 def _reward(label: Any, where: str) -> float:
-    if not isinstance(label, bool | int | float):
-        raise ValueError(f"{where}: a label is true, false or a number, got {label!r}")
+    if not isinstance(label, bool | int | float) or not math.isfinite(label):
+        raise ValueError(f"{where}: a label is true, false or a finite number, got {label!r}")
     return float(label)

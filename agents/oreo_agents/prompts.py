@@ -118,51 +118,78 @@ class PromptFormat:
         return [len(self.decode(tokens[: i + 1])) for i in range(len(tokens))]
 
     def split_steps(self, tokens: Sequence[int], delimiters: Sequence[str]) -> tuple[list[int], list[str]]:
-        """Split a generated turn into steps: a step ends with the token that completes a delimiter.
+        """Split a generated turn into steps, as ``oreo_envs.answers.split_steps`` does, at tokens.
 
-        White space after a delimiter, and the end token, belong to the step that they follow.
+        A token belongs to the step of its first character that is not blank, so that a space before a word goes with
+        the word; the end token belongs to the last step.
 
         Returns:
             The step of each token, 0 to K - 1, and the K texts, which add up to the decoded turn.
         """
         text = self.decode(tokens)
-        covered = self.text_ends(tokens)
-        starts = [0, *covered[:-1]]
         ends = np.cumsum([len(step) for step in split_steps(text, tuple(delimiters))])
-        # The end token starts where the text ends: it belongs to the last step.
-        step = np.searchsorted(ends, starts, side="right").clip(max=len(ends) - 1)
         # A token may cover a whole step: number what is left without gaps.
-        _, numbers = np.unique(step, return_inverse=True)
+        _, numbers = np.unique(self._steps_of_tokens(tokens, text, ends), return_inverse=True)
         last_tokens = np.flatnonzero(np.diff(numbers, append=numbers[-1] + 1))
+        covered = self.text_ends(tokens)
         cuts = [covered[i] for i in last_tokens]
         texts = [text[start:end] for start, end in zip([0, *cuts], cuts, strict=False)]
         return numbers.tolist(), texts
 
     def encode_episode(
-        self, messages: Sequence[Message], spans: Sequence[Sequence[int]]
+        self, messages: Sequence[Message], spans: Sequence[Sequence[int]], *, ended: bool = True
     ) -> tuple[list[int], list[int]]:
         """Encode a written conversation whose steps are given by spans (message, start, end) of its text.
 
-        Every step is encoded by itself, so that no token belongs to two; the end-of-turn token follows the last
-        step of each message and belongs to it.
+        Args:
+            messages: the whole conversation.
+            spans: one a step, in order; those of one message cover it without gaps.
+            ended: the model ended its last turn, so that the end-of-turn token follows it; it always follows the
+                turns before. It belongs to the step that it ends.
 
         Returns:
             tokens and step_id, as in ``Episode``.
         """
-        first = int(spans[0][0])
+        turns: dict[int, list[tuple[int, int]]] = {}
+        for message, start, end in spans:
+            turns.setdefault(int(message), []).append((int(start), int(end)))
+        first, last = min(turns), max(turns)
         tokens = self.opening(messages[:first])
         step_id = [-1] * len(tokens)
-        for k, (message, start, end) in enumerate(spans):
-            if k and message != spans[k - 1][0]:
+        count = 0
+        for message, steps in turns.items():
+            if message != first:
                 between = self.next_turn(messages[message - 1]["content"])
                 tokens += between
                 step_id += [-1] * len(between)
-            step = self._encode(messages[message]["content"][start:end])
-            if k + 1 == len(spans) or spans[k + 1][0] != message:
-                step = [*step, self.end_of_turn]
-            tokens += step
-            step_id += [k] * len(step)
+            own, numbers = self._encode_turn([messages[message]["content"][start:end] for start, end in steps])
+            if message != last or ended:
+                own, numbers = [*own, self.end_of_turn], [*numbers, len(steps) - 1]
+            tokens += own
+            step_id += [count + number for number in numbers]
+            count += len(steps)
         return tokens, step_id
+
+    def _encode_turn(self, steps: Sequence[str]) -> tuple[list[int], list[int]]:
+        """Encode a turn as a whole, as the model would write it; returns tokens and the step of each."""
+        text = "".join(steps)
+        tokens = self._encode(text)
+        if tokens and self.decode(tokens) == text:
+            numbers = self._steps_of_tokens(tokens, text, np.cumsum([len(step) for step in steps])).tolist()
+            if len(set(numbers)) == len(steps):
+                return tokens, numbers
+        # A token covers a whole step, or the tokenizer does not give back its text: encode each step by itself.
+        parts = [self._encode(step) for step in steps]
+        return [t for part in parts for t in part], [k for k, part in enumerate(parts) for _ in part]
+
+    def _steps_of_tokens(self, tokens: Sequence[int], text: str, ends: np.ndarray) -> np.ndarray:
+        """Return the step of each token of ``text``, whose steps end after ``ends`` characters, see ``split_steps``."""
+        covered = self.text_ends(tokens)
+        places = []
+        for start, end in zip([0, *covered], covered, strict=False):
+            piece = text[start:end]
+            places.append(start + len(piece) - len(piece.lstrip()) if piece.strip() else start)
+        return np.searchsorted(ends, places, side="right").clip(max=len(ends) - 1)
 
     @cached_property
     def _pieces(self) -> dict[int, str]:
@@ -220,7 +247,9 @@ def encode_episode(episode: Episode, prompt_format: PromptFormat) -> Episode:
         raise ValueError(
             f"task {episode.task_id}: this episode has no action_spans, so its text cannot be encoded again"
         )
-    tokens, step_id = prompt_format.encode_episode(episode.messages, episode.action_spans.tolist())
+    tokens, step_id = prompt_format.encode_episode(
+        episode.messages, episode.action_spans.tolist(), ended=not episode.truncated
+    )
     mask = None
     if episode.loss_mask is not None:
         allowed = {int(k) for k in np.unique(episode.step_id[episode.loss_mask]) if k >= 0}

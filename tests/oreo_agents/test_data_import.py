@@ -121,7 +121,7 @@ def test_another_prompt_template_opens_the_messages(tmp_path: Path, gsm8k: str):
         ({"response": "x", "correct": True}, "line 2: field 'question' must be a text that is not empty, got None"),
         (labelled("q", "  ", True), "line 2: field 'response' must be a text that is not empty"),
         (labelled("q", 7, True), "line 2: field 'response' must be a text that is not empty, got 7"),
-        (labelled("q", "r", "yes"), "line 2: a label is true, false or a number, got 'yes'"),
+        (labelled("q", "r", "yes"), "line 2: a label is true, false or a finite number, got 'yes'"),
         (labelled("q", "r", None), "line 2: there is no correct, and the question is no task of oreo/GSM8K-v0"),
     ],
 )

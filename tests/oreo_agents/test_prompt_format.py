@@ -153,11 +153,38 @@ def test_a_token_over_a_delimiter_belongs_to_the_step_in_which_it_begins():
 
 def test_a_token_that_covers_a_whole_step_leaves_no_gap_in_the_numbers():
     tokenizer = byte_tokenizer(["a\nb\nc"], 260)
-    tokenizer.add_tokens(["\nb\n"])
+    tokenizer.add_tokens(["a\nb\n"])
     prompt_format = PromptFormat(tokenizer)
     numbers, texts = prompt_format.split_steps(turn(prompt_format, "a\nb\nc"), ("\n",))
     assert texts == ["a\nb\n", "c"]
-    assert numbers == [0, 0, 1, 1]
+    assert numbers == [0, 1, 1]
+
+
+def test_a_space_before_a_word_goes_with_the_word_into_the_next_step():
+    tokenizer = byte_tokenizer(["one. two"] * 9, 280)
+    prompt_format = PromptFormat(tokenizer)
+    tokens = turn(prompt_format, "one. two")
+    assert " two" in [prompt_format.decode([token]) for token in tokens]
+    _, texts = prompt_format.split_steps(tokens, (". ",))
+    assert texts == ["one.", " two"]
+
+
+def test_a_written_turn_has_the_tokens_of_the_whole_text():
+    """Steps encoded one by one would end in a lone space that a model never writes."""
+    tokenizer = byte_tokenizer(["one. two"] * 9, 280)
+    prompt_format = PromptFormat(tokenizer)
+    messages = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "one. two"}]
+    tokens, step_id = prompt_format.encode_episode(messages, [(1, 0, 5), (1, 5, 8)])
+    opening = prompt_format.opening(messages[:1])
+    assert tokens == [*opening, *turn(prompt_format, "one. two")]
+    assert step_id[-2:] == [1, 1] and step_id[len(opening)] == 0
+
+
+def test_a_turn_that_was_cut_off_gets_no_end_token():
+    messages = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "ab"}]
+    ended, _ = PLAIN.encode_episode(messages, [(1, 0, 2)])
+    cut, _ = PLAIN.encode_episode(messages, [(1, 0, 2)], ended=False)
+    assert ended == [*cut, PLAIN.end_of_turn]
 
 
 @settings(max_examples=200, deadline=None)
