@@ -95,6 +95,12 @@ def has_final_answer(response: str) -> bool:
     return _last_box(response)[0] >= 0 or _last_hashes(response)[0] >= 0
 
 
+def canonical(answer: str) -> str:
+    """Return a form of an extracted answer that is equal for equal numbers ("$18", "18.0"), to count votes by."""
+    number = parse_number(clean(answer))
+    return _squash(clean(answer)) if number is None else str(number.value)
+
+
 _Found = tuple[int, str]  # where the answer starts (-1: nowhere), and its text
 _NOWHERE: _Found = (-1, "")
 

@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import hydra
+from filelock import FileLock, Timeout
+from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
@@ -131,11 +133,14 @@ def _train(config: DictConfig, folder: Path) -> None:
 
 
 def _sft(config: DictConfig, folder: Path) -> None:
-    print(f"policy: {_prepare(config, folder, {}, supervised=True).sft()}")
+    run = _prepare(config, folder, {}, supervised=True)
+    run.prepare(episodes=False)
+    print(f"policy: {run.sft()}")
 
 
 def _collect(config: DictConfig, folder: Path) -> None:
     run = _prepare(config, folder, {})
+    run.prepare(episodes=True)
     buffer = run.episodes()
     print(f"{folder / 'data' / 'episodes'}: {buffer.stats()}")
 
@@ -201,11 +206,15 @@ def _run_hydra(command: str, arguments: Sequence[str]) -> None:
     chosen = [text for text in overrides if re.match(r"policy\.path=(?!null$)", text)]
     if chosen and not any(text.startswith("policy=") for text in overrides):
         overrides.append("policy=checkpoint")
-    _check_overrides(command, [text for text in overrides if not text.startswith("-")])
+    _check_overrides(command, get_args_parser().parse_known_args(overrides)[0].overrides)
 
     def job(config: DictConfig) -> None:
+        folder = Path(HydraConfig.get().runtime.output_dir)
         try:
-            _JOBS[command](config, Path(HydraConfig.get().runtime.output_dir))
+            with FileLock(folder / ".run.lock", blocking=False):
+                _JOBS[command](config, folder)
+        except Timeout:
+            _fail(ValueError(f"{folder}: another process works in this folder; wait for it or choose another folder"))
         except (ValueError, FileNotFoundError, OmegaConfBaseException) as error:
             logging.getLogger(__name__).debug("details", exc_info=True)
             _fail(error)
@@ -235,9 +244,24 @@ def _check_overrides(command: str, overrides: Sequence[str]) -> None:
             # Every value of a sweep is seen once, though not every combination.
             for job in range(max(map(len, values), default=1)):
                 chosen = [texts[job % len(texts)] for texts in values]
-                compose(command, [text for text in chosen if text and not text.startswith("hydra.")])
+                config = compose(command, [text for text in chosen if text and not text.startswith("hydra.")])
+                _check_keys(command, config)
         except (HydraException, OmegaConfBaseException) as error:
             raise UserError(_explain(command, error)) from error
+
+
+def _check_keys(command: str, config: DictConfig) -> None:
+    """Refuse settings that nothing reads, which an experiment file could bring in.
+
+    Raises:
+        UserError: the configuration has a key that the command does not know.
+    """
+    from hydra import compose
+
+    known = [str(key) for key in compose(command)]
+    for key in config:
+        if key not in known:
+            raise UserError(f"{command}: there is no setting {str(key)!r}{_closest(str(key), known)}")
 
 
 def _explain(command: str, error: Exception) -> str:

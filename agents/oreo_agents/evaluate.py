@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from oreo_agents.generate import Sampling
+from oreo_agents.networks import autocast
 from oreo_agents.policy import CausalPolicy
 from oreo_agents.prompts import PromptFormat
 from oreo_agents.rollout import RolloutCounts, rollout
@@ -32,7 +33,7 @@ class Item:
         task_id: which task.
         correct: solved.
         sound: every step is right, where the environment can tell; else None.
-        tokens: tokens generated for it, those of samples not chosen included.
+        tokens: tokens generated for it, those of samples not chosen and those after a final answer included.
         answer: the final answer given, None without one.
     """
 
@@ -52,7 +53,8 @@ def score_final_states(value: TokenValue, episodes: Sequence[Episode], batch_siz
     for start in range(0, len(order), batch_size):
         rows = order[start : start + batch_size]
         batch = collate([episodes[i] for i in rows]).to(device)
-        scores[rows] = final_values(value.token_values(batch), batch).cpu().numpy()
+        with autocast(device):
+            scores[rows] = final_values(value.token_values(batch), batch).cpu().numpy()
     return scores
 
 
@@ -141,7 +143,7 @@ def _item(search: Search, drawn: list[Episode], values: np.ndarray, index: int) 
         episode.task_id,
         episode.success,
         None if sound is None else bool(sound),
-        sum(e.num_action_tokens for e in drawn),
+        sum(int(e.info["generated_tokens"] or 0) for e in drawn),
         None if answer is None else str(answer),
     )
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
+from oreo_agents.networks import autocast
 from oreo_agents.policy import CausalPolicy
 
 
@@ -122,14 +123,15 @@ def _generate_batch(
     cache = DynamicCache(config=model.config)
     while live:
         positions = (mask.cumsum(dim=1) - 1).clamp(min=0)[:, -tokens.shape[1] :]
-        logits = model(
-            tokens,
-            attention_mask=mask,
-            position_ids=positions,
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=1,
-        ).logits[:, -1]
+        with autocast(device):
+            logits = model(
+                tokens,
+                attention_mask=mask,
+                position_ids=positions,
+                past_key_values=cache,
+                use_cache=True,
+                logits_to_keep=1,
+            ).logits[:, -1]
         chosen, logprobs = draw(logits.float(), sampling.temperature, generator)
         kept = []
         for i, (token, logprob) in enumerate(zip(chosen.tolist(), logprobs.tolist(), strict=True)):

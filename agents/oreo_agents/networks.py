@@ -48,7 +48,10 @@ class Lora:
         with warnings.catch_warnings():
             # peft reads an attribute under a name that newer transformers call deprecated.
             warnings.filterwarnings("ignore", message="`is_gradient_checkpointing`", category=FutureWarning)
-            return get_peft_model(model, config)
+            # Adapters draw their weights from the global generators: the same ones each time, and no trace left.
+            with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+                torch.manual_seed(0)
+                return get_peft_model(model, config)
 
 
 def load_config(path: str) -> PretrainedConfig:
@@ -64,6 +67,11 @@ def load_config(path: str) -> PretrainedConfig:
             f"policy.path={path}: no transformers checkpoint can be read there ({error}); give a folder with "
             "config.json, model.safetensors and tokenizer files, or a model's name on the hub"
         ) from error
+
+
+def autocast(device: torch.device) -> torch.autocast:
+    """Compute in bfloat16 on a GPU, as in training, and in the dtype of the weights on a CPU."""
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda")
 
 
 def max_length(config: PretrainedConfig) -> int:

@@ -9,31 +9,33 @@ folder for ``sft`` and for each algorithm: ``policy/``, ``value/``, ``metrics.js
 """
 
 import dataclasses
+import hashlib
 import json
 import logging
-import os
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property, partial
-from multiprocessing import get_context, parent_process
+from importlib.metadata import version
+from multiprocessing import parent_process
 from pathlib import Path
 from typing import Any, Literal
 
 import gymnasium as gym
 import numpy as np
 import torch
-from rich.progress import Progress, TextColumn, TimeElapsedColumn, track
+from filelock import FileLock
+from rich.progress import Progress, track
 from transformers.utils import logging as transformers_logging
 
-import oreo_envs  # noqa: F401 (registers the ids)
 from oreo_agents.evaluate import Item, evaluate, summarize
 from oreo_agents.model_card import model_card
+from oreo_agents.parallel import cores, side_by_side
 from oreo_agents.policy import CausalPolicy
 from oreo_agents.prompts import PromptFormat, encode_episode
 from oreo_agents.rollout import RolloutCounts, rollout
 from oreo_agents.settings import RunSettings
+from oreo_agents.tasks import choose_indices, make_env, question, questions
 from oreo_agents.texts import text_episode
 from oreo_agents.tiny import byte_tokenizer, create_checkpoint, word_tokenizer
 from oreo_agents.value import TokenValue
@@ -47,7 +49,6 @@ _log = logging.getLogger(__name__)
 
 # Purposes of random draws: each has a stream of its own.
 _DEMONSTRATIONS, _COLLECTION, _SELECTION, _EVALUATION = range(4)
-_MAX_INDEX = 2**31
 _PARTS: tuple[Literal["policy", "value"], ...] = ("policy", "value")
 
 
@@ -64,7 +65,7 @@ class Run:
                 jobs of a sweep; None: in ``folder``.
         """
         self.settings, self.folder = settings, folder
-        self.start_folder = folder if shared is None else shared / settings.start_fingerprint
+        self.start_folder = folder if shared is None else shared / _start_key(settings)
         folder.mkdir(parents=True, exist_ok=True)
         device = settings.policy.device
         if device == "auto":
@@ -76,6 +77,14 @@ class Run:
             torch.set_num_threads(1)
 
     # Stages, each of which first asks for those before it.
+
+    def prepare(self, *, episodes: bool) -> None:
+        """Make the start, and the offline episodes if asked for, while no other process makes the same ones."""
+        self.start_folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(self.start_folder / ".start.lock"):
+            self.sft()
+            if episodes:
+                self.episodes()
 
     def start(self) -> str:
         """Return the path of the checkpoint that everything starts from; makes a small one when none is given."""
@@ -119,7 +128,13 @@ class Run:
         path = self.settings.data
         if path is not None:
             fingerprint = PromptFormat.from_pretrained(self.sft()).fingerprint
-            return EpisodeBuffer.load(path, tokenizer_fingerprint=fingerprint)
+            buffer = EpisodeBuffer.load(path, tokenizer_fingerprint=fingerprint)
+            if buffer.env_ids != [self.settings.env.id]:
+                raise ValueError(
+                    f"data={path} holds episodes of {', '.join(buffer.env_ids)}, and this run is about "
+                    f"{self.settings.env.id}; choose the environment with env=..."
+                )
+            return buffer
         policy_path = self.sft()
         prompt_format = PromptFormat.from_pretrained(policy_path)
         return self._buffer("episodes", prompt_format, lambda: self._collect(policy_path, prompt_format))
@@ -134,12 +149,37 @@ class Run:
             The rows of the results.
         """
         # What all of them share is made first, by this process alone.
-        self.sft()
-        if any(name in self.settings.algorithms for name in names):
-            self.episodes()
+        self.prepare(episodes=any(name in self.settings.algorithms for name in names))
+        skipped = {name: reason for name in names if (reason := self._nothing_to_learn(name))}
+        if len(skipped) == len(names):
+            raise ValueError("; ".join(f"{name}: {reason}" for name, reason in skipped.items()))
+        names = [name for name in names if name not in skipped]
+        for name, reason in skipped.items():
+            _log.warning("%s is skipped: %s", name, reason)
         workers = min(self._workers(), len(names))
-        parts = map(self._train_and_evaluate, names) if workers == 1 else self._in_parallel(names, workers)
-        return self.write_results([row for rows in parts for row in rows])
+        if workers == 1:
+            parts = {name: self._train_and_evaluate(name) for name in names}
+        else:
+            # The longest first: those that train most networks.
+            order = sorted(names, key=lambda name: -len(getattr(self.settings.algorithms.get(name), "needs", ())))
+            found = side_by_side(
+                self._train_and_evaluate,
+                order,
+                workers,
+                initializer=_start_worker,
+                steps_of=lambda name: len(read_metrics(self.folder / name)) if name != "sft" else 0,
+            )
+            parts = dict(zip(order, found, strict=True))
+        return self.write_results([row for name in names for row in parts[name]], skipped)
+
+    def _nothing_to_learn(self, name: str) -> str | None:
+        """Say why an algorithm finds no example in the episodes, such as no success; None when it finds some."""
+        if name in self.settings.algorithms:
+            try:
+                self.settings.algorithms[name].select(self.episodes(), np.random.default_rng(0))
+            except ValueError as error:
+                return str(error)
+        return None
 
     def _train_and_evaluate(self, name: str) -> list[dict[str, Any]]:
         start = policy = self.sft()
@@ -154,36 +194,11 @@ class Run:
             rows += self.evaluate("sft", start, str(value), searches=guided)
         return rows
 
-    def _in_parallel(self, names: Sequence[str], workers: int) -> list[list[dict[str, Any]]]:
-        """Give each name to one of several processes: small models leave a second core idle otherwise."""
-        with (
-            ProcessPoolExecutor(workers, get_context("spawn"), initializer=_start_worker) as pool,
-            Progress(TextColumn("{task.description}"), TextColumn("{task.fields[doing]}"), TimeElapsedColumn()) as bar,
-        ):
-            # The longest first: those that train most networks.
-            order = sorted(
-                names,
-                key=lambda name: -len(self.settings.algorithms[name].needs) if name in self.settings.algorithms else 0,
-            )
-            jobs = {name: pool.submit(_work, self, name) for name in order}
-            tasks = {name: bar.add_task(name, total=1, doing="waiting", start=False) for name in order}
-            while running := [name for name in order if not bar.tasks[tasks[name]].finished]:
-                wait([jobs[name] for name in running], timeout=1, return_when=FIRST_COMPLETED)
-                for name in running:
-                    if jobs[name].done():
-                        jobs[name].result()
-                        bar.update(tasks[name], completed=1, doing="done")
-                    elif jobs[name].running():
-                        bar.start_task(tasks[name])
-                        steps = len(read_metrics(self.folder / name)) if name in self.settings.algorithms else 0
-                        bar.update(tasks[name], doing=f"trained {steps} steps" if steps else "started")
-            return [jobs[name].result() for name in names]
-
     def _workers(self) -> int:
         workers = self.settings.workers
         if workers is not None:
             return workers
-        return os.cpu_count() or 1 if self.small else 1
+        return cores() if self.small else 1
 
     def evaluate(
         self, name: str, policy_path: str, value_path: str | None, *, searches: Sequence[str] | None = None
@@ -203,6 +218,11 @@ class Run:
         if searches is None:
             known = self.settings.searches
             searches = [s for s in settings.searches if value_path is not None or not known[s].needs_value]
+            if not searches:
+                raise ValueError(
+                    f"{name} has no value network, and all of evaluate.searches need one: "
+                    f"{', '.join(settings.searches)}"
+                )
         folder = self.folder / name
         missing = {s: self.settings.searches[s] for s in searches if not _items_path(folder, s).exists()}
         indices = self._indices(settings.split, settings.tasks, None)
@@ -228,6 +248,10 @@ class Run:
             for search, items in found.items():
                 lines = [json.dumps(dataclasses.asdict(item)) for item in items]
                 _write_atomically(_items_path(folder, search), "\n".join(lines) + "\n")
+        trained_on = self._trained_on
+        seen = len(trained_on & questions(self.make_env(settings.split)(), indices)) if trained_on else 0
+        if seen:
+            _log.warning("%s: %d of %d evaluated tasks are also in the training data", name, seen, len(indices))
         rows = []
         for search in searches:
             items = [Item(**json.loads(line)) for line in _items_path(folder, search).read_text().splitlines()]
@@ -244,33 +268,37 @@ class Run:
                 row["settings"] = dataclasses.asdict(self.settings.algorithms[name])
             if self.settings.searches[search].needs_value and value_path is not None:
                 row["value"] = Path(value_path).parent.name
-            seen = sum(item.task_id in self._trained_on for item in items)
             if seen:
                 row["seen_in_training"] = seen
-                _log.warning("%s: %d of %d evaluated tasks are also in the training data", name, seen, len(items))
             rows.append(row)
         return rows
 
-    def write_results(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Write ``results.json``: the rows, and what each training run cost."""
+    def write_results(
+        self, rows: list[dict[str, Any]], skipped: Mapping[str, str] | None = None
+    ) -> list[dict[str, Any]]:
+        """Write ``results.json``: the rows, what each training run cost, and why algorithms were skipped."""
         summaries = {path.parent.name: path for path in self.start_folder.glob("sft/summary.json")}
         summaries |= {path.parent.name: path for path in sorted(self.folder.glob("*/summary.json"))}
         training = {name: json.loads(path.read_text(encoding="utf-8")) for name, path in summaries.items()}
-        document = {"results": rows, "training": training}
+        document = {"results": rows, "training": training, "skipped": dict(skipped or {})}
         _write_atomically(self.folder / "results.json", json.dumps(document, indent=2) + "\n")
         return rows
 
     # How they do it.
 
     def make_env(self, split: str) -> Callable[[], gym.Env[str, str]]:
-        """Return a function that makes an environment of a split."""
-        return partial(
-            gym.make,
-            self.settings.env.id,
-            split=split,
-            disable_env_checker=True,
-            **self.settings.env.keywords(),
-        )
+        """Return a function that makes an environment of a split.
+
+        Raises:
+            ValueError: ``env.path`` is one file, which would serve as every split, and this is not the evaluated one.
+        """
+        path = self.settings.env.path
+        if path is not None and Path(path).is_file() and split != self.settings.evaluate.split:
+            raise ValueError(
+                f"env.path={path} is one file, so training and evaluation would see the same tasks; give the folder "
+                "that holds a file for each split"
+            )
+        return partial(make_env, self.settings.env, split)
 
     def _train(
         self, folder: Path, algorithm: Algorithm[Any, Any], policy_path: str, data: Callable[[], EpisodeBuffer]
@@ -294,6 +322,12 @@ class Run:
         return str(folder / "policy")
 
     def _load_models(self, algorithm: Algorithm[Any, Any], path: str, buffer: EpisodeBuffer) -> Models:
+        if self.settings.policy.dtype == "bfloat16" and self.settings.policy.lora.rank == 0:
+            raise ValueError(
+                "policy.dtype=bfloat16 would lose most updates: a step at these learning rates is smaller than the "
+                "precision of the weights; train float32 weights (a GPU still computes in bfloat16), or adapters "
+                "with policy.lora.rank"
+            )
         policy = self._load_policy(path)
         models = Models(policy)
         if "reference" in algorithm.needs:
@@ -391,31 +425,19 @@ class Run:
 
     @cached_property
     def _trained_on(self) -> frozenset[str]:
-        """Tasks of all training data there is; asked for once everything has been trained."""
+        """Questions of all training data there is; asked for once everything has been trained."""
         paths = [self.start_folder / "data" / name for name in ("demonstrations", "episodes")]
         paths += [Path(self.settings.data)] if self.settings.data else []
         return frozenset(
-            episode.task_id
+            question(episode.messages)
             for path in paths
             if (path / "metadata.json").exists()
             for episode in EpisodeBuffer.load(path)
         )
 
     def _indices(self, split: str, count: int | None, purpose: int | None) -> list[int]:
-        """Choose tasks: the first ``count`` ones, or with a purpose random ones, all if ``count`` is None."""
-        env: Any = self.make_env(split)().unwrapped
-        available = env.num_tasks
-        if available is None and count is None:
-            raise ValueError(f"{self.settings.env.id} generates tasks without end: say how many to use")
-        if available is not None and count is not None and count > available:
-            raise ValueError(f"{count} tasks were asked for, split {split!r} has {available}")
-        if purpose is None:
-            return list(range(available if count is None else count))
-        generator = np.random.default_rng(_derive(self.settings.seed, purpose))
-        if available is None:
-            # Far fewer are drawn than there are, so a repetition is unlikely, and harmless.
-            return generator.integers(_MAX_INDEX, size=count).tolist()
-        return generator.permutation(available)[:count].tolist()
+        seed = None if purpose is None else _derive(self.settings.seed, purpose)
+        return choose_indices(self.make_env(split)(), count, seed)
 
 
 def _derive(seed: int, purpose: int) -> int:
@@ -433,14 +455,21 @@ def _write_atomically(path: Path, text: str) -> None:
     temporary.replace(path)
 
 
+def _start_key(settings: RunSettings) -> str:
+    """Identify what decides the start and the offline episodes, the files they are made from included."""
+    facts: list[Any] = [settings.env, settings.policy, settings.sft, settings.collect, settings.seed]
+    facts += [settings.trainer.bf16, version("oreo-suite")]
+    for path in (settings.policy.path, settings.env.path):
+        if path is not None and Path(path).exists():
+            files = [Path(path), *sorted(Path(path).rglob("*"))]
+            facts += [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files if file.is_file()]
+    return hashlib.sha256(repr(facts).encode()).hexdigest()[:12]
+
+
 def _start_worker() -> None:
     """Set up a process that works beside others, on one core."""
     torch.set_num_threads(1)
     quiet()
-
-
-def _work(run: Run, name: str) -> list[dict[str, Any]]:
-    return run._train_and_evaluate(name)
 
 
 def quiet() -> None:

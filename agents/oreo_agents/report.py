@@ -1,8 +1,8 @@
 """Run folders to one table and plots.
 
 Knows: what to compare with what. Does not know: how results came about, how to draw.
-One run gives a Wilson interval over tasks; several runs of the same thing (seeds, worlds) give a t-interval over runs,
-which contains the noise of training too.
+One run gives a Wilson interval over tasks. Several runs of the same thing (seeds, worlds) give a t-interval over runs:
+it holds the noise of training, and that of the tasks only if the runs have different ones.
 """
 
 import argparse
@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from oreo_agents.plots import plot_accuracy, plot_search, plot_training
-from oreo_agents.results import Entry, find_results, load_entries
+from oreo_agents.results import Entry, find_results, load_entries, load_skipped
 from oreo_agents.statistics import Comparison, compare_paired, seed_interval
 from oreo_algos.metrics import FILE_NAME, read_metrics
 
@@ -44,12 +44,16 @@ def report(folders: Sequence[Path], out: Path) -> None:
         plot_search(entries, out / "plots" / "search.png"),
         plot_training(_metrics(runs), out / "plots" / "training.png"),
     ]
+    skipped = {name: reason for path in runs for name, reason in load_skipped(path).items()}
     tables = [*accuracy_tables(entries), *comparison_tables(entries)]
     text = ["# Report\n", f"Runs: {', '.join(str(path.parent) for path in runs)}\n"]
     console = Console(width=max(Console().width, 100))
     for table in tables:
         console.print(table)
         text.append(_markdown(table))
+    for name, reason in skipped.items():
+        console.print(f"{name} was skipped: {reason}")
+        text.append(f"{name} was skipped: {reason}\n")
     text += [f"![{path.stem}](plots/{path.name})\n" for path in plots if path is not None]
     (out / "report.md").write_text("\n".join(text), encoding="utf-8")
     console.print(f"report: {out / 'report.md'}, plots: {out / 'plots'}, curves: tensorboard --logdir {out}")
@@ -62,11 +66,14 @@ def accuracy_tables(entries: Sequence[Entry]) -> list[Table]:
         table = Table(title=f"Accuracy (%) on {env}, split {split}")
         for name in ("algo", "search"):
             table.add_column(name)
+        shown = [entry for entry in entries if (entry.env, entry.split) == (env, split)]
         for name in ("runs", "n", "accuracy", "95% interval", "sound", "tokens/task"):
             table.add_column(name, justify="right")
-        for entry in entries:
-            if (entry.env, entry.split) == (env, split):
-                table.add_row(*_accuracy_row(entry))
+        seen = [sum(row.get("seen_in_training", 0) for row in entry.rows) for entry in shown]
+        if any(seen):
+            table.add_column("trained on", justify="right")
+        for entry, count in zip(shown, seen, strict=True):
+            table.add_row(*_accuracy_row(entry), *([str(count)] if any(seen) else []))
         tables.append(table)
     return tables
 

@@ -89,12 +89,18 @@ def load_entries(runs: Sequence[Path]) -> list[Entry]:
     return sorted(entries.values(), key=lambda entry: order.index(entry.algo))
 
 
+def load_skipped(path: Path) -> dict[str, str]:
+    """Return the algorithms that a run left out, and why."""
+    return dict(json.loads(path.read_text(encoding="utf-8")).get("skipped", {}))
+
+
 def _names(rows: Sequence[dict[str, Any]]) -> list[str]:
     """Name the algorithm of each row, with the settings in which it differs from others of its name."""
     names = []
     for row in rows:
         settings = row.get("settings", {})
-        others = [other.get("settings", {}) for other in rows if other["algo"] == row["algo"]]
+        # Rows of `oreo eval` do not know the settings that trained their checkpoint.
+        others = [other["settings"] for other in rows if other["algo"] == row["algo"] and other.get("settings")]
         different = [key for key in settings if any(other.get(key) != settings[key] for other in others)]
         names.append(" ".join([row["algo"], *(f"{key}={settings[key]}" for key in different)]))
     return names

@@ -60,6 +60,7 @@ class _Running:
     logprobs: list[float] = field(default_factory=list)
     rewards: list[float] = field(default_factory=list)
     spans: list[tuple[int, int, int]] = field(default_factory=list)
+    generated: int = 0
     terminated: bool = False
     truncated: bool = False
 
@@ -73,6 +74,7 @@ class _Running:
 
     def advance(self, sample: Sample, prompt_format: PromptFormat, max_length: int) -> None:
         """Hand a generated turn to the environment, step by step, and record what it used of it."""
+        self.generated += len(sample.tokens)
         delimiters = self.env.unwrapped.step_delimiters  # type: ignore[attr-defined]
         numbers, texts = prompt_format.split_steps(sample.tokens, delimiters)
         observation = ""
@@ -137,7 +139,7 @@ class _Running:
             task_id=self.info["task_id"],
             env_id=env_id,
             messages=self.info["messages"],
-            info={**kept, **extra},
+            info={**kept, "generated_tokens": self.generated, **extra},
         )
 
 

@@ -4,11 +4,13 @@ Knows: names and defaults. Does not know: Hydra, files.
 """
 
 import difflib
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import gymnasium as gym
+
+import oreo_envs  # noqa: F401 (registers the ids)
 from oreo_agents.generate import Sampling
 from oreo_agents.networks import Lora
 from oreo_agents.search import Search
@@ -25,13 +27,25 @@ class EnvSettings:
         id: a registered Gymnasium id.
         path: where its data lies; None: where the environment looks by itself.
         options: further keyword arguments of ``gym.make``, other than ``split``.
-        evaluation_tasks: how many tasks of a held-out split to evaluate on by default; None: all of them.
+        demonstrations: how many tasks other settings show by default; None: all of the train split.
+        collection_tasks: how many they collect on by default; None: all of the train split.
+        evaluation_tasks: how many they evaluate on by default; None: all of the held-out split.
+        max_new_tokens: how long they let an answer of a small model be, tokens.
     """
 
     id: str
     path: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
+    demonstrations: int | None = None
+    collection_tasks: int | None = None
     evaluation_tasks: int | None = None
+    max_new_tokens: int = 256
+
+    def __post_init__(self) -> None:
+        """Check that the environment is registered."""
+        if self.id not in gym.registry:
+            close = difflib.get_close_matches(self.id, gym.registry, n=1)
+            raise ValueError(f"env.id={self.id}: no such environment{f'; did you mean {close[0]!r}?' if close else ''}")
 
     def keywords(self) -> dict[str, Any]:
         """Return the keyword arguments of ``gym.make`` other than the split."""
@@ -82,7 +96,7 @@ class SftSettings:
     """Supervised start.
 
     Attributes:
-        demonstrations: tasks of the train split to learn from; None: all of them; 0: start from the policy as it is.
+        demonstrations: tasks of the train split to learn from, at most; None: all of them; 0: no fine-tuning.
         algorithm: how to learn.
     """
 
@@ -95,7 +109,7 @@ class CollectSettings:
     """Offline episodes of the start policy.
 
     Attributes:
-        tasks: tasks of the train split; None: all of them.
+        tasks: tasks of the train split, at most; None: all of them.
         samples: episodes a task.
         keep_per_outcome: keep at most so many right and so many wrong episodes a task; None: all.
         sampling: how tokens are drawn.
@@ -120,7 +134,7 @@ class EvaluateSettings:
 
     Attributes:
         split: the authors' name of the held-out split.
-        tasks: the first so many tasks of it; None: all of them.
+        tasks: at most so many of it, the same ones whatever the seed; None: all of them.
         searches: names among the run's searches.
         start_value: the algorithm whose value also serves the searches of the start policy; None: no value does.
         sampling: limits; each search brings its own temperature.
@@ -174,9 +188,3 @@ class RunSettings:
                 raise ValueError(
                     f"evaluate.searches: unknown search {name!r}{hint} (known: {', '.join(self.searches)})"
                 )
-
-    @property
-    def start_fingerprint(self) -> str:
-        """Identify what decides the start and the offline episodes."""
-        facts = (self.env, self.policy, self.sft, self.collect, self.seed)
-        return hashlib.sha256(repr(facts).encode()).hexdigest()[:12]

@@ -8,17 +8,22 @@ import numpy as np
 
 from oreo_agents.search.base import Search
 from oreo_algos.episode import Episode
+from oreo_envs.grading import canonical
 
 
 @dataclass(frozen=True, kw_only=True)
 class Majority(Search):
-    """The answer that most samples give; the first to be given among equals. Samples without an answer do not vote."""
+    """The answer that most samples give, equal numbers counted together; the first to be given wins a tie.
+
+    Samples without an answer do not vote.
+    """
 
     samples: int = 8
 
     def choose(self, episodes: Sequence[Episode], values: np.ndarray) -> int:
         """Return the first sample with the commonest answer."""
-        answers = [episode.info.get("answer") for episode in episodes]
+        given = [episode.info.get("answer") for episode in episodes]
+        answers = [None if answer is None else canonical(str(answer)) for answer in given]
         votes = Counter(answer for answer in answers if answer is not None)
         if not votes:
             return 0

@@ -1,0 +1,72 @@
+"""Several jobs side by side, one process each: small models leave a second core idle otherwise.
+
+Knows: processes and a table of progress. Does not know: what a job does.
+"""
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import get_context
+from typing import TypeVar
+
+from rich.progress import Progress, TextColumn, TimeElapsedColumn
+
+Result = TypeVar("Result")
+
+
+def cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def side_by_side(
+    work: Callable[[str], Result],
+    names: Sequence[str],
+    workers: int,
+    *,
+    initializer: Callable[[], None],
+    steps_of: Callable[[str], int],
+) -> list[Result]:
+    """Run ``work`` on each name in processes of their own, and show how far they are.
+
+    Args:
+        work: can be pickled.
+        names: of the jobs, in the order in which they should begin.
+        workers: processes.
+        initializer: called once in each.
+        steps_of: how many steps a running job has made, for the display.
+
+    Returns:
+        The results in the order of ``names``.
+
+    Raises:
+        ValueError: a process was killed from outside; what a job itself raised is raised as it is.
+    """
+    columns = (TextColumn("{task.description}"), TextColumn("{task.fields[doing]}"), TimeElapsedColumn())
+    with ProcessPoolExecutor(workers, get_context("spawn"), initializer) as pool, Progress(*columns) as display:
+        jobs = {name: pool.submit(work, name) for name in names}
+        rows = {name: display.add_task(name, total=1, doing="waiting", start=False) for name in names}
+        running = list(names)
+        while running:
+            wait([jobs[name] for name in running], timeout=1, return_when=FIRST_COMPLETED)
+            for name in list(running):
+                if jobs[name].done():
+                    try:
+                        jobs[name].result()
+                    except BrokenProcessPool as error:
+                        raise ValueError(
+                            f"the process that worked on {name} was killed, perhaps for lack of memory; run the same "
+                            "command again to go on, with workers=1 to need less"
+                        ) from error
+                    except BaseException:
+                        # Do not wait for jobs that have not begun.
+                        pool.shutdown(wait=False, cancel_futures=True)
+                        raise
+                    display.update(rows[name], completed=1, doing="done")
+                    running.remove(name)
+                elif jobs[name].running():
+                    display.start_task(rows[name])
+                    steps = steps_of(name)
+                    display.update(rows[name], doing=f"trained {steps} steps" if steps else "started")
+        return [jobs[name].result() for name in names]

@@ -1,0 +1,61 @@
+"""Which tasks a run uses: environments by split, a choice of indices, the questions behind them.
+
+Knows: the settings of an environment. Does not know: policies, stages.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+
+from oreo_agents.settings import EnvSettings
+
+# Tasks of an environment without end are drawn below this; far fewer are drawn than there are.
+_MAX_INDEX = 2**31
+
+
+def make_env(settings: EnvSettings, split: str) -> gym.Env[str, str]:
+    """Make an environment of a split.
+
+    Raises:
+        ValueError: the environment refuses its options.
+    """
+    try:
+        return gym.make(settings.id, split=split, disable_env_checker=True, **settings.keywords())
+    except (TypeError, gym.error.Error) as error:
+        raise ValueError(f"env: {settings.id} cannot be made with {settings.keywords()}: {error}") from error
+
+
+def choose_indices(env: gym.Env[str, str], count: int | None, seed: int | None) -> list[int]:
+    """Choose tasks of an environment.
+
+    Args:
+        env: of the split.
+        count: how many at most; None: all of them.
+        seed: draws them; None: always the same ones.
+
+    Raises:
+        ValueError: all tasks of an environment that generates them without end.
+    """
+    available: int | None = env.unwrapped.num_tasks  # type: ignore[attr-defined]
+    # Data sets are sorted by subject: a part is drawn and not cut off, also where no seed is to matter.
+    generator = np.random.default_rng(0 if seed is None else seed)
+    if available is not None:
+        whole = count is None or count >= available
+        return list(range(available)) if whole else generator.permutation(available)[:count].tolist()
+    if count is None:
+        assert env.spec is not None
+        raise ValueError(f"{env.spec.id} generates tasks without end: say how many to use")
+    return list(range(count)) if seed is None else generator.integers(_MAX_INDEX, size=count).tolist()
+
+
+def question(messages: Sequence[Mapping[str, str]]) -> str:
+    """Return the text that tells a task from others: the first message of the user."""
+    return next((message["content"] for message in messages if message["role"] == "user"), "")
+
+
+def questions(env: gym.Env[str, str], indices: Sequence[int]) -> frozenset[str]:
+    """Return the questions of these tasks."""
+    resets: list[dict[str, Any]] = [env.reset(options={"index": index})[1] for index in indices]
+    return frozenset(question(info["messages"]) for info in resets)
