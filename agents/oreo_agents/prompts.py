@@ -8,10 +8,12 @@ that the template adds for a new turn.
 import dataclasses
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from functools import cached_property
 
 import numpy as np
+from jinja2 import TemplateError
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from oreo_algos.episode import Episode
@@ -19,8 +21,10 @@ from oreo_envs.answers import split_steps
 
 Message = dict[str, str]
 
-# Stand-ins for what the model says, to find the template's own text around it.
-_FIRST, _SECOND, _OBSERVATION = "Xq7first", "Xq7second", "Xq7observation"
+# Stand-ins for what is said, to find the template's own text around it. Some templates drop old thoughts.
+_SYSTEM, _OBSERVATION, _ANSWER = "Xq7system", "Xq7observation", "Xq7answer"
+_THOUGHTFUL_ANSWER = "<think>\nXq7thought\n</think>\n\nXq7first"
+_QUESTION: tuple[Message, ...] = ({"role": "user", "content": "question"},)
 
 
 class PromptFormat:
@@ -34,7 +38,7 @@ class PromptFormat:
             name: what to call it in errors, e.g. its folder.
 
         Raises:
-            ValueError: the tokenizer has no end token, or its template changes what stands before a new turn.
+            ValueError: the tokenizer has no end token, or its template cannot write a question.
         """
         self.tokenizer = tokenizer
         self.name = name or tokenizer.name_or_path
@@ -43,7 +47,10 @@ class PromptFormat:
                 f"{self.name}: this tokenizer has no end token (eos_token), so an answer could never end; set one "
                 "and save the tokenizer again"
             )
-        self._between = self._text_between_turns() if tokenizer.chat_template else "\n"
+        self._folds_system = False
+        if tokenizer.chat_template:
+            self._folds_system = not self._template_keeps_system()
+            self.opening(_QUESTION)
         self.end_ids = frozenset({int(tokenizer.eos_token_id), self.end_of_turn})
 
     @classmethod
@@ -66,8 +73,13 @@ class PromptFormat:
         """The token that ends the model's turn, e.g. ``<|im_end|>``."""
         if not self.tokenizer.chat_template:
             return int(self.tokenizer.eos_token_id)
-        tokens = self._encode(self._between)
-        if not tokens or tokens[0] not in self.tokenizer.all_special_ids:
+        try:
+            text = self._render([*_QUESTION, {"role": "assistant", "content": _ANSWER}], generate=False)
+        except ValueError:
+            # The template writes no answers: nothing is known but the end token.
+            return int(self.tokenizer.eos_token_id)
+        tokens = self._encode(text.rpartition(_ANSWER)[2].lstrip())
+        if not tokens or tokens[0] not in self._marks:
             # The template writes plain text after a turn: the model has to end it with its end token.
             return int(self.tokenizer.eos_token_id)
         return int(tokens[0])
@@ -94,11 +106,26 @@ class PromptFormat:
         return self.tokenizer(text, add_special_tokens=True)["input_ids"]
 
     def next_turn(self, observation: str) -> list[int]:
-        """Encode what stands between the end token of one turn of the model and the start of the next."""
+        """Encode what stands between the end token of one turn of the model and the start of the next.
+
+        Raises:
+            ValueError: see ``require_turns``.
+        """
         if not self.tokenizer.chat_template:
             return self._encode(f"\n{observation}\n")
-        tokens = self._encode(self._between.replace(_OBSERVATION, observation))
-        return tokens[1:] if tokens[:1] == [self.end_of_turn] else tokens
+        between = self._between.replace(_OBSERVATION, observation)
+        # Some templates write a space before the end of a turn, which the model need not.
+        tokens = self._encode(between.lstrip())
+        return tokens[1:] if tokens[:1] == [self.end_of_turn] else self._encode(between)
+
+    def require_turns(self) -> None:
+        """Check that the model can speak more than once in a conversation; one answer is always possible.
+
+        Raises:
+            ValueError: the template changes earlier text when a turn is added, or cannot write several turns.
+        """
+        if self.tokenizer.chat_template:
+            _ = self._between
 
     def encode(self, text: str) -> list[int]:
         """Encode a piece of the model's own text, without special tokens."""
@@ -111,11 +138,24 @@ class PromptFormat:
 
     def text_ends(self, tokens: Sequence[int]) -> list[int]:
         """Return, for each token, how many characters of the decoded text it and those before it cover."""
-        pieces = [self._piece(int(token)) for token in tokens]
-        if "".join(pieces) == self.decode(tokens):
-            return np.cumsum([len(piece) for piece in pieces]).tolist()
-        # Characters of several tokens, or a tokenizer that drops the first space: decode every prefix.
-        return [len(self.decode(tokens[: i + 1])) for i in range(len(tokens))]
+        ends: list[int] = []
+        parts: list[str] = []
+        length = 0
+        run: list[int] = []
+        for token in tokens:
+            run.append(int(token))
+            part = self._part(run, first=not parts)
+            ends.append(length + len(part))
+            # A character of several tokens decodes to replacement characters until it is complete.
+            if not part.endswith("\ufffd") or len(ends) == len(tokens):
+                parts.append(part)
+                length += len(part)
+                run = []
+        if "".join(parts) != self.decode(tokens):
+            # The text of a token depends on more than the tokens of its characters: decode every prefix.
+            ends = [len(self.decode(tokens[: i + 1])) for i in range(len(tokens))]
+        # There may be more replacement characters than the one that they become: never go back.
+        return np.minimum.accumulate(ends[::-1])[::-1].astype(int).tolist()
 
     def split_steps(self, tokens: Sequence[int], delimiters: Sequence[str]) -> tuple[list[int], list[str]]:
         """Split a generated turn into steps, as ``oreo_envs.answers.split_steps`` does, at tokens.
@@ -191,50 +231,98 @@ class PromptFormat:
             places.append(start + len(piece) - len(piece.lstrip()) if piece.strip() else start)
         return np.searchsorted(ends, places, side="right").clip(max=len(ends) - 1)
 
+    def _part(self, run: Sequence[int], *, first: bool) -> str:
+        """Return the text of a few tokens, at the start of a turn or inside it."""
+        if first:
+            # Some tokenizers drop the space of the first word.
+            return self.decode(run)
+        if len(run) > 1:
+            return self._text_inside(run)
+        if run[0] not in self._pieces:
+            self._pieces[run[0]] = self._text_inside(run)
+        return self._pieces[run[0]]
+
+    def _text_inside(self, run: Sequence[int]) -> str:
+        before = self._encode("a")[-1:]
+        return self.decode([*before, *run])[len(self.decode(before)) :]
+
     @cached_property
     def _pieces(self) -> dict[int, str]:
+        """Texts of single tokens inside a turn."""
         return {}
 
-    def _piece(self, token: int) -> str:
-        if token not in self._pieces:
-            self._pieces[token] = self.decode([token])
-        return self._pieces[token]
+    @cached_property
+    def _marks(self) -> frozenset[int]:
+        """Tokens that stand outside the vocabulary of text, e.g. those that a template writes."""
+        return frozenset([*self.tokenizer.all_special_ids, *self.tokenizer.added_tokens_decoder])
 
     def _encode(self, text: str) -> list[int]:
         return self.tokenizer(text, add_special_tokens=False)["input_ids"]
 
     def _render(self, messages: Sequence[Message], *, generate: bool) -> str:
-        return str(self.tokenizer.apply_chat_template(list(messages), add_generation_prompt=generate, tokenize=False))
+        if self._folds_system:
+            messages = _fold_system(messages)
+        try:
+            return str(
+                self.tokenizer.apply_chat_template(list(messages), add_generation_prompt=generate, tokenize=False)
+            )
+        except TemplateError as error:
+            roles = ", ".join(message["role"] for message in messages)
+            raise ValueError(
+                f"{self.name}: the chat template of this tokenizer cannot write a conversation of {roles} ({error}); "
+                "use another template (set tokenizer.chat_template)"
+            ) from error
 
-    def _text_between_turns(self) -> str:
-        """Find what the template writes between two turns of the model, around an observation.
+    def _template_keeps_system(self) -> bool:
+        """Find whether the template writes a system message; some refuse it, some leave it out."""
+        try:
+            return _SYSTEM in self._render([{"role": "system", "content": _SYSTEM}, *_QUESTION], generate=True)
+        except ValueError:
+            return False
+
+    @cached_property
+    def _between(self) -> str:
+        """What the template writes between two turns of the model, around an observation.
 
         Raises:
-            ValueError: a new turn changes the text before it.
+            ValueError: see ``require_turns``.
         """
-        opening = [{"role": "user", "content": "question"}]
-        first = [*opening, {"role": "assistant", "content": _FIRST}]
-        second = [*first, {"role": "user", "content": _OBSERVATION}]
-        third = [
-            *second,
-            {"role": "assistant", "content": _SECOND},
-            {"role": "user", "content": _OBSERVATION},
-        ]
-        start = self._render(opening, generate=True) + _FIRST
-        after_first = self._render(second, generate=True)
-        after_second = self._render(third, generate=True)
-        between = after_first[len(start) :]
+        observed = {"role": "user", "content": _OBSERVATION}
+        first = [*_QUESTION, {"role": "assistant", "content": _THOUGHTFUL_ANSWER}, observed]
+        second = [*first, {"role": "assistant", "content": _ANSWER}, observed]
+        after_first = self._render(first, generate=True)
+        between = _added(self._render(_QUESTION, generate=True), _THOUGHTFUL_ANSWER, after_first)
         if (
-            not after_first.startswith(start)
-            or after_second != after_first + _SECOND + between
+            between is None
             or _OBSERVATION not in between
+            or _added(after_first, _ANSWER, self._render(second, generate=True)) != between
         ):
             raise ValueError(
-                f"{self.name}: the chat template of this tokenizer changes earlier text when a turn is added, so the "
-                "tokens that were generated could not be the tokens that are trained on; use a template that "
-                "only appends (set tokenizer.chat_template)"
+                f"{self.name}: the chat template of this tokenizer changes earlier text when a turn is added (or "
+                "drops earlier thoughts), so the tokens that were generated could not be the tokens that are "
+                "trained on; use a template that only appends (set tokenizer.chat_template), or an environment "
+                "with one answer"
             )
         return between
+
+
+def _added(before: str, answer: str, after: str) -> str | None:
+    """Return what ``after`` adds to ``before`` and an answer, None if it is no continuation of them.
+
+    There may be a space before the answer: the model writes it, or does without.
+    """
+    match = re.fullmatch(f"{re.escape(before)}\\s*{re.escape(answer)}(.*)", after, re.DOTALL)
+    return match[1] if match else None
+
+
+def _fold_system(messages: Sequence[Message]) -> list[Message]:
+    """Put a system message at the start of the first user message."""
+    if not messages or messages[0]["role"] != "system":
+        return list(messages)
+    system, *rest = messages
+    if not rest or rest[0]["role"] != "user":
+        return [{**system, "role": "user"}, *rest]
+    return [{**rest[0], "content": f"{system['content']}\n\n{rest[0]['content']}"}, *rest[1:]]
 
 
 def encode_episode(episode: Episode, prompt_format: PromptFormat) -> Episode:

@@ -7,6 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_models import CHATML, FORGETFUL, make_tokenizer
+from tokenizers import Tokenizer, decoders, models, normalizers
+from transformers import PreTrainedTokenizerFast
 
 from oreo_agents.prompts import PromptFormat, encode_episode
 from oreo_agents.tiny import byte_tokenizer, word_tokenizer
@@ -29,6 +31,7 @@ def conversation(*turns: str) -> list[dict[str, str]]:
 
 
 def test_without_a_template_messages_are_lines():
+    PLAIN.require_turns()
     assert PLAIN.opening(OPENING) == ids(PLAIN, "Be brief.\n2 + 3?\n")
     assert PLAIN.next_turn("6?") == ids(PLAIN, "\n6?\n")
     assert PLAIN.end_of_turn == PLAIN.tokenizer.eos_token_id
@@ -71,15 +74,91 @@ def test_a_template_that_ends_turns_in_plain_text_leaves_the_end_to_the_end_toke
     assert prompt_format.tokenizer.decode(prompt_format.next_turn("4?")) == "\nuser: 4?\nassistant: "
 
 
-def test_a_template_that_changes_earlier_text_is_refused():
-    with pytest.raises(ValueError, match=r"the chat template of this tokenizer changes earlier text when a turn is"):
-        PromptFormat(make_tokenizer(template=FORGETFUL), "models/forgetful")
+FORGETS_THOUGHTS = CHATML.replace("{{ message.content }}", "{{ message.content.split('</think>')[-1] }}")
+OPENS_THOUGHTS = CHATML.replace("assistant\n{% endif %}", "assistant\n<think>\n{% endif %}")
+DEAF = CHATML.replace("in messages %}", "in messages if message.role != 'user' %}")
+ONCE = "{% if messages | length > 2 %}{{ raise_exception('One turn only') }}{% endif %}" + CHATML
 
 
-def test_a_template_that_drops_observations_is_refused():
-    deaf = CHATML.replace("{% for message in messages %}", "{% for message in messages if message.role != 'user' %}")
-    with pytest.raises(ValueError, match="changes earlier text"):
-        PromptFormat(make_tokenizer(template=deaf))
+@pytest.mark.parametrize("template", [FORGETFUL, FORGETS_THOUGHTS, OPENS_THOUGHTS, DEAF])
+def test_a_template_that_changes_earlier_text_is_refused_for_several_turns_only(template: str):
+    prompt_format = PromptFormat(make_tokenizer(template=template), "models/forgetful")
+    assert prompt_format.end_of_turn == prompt_format.tokenizer.convert_tokens_to_ids("<|im_end|>")
+    for ask in (prompt_format.require_turns, lambda: prompt_format.next_turn("4?")):
+        with pytest.raises(ValueError, match=r"models/forgetful: the chat template .* changes earlier text when a tur"):
+            ask()
+
+
+def test_a_template_that_stops_with_an_error_is_one_sentence():
+    once = PromptFormat(make_tokenizer(template=ONCE), "models/once")
+    assert once.tokenizer.decode(once.opening(OPENING)).endswith("<|im_start|>assistant\n")
+    with pytest.raises(ValueError, match=r"models/once: .* cannot write a conversation of user, .* \(One turn only\)"):
+        once.require_turns()
+    with pytest.raises(ValueError, match=r"models/never: .* cannot write a conversation of user \(No\)"):
+        PromptFormat(make_tokenizer(template="{{ raise_exception('No') }}"), "models/never")
+
+
+# Templates with a space or a line break where the model begins to speak, or before it ends.
+DEEPSEEK = (
+    "{% for m in messages %}{% if m.role == 'user' %}User: {{ m.content }}\n\n"
+    "{% elif m.role == 'assistant' %}Assistant: {{ m.content }}{{ eos_token }}"
+    "{% else %}{{ m.content }}\n\n{% endif %}{% endfor %}{% if add_generation_prompt %}Assistant:{% endif %}"
+)
+LLAMA = (
+    "{% for m in messages %}{% if m.role == 'user' %}[INST] {{ m.content }} [/INST]"
+    "{% elif m.role == 'assistant' %} {{ m.content }} {{ eos_token }}{% else %}{{ m.content }}{% endif %}{% endfor %}"
+)
+
+
+@pytest.mark.parametrize(
+    ("template", "opening", "between"),
+    [
+        (DEEPSEEK, "Be brief.\n\nUser: 2 + 3?\n\nAssistant:", "User: 4?\n\nAssistant:"),
+        (LLAMA, "Be brief.[INST] 2 + 3? [/INST]", "[INST] 4? [/INST]"),
+    ],
+)
+def test_a_template_may_write_spaces_around_what_the_model_says(template: str, opening: str, between: str):
+    prompt_format = PromptFormat(make_tokenizer(template=template))
+    prompt_format.require_turns()
+    assert prompt_format.opening(OPENING) == ids(prompt_format, opening)
+    assert prompt_format.end_of_turn == prompt_format.tokenizer.eos_token_id
+    assert prompt_format.next_turn("4?") == ids(prompt_format, between)
+
+
+GEMMA = (
+    "{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
+    "{% for m in messages %}{% if (m.role == 'user') != (loop.index0 % 2 == 0) %}"
+    "{{ raise_exception('Conversation roles must alternate') }}{% endif %}<|im_start|>"
+    "{{ 'model' if m.role == 'assistant' else m.role }}\n{{ m.content | trim }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>model\n{% endif %}"
+)
+NO_SYSTEM = CHATML.replace("in messages %}", "in messages if message.role != 'system' %}").replace("assistant", "model")
+
+
+@pytest.mark.parametrize("template", [GEMMA, NO_SYSTEM])
+def test_a_system_message_that_the_template_does_not_write_goes_to_the_first_user_message(template: str):
+    prompt_format = PromptFormat(make_tokenizer(template=template))
+    expected = "<|im_start|>user\nBe brief.\n\n2 + 3?<|im_end|>\n<|im_start|>model\n"
+    assert prompt_format.tokenizer.decode(prompt_format.opening(OPENING)) == expected
+    assert prompt_format.tokenizer.decode(prompt_format.opening(OPENING[:1])) == expected.replace("\n\n2 + 3?", "")
+    assert prompt_format.tokenizer.decode(prompt_format.opening(OPENING[1:])) == expected.replace("Be brief.\n\n", "")
+    assert OPENING[1]["content"] == "2 + 3?"
+
+
+def test_folding_the_system_message_leaves_later_turns_alone():
+    prompt_format = PromptFormat(make_tokenizer(template=GEMMA))
+    prompt_format.require_turns()
+    assert prompt_format.end_of_turn == prompt_format.tokenizer.convert_tokens_to_ids("<|im_end|>")
+    between = "\n<|im_start|>user\n4?<|im_end|>\n<|im_start|>model\n"
+    assert prompt_format.tokenizer.decode(prompt_format.next_turn("4?")) == between
+
+
+def test_an_end_of_turn_need_not_be_listed_among_the_special_tokens():
+    tokenizer = byte_tokenizer(["a"], 257)
+    tokenizer.add_tokens(["<|turn|>"])
+    tokenizer.chat_template = "{% for m in messages %}{{ m.content }}<|turn|>{% endfor %}"
+    prompt_format = PromptFormat(tokenizer)
+    assert prompt_format.end_of_turn == tokenizer.convert_tokens_to_ids("<|turn|>")
 
 
 def test_a_tokenizer_without_an_end_token_is_refused_by_name():
@@ -208,6 +287,86 @@ def test_any_tokens_at_all_split_into_steps_that_add_up(tokens: list[int]):
     assert "".join(texts) == PLAIN.decode(tokens)
     assert len(numbers) == len(tokens) + 1
     assert sorted(set(numbers)) == list(range(len(texts)))
+
+
+def fallback_tokenizer(kind: str) -> PreTrainedTokenizerFast:
+    """As those of Llama 2 and Gemma: what is no word is bytes, and the first space is dropped."""
+    special = ["<unk>", "</s>"]
+    pieces = [f"<0x{byte:02X}>" for byte in range(256)] + ["▁", "a", "b", "c", "▁a", "ab", "."]
+    if kind == "bpe":
+        numbers = {piece: number for number, piece in enumerate(special + pieces)}
+        merges = [("▁", "a"), ("a", "b")]
+        tokenizer = Tokenizer(models.BPE(numbers, merges, byte_fallback=True, unk_token="<unk>"))
+    else:
+        costs = [(piece, -9.0 if piece.startswith("<") else -1.0) for piece in special + pieces]
+        tokenizer = Tokenizer(models.Unigram(costs, unk_id=0, byte_fallback=True))
+    tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    tokenizer.decoder = decoders.Sequence(
+        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    )
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>", eos_token="</s>")
+
+
+FALLBACK = {kind: PromptFormat(fallback_tokenizer(kind)) for kind in ("bpe", "unigram")}
+KINDS = pytest.mark.parametrize("kind", FALLBACK)
+
+
+def ends_by_prefixes(prompt_format: PromptFormat, tokens: list[int]) -> list[int]:
+    """A token ends where the shortest of the decoded texts that hold it ends."""
+    lengths = [len(prompt_format.decode(tokens[: i + 1])) for i in range(len(tokens))]
+    return [min(lengths[i:]) for i in range(len(tokens))]
+
+
+@KINDS
+def test_a_character_that_falls_back_to_bytes_belongs_to_one_step(kind: str):
+    prompt_format = FALLBACK[kind]
+    tokens = turn(prompt_format, "a🎲\nc b")
+    numbers, texts = prompt_format.split_steps(tokens, ("\n",))
+    assert texts == ["a🎲\n", "c b"]
+    # The first token is a word, then four bytes of the die and the line break; c, space, b and end.
+    assert numbers == [0] * 6 + [1] * 4
+    assert prompt_format.text_ends(tokens) == [1, 2, 2, 2, 2, 3, 4, 5, 6, 6]
+
+
+@KINDS
+@settings(max_examples=200, deadline=None)
+@given(st.text("ab. \n🎲é👩\u200d🔬🏽", max_size=20), st.integers(0, 80), st.sampled_from([("\n",), ("\n", ". "), ()]))
+def test_bytes_of_characters_split_into_steps_that_add_up(kind: str, text: str, kept: int, delimiters: tuple[str, ...]):
+    prompt_format = FALLBACK[kind]
+    # Cut off anywhere, also inside a character.
+    tokens = turn(prompt_format, text)[: kept + 1]
+    numbers, texts = prompt_format.split_steps(tokens, delimiters)
+    assert "".join(texts) == prompt_format.decode(tokens)
+    assert numbers[0] == 0 and numbers[-1] == len(texts) - 1
+    assert set(np.diff(numbers).tolist()) <= {0, 1}
+    assert prompt_format.text_ends(tokens) == ends_by_prefixes(prompt_format, tokens)
+
+
+@KINDS
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.integers(0, len(FALLBACK["bpe"].tokenizer) - 1), max_size=12))
+def test_any_bytes_at_all_split_into_steps_that_add_up(kind: str, tokens: list[int]):
+    prompt_format = FALLBACK[kind]
+    numbers, texts = prompt_format.split_steps([*tokens, prompt_format.end_of_turn], ("\n",))
+    assert "".join(texts) == prompt_format.decode(tokens)
+    assert sorted(set(numbers)) == list(range(len(texts))) and numbers == sorted(numbers)
+
+
+@KINDS
+def test_a_long_answer_is_not_decoded_again_for_each_of_its_tokens(kind: str, monkeypatch: pytest.MonkeyPatch):
+    prompt_format = PromptFormat(fallback_tokenizer(kind))
+    tokens = turn(prompt_format, "ab 🎲.\n" * 200)
+    expected = ends_by_prefixes(prompt_format, tokens)
+    decoded = []
+    decode = prompt_format.decode
+
+    def count(some: list[int]) -> str:
+        decoded.append(len(some))
+        return decode(some)
+
+    monkeypatch.setattr(prompt_format, "decode", count)
+    assert prompt_format.text_ends(tokens) == expected
+    assert sum(decoded) < 10 * len(tokens)
 
 
 def test_word_tokens_split_where_the_text_does():
