@@ -4,10 +4,12 @@ Knows: the temporary name, the order of the renames, and how to recover from a k
 Does not know: what the files mean.
 """
 
+import errno
 import os
+import re
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
@@ -16,9 +18,9 @@ def replace_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Fill a new folder that takes the place of `path` when the block ends without an exception.
 
     The block writes to `.<name>.tmp-<pid>` beside `path`. Afterwards everything in it is flushed to
-    disk, the folder that stood at `path` becomes `.<name>.old`, the new one takes its name, and the
-    old one is removed. What killed processes left behind is removed at the start, so one process
-    at a time may write to `path`.
+    disk, the folder that stood at `path` becomes `.<name>.old-<pid>`, the new one takes its name, and
+    the old one is removed. What killed processes left behind is removed at the start. Several
+    processes of one machine may write to `path`: the last to end its block wins.
 
     Args:
         path: the folder to create or replace; its parents are created.
@@ -29,7 +31,7 @@ def replace_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     target = recover_folder(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     _remove_leftovers(target)
-    temporary = target.with_name(f"{_temporary_prefix(target)}{os.getpid()}")
+    temporary = _beside(target, "tmp")
     temporary.mkdir()
     try:
         yield temporary
@@ -37,13 +39,7 @@ def replace_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(temporary)
         raise
-    old = _old(target)
-    if target.exists():
-        os.rename(target, old)
-    os.rename(temporary, target)
-    _fsync(target.parent)
-    if old.exists():
-        shutil.rmtree(old)
+    _swap(temporary, target)
 
 
 def recover_folder(path: str | os.PathLike[str]) -> Path:
@@ -53,24 +49,80 @@ def recover_folder(path: str | os.PathLike[str]) -> Path:
         `path`, absolute and with links resolved; nothing may be there.
     """
     target = Path(path).resolve()
-    old = _old(target)
-    if not target.exists() and old.exists():
-        os.rename(old, target)
+    if not target.exists():
+        # Newest first. A live process may lose its old folder or fill the place meanwhile: whole either way.
+        for old in sorted(_hidden(target, "old"), key=_written, reverse=True):
+            if _rename(old, target, missing_ok=True):
+                break
     return target
 
 
-def _old(target: Path) -> Path:
-    return target.with_name(f".{target.name}.old")
+def _swap(temporary: Path, target: Path) -> None:
+    """Put a finished folder in the place of the one that stands there."""
+    old = _beside(target, "old")
+    _rename(target, old, missing_ok=True)
+    while not _rename(temporary, target):
+        # Another process was faster: what it put there is newer than what we took away.
+        _discard(old, target)
+        _rename(target, old, missing_ok=True)
+    _fsync(target.parent)
+    _discard(old, target)
 
 
-def _temporary_prefix(target: Path) -> str:
-    return f".{target.name}.tmp-"
+def _rename(source: Path, target: Path, *, missing_ok: bool = False) -> bool:
+    """Rename a folder, unless another stands in its new place; tell whether it was done."""
+    harmless = {errno.ENOTEMPTY, errno.EEXIST} | ({errno.ENOENT} if missing_ok else set())
+    try:
+        os.rename(source, target)
+    except OSError as error:
+        if error.errno not in harmless:
+            raise
+        return False
+    return True
+
+
+def _discard(folder: Path, target: Path) -> None:
+    """Remove a folder under another name, so that no process takes what is half removed for whole."""
+    gone = _beside(target, "gone")
+    shutil.rmtree(gone, ignore_errors=True)
+    if _rename(folder, gone, missing_ok=True):
+        shutil.rmtree(gone)
 
 
 def _remove_leftovers(target: Path) -> None:
-    for entry in target.parent.iterdir():
-        if entry == _old(target) or entry.name.startswith(_temporary_prefix(target)):
-            shutil.rmtree(entry)
+    """Remove the folders of processes that are dead, or had our number before us."""
+    for kind in ("tmp", "old", "gone"):
+        for folder in _hidden(target, kind):
+            pid = int(folder.name.rpartition("-")[2])
+            if pid == os.getpid() or not _is_alive(pid):
+                _discard(folder, target)
+
+
+def _beside(target: Path, kind: str) -> Path:
+    return target.with_name(f".{target.name}.{kind}-{os.getpid()}")
+
+
+def _hidden(target: Path, kind: str) -> list[Path]:
+    """List the folders of one kind of all processes."""
+    name = re.compile(rf"\.{re.escape(target.name)}\.{kind}-\d+")
+    return [entry for entry in target.parent.glob(".*") if name.fullmatch(entry.name)]
+
+
+def _written(folder: Path) -> float:
+    """Tell when a folder was filled, 0 when it is gone."""
+    with suppress(FileNotFoundError):
+        return folder.stat().st_mtime
+    return 0.0
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass  # it is somebody else's
+    return True
 
 
 def _flush(folder: Path) -> None:
