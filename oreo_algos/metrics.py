@@ -6,7 +6,7 @@ Knows: names and steps. Does not know: what the numbers mean. Names follow ``roo
 import json
 import math
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -72,20 +72,50 @@ def read_metrics(folder: Path) -> list[dict[str, float]]:
     return [json.loads(line) for line in lines[:-1]]
 
 
+class Mean(float):
+    """A number that is a mean over ``count`` things, whatever the weight of its micro-batch."""
+
+    count: float
+
+    def __new__(cls, value: float, count: float) -> Self:
+        """Remember the count beside the number."""
+        mean = super().__new__(cls, value)
+        mean.count = count
+        return mean
+
+
+class Minimum(float):
+    """A number that is the smallest of its micro-batch."""
+
+
+class Maximum(float):
+    """A number that is the largest of its micro-batch."""
+
+
 class WeightedMean:
-    """Running weighted means by name; a name absent from some contributions is averaged over the others."""
+    """Running weighted means by name; a name absent from some contributions is averaged over the others.
+
+    A ``Mean`` brings its own weight; of a ``Minimum`` or ``Maximum`` the smallest or largest is kept.
+    """
 
     def __init__(self) -> None:
         """Start empty."""
-        self._total: defaultdict[str, float] = defaultdict(float)
-        self._weight: defaultdict[str, float] = defaultdict(float)
+        self._contributions: defaultdict[str, list[tuple[float, float]]] = defaultdict(list)
 
     def add(self, metrics: Mapping[str, float], weight: float) -> None:
         """Contribute metrics with a weight."""
         for name, value in metrics.items():
-            self._total[name] += weight * value
-            self._weight[name] += weight
+            self._contributions[name].append((value, value.count if isinstance(value, Mean) else weight))
 
     def result(self) -> dict[str, float]:
-        """Return the means so far."""
-        return {name: total / self._weight[name] for name, total in self._total.items()}
+        """Return the means and extremes so far, as plain numbers."""
+        return {name: _merge(contributions) for name, contributions in self._contributions.items()}
+
+
+def _merge(contributions: Sequence[tuple[float, float]]) -> float:
+    values, weights = zip(*contributions, strict=True)
+    if isinstance(values[0], Minimum):
+        return float(min(values))
+    if isinstance(values[0], Maximum):
+        return float(max(values))
+    return sum(value * weight for value, weight in contributions) / sum(weights)

@@ -15,6 +15,7 @@ from torch import Tensor
 from oreo_algos.batch import Batch, collate
 from oreo_algos.buffer import EpisodeBuffer
 from oreo_algos.episode import Episode
+from oreo_algos.metrics import Mean
 from oreo_algos.models import Models, TokenScores
 
 Example = TypeVar("Example")
@@ -28,7 +29,8 @@ class Losses:
     Attributes:
         terms: scalars to minimise by network, ``policy`` and ``value``, each a mean over the micro-batch. A term
             must not send a gradient into the other network.
-        metrics: plain numbers to log, averaged over micro-batches with the same weights as the terms.
+        metrics: plain numbers to log, averaged over micro-batches with the same weights as the terms; a ``Mean``,
+            ``Minimum`` or ``Maximum`` of ``oreo_algos.metrics`` is a number that says so when it is something else.
     """
 
     terms: dict[str, Tensor]
@@ -130,11 +132,20 @@ def require_one_of(config: object, name: str, choices: Sequence[str]) -> None:
         raise ValueError(f"{type(config).__name__}.{name} must be one of {', '.join(choices)}, got {value!r}{hint}")
 
 
-def mean_entropy(scores: TokenScores, batch: Batch) -> dict[str, float]:
-    """Return the metric ``entropy``: that of the policy, nats, mean over all action tokens; {} where not computed."""
-    if scores.entropy is None:
+def mean_entropy(scores: TokenScores, mask: Tensor) -> dict[str, float]:
+    """Return the metric ``entropy``: that of the policy, nats, mean over the tokens of ``mask``, bool [B, T].
+
+    It is {} where not computed, or without a token.
+    """
+    if scores.entropy is None or not mask.any():
         return {}
-    return {"entropy": (scores.entropy.sum() / max(batch.num_action_tokens, 1)).item()}
+    return {"entropy": subset_mean(scores.entropy, mask)}
+
+
+def subset_mean(x: Tensor, mask: Tensor) -> Mean:
+    """Return the mean of the entries of ``x`` where ``mask``, bool of the same shape, is True; there must be one."""
+    chosen = x.detach()[mask]
+    return Mean(chosen.mean().item(), len(chosen))
 
 
 def token_log_ratio(scores: TokenScores) -> Tensor:

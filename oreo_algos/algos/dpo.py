@@ -75,6 +75,6 @@ class Dpo(Algorithm[tuple[Episode, Episode], Preference]):
             "rewards/accuracies": (margins > 0).float().mean().item(),
             "logps/chosen": chosen.logprobs.sum(dim=1).mean().item(),
             "logps/rejected": rejected.logprobs.sum(dim=1).mean().item(),
-            **mean_entropy(chosen, batch.chosen),
+            **mean_entropy(chosen, batch.chosen.action_mask),
         }
         return Losses({"policy": dpo_loss(chosen_ratio, rejected_ratio, beta=self.beta)}, metrics)

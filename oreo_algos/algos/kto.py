@@ -3,6 +3,7 @@
 Source: Ethayarajh et al. 2024 (arXiv:2402.01306); baseline of Wang et al. 2024 (arXiv:2412.16145).
 """
 
+import functools
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +13,14 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from oreo_algos.algos.base import EpisodeAlgorithm, Losses, mean_entropy, require_positive, transcript_log_ratio
+from oreo_algos.algos.base import (
+    EpisodeAlgorithm,
+    Losses,
+    mean_entropy,
+    require_positive,
+    subset_mean,
+    transcript_log_ratio,
+)
 from oreo_algos.batch import Batch
 from oreo_algos.losses import kto_loss
 from oreo_algos.models import Models
@@ -52,7 +60,10 @@ class Kto(EpisodeAlgorithm):
         """
         pairs = mismatched_pairs(batches, models.policy.max_length)
         if pairs is None:
-            _warn_once_matched()
+            _warn_once(
+                "kto: episodes of several turns, so the KL reference point is the mean of the matched log-ratios "
+                "of a step's batch, clamped at 0"
+            )
         # Scored in pieces no larger than the micro-batches, which are known to fit in memory.
         size = max(len(batch) for batch in batches)
         scored = (
@@ -76,11 +87,11 @@ class Kto(EpisodeAlgorithm):
             undesirable_weight=self.undesirable_weight,
         )
         rewards = self.beta * log_ratio.detach()
-        metrics = {"kl": context.item(), **mean_entropy(scores, batch)}
+        metrics = {"kl": context.item(), **mean_entropy(scores, batch.action_mask)}
         for name, rows in (("chosen", desirable), ("rejected", ~desirable)):
             if rows.any():
-                metrics[f"rewards/{name}"] = rewards[rows].mean().item()
-                metrics[f"logps/{name}"] = scores.logprobs[rows].sum(dim=1).mean().item()
+                metrics[f"rewards/{name}"] = subset_mean(rewards, rows)
+                metrics[f"logps/{name}"] = subset_mean(scores.logprobs.sum(dim=1), rows)
         return Losses({"policy": loss}, metrics)
 
 
@@ -123,15 +134,7 @@ def mismatched_pairs(batches: Sequence[Batch], max_length: int) -> Batch | None:
     )
 
 
-_warned_matched = False
-
-
-def _warn_once_matched() -> None:
-    """Say, once a process, that the KL estimate is the one for several turns."""
-    global _warned_matched
-    if not _warned_matched:
-        _log.warning(
-            "kto: episodes of several turns, so the KL reference point is the mean of the matched log-ratios "
-            "of a step's batch, clamped at 0"
-        )
-        _warned_matched = True
+@functools.cache
+def _warn_once(message: str) -> None:
+    """Say something once a process."""
+    _log.warning(message)

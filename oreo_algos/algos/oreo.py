@@ -15,10 +15,12 @@ from oreo_algos.algos.base import (
     mean_entropy,
     require_one_of,
     require_positive,
+    subset_mean,
     token_log_ratio,
 )
 from oreo_algos.batch import Batch
 from oreo_algos.losses import masked_episode_mean, oreo_policy_loss, oreo_value_loss
+from oreo_algos.metrics import Maximum, Mean, Minimum
 from oreo_algos.models import KLEstimate, Models, TokenScores
 from oreo_algos.segments import (
     Granularity,
@@ -67,7 +69,11 @@ class Oreo(EpisodeAlgorithm):
             )
 
     def losses(self, batch: Batch, models: Models, context: Any = None) -> Losses:
-        """Value loss and policy loss with its KL regulariser, means over episodes."""
+        """Value loss and policy loss with its KL regulariser, means over episodes.
+
+        The metrics ``log_ratio/*_median`` and ``bellman/explained_variance`` are those of a micro-batch; a step of
+        several logs their average, which is not the median or variance of the step.
+        """
         if models.value is None:
             raise ValueError("OREO needs a value network")
         steps = regroup(batch, self.granularity)
@@ -90,7 +96,7 @@ class Oreo(EpisodeAlgorithm):
             terms["policy"] = policy_loss + self.alpha * kl
             metrics |= {"losses/policy": policy_loss.item(), "losses/kl": kl.item()}
             metrics |= _ratio_metrics(log_ratio.detach().sum(dim=1), batch)
-            metrics |= mean_entropy(scores, batch)
+            metrics |= mean_entropy(scores, batch.action_mask)
         return Losses(terms, metrics)
 
     def _score(self, batch: Batch, models: Models) -> TokenScores | None:
@@ -109,16 +115,16 @@ def _value_metrics(token_values: Tensor, values: Tensor, steps: Batch) -> dict[s
     final = final_values(token_values, steps)
     solved = steps.rewards.sum(dim=1) > 0
     metrics = {
-        "values/mean": seen.mean(),
-        "values/min": seen.min(),
-        "values/max": seen.max(),
-        "values/start": values[:, 0].mean(),
+        "values/mean": subset_mean(values, steps.step_mask),
+        "values/min": Minimum(seen.min().item()),
+        "values/max": Maximum(seen.max().item()),
+        "values/start": values[:, 0].mean().item(),
     }
     if solved.any():
-        metrics["values/terminal_pos"] = final[solved].mean()
+        metrics["values/terminal_pos"] = subset_mean(final, solved)
     if not solved.all():
-        metrics["values/terminal_neg"] = final[~solved].mean()
-    return {name: value.item() for name, value in metrics.items()}
+        metrics["values/terminal_neg"] = subset_mean(final, ~solved)
+    return metrics
 
 
 def _bellman_metrics(values: Tensor, log_ratio: Tensor, returns: Tensor, steps: Batch, beta: float) -> dict[str, float]:
@@ -126,11 +132,11 @@ def _bellman_metrics(values: Tensor, log_ratio: Tensor, returns: Tensor, steps: 
     kl_to_go = beta * reward_to_go(log_ratio, steps.step_mask)
     target = (returns - kl_to_go)[steps.step_mask]
     residual = values[steps.step_mask] - target
-    metrics = {"bellman/residual_abs": residual.abs().mean().item()}
+    metrics: dict[str, float] = {"bellman/residual_abs": Mean(residual.abs().mean().item(), len(residual))}
     variance = target.var(correction=0)
     if variance > 0:
         explained = 1 - residual.var(correction=0) / variance
-        metrics["bellman/explained_variance"] = explained.item()
+        metrics["bellman/explained_variance"] = Mean(explained.item(), len(residual))
     return metrics
 
 
@@ -138,7 +144,7 @@ def _ratio_metrics(log_ratio: Tensor, batch: Batch) -> dict[str, float]:
     """Median log-ratio of whole transcripts by outcome, nats."""
     solved = batch.rewards.sum(dim=1) > 0
     return {
-        f"log_ratio/{name}_median": log_ratio[rows].median().item()
+        f"log_ratio/{name}_median": Mean(log_ratio[rows].median().item(), int(rows.sum()))
         for name, rows in (("pos", solved), ("neg", ~solved))
         if rows.any()
     }

@@ -23,4 +23,5 @@ class Sft(EpisodeAlgorithm):
     def losses(self, batch: Batch, models: Models, context: Any = None) -> Losses:
         """Negative log-likelihood of the tokens that may be imitated, mean over tokens."""
         scores = models.policy.score(batch)
-        return Losses({"policy": nll_loss(scores.logprobs, batch.loss_mask)}, mean_entropy(scores, batch))
+        metrics = mean_entropy(scores, batch.loss_mask)
+        return Losses({"policy": nll_loss(scores.logprobs, batch.loss_mask)}, metrics)

@@ -53,7 +53,7 @@ def test_the_networks_that_an_algorithm_names_are_all_it_reads(algorithm, exampl
     losses = run(algorithm, algorithm.collate(examples), models)
     assert set(losses.terms) == {"policy"} | (algorithm.needs & {"value"})
     assert all(term.ndim == 0 for term in losses.terms.values())
-    assert all(type(value) is float for value in losses.metrics.values())
+    assert all(isinstance(value, float) for value in losses.metrics.values())
 
 
 def test_each_term_reaches_its_own_network_and_no_other(algorithm, examples):

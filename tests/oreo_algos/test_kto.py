@@ -17,8 +17,8 @@ ALGORITHM = Kto(beta=0.4, desirable_weight=1.5, undesirable_weight=0.8)
 
 
 @pytest.fixture(autouse=True)
-def not_warned_yet(monkeypatch):
-    monkeypatch.setattr(kto_module, "_warned_matched", False)
+def not_warned_yet():
+    kto_module._warn_once.cache_clear()
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import math
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from oreo_algos.metrics import FILE_NAME, MetricsWriter, WeightedMean, read_metrics
+from oreo_algos.metrics import FILE_NAME, Maximum, Mean, MetricsWriter, Minimum, WeightedMean, read_metrics
 
 
 def scalars(folder, name):
@@ -89,3 +89,12 @@ def test_weighted_mean_averages_a_name_over_the_contributions_that_have_it():
     mean.add({"loss": 5.0}, 1)
     assert mean.result() == {"loss": (3 * 1.0 + 1 * 5.0) / 4, "values/terminal_pos": 5.0}
     assert WeightedMean().result() == {}
+
+
+def test_a_number_that_says_what_it_is_is_merged_as_such_into_a_plain_one():
+    mean = WeightedMean()
+    for value, count, weight in ((1.0, 3, 10), (5.0, 1, 20)):
+        mean.add({"mean": Mean(value, count), "least": Minimum(value), "most": Maximum(value), "loss": value}, weight)
+    result = mean.result()
+    assert result == {"mean": (3 * 1.0 + 1 * 5.0) / 4, "least": 1.0, "most": 5.0, "loss": (10 * 1.0 + 20 * 5.0) / 30}
+    assert all(type(value) is float for value in result.values())
