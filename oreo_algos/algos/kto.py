@@ -56,13 +56,18 @@ class Kto(EpisodeAlgorithm):
 
         Single-turn episodes: the mean log-ratio of mismatched pairs, the prompt of one episode with the completion
         of the next. A mismatched transcript of several turns is no state that its environment could reach, so
-        there the matched log-ratios are averaged instead.
+        there the matched log-ratios are averaged instead. Without a mismatched pair that fits the estimate is 0.
         """
         pairs = mismatched_pairs(batches, models.policy.max_length)
         if pairs is None:
             _warn_once(
                 "kto: episodes of several turns, so the KL reference point is the mean of the matched log-ratios "
                 "of a step's batch, clamped at 0"
+            )
+        elif not len(pairs):
+            _warn_once(
+                "kto: a step whose batch has no mismatched pair (its prompts are all equal, or every pair is longer "
+                "than the policy's context), so its KL reference point is 0"
             )
         # Scored in pieces no larger than the micro-batches, which are known to fit in memory.
         size = max(len(batch) for batch in batches)

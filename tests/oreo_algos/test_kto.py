@@ -121,7 +121,7 @@ def test_a_reference_point_below_0_is_0(answers):
 
 
 @pytest.mark.parametrize("case", ["a single episode", "one prompt", "too long"])
-def test_without_a_mismatched_pair_the_reference_point_is_0(answer, case):
+def test_without_a_mismatched_pair_the_reference_point_is_0_and_the_log_says_so_once(answer, case, caplog):
     models = tiny_models()
     episodes = [answer([1], [10, 11]), answer([1], [12, 13])]
     if case == "a single episode":
@@ -130,8 +130,14 @@ def test_without_a_mismatched_pair_the_reference_point_is_0(answer, case):
         episodes[1] = answer([2], [12, 13])
         models.policy.max_length = 2
     batches = in_micro_batches(episodes, 1)
-    kl = ALGORITHM.begin_step(batches, models)
-    assert kl.item() == 0
+    with caplog.at_level(logging.WARNING, logger="oreo_algos"):
+        for _ in range(2):
+            kl = ALGORITHM.begin_step(batches, models)
+            assert kl.item() == 0
+    assert caplog.messages == [
+        "kto: a step whose batch has no mismatched pair (its prompts are all equal, or every pair is longer "
+        "than the policy's context), so its KL reference point is 0"
+    ]
     assert ALGORITHM.losses(batches[0], models, kl).metrics["kl"] == 0
 
 
