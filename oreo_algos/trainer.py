@@ -38,7 +38,9 @@ class TrainerConfig:
 
     Attributes:
         seed: order of the data and choice among it.
-        micro_batch_size: examples a forward pass; None: the whole batch at once. Does not change the result.
+        micro_batch_size: examples a forward pass; None: the whole batch at once. Changes neither losses nor
+            gradients beyond rounding (and the draws of dropout), nor metrics but those that are defined within a
+            micro-batch: ``log_ratio/*_median`` and ``bellman/explained_variance`` of OREO.
         checkpoint_every: optimiser steps between checkpoints; there is always one at the end.
         keep_checkpoints: how many of the newest stay on disk.
         evaluate_every: optimiser steps between calls of ``evaluate``; 0: never.
@@ -91,6 +93,8 @@ def train(
 ) -> TrainResult:
     """Train ``models`` in place on the episodes of ``buffer``; continue from the last checkpoint in ``folder``.
 
+    To continue, give the networks that the run started from; the checkpoint then replaces their weights.
+
     Args:
         algorithm: what to learn from and how.
         models: the networks; those that the algorithm ``needs`` must be there.
@@ -126,7 +130,6 @@ class _Run:
         self.examples = [e for e in selected if _length(e) <= models.policy.max_length]
         self.skipped = len(selected) - len(self.examples)
         self._report_skipped(len(selected))
-        self.fingerprint = _fingerprint(algorithm, config, buffer)
 
         self.warmup = getattr(algorithm, "value_warmup_steps", 0)
         self.steps_per_epoch = math.ceil(len(self.examples) / algorithm.batch_size)
@@ -139,6 +142,9 @@ class _Run:
             self.networks["value"] = models.value
             horizon["value"] = self.total_steps
         self.device = next(models.policy.parameters()).device
+        self.bf16 = self.device.type == "cuda" if config.bf16 is None else config.bf16
+        # Of the networks as they were given: before anything is restored.
+        self.fingerprint = _fingerprint(algorithm, config, buffer, models, bf16=self.bf16)
         self.optimizers = {
             name: AdamW(
                 [p for p in network.parameters() if p.requires_grad],
@@ -250,9 +256,7 @@ class _Run:
         return [self.examples[i] for i in order[batch * size : (batch + 1) * size]]
 
     def _autocast(self) -> torch.autocast:
-        on_gpu = self.device.type == "cuda"
-        enabled = on_gpu if self.config.bf16 is None else self.config.bf16
-        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=enabled)
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bf16)
 
     def _check_finite(self, value: Tensor, what: str) -> None:
         if not torch.isfinite(value):
@@ -330,7 +334,23 @@ def _episodes(example: Episode | Sequence[Episode]) -> Sequence[Episode]:
     return [example] if isinstance(example, Episode) else example
 
 
-def _fingerprint(algorithm: Algorithm[Any, Any], config: TrainerConfig, buffer: EpisodeBuffer) -> str:
+def _fingerprint(
+    algorithm: Algorithm[Any, Any], config: TrainerConfig, buffer: EpisodeBuffer, models: Models, *, bf16: bool
+) -> str:
     """Identify what a checkpoint may be continued with; how often to save or evaluate does not matter."""
-    facts = [type(algorithm).__name__, asdict(algorithm), config.seed, buffer.content_hash]
+    networks = {name: _summary(getattr(models, name)) for name in sorted({"policy"} | algorithm.needs)}
+    facts = [type(algorithm).__name__, asdict(algorithm), config.seed, bf16, buffer.content_hash, networks]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+
+
+def _summary(network: Network) -> list[Any]:
+    """Tell networks apart: names, and of each parameter the shape, a checksum and the first numbers.
+
+    Bits are added as integers, so that neither device nor number of threads changes the sum.
+    """
+    integer = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+    summary: list[Any] = [list(network.state_dict())]
+    for parameter in network.parameters():
+        bits = parameter.detach().view(integer[parameter.element_size()])
+        summary.append([list(bits.shape), bits.sum(dtype=torch.int64).item(), bits.flatten()[:4].tolist()])
+    return summary

@@ -95,9 +95,8 @@ def test_a_resumed_run_is_bit_equal_to_an_uninterrupted_one(name, whole_runs, bu
     with pytest.raises(Interrupted):
         run(ALGORITHMS[name], buffer, tmp_path, checkpoint_every=4, stop_at=7)
     assert [step for step, _ in list_checkpoints(tmp_path)] == [4]
-    # Other weights and another random state, to show that the checkpoint replaces both.
-    models = dataclasses.replace(tiny_models(dropout=0.3), value=tiny_models(9, dropout=0.3).value)
-    run(ALGORITHMS[name], buffer, tmp_path, seed=1, models=models, checkpoint_every=4)
+    # Another random state, to show that the checkpoint replaces it.
+    models = run(ALGORITHMS[name], buffer, tmp_path, seed=1, checkpoint_every=4)
     assert_same_run(whole_runs / name, tmp_path)
     for network, state in load_last_checkpoint(whole_runs / name)["networks"].items():
         assert_same(parameters(getattr(models, network)), dict(state))
@@ -145,7 +144,7 @@ def test_a_finished_run_starts_no_step_and_reports_the_same(buffer, tmp_path):
     algorithm, config = ALGORITHMS["sft"], TrainerConfig()
     result = train(algorithm, tiny_models(), buffer, config, tmp_path)
     before = (tmp_path / FILE_NAME).read_bytes()
-    models = tiny_models(5)
+    models = tiny_models()
     assert train(algorithm, models, buffer, config, tmp_path, evaluate=pytest.fail) == result
     assert (tmp_path / FILE_NAME).read_bytes() == before
     assert_same(load_last_checkpoint(tmp_path)["networks"]["policy"], models.policy.state_dict())
@@ -244,7 +243,10 @@ def test_after_deleting_an_unreadable_checkpoint_the_one_before_it_continues(who
     assert_same_run(whole_runs / "sft", tmp_path)
 
 
-@pytest.mark.parametrize("change", ["setting", "algorithm", "seed", "buffer"])
+ANOTHER_RUN = r"run: the checkpoint of step \d+ there belongs to a run with another configuration or buffer; choose"
+
+
+@pytest.mark.parametrize("change", ["setting", "algorithm", "seed", "buffer", "bf16"])
 def test_a_checkpoint_of_another_run_is_refused_with_its_folder(change, buffer, tmp_path):
     folder = tmp_path / "run"
     run(ALGORITHMS["sft"], buffer, folder)
@@ -256,8 +258,32 @@ def test_a_checkpoint_of_another_run_is_refused_with_its_folder(change, buffer, 
         algorithm = ALGORITHMS["kto"]
     if change == "buffer":
         data = buffer[:13]
-    config = TrainerConfig(seed=int(change == "seed"))
-    message = r"run: the checkpoint of step 12 there belongs to a run with another configuration or buffer; choose"
-    with pytest.raises(ValueError, match=message):
-        train(algorithm, tiny_models(dropout=0.3), data, config, folder)
+    config = TrainerConfig(seed=int(change == "seed"), bf16=change == "bf16")
+    with pytest.raises(ValueError, match=ANOTHER_RUN):
+        train(algorithm, tiny_models(dropout=0.3, moved=False), data, config, folder)
     assert (folder / FILE_NAME).read_bytes() == before
+
+
+@pytest.mark.parametrize("changed", ["policy", "reference", "value"])
+@pytest.mark.parametrize("how", ["other numbers", "one number", "another order"])
+def test_a_run_from_another_start_is_refused_in_the_folder_of_the_first(changed, how, buffer, tmp_path):
+    folder = tmp_path / "run"
+    run(ALGORITHMS["oreo"], buffer, folder)
+    models = tiny_models(dropout=0.3, moved=False)
+    network = getattr(models, changed)
+    with torch.no_grad():
+        first = next(network.parameters())
+        if how == "other numbers":
+            first.copy_(torch.randn_like(first))
+        elif how == "one number":
+            first[-1, -1] += 1e-6
+        else:
+            first.copy_(first.flip(0))
+    with pytest.raises(ValueError, match=ANOTHER_RUN):
+        run(ALGORITHMS["oreo"], buffer, folder, models=models)
+
+
+def test_a_network_that_the_algorithm_does_not_need_may_change(buffer, tmp_path):
+    run(ALGORITHMS["sft"], buffer, tmp_path)
+    models = dataclasses.replace(tiny_models(dropout=0.3, moved=False), reference=None, value=None)
+    run(ALGORITHMS["sft"], buffer, tmp_path, models=models)
