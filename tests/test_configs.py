@@ -17,7 +17,7 @@ COMMANDS = sorted(path.stem for path in FOLDER.glob("*.yaml") if path.stem != "b
 GROUPS = {
     folder.name: sorted(path.stem for path in folder.glob("*.yaml")) for folder in FOLDER.iterdir() if folder.is_dir()
 }
-PLAIN_GROUPS = ["env", "policy", "value", "sft", "collect"]
+PLAIN_GROUPS = ["env", "policy", "value", "sft", "collect", "evaluate"]
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -186,7 +186,7 @@ class Run:
         if name in self.settings.algorithms:
             policy = self._train(self.folder / name, self.settings.algorithms[name], start, self.episodes)
         value = self.folder / name / "value"
-        if not value.exists():
+        if not value.exists() or not getattr(self.settings.algorithms.get(name), "trains_final_value", False):
             return self.evaluate(name, policy, None)
         rows = self.evaluate(name, policy, str(value))
         if name == self.settings.evaluate.start_value:

@@ -174,6 +174,8 @@ def rollout(
     pool = [make_env() for _ in range(min(sampling.batch_size, len(indices)))]
     extra = {"seed": seed, "temperature": sampling.temperature, **(info or {})}
     try:
+        if pool and not pool[0].unwrapped.step_delimiters:  # type: ignore[attr-defined]
+            prompt_format.require_turns()
         for start in range(0, len(indices), sampling.batch_size):
             slots = range(start, min(start + sampling.batch_size, len(indices)))
             running = []

@@ -13,7 +13,7 @@ import gymnasium as gym
 import oreo_envs  # noqa: F401 (registers the ids)
 from oreo_agents.generate import Sampling
 from oreo_agents.networks import Lora
-from oreo_agents.search import Search
+from oreo_agents.search import Greedy, Search
 from oreo_agents.tiny import TinyConfig
 from oreo_algos.algos import Algorithm, Sft
 from oreo_algos.trainer import TrainerConfig
@@ -172,7 +172,7 @@ class RunSettings:
     sft: SftSettings = SftSettings()
     collect: CollectSettings = CollectSettings()
     algorithms: Mapping[str, Algorithm[Any, Any]] = field(default_factory=dict)
-    searches: Mapping[str, Search] = field(default_factory=dict)
+    searches: Mapping[str, Search] = field(default_factory=lambda: {"greedy": Greedy()})
     evaluate: EvaluateSettings = EvaluateSettings()
     trainer: TrainerConfig = TrainerConfig()
     seed: int = 0

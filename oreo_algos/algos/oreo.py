@@ -68,6 +68,11 @@ class Oreo(EpisodeAlgorithm):
                 f"alpha and value_warmup_steps must not be negative, got {self.alpha} and {self.value_warmup_steps}"
             )
 
+    @property
+    def trains_final_value(self) -> bool:
+        """Whether V is trained just before the end token, where a search reads it: only the token level does."""
+        return self.granularity == "token"
+
     def losses(self, batch: Batch, models: Models, context: Any = None) -> Losses:
         """Value loss and policy loss with its KL regulariser, means over episodes.
 

@@ -184,7 +184,7 @@ def test_overrides_win_over_an_experiment(run, composed, tmp_path: Path):
 def test_a_sweep_gives_every_job_a_folder_of_its_own(run, composed, tmp_path: Path):
     run("train", "-m", "algo=dpo,oreo", "seed=0,1", f"hydra.sweep.dir={tmp_path / 'sweep'}")
     folders = {folder.name for _, folder in composed}
-    assert folders == {f"algo={algo},seed={seed}" for algo in ("dpo", "oreo") for seed in (0, 1)}
+    assert folders == {"0", "1", "2", "3"}
     assert all((tmp_path / "sweep" / name / "config.yaml").exists() for name in folders)
 
 

@@ -1,0 +1,185 @@
+"""What a run refuses, leaves out and reports; whole runs are in `tests/test_whole.py`."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from filelock import FileLock
+
+from oreo_agents import cli
+from oreo_agents.evaluate import Item
+from oreo_agents.pipeline import Run
+from oreo_agents.prompts import PromptFormat
+from oreo_agents.search import Greedy
+from oreo_agents.settings import (
+    CollectSettings,
+    EnvSettings,
+    EvaluateSettings,
+    PolicySettings,
+    RunSettings,
+    SftSettings,
+)
+from oreo_agents.tasks import choose_indices, make_env
+from oreo_agents.texts import text_episode
+from oreo_agents.tiny import TinyConfig
+from oreo_algos import EpisodeBuffer
+from oreo_algos.algos import Dpo, Oreo, RejectionSampling, Sft
+
+TINY = PolicySettings(tiny=TinyConfig(hidden_size=16, layers=1, heads=2, intermediate_size=16))
+
+
+def gsm8k(folder: Path, *, train: Sequence[str], test: Sequence[str]) -> Path:
+    folder.mkdir()
+    for split, questions in (("train", train), ("test", test)):
+        rows = [{"question": question, "answer": f"{i}\n#### {i}"} for i, question in enumerate(questions)]
+        (folder / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return folder
+
+
+def settings(path: Path | None, **changes: Any) -> RunSettings:
+    env = EnvSettings(id="oreo/GSM8K-v0", path=None if path is None else str(path))
+    return RunSettings(
+        env=env, policy=TINY, sft=SftSettings(demonstrations=0), collect=CollectSettings(samples=2), **changes
+    )
+
+
+def test_part_of_a_data_set_is_drawn_and_not_its_beginning(tmp_path: Path):
+    env = make_env(
+        EnvSettings(id="oreo/GSM8K-v0", path=str(gsm8k(tmp_path / "d", train=["q"], test=list("abcdefghij")))), "test"
+    )
+    part = choose_indices(env, 5, None)
+    assert part == choose_indices(env, 5, None) and len(set(part)) == 5 and part != list(range(5))
+    assert (
+        choose_indices(env, 10, None)
+        == choose_indices(env, 99, None)
+        == choose_indices(env, None, 7)
+        == list(range(10))
+    )
+    assert choose_indices(env, 5, 1) != choose_indices(env, 5, 2)
+
+
+def test_an_environment_without_end_needs_a_number_of_tasks():
+    env = make_env(EnvSettings(id="oreo/Arithmetic-v0"), "test")
+    assert choose_indices(env, 3, None) == [0, 1, 2]
+    with pytest.raises(ValueError, match="without end: say how many"):
+        choose_indices(env, None, None)
+
+
+def test_an_unknown_environment_or_option_is_a_sentence():
+    with pytest.raises(ValueError, match=r"no such environment; did you mean 'oreo/GSM8K-v0'"):
+        EnvSettings(id="oreo/GSM8k-v0")
+    with pytest.raises(ValueError, match=r"cannot be made with .*wrold"):
+        make_env(EnvSettings(id="oreo/Arithmetic-v0", options={"wrold": 1}), "test")
+
+
+def test_one_file_does_not_serve_as_train_and_test_split(tmp_path: Path):
+    file = gsm8k(tmp_path / "d", train=["a"], test=["b"]) / "test.jsonl"
+    run = Run(settings(file), tmp_path / "run")
+    run.make_env("test")
+    with pytest.raises(ValueError, match="training and evaluation would see the same tasks"):
+        run.make_env("train")
+
+
+def test_evaluated_tasks_that_were_trained_on_are_counted_by_their_text(tmp_path: Path):
+    data = gsm8k(tmp_path / "d", train=["x"], test=["seen", "new"])
+    run = Run(
+        settings(data, evaluate=EvaluateSettings(searches=("greedy",)), searches={"greedy": Greedy()}), tmp_path / "run"
+    )
+    episode = text_episode(
+        [{"role": "user", "content": "seen"}], ["#### 0"], [1.0], task_id="elsewhere", env_id="oreo/GSM8K-v0", info={}
+    )
+    EpisodeBuffer([episode]).save(run.start_folder / "data" / "episodes")
+    (run.folder / "dpo").mkdir()
+    items = [Item(f"gsm8k/test/{i}", True, None, 1, "0") for i in range(2)]
+    lines = "".join(json.dumps(item.__dict__) + "\n" for item in items)
+    (run.folder / "dpo" / "items-greedy.jsonl").write_text(lines, encoding="utf-8")
+    [row] = run.evaluate("dpo", "unused", None)
+    assert row["seen_in_training"] == 1 and row["n"] == 2
+
+
+def test_an_algorithm_with_nothing_to_learn_is_named_with_its_reason(tmp_path: Path, checkpoint):
+    failed = text_episode(
+        [{"role": "user", "content": "q"}], ["no"], [0.0], task_id="t", env_id="oreo/GSM8K-v0", info={"success": False}
+    )
+    EpisodeBuffer([failed]).save(tmp_path / "b")
+    run = Run(settings(None, algorithms={"rejection": RejectionSampling(), "dpo": Dpo()}), tmp_path / "run")
+    run.episodes = lambda: EpisodeBuffer.load(tmp_path / "b")  # type: ignore[method-assign]
+    assert "none of the 1 episodes" in (run._nothing_to_learn("rejection") or "")
+    assert "no preference pairs" in (run._nothing_to_learn("dpo") or "")
+    run.sft = lambda: "unused"  # type: ignore[method-assign]
+    with pytest.raises(ValueError, match=r"rejection: none of the 1 episodes.*dpo: none of the 1 tasks"):
+        run.train_and_evaluate(["rejection", "dpo"])
+
+
+def test_a_buffer_of_another_environment_is_refused(tmp_path: Path, checkpoint):
+    episode = text_episode(
+        [{"role": "user", "content": "q"}], ["#### 1"], [1.0], task_id="t", env_id="oreo/MATH-v0", info={}
+    )
+    EpisodeBuffer([episode]).save(tmp_path / "b")
+    chosen = settings(None, data=str(tmp_path / "b"))
+    run = Run(chosen, tmp_path / "run")
+    run.sft = lambda: checkpoint("llama")  # type: ignore[method-assign]
+    fingerprint = EpisodeBuffer.load(tmp_path / "b").tokenizer_fingerprint
+    assert fingerprint == ""
+    with pytest.raises(ValueError, match="data encode"):
+        run.episodes()
+    prompt_format = PromptFormat.from_pretrained(checkpoint("llama"))
+    EpisodeBuffer([episode], tokenizer_fingerprint=prompt_format.fingerprint).save(tmp_path / "b")
+    with pytest.raises(ValueError, match=r"holds episodes of oreo/MATH-v0, and this run is about oreo/GSM8K-v0"):
+        run.episodes()
+
+
+def test_bfloat16_weights_are_refused_for_full_fine_tuning(tmp_path: Path, checkpoint):
+    policy = PolicySettings(path=checkpoint("llama"), dtype="bfloat16")
+    run = Run(RunSettings(env=EnvSettings(id="oreo/GSM8K-v0"), policy=policy), tmp_path)
+    with pytest.raises(ValueError, match=r"policy.dtype=bfloat16 would lose most updates"):
+        run._load_models(Dpo(), checkpoint("llama"), EpisodeBuffer([]))
+
+
+def test_a_changed_checkpoint_is_another_start(tmp_path: Path):
+    (tmp_path / "policy").mkdir()
+    (tmp_path / "policy" / "model.safetensors").write_bytes(b"one")
+    chosen = RunSettings(env=EnvSettings(id="oreo/Arithmetic-v0"), policy=PolicySettings(path=str(tmp_path / "policy")))
+    first = Run(chosen, tmp_path / "run", shared=tmp_path / "starts").start_folder
+    assert Run(chosen, tmp_path / "run", shared=tmp_path / "starts").start_folder == first
+    (tmp_path / "policy" / "model.safetensors").write_bytes(b"other")
+    assert Run(chosen, tmp_path / "run", shared=tmp_path / "starts").start_folder != first
+
+
+def test_a_run_folder_in_use_is_refused(tmp_path: Path, monkeypatch, capsys):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    monkeypatch.setattr("sys.argv", ["oreo", "run", f"hydra.run.dir={folder}"])
+    with FileLock(folder / ".run.lock"), pytest.raises(SystemExit) as stopped:
+        cli.main()
+    assert stopped.value.code == 2
+    assert "another process works in this folder" in capsys.readouterr().err
+
+
+def test_an_experiment_with_an_unknown_setting_is_refused(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["oreo", "train", "experiment=smoke"])
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    assert stopped.value.code == 2
+    assert "train: there is no setting 'algorithms'" in capsys.readouterr().err
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_small_run_works_on_a_gpu(tmp_path: Path):
+    chosen = RunSettings(
+        env=EnvSettings(id="oreo/Arithmetic-v0", options={"verbs_per_problem": [1, 1]}),
+        policy=PolicySettings(tiny=TINY.tiny, device="cuda"),
+        sft=SftSettings(demonstrations=32, algorithm=Sft(batch_size=8, epochs=1, policy_lr=1e-3)),
+        collect=CollectSettings(tasks=4, samples=2),
+        algorithms={"oreo": Oreo(batch_size=4, value_warmup_steps=2)},
+        searches={"greedy": Greedy()},
+        evaluate=EvaluateSettings(tasks=4),
+    )
+    rows = Run(chosen, tmp_path).train_and_evaluate(["sft", "oreo"])
+    assert [row["algo"] for row in rows] == ["sft", "oreo"]
+    assert all(np.isfinite(row["accuracy"]) for row in rows)
