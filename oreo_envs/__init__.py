@@ -19,7 +19,7 @@ _ENTRY_POINTS = {
 
 
 def register_envs() -> None:
-    """Register the ids that are not registered yet; also the entry point of ``gymnasium.envs``."""
+    """Register the ids that are not registered yet."""
     for env_id, entry_point in _ENTRY_POINTS.items():
         if env_id not in gymnasium.registry:
             gymnasium.register(env_id, entry_point=entry_point)

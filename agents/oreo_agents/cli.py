@@ -153,7 +153,10 @@ def _evaluate(config: DictConfig, folder: Path) -> None:
     path = Path(config.policy.path)
     run = _prepare(config, folder, {})
     label = config.label or (path.parent.name if path.name == "policy" else path.name)
-    run.write_results(run.evaluate(label, str(path), config.value.path))
+    rows = run.evaluate(label, str(path), config.value.path)
+    if not rows:
+        raise ValueError("nothing was evaluated: give value.path=FOLDER for the searches that read a value")
+    run.write_results(rows)
     report([folder], folder)
 
 

@@ -219,10 +219,7 @@ class Run:
             known = self.settings.searches
             searches = [s for s in settings.searches if value_path is not None or not known[s].needs_value]
             if not searches:
-                raise ValueError(
-                    f"{name} has no value network, and all of evaluate.searches need one: "
-                    f"{', '.join(settings.searches)}"
-                )
+                _log.warning("%s has no value that %s could use: not evaluated", name, ", ".join(settings.searches))
         folder = self.folder / name
         missing = {s: self.settings.searches[s] for s in searches if not _items_path(folder, s).exists()}
         indices = self._indices(settings.split, settings.tasks, None)
