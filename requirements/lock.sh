@@ -5,7 +5,7 @@ cd "$(dirname "$0")/.."
 uv=$1
 all=$(mktemp)
 trap 'rm -f "$all"' EXIT
-lock() { "$uv" pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+lock() { "$uv" pip compile --quiet --universal --python-version 3.11 --generate-hashes \
   --no-annotate --no-header --upgrade "$@"; }
 lock pyproject.toml --all-extras -o "$all"
 lock pyproject.toml -c "$all" -o requirements/runtime.txt
