@@ -1,6 +1,7 @@
 # Everything is set up in .venv by the first target that needs it; only Python 3.11-3.13, git and make are assumed.
 SHELL := /bin/bash -o pipefail
-PYTHON ?= $(firstword $(shell command -v python3.11 python3.12 python3.13 python3 2>/dev/null))
+PYTHON ?= $(shell for python in python3 python3.11 python3.12 python3.13; do \
+  $$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo $$python && break; done)
 BIN := .venv/bin
 UV := $(BIN)/uv
 # Bytecode is compiled here once: importing torch and transformers from source takes 20 s each time.
@@ -32,8 +33,7 @@ format: .venv/dev.done
 	$(BIN)/ruff format .
 
 .venv/bootstrap.done: requirements/bootstrap.txt
-	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' \
-	  || { echo "Python 3.11-3.13 is needed, $(PYTHON) is another; say make PYTHON=python3.11"; exit 1; }
+	@[ -n "$(PYTHON)" ] || { echo "Python 3.11, 3.12 or 3.13 is needed, and none was found; say make PYTHON=..."; exit 1; }
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r $<
 	@touch $@
