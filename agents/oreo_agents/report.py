@@ -67,20 +67,27 @@ def accuracy_tables(entries: Sequence[Entry]) -> list[Table]:
         for name in ("algo", "search"):
             table.add_column(name)
         shown = [entry for entry in entries if (entry.env, entry.split) == (env, split)]
-        for name in ("runs", "n", "accuracy", "95% interval", "sound", "tokens/task"):
+        for name in ("runs", "n", "accuracy", "95% interval", "tokens/task"):
             table.add_column(name, justify="right")
+        # What only some environments or runs have is a column only there.
+        sound = [entry.mean("sound") for entry in shown]
         seen = [sum(row.get("seen_in_training", 0) for row in entry.rows) for entry in shown]
+        extra: dict[str, list[str]] = {}
+        if any(share is not None for share in sound):
+            extra["sound"] = ["" if share is None else _percent(share) for share in sound]
         if any(seen):
-            table.add_column("trained on", justify="right")
-        for entry, count in zip(shown, seen, strict=True):
-            table.add_row(*_accuracy_row(entry), *([str(count)] if any(seen) else []))
+            extra["trained on"] = [str(count) for count in seen]
+        for name in extra:
+            table.add_column(name, justify="right")
+        for k, entry in enumerate(shown):
+            table.add_row(*_accuracy_row(entry), *(column[k] for column in extra.values()))
         tables.append(table)
     return tables
 
 
 def _accuracy_row(entry: Entry) -> list[str]:
     low, high = entry.interval
-    sound, tokens = entry.mean("sound"), entry.mean("tokens_per_task")
+    tokens = entry.mean("tokens_per_task")
     return [
         entry.algo,
         entry.search,
@@ -88,7 +95,6 @@ def _accuracy_row(entry: Entry) -> list[str]:
         str(sum(row["n"] for row in entry.rows)),
         _percent(entry.accuracy),
         f"{_percent(low)} to {_percent(high)}",
-        "" if sound is None else _percent(sound),
         "" if tokens is None else f"{tokens:.0f}",
     ]
 

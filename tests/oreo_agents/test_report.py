@@ -94,7 +94,7 @@ def test_the_table_shows_the_numbers_of_the_run(tmp_path: Path):
     rows = {(row[0], row[1]): row[2:] for row in cells(table)}
     low, high = wilson_interval(5, 8)
     interval = f"{100 * low:.1f} to {100 * high:.1f}"
-    assert rows["oreo", "greedy"] == ["1", "8", "62.5", interval, "25.0", "10"]
+    assert rows["oreo", "greedy"] == ["1", "8", "62.5", interval, "10", "25.0"]
     assert rows["sft", "greedy"][2] == "25.0"
     assert rows["oreo", "best_of_n"][2] == "75.0"
 
@@ -203,3 +203,23 @@ def test_a_run_without_metrics_or_items_still_has_a_table(tmp_path: Path):
 def test_a_folder_without_results_is_named(tmp_path: Path):
     with pytest.raises(FileNotFoundError, match=r"no results.json there or below; give folders that `oreo run`"):
         report([tmp_path], tmp_path)
+
+
+def test_tasks_that_were_trained_on_are_a_column(tmp_path: Path):
+    run = write_run(tmp_path / "run", {("oreo", "greedy"): OREO})
+    path = run / "results.json"
+    document = json.loads(path.read_text())
+    document["results"][0]["seen_in_training"] = 3
+    path.write_text(json.dumps(document))
+    [table] = accuracy_tables(load_entries([path]))
+    assert table.columns[-1].header == "trained on"
+    assert cells(table)[0][-1] == "3"
+
+
+def test_an_algorithm_that_was_skipped_is_named_with_the_reason(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    run = write_run(tmp_path / "run", ONE_RUN)
+    document = json.loads((run / "results.json").read_text())
+    (run / "results.json").write_text(json.dumps({**document, "skipped": {"dpo": "no pairs"}}))
+    report([run], run)
+    assert "dpo was skipped: no pairs" in (run / "report.md").read_text()
+    assert "dpo was skipped: no pairs" in capsys.readouterr().out
