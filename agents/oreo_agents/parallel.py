@@ -4,15 +4,29 @@ Knows: processes and a table of progress. Does not know: what a job does.
 """
 
 import os
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from typing import TypeVar
 
 from rich.progress import Progress, TextColumn, TimeElapsedColumn
 
 Result = TypeVar("Result")
+
+
+def _start(initializer: Callable[[], None]) -> None:
+    """Set up a worker; it ends when its parent does, or a restarted run would find it writing in the same folder."""
+    parent = parent_process()
+
+    def end_with_parent() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=end_with_parent, daemon=True).start()
+    initializer()
 
 
 def cores() -> int:
@@ -44,7 +58,10 @@ def side_by_side(
         ValueError: a process was killed from outside; what a job itself raised is raised as it is.
     """
     columns = (TextColumn("{task.description}"), TextColumn("{task.fields[doing]}"), TimeElapsedColumn())
-    with ProcessPoolExecutor(workers, get_context("spawn"), initializer) as pool, Progress(*columns) as display:
+    with (
+        ProcessPoolExecutor(workers, get_context("spawn"), _start, (initializer,)) as pool,
+        Progress(*columns) as display,
+    ):
         jobs = {name: pool.submit(work, name) for name in names}
         rows = {name: display.add_task(name, total=1, doing="waiting", start=False) for name in names}
         running = list(names)

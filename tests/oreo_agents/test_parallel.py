@@ -2,6 +2,11 @@
 
 import os
 import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -18,6 +23,16 @@ def work(name: str) -> str:
 
 def initialize() -> None:
     os.environ["OREO_TEST_INITIALIZED"] = "a worker"
+
+
+def announce_and_sleep(folder: str) -> str:
+    Path(folder, "worker.pid").write_text(str(os.getpid()))
+    time.sleep(60)
+    return folder
+
+
+def no_steps(name: str) -> int:
+    return 0
 
 
 def run(*names: str) -> list[str]:
@@ -39,6 +54,35 @@ def test_a_killed_process_is_an_error_that_says_how_to_go_on():
         ValueError, match=r"worked on .* was killed.*run the same command again to go on, with workers=1"
     ):
         run("dies", "a")
+
+
+def test_workers_end_when_their_parent_is_killed(tmp_path: Path):
+    script = (
+        "from test_parallel import *\n"
+        f"side_by_side(announce_and_sleep, [{str(tmp_path)!r}], 1, initializer=initialize, steps_of=no_steps)"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", script], cwd=Path(__file__).parent, stdout=subprocess.DEVNULL)
+    announced = tmp_path / "worker.pid"
+    wait_for(lambda: announced.exists() and announced.read_text() != "")
+    worker = int(announced.read_text())
+    os.kill(worker, 0)
+    parent.kill()
+    parent.wait()
+    wait_for(lambda: not running(worker))
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z"
+    except FileNotFoundError:
+        return False
 
 
 def test_there_is_a_core():
