@@ -128,6 +128,8 @@ def _train(config: DictConfig, folder: Path) -> None:
     from oreo_agents.report import report
 
     name = HydraConfig.get().runtime.choices["algo"]
+    # The start is no part of these results, so no value is tried on it.
+    config.evaluate.start_value = None
     _prepare(config, folder, {name: config.algo}, shared=_SHARED).train_and_evaluate([name])
     report([folder], folder)
 
@@ -208,7 +210,8 @@ def _run_hydra(command: str, arguments: Sequence[str]) -> None:
     overrides = list(arguments)
     chosen = [text for text in overrides if re.match(r"policy\.path=(?!null$)", text)]
     if chosen and not any(text.startswith("policy=") for text in overrides):
-        overrides.append("policy=checkpoint")
+        # Beside the other override: flags such as `--cfg job` may stand at the end.
+        overrides.insert(overrides.index(chosen[0]), "policy=checkpoint")
     _check_overrides(command, get_args_parser().parse_known_args(overrides)[0].overrides)
 
     def job(config: DictConfig) -> None:

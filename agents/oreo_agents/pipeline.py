@@ -148,6 +148,8 @@ class Run:
         Returns:
             The rows of the results.
         """
+        # Held-out data that is missing is to be missed now, not after hours of training.
+        self.make_env(self.settings.evaluate.split)().close()
         # What all of them share is made first, by this process alone.
         self.prepare(episodes=any(name in self.settings.algorithms for name in names))
         skipped = {name: reason for name in names if (reason := self._nothing_to_learn(name))}
@@ -236,7 +238,7 @@ class Run:
                     indices,
                     settings.sampling,
                     seed=_derive(self.settings.seed, _EVALUATION),
-                    value=None if value_path is None else self._load_value(value_path),
+                    value=None if value_path is None else self._load_value(value_path, policy_path),
                     counts=counts,
                     progress=advance,
                 )
@@ -338,14 +340,18 @@ class Run:
             models.value = (
                 TokenValue.from_policy(path, bias=bias, **self._where(), lora=settings.lora)
                 if settings.path is None
-                else self._load_value(settings.path)
+                else self._load_value(settings.path, path)
             )
         return models
 
     def _load_policy(self, path: str) -> CausalPolicy:
         return CausalPolicy.from_pretrained(path, **self._where(), lora=self.settings.policy.lora)
 
-    def _load_value(self, path: str) -> TokenValue:
+    def _load_value(self, path: str, policy_path: str) -> TokenValue:
+        if PromptFormat.from_pretrained(path).fingerprint != PromptFormat.from_pretrained(policy_path).fingerprint:
+            raise ValueError(
+                f"value.path={path} has another tokenizer than the policy {policy_path}, so it reads other tokens"
+            )
         return TokenValue.from_pretrained(path, **self._where(), lora=self.settings.value.lora)
 
     def _where(self) -> dict[str, Any]:

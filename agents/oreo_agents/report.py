@@ -1,8 +1,8 @@
 """Run folders to one table and plots.
 
 Knows: what to compare with what. Does not know: how results came about, how to draw.
-One run gives a Wilson interval over tasks. Several runs of the same thing (seeds, worlds) give a t-interval over runs:
-it holds the noise of training, and that of the tasks only if the runs have different ones.
+One run gives a Wilson interval over tasks. Several runs of the same thing (seeds, worlds) give a t-interval over runs,
+which holds the noise of training, or the interval over all answers where that is wider: equal runs are no certainty.
 """
 
 import argparse
@@ -145,7 +145,10 @@ def _comparison_table(title: str, pairs: Sequence[tuple[str, Entry, Entry]]) -> 
         if compared is None:
             continue
         pooled, differences = compared
-        low, high = (pooled.low, pooled.high) if len(differences) == 1 else seed_interval(differences)
+        low, high = pooled.low, pooled.high
+        if len(differences) > 1:
+            low_of_runs, high_of_runs = seed_interval(differences)
+            low, high = min(low, low_of_runs), max(high, high_of_runs)
         table.add_row(
             label,
             str(len(differences)),

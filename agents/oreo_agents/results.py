@@ -41,10 +41,12 @@ class Entry:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """95% interval of the accuracy."""
+        """95% interval of the accuracy: Wilson over all answers, or that over runs where it is wider."""
+        low, high = wilson_interval(sum(row["correct"] for row in self.rows), sum(row["n"] for row in self.rows))
         if len(self.rows) == 1:
-            return wilson_interval(self.rows[0]["correct"], self.rows[0]["n"])
-        return seed_interval([row["accuracy"] for row in self.rows])
+            return low, high
+        low_of_runs, high_of_runs = seed_interval([row["accuracy"] for row in self.rows])
+        return min(low, low_of_runs), max(high, high_of_runs)
 
     def mean(self, name: str) -> float | None:
         """Mean over runs of another number of the rows, None where there is none."""

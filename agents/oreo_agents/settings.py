@@ -146,6 +146,11 @@ class EvaluateSettings:
     start_value: str | None = None
     sampling: Sampling = Sampling()
 
+    def __post_init__(self) -> None:
+        """Check the settings."""
+        if self.tasks is not None and self.tasks < 1:
+            raise ValueError(f"evaluate.tasks must be at least 1, or null for all, got {self.tasks}")
+
 
 @dataclass(frozen=True, kw_only=True)
 class RunSettings:

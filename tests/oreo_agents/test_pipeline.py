@@ -25,7 +25,7 @@ from oreo_agents.settings import (
 )
 from oreo_agents.tasks import choose_indices, make_env
 from oreo_agents.texts import text_episode
-from oreo_agents.tiny import TinyConfig
+from oreo_agents.tiny import TinyConfig, byte_tokenizer, create_checkpoint
 from oreo_algos import EpisodeBuffer
 from oreo_algos.algos import Dpo, Oreo, RejectionSampling, Sft
 
@@ -111,6 +111,8 @@ def test_an_algorithm_with_nothing_to_learn_is_named_with_its_reason(tmp_path: P
     assert "none of the 1 episodes" in (run._nothing_to_learn("rejection") or "")
     assert "no preference pairs" in (run._nothing_to_learn("dpo") or "")
     run.sft = lambda: "unused"  # type: ignore[method-assign]
+    data = gsm8k(tmp_path / "d", train=["q"], test=["t"])
+    run.settings = settings(data, algorithms=run.settings.algorithms)
     with pytest.raises(ValueError, match=r"rejection: none of the 1 episodes.*dpo: none of the 1 tasks"):
         run.train_and_evaluate(["rejection", "dpo"])
 
@@ -166,6 +168,26 @@ def test_an_experiment_with_an_unknown_setting_is_refused(monkeypatch, capsys):
         cli.main()
     assert stopped.value.code == 2
     assert "train: there is no setting 'algorithms'" in capsys.readouterr().err
+
+
+def test_missing_held_out_data_is_missed_before_any_training(tmp_path: Path):
+    run = Run(settings(tmp_path / "nowhere"), tmp_path / "run")
+    with pytest.raises(FileNotFoundError, match="nowhere: no such file or folder"):
+        run.train_and_evaluate(["sft"])
+    assert not (run.folder / "start").exists()
+
+
+def test_a_value_of_another_tokenizer_is_refused(tmp_path: Path, checkpoint):
+    run = Run(settings(None), tmp_path / "run")
+    start = tmp_path / "other"
+    create_checkpoint(TINY.tiny, byte_tokenizer(["other text"], 258), start, seed=0)
+    with pytest.raises(ValueError, match="has another tokenizer than the policy"):
+        run._load_value(str(start), checkpoint("llama"))
+
+
+def test_no_task_to_evaluate_is_refused():
+    with pytest.raises(ValueError, match=r"evaluate.tasks must be at least 1, or null for all, got 0"):
+        EvaluateSettings(tasks=0)
 
 
 @pytest.mark.gpu

@@ -223,3 +223,9 @@ def test_an_algorithm_that_was_skipped_is_named_with_the_reason(tmp_path: Path, 
     report([run], run)
     assert "dpo was skipped: no pairs" in (run / "report.md").read_text()
     assert "dpo was skipped: no pairs" in capsys.readouterr().out
+
+
+def test_runs_that_agree_are_no_certainty(tmp_path: Path):
+    paths = [write_run(tmp_path / str(seed), {("oreo", "greedy"): OREO}, seed=seed) for seed in (0, 1)]
+    [found] = load_entries([path / "results.json" for path in paths])
+    assert found.interval == wilson_interval(10, 16)
