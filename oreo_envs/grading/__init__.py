@@ -1,0 +1,31 @@
+r"""Grading: is the final answer of a response equal to the reference?
+
+``grade`` finds the answer a response states last (``extraction``), writes it in one notation
+(``notation``), reads its shape (``shapes``: a number, a list, an interval, a formula, ...) and
+compares shapes part by part (``equality``). Text and exact rational numbers decide almost every
+case in microseconds; only formulas go to sympy, past a size guard (``size``), in a process that is
+killed when it takes too long (``worker``). Any thread and any process may grade; no signal is used;
+nothing is evaluated as code; nothing raises on hostile text.
+
+Policy:
+
+- The last statement wins when a text corrects itself. Several boxes joined by commas, "and" or "or"
+  are one list; otherwise the last box counts. A hedge ("89 or 90") is a list of two, hence wrong.
+- A sum, product or root that is left to do is no answer to a reference that is a number (``3^2+4^2``
+  for 25): else a policy could be paid for repeating the question.
+- A decimal equals an exact value when it agrees with it in all the digits it gives, at least six
+  significant ones, or exactly: 4.5 is 9/2, 0.333333 is 1/3, 0.33 is not, 0.9999 is not 1.
+- ``28%``, "28 percent", "28 pct" and a bare 28 are one when either side is a percentage; a
+  percentage also equals its fraction (10% and 0.1), both ways.
+- Units, currency and degree signs are ignored unless they are all there is.
+- The order of a list or set does not matter, that of a tuple does; so do the brackets of an
+  interval. A set is no tuple. An inequality equals its interval.
+- Choices ``(A)``, ``A`` and ``\text{A}`` are one. ``y = ...`` and ``f(x) = ...`` equal their right
+  sides; other equations equal their multiples. A number in base 8 is none in base 7.
+- Thousands may be separated by ``,``, ``{,}``, ``\,``, ``,\!`` or a space, but ``54, 000`` is a list.
+"""
+
+from oreo_envs.grading.extraction import extract_answer, has_final_answer
+from oreo_envs.grading.grader import Grade, Reason, canonical, grade, is_correct
+
+__all__ = ["Grade", "Reason", "canonical", "extract_answer", "grade", "has_final_answer", "is_correct"]

@@ -1,0 +1,291 @@
+r"""The symbolic core: a program that compares formulas with sympy and is killed when it takes long.
+
+Knows: how math-verify reads LaTeX, when two formulas are one, how to run that in a child that can be
+killed. Does not know: extraction, numbers, shapes. Imports nothing of this suite, so that it starts
+without it: ``python core.py`` reads one JSON request a line and answers each with one JSON line.
+
+Two processes: the server has imported everything and only forks; its child evaluates. A child that
+overruns its limit is killed, and the next is there in milliseconds. Both end when their input does.
+
+Formulas are one when they agree to 25 digits at points drawn once and for all. math-verify's own
+``verify`` is asked only about what is no formula (sets, logic): it is slower (it simplifies), and
+takes 1/2006! for 1/2004! and 0.9999999 for 1.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import select
+import signal
+import sys
+from fractions import Fraction
+from typing import Any
+
+_DIGITS = 30
+_TOLERANCE = 1e-25
+_POINTS = 4
+_MAX_BYTES = 2 << 30
+_IDLE_S = 0.05
+
+# Parsed while there is nothing to do: ANTLR builds its tables at first use, and children inherit them.
+_WARM_UP = (r"\sqrt{2}+x^{2}", r"\frac{1}{x}-3y", r"\log_{2} (8)", r"\sin(x)", r"2\cdot 3^{n}", r"x(y+1)!", r"|x|")
+
+
+def answer_request(request: dict[str, Any]) -> str:
+    """Return "same", "different", "unparsable" or "too_large".
+
+    Keys of ``request``: ``left`` and ``right`` (LaTeX), and ``how``:
+    "equal"; "multiple" (``left`` is ``right`` times a number that is not zero) and
+    "positive_multiple"; "near" (``right`` is a decimal fraction "1/3" and ``within`` another: the
+    constant ``left`` is closer than that).
+    """
+    try:
+        left = _parse(request["left"])
+        if request["how"] == "near":
+            return _verdict(_near(left, Fraction(request["right"]), Fraction(request["within"])))
+        right = _parse(request["right"])
+        if request["how"] == "equal":
+            return _verdict(_equal(left, right))
+        return _verdict(_multiple(left, right, request["how"] == "positive_multiple"))
+    except (MemoryError, RecursionError, OverflowError):
+        return "too_large"
+    except Exception:  # the libraries raise bare Exception for text that they cannot read
+        return "unparsable"
+
+
+def _verdict(same: bool | None) -> str:
+    return "unparsable" if same is None else "same" if same else "different"
+
+
+def _parse(text: str) -> Any:
+    """Read LaTeX; functions of no known name become symbols, ``i`` the imaginary unit."""
+    import sympy
+    from latex2sympy2_extended.latex2sympy2 import ConversionConfig, latex2sympy
+    from sympy.core.function import AppliedUndef
+
+    config = ConversionConfig(lowercase_symbols=False)
+    expression = latex2sympy(text, normalization_config=None, conversion_config=config)
+    if isinstance(expression, sympy.Basic):
+        if expression.has(sympy.Integral, sympy.Derivative, sympy.Sum, sympy.Product, sympy.Limit):
+            raise ValueError("not a closed form")
+        expression = expression.replace(
+            lambda part: isinstance(part, AppliedUndef), lambda part: sympy.Symbol(str(part))
+        ).subs({symbol: sympy.I for symbol in expression.free_symbols if symbol.name == "i"})
+    return expression.doit()
+
+
+def _equal(left: Any, right: Any) -> bool | None:
+    import sympy
+
+    if isinstance(left, sympy.MatrixBase) and isinstance(right, sympy.MatrixBase):
+        if left.shape != right.shape:
+            return False
+        cells = [_equal(a, b) for a, b in zip(left, right, strict=True)]
+        return None if None in cells else all(cells)
+    if isinstance(left, sympy.Expr) and isinstance(right, sympy.Expr):
+        if left == right:
+            return True
+        pairs = _values(left, right)
+        return all(_close(a, b) for a, b in pairs) if pairs else None
+    if isinstance(left, sympy.Basic) and isinstance(right, sympy.Basic):
+        from math_verify import grader
+
+        return not _is_expression(left, right) and grader.verify(right, left, timeout_seconds=None)
+    return False
+
+
+def _is_expression(*parts: Any) -> bool:
+    import sympy
+
+    return any(isinstance(part, sympy.Expr | sympy.MatrixBase) for part in parts)
+
+
+def _multiple(left: Any, right: Any, positive: bool) -> bool | None:
+    pairs = _values(left, right)
+    if not pairs or any(_close(b, 0) for _, b in pairs):
+        return None if not pairs else False
+    factors = [a / b for a, b in pairs]
+    if _close(factors[0], 0) or (positive and not (abs(factors[0].imag) < _TOLERANCE and factors[0].real > 0)):
+        return False
+    return all(_close(factor, factors[0]) for factor in factors)
+
+
+def _near(left: Any, right: Fraction, within: Fraction) -> bool | None:
+    import sympy
+
+    if left.free_symbols:
+        return False
+    value = _evaluate(left, {})
+    if value is None:
+        return None
+    target = sympy.Rational(right.numerator, right.denominator).evalf(_DIGITS)
+    return bool(abs(value - _mpc(target)) < float(within))
+
+
+def _values(left: Any, right: Any) -> list[tuple[Any, Any]]:
+    """Both formulas at the same points, where both have a value there."""
+    symbols = sorted(left.free_symbols | right.free_symbols, key=str)
+    pairs = []
+    for number in range(_POINTS if symbols else 1):
+        point = {symbol: _coordinate(str(symbol), number) for symbol in symbols}
+        values = _evaluate(left, point), _evaluate(right, point)
+        if None not in values:
+            pairs.append(values)
+    return pairs
+
+
+def _coordinate(name: str, number: int) -> Any:
+    """A rational number between 0 and 3, of either sign at odd points; the same in every process."""
+    import sympy
+
+    draw = random.Random(f"{name}/{number}")
+    sign = draw.choice((-1, 1)) if number % 2 else 1
+    return sign * sympy.Rational(draw.randrange(1, 3_000), 1_009)
+
+
+def _evaluate(expression: Any, point: dict[Any, Any]) -> Any:
+    """Value as an mpmath complex number with 30 true digits; None where there is none."""
+    import sympy
+    from sympy.core.evalf import PrecisionExhausted
+
+    try:
+        value = expression.subs(point).evalf(_DIGITS, strict=True)
+    except PrecisionExhausted:  # no digit of it is sure: it is 0
+        value = sympy.Integer(0)
+    if not value.is_number or value.has(sympy.nan, sympy.zoo, sympy.oo, -sympy.oo):
+        return None
+    return _mpc(value)
+
+
+def _mpc(value: Any) -> Any:
+    import mpmath
+
+    with mpmath.workdps(_DIGITS):
+        real, imaginary = value.as_real_imag()
+        return mpmath.mpc(real._to_mpmath(120), imaginary._to_mpmath(120))
+
+
+def _close(a: Any, b: Any) -> bool:
+    import mpmath
+
+    with mpmath.workdps(_DIGITS):
+        return bool(abs(a - b) <= _TOLERANCE * max(abs(a), abs(b)))
+
+
+# The processes.
+
+
+class _Lines:
+    """Lines from a file descriptor."""
+
+    def __init__(self, descriptor: int) -> None:
+        self.descriptor, self._rest = descriptor, b""
+
+    def read(self) -> bytes:
+        """Return the next line, b"" at the end of the input."""
+        while b"\n" not in self._rest:
+            chunk = os.read(self.descriptor, 65_536)
+            if not chunk:
+                return b""
+            self._rest += chunk
+        line, _, self._rest = self._rest.partition(b"\n")
+        return line
+
+
+class _Child:
+    """A fork of this process that evaluates requests until its input ends."""
+
+    def __init__(self, inherited: tuple[int, ...]) -> None:
+        theirs_in, self._ours_out = os.pipe()
+        ours_in, theirs_out = os.pipe()
+        self.pid = os.fork()
+        if self.pid == 0:
+            for descriptor in (self._ours_out, ours_in, *inherited):
+                os.close(descriptor)
+            _evaluate_forever(theirs_in, theirs_out)
+        os.close(theirs_in)
+        os.close(theirs_out)
+        self.lines = _Lines(ours_in)
+
+    def ask(self, line: bytes, limit_s: float, stop: int) -> bytes:
+        """Return the answer, b"" when the child died; TimeoutError, EOFError when ``stop`` ended."""
+        try:
+            os.write(self._ours_out, line + b"\n")
+        except BrokenPipeError:
+            return b""
+        ready, _, _ = select.select([self.lines.descriptor, stop], [], [], limit_s)
+        if not ready:
+            raise TimeoutError
+        if self.lines.descriptor not in ready:
+            raise EOFError
+        return self.lines.read()
+
+    def kill(self) -> None:
+        """End it, whatever it does."""
+        os.kill(self.pid, signal.SIGKILL)
+        os.waitpid(self.pid, 0)
+        os.close(self._ours_out)
+        os.close(self.lines.descriptor)
+
+
+def _evaluate_forever(source: int, target: int) -> None:
+    with contextlib.suppress(ImportError, ValueError, OSError):
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_AS, (_MAX_BYTES, _MAX_BYTES))
+    lines = _Lines(source)
+    with contextlib.suppress(BrokenPipeError):
+        while line := lines.read():
+            os.write(target, answer_request(json.loads(line)).encode() + b"\n")
+    os._exit(0)
+
+
+def serve(source: int = 0, target: int = 1) -> None:
+    """Answer requests until the input ends. The first line is the caller's ``sys.path``."""
+    lines, parent = _Lines(source), os.getppid()
+    sys.path[:] = json.loads(lines.read() or b"[]")
+    try:
+        import latex2sympy2_extended.latex2sympy2
+        import math_verify.grader  # noqa: F401
+    except Exception as error:
+        os.write(target, json.dumps({"error": f"{type(error).__name__}: {error}"}).encode() + b"\n")
+        return
+    math_verify.grader.TIMEOUT_WARNING_SHOWN = True
+    os.write(target, b"{}\n")
+    child, chores = _Child((source, target)), iter(_WARM_UP)
+    try:
+        while os.getppid() == parent:
+            if not select.select([source], [], [], _IDLE_S if chores else 2.0)[0]:
+                chore = next(chores, None) if chores else None
+                if chore is None:
+                    chores = iter(())
+                else:
+                    _equal(_parse(chore), _parse(chore + "+1"))
+                continue
+            line = lines.read()
+            if not line:
+                return
+            answer = b""
+            for _ in range(2):  # a child that was killed from outside gets one successor
+                try:
+                    answer = child.ask(line, json.loads(line)["limit_s"], source)
+                except TimeoutError:
+                    answer = b"timeout"
+                if answer not in (b"", b"timeout"):
+                    break
+                child.kill()
+                child = _Child((source, target))
+                if answer:
+                    break
+            os.write(target, json.dumps({"answer": answer.decode() or "lost"}).encode() + b"\n")
+    except (EOFError, BrokenPipeError):
+        return
+    finally:
+        child.kill()
+
+
+if __name__ == "__main__":
+    serve()

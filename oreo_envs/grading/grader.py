@@ -1,0 +1,98 @@
+"""Verdicts: the stages from a response to a grade.
+
+Knows: the order of the stages, and what to call each way of deciding.
+Does not know: prompts, rewards, episodes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import lru_cache
+
+from oreo_envs.grading.equality import Comparison
+from oreo_envs.grading.extraction import MAX_ANSWER_CHARS, extract_answer
+from oreo_envs.grading.notation import clean, squash
+from oreo_envs.grading.rationals import parse_number, same_number
+from oreo_envs.grading.worker import WORKER, WorkerLost
+
+
+class Reason(StrEnum):
+    """Why a response was judged as it was."""
+
+    EXACT = "exact"
+    NUMERIC = "numeric"
+    SYMBOLIC = "symbolic"
+    DIFFERENT = "different"
+    NO_ANSWER = "no_answer"
+    UNPARSABLE = "unparsable"
+    TOO_LARGE = "too_large"
+    TIMEOUT = "timeout"
+
+
+@dataclass(frozen=True)
+class Grade:
+    """A verdict: is the response right, which answer was read in it, and why."""
+
+    correct: bool
+    extracted: str | None
+    reason: Reason
+
+
+def is_correct(response: str, reference: str) -> bool:
+    """Whether the final answer of ``response`` equals ``reference``, by the policy of this package."""
+    return grade(response, reference).correct
+
+
+def grade(response: str, reference: str) -> Grade:
+    r"""Judge the final answer of ``response`` against ``reference``.
+
+    Args:
+        response: a whole response, or a bare answer.
+        reference: a bare answer ("70,000", ``\frac{1}{2}``), or a solution that states one.
+
+    Raises:
+        RuntimeError: sympy cannot be run at all. A verdict is never made up for that.
+    """
+    extracted = extract_answer(response)
+    if extracted is None:
+        return Grade(False, None, Reason.NO_ANSWER)
+    correct, reason = _judge(extracted, reference)
+    return Grade(correct, extracted, reason)
+
+
+def canonical(answer: str) -> str:
+    """Return a form of an extracted answer that is equal for equal numbers ("$18", "18.0"), to count votes by."""
+    text = clean(answer)
+    number = parse_number(text)
+    return squash(text) if number is None else str(number.value)
+
+
+def _judge(answer: str, reference: str) -> tuple[bool, Reason]:
+    """Compare; a verdict that was cut short because a process died is not kept."""
+    try:
+        return _compare(answer, reference)
+    except WorkerLost:
+        return False, Reason.TIMEOUT
+
+
+@lru_cache(maxsize=65_536)
+def _compare(answer: str, reference: str) -> tuple[bool, Reason]:
+    """The stages after extraction."""
+    stated = extract_answer(reference)
+    reference = reference.strip() if stated is None else stated
+    if len(answer) > MAX_ANSWER_CHARS or len(reference) > MAX_ANSWER_CHARS:
+        return False, Reason.TOO_LARGE
+    left, right = clean(answer), clean(reference)
+    if not left or not right:
+        return False, Reason.UNPARSABLE
+    if squash(left) == squash(right):
+        return True, Reason.EXACT
+    number, target = parse_number(left), parse_number(right)
+    if number is not None and target is not None:
+        same = same_number(number, target)
+        return same, Reason.NUMERIC if same else Reason.DIFFERENT
+    comparison = Comparison(WORKER)
+    if comparison.same(left, right):
+        return True, Reason.SYMBOLIC
+    return False, Reason(comparison.obstacle or Reason.DIFFERENT)

@@ -1,0 +1,216 @@
+r"""One notation: what an answer looks like once everything without meaning is taken off.
+
+Knows: LaTeX spellings, Unicode, plain-text math, units, currency, punctuation.
+Does not know: what the answer is (``shapes``), where it stood (``extraction``).
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from functools import lru_cache
+
+_SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ", "0123456789+-n")
+_SUBSCRIPTS = str.maketrans("₀₁₂₃₄₅₆₇₈₉", "0123456789")
+_SIGNS = {
+    "−": "-", "–": "-", "‐": "-", "‑": "-", "×": r"\times ", "÷": r"\div ", "·": r"\cdot ", "⋅": r"\cdot ",
+    "∗": r"\cdot ", "π": r"\pi ", "θ": r"\theta ", "α": r"\alpha ", "β": r"\beta ", "∞": r"\infty ",
+    "≤": r"\le ", "⩽": r"\le ", "≥": r"\ge ", "⩾": r"\ge ", "≠": r"\ne ", "≈": r"\approx ", "±": r"\pm ",
+    "∪": r"\cup ", "∩": r"\cap ", "∖": r"\setminus ", "∅": r"\emptyset ", "∈": r"\in ", "ℝ": r"\mathbb{R}",
+    "√": r"\sqrt ", "∛": r"\sqrt[3]", "°": r"^\circ ", "º": r"^\circ ", "⟨": r"\langle ", "⟩": r"\rangle ",
+    "∠": r"\angle ", "△": r"\triangle ", "’": "'", "‘": "'", "“": '"', "”": '"', "⁄": "/",
+}  # fmt: skip
+_SIGN_TABLE = str.maketrans(_SIGNS)
+_VULGAR = re.compile("[¼-¾⅐-⅞]")
+
+# Commands that choose a font or a size, and change no meaning.
+_FONT = r"(?:text(?:bf|it|rm|sf|tt|normal|up)?|math(?:rm|bf|it|sf|tt|bb|cal)?|mbox|hbox|fbox|boxed|operatorname\*?|bold(?:symbol|math)|bm|emph|underline|displaystyle)"
+_TEXT = r"\\(?:text(?:bf|it|rm|sf|normal)?|mbox|hbox|mathrm)\s*\{([^{}]*)\}"
+_WRAPPER = re.compile(rf"\\{_FONT}\s*\{{([^{{}}]*)\}}")
+
+_REWRITES = tuple(
+    (re.compile(pattern), replacement)
+    for pattern, replacement in (
+        (r"\\phantom\s*(?:\{[^{}]*\}|-)?", " "),
+        (r"\\(?:left|right|middle|[bB]igg?[lrm]?)(?![A-Za-z])\s*\.?", ""),
+        (r"\\(?:displaystyle|textstyle|scriptstyle|limits|nolimits|rm|bf|it)(?![A-Za-z])", " "),
+        (r"\\[dtc]frac(?![A-Za-z])", r"\\frac"),
+        (r"\\[dt]binom(?![A-Za-z])", r"\\binom"),
+        (r"\\lbrace(?![A-Za-z])", r"\\{"),
+        (r"\\rbrace(?![A-Za-z])", r"\\}"),
+        (r"\\(?:[lr]?vert|mid)(?![A-Za-z])", "|"),
+        (r"\\(?:leq?slant|leqq?|le|=<|<=)(?![A-Za-z])|<=|=<", r"\\le "),
+        (r"\\(?:geq?slant|geqq?|ge)(?![A-Za-z])|>=|=>", r"\\ge "),
+        (r"\\(?:neq|ne)(?![A-Za-z])|!=|\\not\s*=", r"\\ne "),
+        (r"\\lt(?![A-Za-z])", "<"),
+        (r"\\gt(?![A-Za-z])", ">"),
+        (r"\\(?:simeq|thickapprox|doteq)(?![A-Za-z])", r"\\approx "),
+        (r"\\(?:varnothing|emptyset)(?![A-Za-z])|\\\{\s*\\\}", r"\\emptyset "),
+        (r"\\(?:setminus|backslash)(?![A-Za-z])", r"\\setminus "),
+        (r"\\(?:ast|star)(?![A-Za-z])|(?<=[\w)}])\s*\*\s*(?=[\w(\\])", r"\\cdot "),
+        (r"\\(?:Bbb|mathbb)\s*\{?\s*([RZNQC])\s*\}?", r"\\mathbb{\1}"),
+        (r"\{,\}", ","),
+        (r"(?<!\\)\\!", ""),
+        (r"(?<!\\)\\[,;:> ]|~|\\(?:quad|qquad|enspace|thinspace|medspace|thickspace)(?![A-Za-z])|\s+", " "),
+        (r"\^\s*(?:\{\s*\\circ\s*\}|\\circ(?![A-Za-z]))|\\(?:degrees?|circ)(?![A-Za-z])", "^\\\\circ "),
+        (r"\\%", "%"),
+        (r"\\?\$|(?<!\\)\\[()]|(?<!\\)\\[\[\]]|[€£¥₹]|\\(?:pounds|euro|textdollar)(?![A-Za-z])", ""),
+        (r"\b(?:US|USD|Rs\.?|EUR)\s*(?=\d)|\\#", ""),
+    )
+)  # fmt: skip
+_FUNCTIONS = r"sqrt|sinh?|cosh?|tanh?|cot|sec|csc|arc(?:sin|cos|tan)|ln|log|exp|pi|theta|alpha|beta|gamma|lambda|infty|cup|cap|pm"
+_PLAIN = (
+    (re.compile(r"(?<![\\A-Za-z])(?:infinity|inf|oo)(?![A-Za-z])", re.IGNORECASE), r"\\infty "),
+    (re.compile(r"(?<=[)\]}])\s*(?:U|union)\s*(?=[(\[\\])"), r" \\cup "),
+    (re.compile(r"\*\*"), "^"),
+    (re.compile(rf"(?<![\\A-Za-z])({_FUNCTIONS})(?=[\s\d()\[\]{{}}^_+*/,.\\|-]|$)"), r"\\\1 "),
+    (re.compile(r"(?<=\d)(pi|sqrt|sin|cos|tan|log|ln)(?![A-Za-z])"), r"\\\1 "),
+    (re.compile(r"(?<=[0-9.])[eE]([+-]?\d+)(?![\w.])"), r"\\times 10^{\1}"),
+    (re.compile(r"\^\s*\(([^()]*)\)"), r"^{\1}"),
+    (re.compile(r"\^\s*(-?\d{2,}|-\d)"), r"^{\1}"),
+)
+_ANGLE = re.compile(r"(\d+(?:\.\d+)?)\s*\^\\circ ?")
+_TRIGONOMETRY = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc)(?![a-z])")
+
+_UNIT_LETTERS = r"[mgshLNJWVKCFA]"
+_UNIT_WORDS = rf"(?!\s*(?:or|and|not|[ap]\.?\s*m\.?|[ieanxyz])\s*$)(?![^{{}}]*(?:\bor\b|\band\b|\bnot\b|\d))[^{{}}]*"
+_TEXT_UNIT = re.compile(
+    rf"(?<=[\d)}}%!])\s*(?:\^\\circ\s*)?(?:\\(?:text(?:bf|it|rm|sf|normal)?|mbox|hbox|mathrm)\s*\{{{_UNIT_WORDS}\}}"
+    r"\s*(?:\^\s*\{?-?\d\}?)?\s*[/\\]?(?:cdot)?\s*)+\.?$"
+)
+_WORD = r"(?!(?:or|and|not|mod|base|in|pm|am)\b)(?:[A-Za-z]{2,}|[mgshL](?![A-Za-z]))\.?"
+_UNIT = re.compile(rf"(?<=[\d)}}%])(?:(?<=\d)|\s*)\s*(?:(?:per|/|a|an)\s*)?{_WORD}(?:\s*(?:\^\{{?[23]\}}?)?[\s/.-]+(?:per\s+|a\s+)?{_WORD})*(?:\^\{{?[23]\}}?)?$")
+_NOTE = re.compile(r"(?<=[\d%}])\s*\((?!.*\b(?:or|not|base)\b)[A-Za-z][A-Za-z \-]{2,}\)$")
+_HEDGE_WORDS = re.compile(
+    r"^(?:(?:is|equals|be|approximately|about|roughly|around|exactly|simply|just|only|a total of|\\approx)(?![A-Za-z])\s*)+:?\s*",
+    re.IGNORECASE,
+)
+_MARKS = re.compile(r"^[\s*_`\"]+|[\s*_`\"]+$")
+_END = re.compile(r"(?<!\\)[\s.,;:!]+$")
+
+
+@lru_cache(maxsize=65_536)
+def clean(answer: str) -> str:
+    """Write an answer in one notation: plain LaTeX on one line, without what has no meaning."""
+    if answer.isascii() and answer.isdigit():
+        return answer
+    text = _unicode(answer)
+    text = _strip_ends(text)
+    for pattern, replacement in _REWRITES:
+        text = pattern.sub(replacement, text)
+    text = _TEXT_UNIT.sub("", text.strip())
+    for _ in range(4):
+        text, found = _WRAPPER.subn(_unwrap, text)
+        if not found:
+            break
+    for pattern, replacement in _PLAIN:
+        text = pattern.sub(replacement, text)
+    text = _angles(_arguments(text))
+    text = re.sub(r"\s+", " ", re.sub(r"\s+(?=[_^])", "", text)).strip()
+    text = _HEDGE_WORDS.sub("", _strip_ends(text))
+    text = _NOTE.sub("", text)
+    if not text.isascii() or re.search(r"[A-Za-z]", text):
+        text = _drop_unit(text)
+    return _strip_ends(text)
+
+
+def squash(text: str) -> str:
+    """Text for comparison: no blanks, words in lower case, choices without parentheses."""
+    text = re.sub(r"\s+", "", text)
+    if re.fullmatch(r"\([A-Za-z]\)", text):
+        return text[1:-1]
+    return text.casefold() if re.fullmatch(r"[A-Za-z]{2,}", text) else text
+
+
+def _unicode(text: str) -> str:
+    if text.isascii():
+        return text
+    text = re.sub("[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ]+", lambda match: "^{" + match[0].translate(_SUPERSCRIPTS) + "}", text)
+    text = re.sub("[₀-₉]+", lambda match: "_{" + match[0].translate(_SUBSCRIPTS) + "}", text)
+    text = _VULGAR.sub(lambda match: " " + unicodedata.normalize("NFKC", match[0]), text)
+    return unicodedata.normalize("NFKC", text.translate(_SIGN_TABLE)).translate(_SIGN_TABLE)
+
+
+def _strip_ends(text: str) -> str:
+    """Take off bold marks, quotes, final punctuation, math delimiters around everything."""
+    before = None
+    while text != before:
+        before = text
+        text = _MARKS.sub("", text)
+        if not text.endswith(("\\,", "\\;", "\\!", "\\:")):
+            text = _END.sub("", text)
+        for left, right in (("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]")):
+            if len(text) > len(left + right) and text.startswith(left) and text.endswith(right):
+                text = text[len(left) : -len(right)].strip()
+                break
+        text = text.lstrip("=: ")
+    return text
+
+
+def _unwrap(match: re.Match[str]) -> str:
+    command, content = match[0].split("{", 1)[0], match[1]
+    if command.startswith(r"\mathbb"):
+        return rf"\mathbb {content}"
+    return f" {content} " if command.startswith((r"\text", r"\mbox", r"\hbox")) else content
+
+
+def _drop_unit(text: str) -> str:
+    shorter = _UNIT.sub("", text)
+    return shorter if shorter and not _FUNCTION_END.search(text) else text
+
+
+_FUNCTION_END = re.compile(rf"(?:^|[^A-Za-z\\])(?:{_FUNCTIONS})$")
+_TOKEN = re.compile(r"\s*(\\[A-Za-z]+|[^\s{])")
+
+
+def _arguments(text: str) -> str:
+    r"""Put braces around arguments: ``\frac12``, ``\sqrt 3``, ``\sqrt(x)``, ``3^\frac12``."""
+    position = 0
+    while (match := re.compile(r"\\(frac|sqrt|binom)(?![A-Za-z])").search(text, position)) is not None:
+        end = match.end()
+        pieces = [match[0]]
+        if match[1] == "sqrt" and (index := re.compile(r"\s*\[[^\[\]]*\]").match(text, end)):
+            pieces.append(index[0].strip())
+            end = index.end()
+        for _ in range(1 if match[1] == "sqrt" else 2):
+            piece, end = _argument(text, end, match[1])
+            pieces.append(piece)
+        text = text[: match.start()] + "".join(pieces) + text[end:]
+        position = match.start() + len(match[0])
+    return re.sub(r"\^\s*(\\frac\{[^{}]*\}\{[^{}]*\}|\\[a-z]+(?![a-z{]))", r"^{\1}", text) if "^" in text else text
+
+
+def _argument(text: str, start: int, command: str) -> tuple[str, int]:
+    """The argument that starts at ``start``, in braces, and where it ends."""
+    rest = text[start:]
+    blanks = len(rest) - len(rest.lstrip())
+    opening = rest[blanks : blanks + 1]
+    if opening == "{" or (opening == "(" and command == "sqrt"):
+        end = _closing(text, start + blanks)
+        if end < 0:
+            return "", start
+        return "{" + text[start + blanks + 1 : end] + "}", end + 1
+    if command == "sqrt" and (number := re.compile(r"\s*(\d+)").match(text, start)):
+        # TeX would take one digit; who writes \sqrt 12 without braces means twelve.
+        return "{" + number[1] + "}", number.end()
+    if match := _TOKEN.match(text, start):
+        return "{" + match[1] + "}", match.end()
+    return "", start
+
+
+def _closing(text: str, start: int) -> int:
+    """Where the bracket at ``start`` closes, -1 when it does not."""
+    opening, closing = text[start], {"{": "}", "(": ")"}[text[start]]
+    depth = 0
+    for position in range(start, len(text)):
+        depth += (text[position] == opening) - (text[position] == closing)
+        if depth == 0:
+            return position
+    return -1
+
+
+def _angles(text: str) -> str:
+    """Degrees: radians under a sine, nothing elsewhere."""
+    if _TRIGONOMETRY.search(text):
+        text = _ANGLE.sub(r"(\\frac{\1\\pi}{180})", text)
+    return text.replace(r"^\circ", "")

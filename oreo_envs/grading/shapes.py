@@ -1,0 +1,421 @@
+r"""Shapes: what kind of answer a cleaned text is.
+
+Knows: lists, sets, tuples, intervals, unions, matrices, equations, inequalities, numbers in a base,
+ratios, clock times, choices, words; everything else is a formula. Does not know: when two are equal
+(``equality``).
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from dataclasses import dataclass
+
+from oreo_envs.grading.rationals import RationalAnswer, parse_number
+
+MAX_PARTS = 40
+"""A list with more entries is too large."""
+
+
+@dataclass(frozen=True)
+class Number:
+    """A rational number."""
+
+    number: RationalAnswer
+
+
+@dataclass(frozen=True)
+class Formula:
+    """A mathematical expression, in LaTeX."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Words:
+    """Plain words, in lower case, without articles."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A letter that names an option; ``marked``: it was written as one, "(A)" or "option A"."""
+
+    letter: str
+    marked: bool
+
+
+@dataclass(frozen=True)
+class Based:
+    """Digits in a number base."""
+
+    digits: str
+    base: int
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """Numbers with colons between them; ``half`` is "am" or "pm" of a clock time, else ""."""
+
+    parts: tuple[str, ...]
+    half: str = ""
+
+    @property
+    def is_clock(self) -> bool:
+        """Whether this may be a time of day: hours without sign, then minutes below 60."""
+        hours, *rest = self.parts
+        return (
+            bool(rest or self.half)
+            and len(hours) <= 2
+            and int(hours) <= 24
+            and all(len(part) == 2 and int(part) < 60 for part in rest)
+        )
+
+
+@dataclass(frozen=True)
+class Items:
+    """Entries without order: a list (``kind`` "list"), a "set", or the parts of a "union"."""
+
+    kind: str
+    parts: tuple[Shape, ...]
+
+
+@dataclass(frozen=True)
+class Ordered:
+    """Entries in order between brackets: a tuple, a vector, an interval, a column."""
+
+    left: str
+    right: str
+    parts: tuple[Shape, ...]
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A matrix."""
+
+    rows: tuple[tuple[Shape, ...], ...]
+
+
+@dataclass(frozen=True)
+class Relation:
+    """``left operator right``; ``value`` is what it says of a name on its left, if it does."""
+
+    operator: str
+    left: str
+    right: str
+    value: Shape | None = None
+
+
+Shape = Number | Formula | Words | Choice | Based | Ratio | Items | Ordered | Grid | Relation
+
+INFINITY = Formula(r"\infty")
+MINUS_INFINITY = Formula(r"-\infty")
+
+_SEPARATOR = re.compile(r"\s*(?:[;,]\s*(?:and|or)(?![A-Za-z])|;|,|(?<![A-Za-z\\])(?:and|or)(?![A-Za-z])|\\(?:lor|vee)(?![a-z]))\s*")
+_THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
+_CUP = re.compile(r"\s*\\cup(?![a-z])\s*")
+_OPEN, _CLOSE = "([{", ")]}"
+_ENVIRONMENT = re.compile(r"\\begin\{([bpvBV]?matrix|array|smallmatrix)\}(?:\s*\{[^{}]*\})?(.*)\\end\{\1\}", re.DOTALL)
+_COMMAND = re.compile(r"\\[A-Za-z]+")
+_WORD = re.compile(r"[A-Za-z]{3,}")
+_ARTICLE = re.compile(r"^(?:an?|the)\s+|[\"'.,!]")
+_CHOICE = re.compile(r"(\()?([A-Z])(\)|[.:](?=\s|$))?(?:\s+.*)?|(\()([a-z])\)")
+_CHOICE_WORD = re.compile(r"(?:option|choice|answer)\s*\(?([A-Za-z])\)?", re.IGNORECASE)
+_BASES = {"two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9, "ten": 10, "twelve": 12, "sixteen": 16}  # fmt: skip
+_BASED = re.compile(
+    r"\(?\s*([0-9][0-9A-Z ]*|[A-Z]+\d[0-9A-Z]*|[A-Z]{2,})\s*\)?\s*(?:_\s*\{?\s*|,?\s*\(?\s*(?:in\s+)?base[\s-]*\{?\s*)(\d+|[a-z]+)\s*\}?\s*\)?",
+)
+_TIME = re.compile(r"(\d{1,2}(?:\s*:\s*\d{1,2}){0,2})\s*([ap])\.?\s*m\.?", re.IGNORECASE)
+_RATIO = re.compile(r"\d+(?:\s*:\s*\d+)+|\d+(?:\s+to\s+\d+)+|\d+(?:\.\d+)?(?:\s*:\s*\d+(?:\.\d+)?)+")
+_OPERATOR = re.compile(r"=|<|>|\\(?:le|ge|ne|approx|in)(?![A-Za-z])")
+_FLIPPED = {"<": ">", ">": "<", r"\le": r"\ge", r"\ge": r"\le"}
+_GREEK = r"\\(?:alpha|beta|gamma|delta|theta|lambda|mu|phi|rho|sigma|tau|omega|varphi|epsilon|ell|Delta|Omega|Theta|Phi)"
+_INDEX = r"(?:_(?:\{[^{}]*\}|\w))?'*"
+_VARIABLE = re.compile(rf"(?:[A-Za-z]|{_GREEK}){_INDEX}(?:\^\{{?-1\}}?)?(?:\([A-Za-z]\))?")
+_NAME = re.compile(
+    rf"(?:[A-Za-z]|{_GREEK}){_INDEX}(?:\^\{{?-1\}}?)?(?:\([^()]*\))?"
+    r"|(?:m\s*)?\\(?:angle|triangle|overline|vec|hat|mathbf|det|deg)\s*(?:\{[^{}]*\}|[A-Za-z ]+)"
+    r"|\|[A-Z]{1,2}\||[A-Z]{2,4}|\\frac\{d[a-z]?\}\{d[a-z]\}|\(\s*[a-z]_?\d?(?:\s*,\s*[a-z]_?\d?)+\s*\)"
+    r"|(?:[A-Za-z][A-Za-z']*\s+)*[A-Za-z][a-z']{2,}(?:\s+[A-Za-z]+)*(?:\([A-Za-z]\))?"
+)
+_PLUS_MINUS = re.compile(r"\\(pm|mp)(?![a-z])")
+
+
+def read(text: str) -> Shape:
+    """Return the shape of a cleaned answer.
+
+    Raises:
+        OverflowError: it has more parts than anybody looks at.
+    """
+    text = _unwrapped(text.strip())
+    number = parse_number(text)
+    if number is not None:
+        return Number(number)
+    simple = _choice(text) or _based(text) or _ratio(text)
+    if simple is not None:
+        return simple
+    parts = split(text, _SEPARATOR)
+    if len(parts) > 1:
+        return _conjunction(text, parts) or Items("list", _flatten(read(part) for part in parts))
+    if _PLUS_MINUS.search(text) and not text.startswith(tuple(_OPEN)) and not _OPERATOR.search(text):
+        return Items("list", tuple(read(sign) for sign in _signs(text)))
+    parts = split(text, _CUP)
+    if len(parts) > 1:
+        return Items("union", tuple(read(part) for part in parts))
+    relation = _relation(text)
+    if relation is not None:
+        return relation
+    return _bracketed(text) or _grid(text) or _set_difference(text) or _words(text) or Formula(text)
+
+
+def split(text: str, separator: re.Pattern[str]) -> list[str]:
+    """Cut a text at separators that stand in no bracket; a comma in 1,234 is none."""
+    if separator.search(text) is None:
+        return [text]
+    marks = {match.start() + len(match[0]) - len(match[0].lstrip()): match for match in separator.finditer(text)}
+    thousands = {match.start() for match in _THOUSANDS.finditer(text)} if separator is _SEPARATOR else set()
+    parts, start, depth, position = [], 0, 0, 0
+    while position < len(text):
+        match = marks.get(position)
+        if match is not None and depth == 0 and position not in thousands and position >= start:
+            parts.append(text[start : match.start()])
+            start = position = match.end()
+            continue
+        depth += _depth_change(text, position)
+        position += 1
+    parts.append(text[start:])
+    if len(parts) > MAX_PARTS:
+        raise OverflowError
+    return [part.strip() for part in parts if part.strip()]
+
+
+def _depth_change(text: str, position: int) -> int:
+    if text.startswith((r"\begin", r"\langle"), position):
+        return 1
+    if text.startswith((r"\end", r"\rangle"), position):
+        return -1
+    return (text[position] in _OPEN) - (text[position] in _CLOSE)
+
+
+def _flatten(shapes: object) -> tuple[Shape, ...]:
+    parts: list[Shape] = []
+    for shape in shapes:  # type: ignore[attr-defined]
+        parts.extend(shape.parts if isinstance(shape, Items) and shape.kind == "list" else (shape,))
+    return tuple(parts)
+
+
+def _unwrapped(text: str) -> str:
+    """Without parentheses or braces that enclose everything and no comma."""
+    while len(text) > 2 and text[0] + text[-1] in ("()", "{}") and not re.fullmatch(r"\([A-Za-z]\)", text):
+        inside = text[1:-1]
+        if not _is_balanced(inside) or re.search("[,;:]", inside):
+            break
+        text = inside.strip()
+    return text
+
+
+def _choice(text: str) -> Choice | None:
+    if match := _CHOICE_WORD.fullmatch(text):
+        return Choice(match[1].upper(), True)
+    match = _CHOICE.fullmatch(text)
+    if match is None:
+        return None
+    if match[5]:
+        return Choice(match[5].upper(), True)
+    marked = match[3] is not None
+    return Choice(match[2], marked) if marked or len(text) == 1 else None
+
+
+def _based(text: str) -> Based | None:
+    match = _BASED.fullmatch(text)
+    if match is None:
+        return None
+    base = int(match[2]) if match[2].isdigit() else _BASES.get(match[2], 0)
+    digits = match[1].replace(" ", "").lstrip("0") or "0"
+    return Based(digits, base) if 2 <= base <= 36 else None
+
+
+def _ratio(text: str) -> Ratio | None:
+    if match := _TIME.fullmatch(text):
+        return Ratio(tuple(part.strip() for part in match[1].split(":")), match[2].lower() + "m")
+    if _RATIO.fullmatch(text):
+        return Ratio(tuple(part.strip() for part in re.split(r":|to", text)))
+    return None
+
+
+def _signs(text: str) -> list[str]:
+    r"""Every reading of ``\pm``; with ``\mp`` among them the signs go together."""
+    marks = _PLUS_MINUS.findall(text)
+    if len(marks) > 4:
+        raise OverflowError
+    together = "mp" in marks
+    choices = ([(s,) * len(marks) for s in "+-"]) if together else list(itertools.product("+-", repeat=len(marks)))
+    readings = []
+    for signs in choices:
+        following = iter(signs)
+        sign_of = lambda match: _sign(next(following), match[1])  # noqa: B023, E731
+        readings.append(re.sub(r"^\s*\+\s*", "", _PLUS_MINUS.sub(sign_of, text)))
+    return readings
+
+
+def _sign(sign: str, command: str) -> str:
+    return sign if command == "pm" else "-" if sign == "+" else "+"
+
+
+def _relation(text: str) -> Shape | None:
+    r"""Equations and inequalities at the top level; ``x \in S`` is S, ``a \approx b`` is a."""
+    operators = [match for match in _OPERATOR.finditer(text) if _is_top_level(text, match.start())]
+    if not operators:
+        return None
+    edges = [0, *(edge for match in operators for edge in match.span()), len(text)]
+    sides = [text[start:end].strip() for start, end in zip(edges[::2], edges[1::2], strict=True)]
+    names = [match[0] for match in operators]
+    if not all(sides):
+        return None
+    if r"\in" in names:
+        return read(sides[-1]) if names[-1] == r"\in" else None
+    if r"\approx" in names:
+        keep = names.index(r"\approx")
+        if keep == 0:
+            return read(sides[1] if _NAME.fullmatch(sides[0]) else sides[0])
+        return read(text[: operators[keep].start()])
+    if set(names) == {"="}:
+        return _equation(sides)
+    return _inequality(names, sides)
+
+
+def _is_top_level(text: str, position: int) -> bool:
+    return sum(_depth_change(text, index) for index in range(position)) == 0
+
+
+def _equation(sides: list[str]) -> Shape:
+    left, right = sides[0], sides[-1]
+    if len(sides) > 2 and not _NAME.fullmatch(left):
+        # A chain of numbers states its last; a chain of formulas is an equation of its ends.
+        last = read(right)
+        return last if isinstance(last, Number) else Relation("=", left, right)
+    if _NAME.fullmatch(left):
+        return Relation("=", left, right, read(right))
+    if _VARIABLE.fullmatch(right):
+        return Relation("=", right, left, read(left))
+    value = read(right)
+    if isinstance(value, Number) and not re.search(r"[A-Za-z]", _COMMAND.sub("", left)):
+        return value
+    return Relation("=", left, right)
+
+
+def _inequality(names: list[str], sides: list[str]) -> Shape | None:
+    """An interval where it bounds one variable, else a relation."""
+    if len(sides) == 2:
+        (left, right), name = sides, names[0]
+        if _VARIABLE.fullmatch(right) and not _VARIABLE.fullmatch(left) and name != r"\ne":
+            left, right, name = right, left, _FLIPPED[name]
+        if not _VARIABLE.fullmatch(left):
+            return Relation(name, left, right)
+        bound = read(right)
+        if name == r"\ne":
+            return Items("union", (Ordered("(", ")", (MINUS_INFINITY, bound)), Ordered("(", ")", (bound, INFINITY))))
+        if name in ("<", r"\le"):
+            return Ordered("(", ")" if name == "<" else "]", (MINUS_INFINITY, bound))
+        return Ordered("(" if name == ">" else "[", ")", (bound, INFINITY))
+    if len(sides) == 3 and _VARIABLE.fullmatch(sides[1]):
+        low, high = sides[0], sides[2]
+        if set(names) <= {">", r"\ge"}:
+            low, high, names = high, low, [_FLIPPED[name] for name in reversed(names)]
+        if set(names) <= {"<", r"\le"}:
+            left, right = "(" if names[0] == "<" else "[", ")" if names[1] == "<" else "]"
+            return Ordered(left, right, (read(low), read(high)))
+    return None
+
+
+def _conjunction(text: str, parts: list[str]) -> Shape | None:
+    """Inequalities: joined by "or" their union, by "and" or a comma the interval between them."""
+    if not all(re.search(r"<|>|\\(?:le|ge|ne)(?![A-Za-z])", part) for part in parts):
+        return None
+    shapes = [read(part) for part in parts]
+    if re.search(r"(?<![A-Za-z\\])or(?![A-Za-z])|\\(?:lor|vee)", text):
+        return Items("union", tuple(shapes))
+    if len(shapes) == 2 and all(isinstance(shape, Ordered) for shape in shapes):
+        first, second = shapes
+        assert isinstance(first, Ordered) and isinstance(second, Ordered)
+        for low, high in ((first, second), (second, first)):
+            if low.parts[1] == INFINITY and high.parts[0] == MINUS_INFINITY:
+                return Ordered(low.left, high.right, (low.parts[0], high.parts[1]))
+    return None
+
+
+def _bracketed(text: str) -> Shape | None:
+    """A set, a tuple, an interval or a vector."""
+    for left, right in ((r"\{", r"\}"), (r"\langle", r"\rangle"), ("(", ")"), ("(", "]"), ("[", ")"), ("[", "]")):
+        if not (text.startswith(left) and text.endswith(right) and len(text) > len(left + right)):
+            continue
+        inside = text[len(left) : -len(right)]
+        if not _is_balanced(inside):
+            return None
+        parts = split(inside, _SEPARATOR)
+        if len(parts) == 1 and _THOUSANDS.search(inside) and left != r"\{":
+            parts = [part.strip() for part in inside.split(",")]
+        if left == r"\{":
+            condition = re.split(r"\\mid|\||:", inside, maxsplit=1)
+            if len(condition) == 2 and _OPERATOR.search(condition[1]):
+                return read(condition[1])
+            return Items("set", _flatten(read(part) for part in parts))
+        if len(parts) > 1:
+            expanded = _signs(text) if _PLUS_MINUS.search(text) else []
+            if expanded:
+                return Items("list", tuple(read(sign) for sign in expanded))
+            left, right = ("(", ")") if left == r"\langle" else (left, right)
+            return Ordered(left, right, tuple(read(part) for part in parts))
+    return None
+
+
+def _is_balanced(text: str) -> bool:
+    depth = 0
+    for position in range(len(text)):
+        depth += _depth_change(text, position)
+        if depth < 0:
+            return False
+    return depth == 0
+
+
+def _grid(text: str) -> Shape | None:
+    """A matrix; one of a single column is a tuple, as vectors are written either way."""
+    text = text[1:-1].strip() if text[:1] + text[-1:] in ("()", "[]") and r"\begin" in text else text
+    match = _ENVIRONMENT.fullmatch(text)
+    if match is None or match[1] in ("vmatrix", "Vmatrix") or r"\begin" in match[2]:
+        return None
+    body = re.sub(r"\\hline|\\\\\s*\[[^\[\]]*\]", lambda found: r"\\" if found[0].startswith(r"\\") else "", match[2])
+    rows = [row.strip() for row in re.split(r"\\\\|\\cr(?![a-z])", body) if row.strip()]
+    if len(rows) > MAX_PARTS or body.count("&") > MAX_PARTS:
+        raise OverflowError
+    cells = tuple(tuple(read(cell.strip()) for cell in row.split("&")) for row in rows)
+    if all(len(row) == 1 for row in cells):
+        return Ordered("(", ")", tuple(row[0] for row in cells))
+    return Grid(cells)
+
+
+def _set_difference(text: str) -> Shape | None:
+    r"""``\mathbb{R} \setminus \{a, b\}`` as the union of intervals that it is; the whole line."""
+    match = re.fullmatch(r"\\mathbb\s*\{?R\}?\s*(?:(?:\\setminus|-)\s*\\\{(.*)\\\})?|\(?all\)? real numbers|all reals?", text)
+    if match is None:
+        return None
+    if match[1] is None:
+        return Ordered("(", ")", (MINUS_INFINITY, INFINITY))
+    holes = [read(part) for part in split(match[1], _SEPARATOR)]
+    if all(isinstance(hole, Number) for hole in holes):
+        holes.sort(key=lambda hole: hole.number.value)  # type: ignore[union-attr]
+    edges: list[Shape] = [MINUS_INFINITY, *(hole for hole in holes for _ in range(2)), INFINITY]
+    return Items("union", tuple(Ordered("(", ")", pair) for pair in zip(edges[::2], edges[1::2], strict=True)))
+
+
+def _words(text: str) -> Words | None:
+    r"""Plain words; ``\emptyset`` and its names are one word."""
+    if text == r"\emptyset":
+        return Words("no solution")
+    plain = _COMMAND.sub(" ", text)
+    letters = _WORD.findall(plain)
+    if not letters or re.search(r"[=^_+*/{}]", plain):
+        return None
+    words = re.sub(r"\s+", " ", _ARTICLE.sub("", text.casefold())).strip()
+    return Words("no solution" if words in ("none", "no solutions", "empty set", "no real solutions") else words)
