@@ -28,7 +28,7 @@ _DIGITS = 30
 _TOLERANCE = 1e-25
 _POINTS = 4
 _MAX_BYTES = 2 << 30
-_IDLE_S = 0.05
+_WAKE_S = 2.0
 
 # Parsed while there is nothing to do: ANTLR builds its tables at first use, and children inherit them.
 _WARM_UP = (r"\sqrt{2}+x^{2}", r"\frac{1}{x}-3y", r"\log_{2} (8)", r"\sin(x)", r"2\cdot 3^{n}", r"x(y+1)!", r"|x|")
@@ -39,13 +39,13 @@ def answer_request(request: dict[str, Any]) -> str:
 
     Keys of ``request``: ``left`` and ``right`` (LaTeX), and ``how``:
     "equal"; "multiple" (``left`` is ``right`` times a number that is not zero) and
-    "positive_multiple"; "near" (``right`` is a decimal fraction "1/3" and ``within`` another: the
-    constant ``left`` is closer than that).
+    "positive_multiple"; "between" (the constant ``left`` is at least ``right`` and less than
+    ``below``, both fractions "1/3").
     """
     try:
         left = _parse(request["left"])
-        if request["how"] == "near":
-            return _verdict(_near(left, Fraction(request["right"]), Fraction(request["within"])))
+        if request["how"] == "between":
+            return _verdict(_between(left, Fraction(request["right"]), Fraction(request["below"])))
         right = _parse(request["right"])
         if request["how"] == "equal":
             return _verdict(_equal(left, right))
@@ -91,8 +91,9 @@ def _equal(left: Any, right: Any) -> bool | None:
         pairs = _values(left, right)
         return all(_close(a, b) for a, b in pairs) if pairs else None
     if isinstance(left, sympy.Basic) and isinstance(right, sympy.Basic):
-        from math_verify import grader
+        from math_verify import grader  # imported late: it is seldom asked, and slow to import
 
+        grader.TIMEOUT_WARNING_SHOWN = True
         return not _is_expression(left, right) and grader.verify(right, left, timeout_seconds=None)
     return False
 
@@ -113,16 +114,20 @@ def _multiple(left: Any, right: Any, positive: bool) -> bool | None:
     return all(_close(factor, factors[0]) for factor in factors)
 
 
-def _near(left: Any, right: Fraction, within: Fraction) -> bool | None:
-    import sympy
-
+def _between(left: Any, low: Fraction, high: Fraction) -> bool | None:
     if left.free_symbols:
         return False
     value = _evaluate(left, {})
-    if value is None:
-        return None
-    target = sympy.Rational(right.numerator, right.denominator).evalf(_DIGITS)
-    return bool(abs(value - _mpc(target)) < float(within))
+    if value is None or abs(value.imag) > _TOLERANCE:
+        return None if value is None else False
+    return bool(_mpf(low) <= value.real < _mpf(high))
+
+
+def _mpf(fraction: Fraction) -> Any:
+    import mpmath
+
+    with mpmath.workdps(_DIGITS):
+        return mpmath.mpf(fraction.numerator) / fraction.denominator
 
 
 def _values(left: Any, right: Any) -> list[tuple[Any, Any]]:
@@ -248,21 +253,17 @@ def serve(source: int = 0, target: int = 1) -> None:
     lines, parent = _Lines(source), os.getppid()
     sys.path[:] = json.loads(lines.read() or b"[]")
     try:
-        import latex2sympy2_extended.latex2sympy2
-        import math_verify.grader  # noqa: F401
+        import latex2sympy2_extended.latex2sympy2  # noqa: F401
     except Exception as error:
         os.write(target, json.dumps({"error": f"{type(error).__name__}: {error}"}).encode() + b"\n")
         return
-    math_verify.grader.TIMEOUT_WARNING_SHOWN = True
     os.write(target, b"{}\n")
-    child, chores = _Child((source, target)), iter(_WARM_UP)
+    child, chores = None, list(_WARM_UP)
     try:
         while os.getppid() == parent:
-            if not select.select([source], [], [], _IDLE_S if chores else 2.0)[0]:
-                chore = next(chores, None) if chores else None
-                if chore is None:
-                    chores = iter(())
-                else:
+            if not select.select([source], [], [], 0 if chores else _WAKE_S)[0]:
+                if chores:
+                    chore = chores.pop()
                     _equal(_parse(chore), _parse(chore + "+1"))
                 continue
             line = lines.read()
@@ -270,21 +271,22 @@ def serve(source: int = 0, target: int = 1) -> None:
                 return
             answer = b""
             for _ in range(2):  # a child that was killed from outside gets one successor
+                child = child or _Child((source, target))
                 try:
                     answer = child.ask(line, json.loads(line)["limit_s"], source)
                 except TimeoutError:
                     answer = b"timeout"
-                if answer not in (b"", b"timeout"):
-                    break
-                child.kill()
-                child = _Child((source, target))
+                if answer in (b"", b"timeout"):
+                    child.kill()
+                    child = None
                 if answer:
                     break
             os.write(target, json.dumps({"answer": answer.decode() or "lost"}).encode() + b"\n")
     except (EOFError, BrokenPipeError):
         return
     finally:
-        child.kill()
+        if child is not None:
+            child.kill()
 
 
 if __name__ == "__main__":

@@ -34,26 +34,33 @@ from oreo_envs.grading.worker import LIMIT_S
 class Core(Protocol):
     """Whoever compares formulas; see ``worker.Worker``."""
 
-    def ask(self, how: str, left: str, right: str, *, within: str = "", limit_s: float = LIMIT_S) -> str:
+    def ask(self, how: str, left: str, right: str, *, below: str = "", limit_s: float = LIMIT_S) -> str:
         """Return "same", "different", "unparsable", "too_large" or "timeout"."""
 
 
 class Comparison:
     """One comparison of two answers.
 
-    ``obstacle`` says afterwards what kept parts of it from being decided: "too_large",
-    "unparsable", "timeout", or None. An undecided part counts as different.
+    ``how`` says afterwards what it took to see that they are one: "exact", "numeric" or "symbolic";
+    ``obstacle`` what kept parts from being decided: "too_large", "unparsable", "timeout" or None. An
+    undecided part counts as different.
     """
 
     def __init__(self, core: Core) -> None:
         """Compare formulas by ``core``."""
         self._core = core
+        self.how = "exact"
         self.obstacle: str | None = None
 
     def same(self, answer: str, reference: str) -> bool:
         """Whether two cleaned answers are one."""
         try:
-            return self._same(read(answer), read(reference))
+            if self._same(read(answer), read(reference)):
+                return True
+            # A matrix with a factor before it is for sympy to multiply out.
+            both = answer.count(r"\begin") == reference.count(r"\begin") == 1
+            scaled = both and not (answer.startswith(r"\begin") and reference.startswith(r"\begin"))
+            return scaled and self._ask("equal", answer, reference)
         except (OverflowError, RecursionError):
             self.obstacle = "too_large"
             return False
@@ -64,10 +71,14 @@ class Comparison:
             return True
         if isinstance(a, Relation) or isinstance(b, Relation):
             return self._same_relation(a, b)
+        if isinstance(a, Items) and a.kind == "list" and not isinstance(b, Items):
+            # One answer said in two ways; a hedge has another entry.
+            return all(self._same(part, b) for part in a.parts)
         if isinstance(a, Items) or isinstance(b, Items):
             return self._same_items(_parts(a), _parts(b)) if _kinds_agree(a, b) else False
         match a, b:
             case Number(), Number():
+                self.how = "numeric" if self.how == "exact" else self.how
                 return same_number(a.number, b.number)
             case Ordered(), Ordered():
                 return (a.left, a.right) == (b.left, b.right) and self._same_sequence(a.parts, b.parts)
@@ -98,11 +109,16 @@ class Comparison:
             return False
         left = list(a)
         for reference in b:
-            partner = next((index for index, part in enumerate(left) if self._same(part, reference)), None)
+            partner = next((index for index, part in enumerate(left) if self._same_entry(part, reference)), None)
             if partner is None:
                 return False
             del left[partner]
         return True
+
+    def _same_entry(self, a: Shape, b: Shape) -> bool:
+        """Among several, ``AB = 4`` is not ``CD = 4``."""
+        named = isinstance(a, Relation) and isinstance(b, Relation) and a.value is not None and b.value is not None
+        return self._same(a, b) and not (named and squash(a.left) != squash(b.left))  # type: ignore[union-attr]
 
     def _same_relation(self, a: Shape, b: Shape) -> bool:
         if not isinstance(b, Relation):
@@ -147,15 +163,20 @@ class Comparison:
         return self._ask("equal", left, right)
 
     def _is_near(self, formula: Formula, decimal: RationalAnswer) -> bool:
-        return self._ask("near", formula.text, str(decimal.value), within=str(decimal.last_place))
+        """Whether the decimal is the formula's value, rounded or cut off; cf. ``rationals.agrees``."""
+        last_place = decimal.last_place or Fraction(0)
+        low, high = abs(decimal.value) - last_place / 2, abs(decimal.value) + last_place
+        text = formula.text if decimal.value > 0 else f"-({formula.text})"
+        return self._ask("between", text, str(low), below=str(high))
 
-    def _ask(self, how: str, left: str, right: str, *, within: str = "") -> bool:
+    def _ask(self, how: str, left: str, right: str, *, below: str = "") -> bool:
         if self.obstacle == "timeout":
             return False
         if is_too_large(left) or is_too_large(right):
             self.obstacle = "too_large"
             return False
-        answer = self._core.ask(how, exact_decimals(left), exact_decimals(right), within=within)
+        answer = self._core.ask(how, exact_decimals(left), exact_decimals(right), below=below)
+        self.how = "symbolic"
         if answer not in ("same", "different"):
             self.obstacle = answer
         return answer == "same"
@@ -205,10 +226,12 @@ def _quotient(ratio: Ratio) -> Shape:
 
 def _same_ratio(a: Ratio, b: Ratio) -> bool:
     if a.is_clock and b.is_clock and (a.half or b.half or (_has_minutes(a) and _has_minutes(b))):
-        return _minutes(a) == _minutes(b) and (a.half == b.half or not (a.half and b.half))
+        return _seconds(a) == _seconds(b) or (not (a.half and b.half) and _numbers(a) == _numbers(b))
     if a.half or b.half or len(a.parts) != len(b.parts):
         return False
     left, right = ([Fraction(part) for part in ratio.parts] for ratio in (a, b))
+    if 0 in left or 0 in right:
+        return left == right
     return all(x * right[0] == y * left[0] for x, y in zip(left, right, strict=True))
 
 
@@ -216,7 +239,14 @@ def _has_minutes(ratio: Ratio) -> bool:
     return len(ratio.parts) == 3 or ratio.parts[0].startswith("0")
 
 
-def _minutes(ratio: Ratio) -> tuple[int, ...]:
-    """Hours, minutes and seconds."""
+def _numbers(ratio: Ratio) -> tuple[int, ...]:
+    """Hours, minutes and seconds as they are written."""
     numbers = [int(part) for part in ratio.parts]
     return (*numbers, *([0] * (3 - len(numbers))))
+
+
+def _seconds(ratio: Ratio) -> int:
+    """Seconds since midnight; without "am" or "pm" on a clock of 24 hours."""
+    hours, minutes, seconds = _numbers(ratio)
+    hours = hours % 12 + 12 * (ratio.half == "pm") if ratio.half else hours
+    return (hours * 60 + minutes) * 60 + seconds

@@ -16,6 +16,8 @@ MAX_ANSWER_CHARS = 1_000
 
 _MAX_BARE_CHARS = 120
 _MAX_BOLD_CHARS = 80
+_MAX_STATEMENTS = 64
+"""Only so many statements at the end of a response are looked at."""
 
 
 def extract_answer(response: str) -> str | None:
@@ -27,7 +29,7 @@ def extract_answer(response: str) -> str | None:
     "or" join are one list. Without any of these the last bold text that reads as an answer is one,
     and so is a response that is nothing but an answer. Only the text after ``</think>`` is read.
     """
-    response = response.rpartition("</think>")[2]
+    response = _DRAWING.sub("", response.rpartition("</think>")[2])
     found = max(_last_boxes(response), _last_hashes(response))
     found = max(found, _last_phrase(response, found))
     if found != _NOWHERE:
@@ -47,6 +49,7 @@ def has_final_answer(response: str) -> bool:
 _Found = tuple[int, str]  # where the answer starts (-1: nowhere), and its text
 _NOWHERE: _Found = (-1, "")
 
+_DRAWING = re.compile(r"\[asy\].*?\[/asy\]", re.DOTALL)
 _BRACE = re.compile(r"\\(?:boxed|fbox)(?:\s*\{|\s+(\w))|\\.|[{}]", re.DOTALL)
 _JOINT = re.compile(
     r"[\s$.]*(?:\\[()])?(?:,|;|\\text\s*\{\s*,?\s*(?:and|or)\s*\}|,?\s*(?:and|or)\b)+"
@@ -57,8 +60,8 @@ _ANSWER_WORDS = re.compile(r"^[*_]*(?:the\s+)?(?:final\s+)?answer\b[*_]*(?:\s+is
 _HEADING = re.compile(r"\**(?:\d+[.):]\s+)?\**[A-Za-z]{2,}[\s:]+\S")
 _PHRASE = re.compile(
     r"(?:^[ \t*_#>]*(?:final[ \t]+)?(?:answer|ans|a)|(?<![A-Za-z])(?:final[ \t]+)answer|(?<=[.!?] )answer)"
-    r"[ \t*_]*[:=][ \t*_]*([^\n]+)"
-    r"|\banswers?\b(?:[ \t]+(?!is\b|are\b)[a-z]+){0,5}[ \t]+(?:is|are|was|equals|=|be|becomes)\b[ \t]*:?[ \t]*([^\n]+)",
+    r"[ \t*_]*(?P<label>:)[ \t*_]*"
+    r"|\banswers?\b(?:[ \t]+(?!is\b|are\b)[a-z]+){0,5}[ \t]+(?:(?:is|are|was|be)\b|=)[ \t]*:?[ \t]*",
     re.IGNORECASE | re.MULTILINE,
 )
 _CORRECTION = re.compile(
@@ -67,20 +70,28 @@ _CORRECTION = re.compile(
     r"|(?:actually|in fact|instead|rather)[, \t]+(?:it|that|this|the[ \t]+\w+)(?:'s|[ \t]+is|[ \t]+equals)"
     r"|(?:it|that|this)(?:'s|[ \t]+is)[ \t]+(?:actually|really|in fact)"
     r"|correct(?:ed)?[ \t]+(?:answer|value|result|one|number|total)[ \t]+is|I[ \t]+(?:meant|mean))"
-    r"[ \t]*:?[ \t]*([^\n]+)",
+    r"[ \t]*:?[ \t]*",
     re.IGNORECASE,
 )
 _CUT = re.compile(
-    r"[.!?](?:\s|$)|[;,—](?=\s+(?:[a-z]{3,}|we|so|as|it)\b)(?!\s+(?:and|or)\s+[\d$\\-])"
+    r"[.!?]\$?(?:\s|$)|[;,—](?=\s+(?:[a-z]{3,}|we|so|as|it)\b)(?!\s+(?:and|or)\s+[\d$\\-])"
     r"|\s(?:because|since|which|where|when|if|for|so|thus|that|as|instead|rather|after|in total|not)\b"
 )
 _ANSWER_LIKE = re.compile(
     r"\d|\$|\\|π|√|∞|^\W*[A-Za-z]\W*$|^\W*(?:option|choice)\s+\W?[A-Za-z]\b|^\W*[A-Za-z](?:\^|\s*[-+=/*<>])"
 )
 _NEGATION = re.compile(r"^\W*(?:not|n't|wrong|incorrect|unclear|unknown|correct|right)\b", re.IGNORECASE)
-_NAME = re.compile(r"^\W*[A-Z][a-z]+(?:\s+[A-Z][a-z]+)?\W*$|^\W*(?:yes|no|true|false|even|odd|none|zero|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve)\W*$", re.IGNORECASE)
+_NAME = re.compile(
+    r"^\W*(?:[A-Z][a-z]+(?:\s+[A-Z][a-z]+)?|(?i:yes|no|true|false|even|odd|none|zero|one|two|three|four|five|six|seven"
+    r"|eight|nine|ten|eleven|twelve))\W*$"
+)
 _BOLD = re.compile(r"\*\*([^*\n]+)\*\*")
 _BOLD_ANSWER = re.compile(r"^[-+−$€£\\(\[{|.\d√π]|^[A-Za-z](?:\s*=|$)")
+_NUMBERED = re.compile(r"\d+[.):]\s*[A-Za-z]|\d+\.?$")
+# What may overrule a statement made before: an answer at once, and few words.
+_FRESH = re.compile(
+    r"(?:[-+−$€£\\(\[{|.\d√π]|[A-Za-z](?:\s*[=^]|\W*$))(?!.*[A-Za-z']+(?:[ \t]+[A-Za-z']+){4})(?!.*[?])"
+)
 _SENTENCE = re.compile(r"[A-Za-z]+(?:[ \t]+[A-Za-z']+){3,}|[.!?:]\s")
 
 
@@ -127,27 +138,30 @@ def _last_hashes(text: str) -> _Found:
 
 def _last_phrase(text: str, other: _Found) -> _Found:
     """What the last "Answer: ..." or "answer is ..." after another statement states."""
-    for match in reversed(list(_PHRASE.finditer(text, max(other[0], 0)))):
-        labelled = match[1] is not None
-        answer = _trim((match[1] if labelled else match[2]), cut=not labelled)
-        likely = _ANSWER_LIKE.search(answer) or (other == _NOWHERE and (labelled or _NAME.match(answer)))
+    for match in reversed(list(_PHRASE.finditer(text, max(other[0], 0)))[-_MAX_STATEMENTS:]):
+        labelled = match["label"] is not None
+        answer = _trim(text, match.end(), cut=not labelled)
+        if other == _NOWHERE:
+            likely = labelled or _ANSWER_LIKE.search(answer) or _NAME.match(answer)
+        else:
+            likely = _FRESH.match(answer)
         if likely and not _NEGATION.match(answer) and r"\boxed" not in answer and len(answer) <= MAX_ANSWER_CHARS:
-            return match.start(1 if labelled else 2), answer
+            return match.end(), answer
     return _NOWHERE
 
 
 def _last_correction(text: str, other: _Found) -> _Found:
     """What a correction after the statement ``other`` states."""
-    for match in reversed(list(_CORRECTION.finditer(text, other[0]))):
-        answer = _trim(match[1], cut=True)
-        if _ANSWER_LIKE.search(answer) and not _NEGATION.match(answer) and r"\boxed" not in answer:
-            return match.start(1), answer
+    for match in reversed(list(_CORRECTION.finditer(text, other[0]))[-_MAX_STATEMENTS:]):
+        answer = _trim(text, match.end(), cut=True)
+        if _FRESH.match(answer) and r"\boxed" not in answer:
+            return match.end(), answer
     return _NOWHERE
 
 
-def _trim(answer: str, *, cut: bool) -> str:
-    """Take off what follows the answer in its sentence."""
-    answer = answer[: MAX_ANSWER_CHARS * 4].strip(" *_\t")
+def _trim(text: str, start: int, *, cut: bool) -> str:
+    """The answer that starts there: its line, cut where its clause ends."""
+    answer = text[start : start + 2 * MAX_ANSWER_CHARS].partition("\n")[0].strip(" *_\t")
     if cut:
         answer = _CUT.split(answer, maxsplit=1)[0]
     return answer.strip(" *_\t")
@@ -155,11 +169,12 @@ def _trim(answer: str, *, cut: bool) -> str:
 
 def _last_bold(text: str) -> str:
     """The last bold text that reads as an answer."""
-    for match in reversed(_BOLD.findall(text)):
-        content = match.strip()
-        if len(content) <= _MAX_BOLD_CHARS and _BOLD_ANSWER.search(content) and not _SENTENCE.search(content):
-            if not re.match(r"\d+[.):]\s*[A-Za-z]|\d+\.?$", content) or parse_number(clean(content)):
-                return str(content)
+    for match in reversed(_BOLD.findall(text)[-_MAX_STATEMENTS:]):
+        content = str(match).strip()
+        if len(content) > _MAX_BOLD_CHARS or _SENTENCE.search(content) or not _BOLD_ANSWER.search(content):
+            continue
+        if parse_number(clean(content)) or not _NUMBERED.match(content):
+            return content
     return ""
 
 
@@ -168,4 +183,6 @@ def _bare(text: str) -> str:
     text = text.strip()
     if not text or len(text) > _MAX_BARE_CHARS or "\n" in text:
         return ""
-    return "" if _SENTENCE.search(text) or not re.search(r"[\w√π∞∅]", text) or "####" in text or "boxed" in text else text
+    if _SENTENCE.search(text) or "####" in text or "boxed" in text:
+        return ""
+    return text if _ANSWER_LIKE.search(text) or _NAME.match(text) or parse_number(clean(text)) else ""

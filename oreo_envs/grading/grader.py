@@ -86,13 +86,15 @@ def _compare(answer: str, reference: str) -> tuple[bool, Reason]:
     left, right = clean(answer), clean(reference)
     if not left or not right:
         return False, Reason.UNPARSABLE
+    number, target = parse_number(left), parse_number(right)
+    if target is None:
+        WORKER.prepare()
     if squash(left) == squash(right):
         return True, Reason.EXACT
-    number, target = parse_number(left), parse_number(right)
     if number is not None and target is not None:
         same = same_number(number, target)
         return same, Reason.NUMERIC if same else Reason.DIFFERENT
     comparison = Comparison(WORKER)
     if comparison.same(left, right):
-        return True, Reason.SYMBOLIC
+        return True, Reason(comparison.how)
     return False, Reason(comparison.obstacle or Reason.DIFFERENT)

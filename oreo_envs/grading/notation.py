@@ -24,8 +24,10 @@ _SIGN_TABLE = str.maketrans(_SIGNS)
 _VULGAR = re.compile("[¼-¾⅐-⅞]")
 
 # Commands that choose a font or a size, and change no meaning.
-_FONT = r"(?:text(?:bf|it|rm|sf|tt|normal|up)?|math(?:rm|bf|it|sf|tt|bb|cal)?|mbox|hbox|fbox|boxed|operatorname\*?|bold(?:symbol|math)|bm|emph|underline|displaystyle)"
-_TEXT = r"\\(?:text(?:bf|it|rm|sf|normal)?|mbox|hbox|mathrm)\s*\{([^{}]*)\}"
+_FONT = (
+    r"(?:text(?:bf|it|rm|sf|tt|normal|up)?|math(?:rm|bf|it|sf|tt|bb|cal)?|mbox|hbox|fbox|boxed|operatorname\*?"
+    r"|bold(?:symbol|math)|bm|emph|underline|displaystyle)"
+)
 _WRAPPER = re.compile(rf"\\{_FONT}\s*\{{([^{{}}]*)\}}")
 
 _REWRITES = tuple(
@@ -49,16 +51,23 @@ _REWRITES = tuple(
         (r"\\(?:setminus|backslash)(?![A-Za-z])", r"\\setminus "),
         (r"\\(?:ast|star)(?![A-Za-z])|(?<=[\w)}])\s*\*\s*(?=[\w(\\])", r"\\cdot "),
         (r"\\(?:Bbb|mathbb)\s*\{?\s*([RZNQC])\s*\}?", r"\\mathbb{\1}"),
-        (r"\{,\}", ","),
+        (r"\{([,:])\}", r"\1"),
+        (r"(?<![\w}\]^_\s])\{(\d+)\}", r"\1"),
+        (r"\\colon(?![A-Za-z])", ":"),
+        (r"\\(?:begin|end)\{(?:aligned|align\*?|gathered|split|equation\*?)\}", " "),
+        (r"\{([^{}]*)\\over(?![A-Za-z])([^{}]*)\}", r"\\frac{\1}{\2}"),
+        (r"\{([^{}]*)\\choose(?![A-Za-z])([^{}]*)\}", r"\\binom{\1}{\2}"),
         (r"(?<!\\)\\!", ""),
         (r"(?<!\\)\\[,;:> ]|~|\\(?:quad|qquad|enspace|thinspace|medspace|thickspace)(?![A-Za-z])|\s+", " "),
         (r"\^\s*(?:\{\s*\\circ\s*\}|\\circ(?![A-Za-z]))|\\(?:degrees?|circ)(?![A-Za-z])", "^\\\\circ "),
-        (r"\\%", "%"),
+        (r"\\%|(?<![A-Za-z])(?:percent(?:age)?|per cent|pct\.?)(?![A-Za-z])", "%"),
         (r"\\?\$|(?<!\\)\\[()]|(?<!\\)\\[\[\]]|[€£¥₹]|\\(?:pounds|euro|textdollar)(?![A-Za-z])", ""),
         (r"\b(?:US|USD|Rs\.?|EUR)\s*(?=\d)|\\#", ""),
     )
 )  # fmt: skip
-_FUNCTIONS = r"sqrt|sinh?|cosh?|tanh?|cot|sec|csc|arc(?:sin|cos|tan)|ln|log|exp|pi|theta|alpha|beta|gamma|lambda|infty|cup|cap|pm"
+_FUNCTIONS = (
+    "sqrt|sinh?|cosh?|tanh?|cot|sec|csc|arc(?:sin|cos|tan)|ln|log|exp|pi|theta|alpha|beta|gamma|lambda|infty|cup|cap|pm"
+)
 _PLAIN = (
     (re.compile(r"(?<![\\A-Za-z])(?:infinity|inf|oo)(?![A-Za-z])", re.IGNORECASE), r"\\infty "),
     (re.compile(r"(?<=[)\]}])\s*(?:U|union)\s*(?=[(\[\\])"), r" \\cup "),
@@ -72,21 +81,26 @@ _PLAIN = (
 _ANGLE = re.compile(r"(\d+(?:\.\d+)?)\s*\^\\circ ?")
 _TRIGONOMETRY = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc)(?![a-z])")
 
-_UNIT_LETTERS = r"[mgshLNJWVKCFA]"
-_UNIT_WORDS = rf"(?!\s*(?:or|and|not|[ap]\.?\s*m\.?|[ieanxyz])\s*$)(?![^{{}}]*(?:\bor\b|\band\b|\bnot\b|\d))[^{{}}]*"
+# A unit in \text{}: anything but a joining word, a time of day, a percent sign or one letter that may be a variable.
+_UNIT_WORDS = r"(?!\s*(?:[ap]\.?\s*m\.?|[ieanxyz])\s*\})(?![^{}]*(?:\bor\b|\band\b|\bnot\b|\d))[^{}%]*"
+_EXPONENT = r"(?:\^\s*\{?-?\d\}?)?"
 _TEXT_UNIT = re.compile(
-    rf"(?<=[\d)}}%!])\s*(?:\^\\circ\s*)?(?:\\(?:text(?:bf|it|rm|sf|normal)?|mbox|hbox|mathrm)\s*\{{{_UNIT_WORDS}\}}"
-    r"\s*(?:\^\s*\{?-?\d\}?)?\s*[/\\]?(?:cdot)?\s*)+\.?$"
+    r"(?<=[\w)}%!])\s*(?:\^\\circ\s*)?(?:\\(?:text(?:bf|it|rm|sf|normal)?|mbox|hbox|mathrm)\s*"
+    rf"\{{{_UNIT_WORDS}\}}\s*{_EXPONENT}\s*[/\\]?(?:cdot)?\s*)+\.?$"
 )
 _WORD = r"(?!(?:or|and|not|mod|base|in|pm|am)\b)(?:[A-Za-z]{2,}|[mgshL](?![A-Za-z]))\.?"
-_UNIT = re.compile(rf"(?<=[\d)}}%])(?:(?<=\d)|\s*)\s*(?:(?:per|/|a|an)\s*)?{_WORD}(?:\s*(?:\^\{{?[23]\}}?)?[\s/.-]+(?:per\s+|a\s+)?{_WORD})*(?:\^\{{?[23]\}}?)?$")
+_UNIT = re.compile(
+    rf"(?:(?<=[\d)}}%])|(?<=\\pi))\s*(?:(?:per|/|a|an)\s*)?{_WORD}"
+    rf"(?:\s*{_EXPONENT}[\s/.-]+(?:per\s+|a\s+)?{_WORD})*{_EXPONENT}$"
+)
 _NOTE = re.compile(r"(?<=[\d%}])\s*\((?!.*\b(?:or|not|base)\b)[A-Za-z][A-Za-z \-]{2,}\)$")
-_HEDGE_WORDS = re.compile(
-    r"^(?:(?:is|equals|be|approximately|about|roughly|around|exactly|simply|just|only|a total of|\\approx)(?![A-Za-z])\s*)+:?\s*",
+_FILLER = re.compile(
+    r"^(?:(?:is|equals|be|approximately|about|roughly|around|exactly|simply|just|only|a total of|\\approx)"
+    r"(?![A-Za-z])\s*)+:?\s*",
     re.IGNORECASE,
 )
 _MARKS = re.compile(r"^[\s*_`\"]+|[\s*_`\"]+$")
-_END = re.compile(r"(?<!\\)[\s.,;:!]+$")
+_END = re.compile(r"(?<!\\)[\s.,;:]+$")
 
 
 @lru_cache(maxsize=65_536)
@@ -105,9 +119,9 @@ def clean(answer: str) -> str:
             break
     for pattern, replacement in _PLAIN:
         text = pattern.sub(replacement, text)
-    text = _angles(_arguments(text))
+    text = _factorials(_arguments(_angles(text)))
     text = re.sub(r"\s+", " ", re.sub(r"\s+(?=[_^])", "", text)).strip()
-    text = _HEDGE_WORDS.sub("", _strip_ends(text))
+    text = _FILLER.sub("", _strip_ends(text))
     text = _NOTE.sub("", text)
     if not text.isascii() or re.search(r"[A-Za-z]", text):
         text = _drop_unit(text)
@@ -207,6 +221,14 @@ def _closing(text: str, start: int) -> int:
         if depth == 0:
             return position
     return -1
+
+
+def _factorials(text: str) -> str:
+    """Put parentheses around factorials: the parser reads ``2n!`` as the factorial of 2n."""
+    if "!" not in text:
+        return text
+    text = re.sub(r"\((\d+|[A-Za-z])\)\s*!", r"\1!", text)
+    return re.sub(r"(\d+|[A-Za-z]|\([^()]*\))\s*!(?!!)", r"(\1!)", text)
 
 
 def _angles(text: str) -> str:

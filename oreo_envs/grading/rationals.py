@@ -15,26 +15,28 @@ _MAX_CHARS = 300
 _MAX_EXPONENT = 300
 _SIGNIFICANT_DIGITS = 6
 
-_INTEGER = r"(?:\d{1,3}(?:,\d{3})+|\d{1,3}(?: \d{3})+|\d+)"
+_INTEGER = r"(?:\d{1,3}(?:,\d{3})+|\d{1,3}(?:[ ]\d{3})+|\d+)"
 _NUMBER = re.compile(
     rf"""(?P<sign>[+-]?)\s*(?:
-        (?:(?P<whole>{_INTEGER})\s*(?:\+|and|\\&)?\s*)?\\frac\{{\s*(?P<top>-?{_INTEGER})\s*\}}\{{\s*(?P<low>-?{_INTEGER})\s*\}}
-      | (?:(?P<mixed>\d+)(?:\s+|-|\s+and\s+))?\(?\s*(?P<above>-?{_INTEGER})\s*\)?\s*/\s*\(?\s*(?P<below>-?{_INTEGER})\s*\)?
+        (?:(?P<whole>{_INTEGER})\s*(?:\+|and)?\s*)?
+        \\frac\{{\s*(?P<top>-?{_INTEGER})\s*\}}\{{\s*(?P<low>-?{_INTEGER})\s*\}}
+      | (?:(?P<mixed>\d+)(?:\s+|-|\s+and\s+))?
+        \(?\s*(?P<above>-?{_INTEGER})\s*\)?\s*/\s*\(?\s*(?P<below>-?{_INTEGER})\s*\)?
       | (?P<before>(?:{_INTEGER})?\.\d*)\\(?:overline|bar)\s*\{{?(?P<period>\d+)\}}?
       | (?P<digits>(?:{_INTEGER})?\.\d+|{_INTEGER}\.?)
         (?:\s*(?:\\times|\\cdot|\*|x)\s*10\s*\^\s*\{{?\s*(?P<exponent>[+-]?\d+)\s*\}}?)?
       | 10\^\{{?\s*(?P<power>[+-]?\d+)\s*\}}?
-    )\s*(?P<percent>%|percent(?:age)?\b|per\s+cent\b|pct\.?)?(?:\s*(?:[a-z]{{2,}}\s*){{0,3}})?""",
+    )\s*(?P<percent>%)?(?:\s*(?:[a-z]{{2,}}\s*){{0,3}})?""",
     re.VERBOSE | re.ASCII,
 )
-_WORDS = {
-    word: number
-    for number, word in enumerate(
-        "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
-        "seventeen eighteen nineteen twenty".split()
-    )
-}
-_HEDGE = re.compile(r"\b(?:or|not|base|mod|to|pi|from|plus|minus|times|half|dozen|hundred|thousand|million|billion)\b|\band\b(?!\s*(?:\\frac|\d+\s*/))")
+_NAMES = """zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen
+    seventeen eighteen nineteen twenty"""
+_WORDS = {word: number for number, word in enumerate(_NAMES.split())}
+# Words after a number that are no unit of it.
+_NO_UNIT = re.compile(
+    r"(?<!\\)\b(?:or|not|base|mod|to|pi|from|plus|minus|times|half|dozen|hundred|thousand|million|billion)\b"
+    r"|\band\b(?!\s*(?:\\frac|\d+\s*/))"
+)
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ def parse_number(text: str) -> RationalAnswer | None:
     if word is not None:
         return RationalAnswer(Fraction(word))
     match = _NUMBER.fullmatch(text)
-    if match is None or _HEDGE.search(text):
+    if match is None or _NO_UNIT.search(text):
         return None
     part = match.groupdict()
     value, last_place = _magnitude(part)
@@ -131,7 +133,14 @@ def _agree(a: RationalAnswer, b: RationalAnswer) -> bool:
     if (a.last_place is None) == (b.last_place is None):
         return False
     decimal, exact = (b, a) if a.last_place is None else (a, b)
-    return is_precise(decimal) and abs(decimal.value - exact.value) < (decimal.last_place or 0)
+    return is_precise(decimal) and agrees(decimal, exact.value)
+
+
+def agrees(decimal: RationalAnswer, exact: Fraction) -> bool:
+    """Whether a decimal is the exact value, rounded or cut off after its last digit."""
+    missing = abs(exact) - abs(decimal.value)
+    last_place = decimal.last_place or 0
+    return exact * decimal.value > 0 and -last_place / 2 <= missing < last_place
 
 
 def is_precise(decimal: RationalAnswer) -> bool:

@@ -8,8 +8,10 @@ ratios, clock times, choices, words; everything else is a formula. Does not know
 from __future__ import annotations
 
 import itertools
+import math
 import re
 from dataclasses import dataclass
+from fractions import Fraction
 
 from oreo_envs.grading.rationals import RationalAnswer, parse_number
 
@@ -112,7 +114,8 @@ Shape = Number | Formula | Words | Choice | Based | Ratio | Items | Ordered | Gr
 INFINITY = Formula(r"\infty")
 MINUS_INFINITY = Formula(r"-\infty")
 
-_SEPARATOR = re.compile(r"\s*(?:[;,]\s*(?:and|or)(?![A-Za-z])|;|,|(?<![A-Za-z\\])(?:and|or)(?![A-Za-z])|\\(?:lor|vee)(?![a-z]))\s*")
+_JOIN = r"(?<![A-Za-z\\])(?:and|or)(?![A-Za-z])"
+_SEPARATOR = re.compile(rf"\s*(?:[;,]\s*(?:and|or)(?![A-Za-z])|;|,|{_JOIN}|\\(?:lor|vee)(?![a-z]))\s*")
 _THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
 _CUP = re.compile(r"\s*\\cup(?![a-z])\s*")
 _OPEN, _CLOSE = "([{", ")]}"
@@ -120,17 +123,23 @@ _ENVIRONMENT = re.compile(r"\\begin\{([bpvBV]?matrix|array|smallmatrix)\}(?:\s*\
 _COMMAND = re.compile(r"\\[A-Za-z]+")
 _WORD = re.compile(r"[A-Za-z]{3,}")
 _ARTICLE = re.compile(r"^(?:an?|the)\s+|[\"'.,!]")
-_CHOICE = re.compile(r"(\()?([A-Z])(\)|[.:](?=\s|$))?(?:\s+.*)?|(\()([a-z])\)")
+_CHOICE = re.compile(r"(\()?([A-Z])(\)|[.:](?=\s|$))?(?:\s+(?!or\b|and\b).*)?|(\()([a-z])\)")
 _CHOICE_WORD = re.compile(r"(?:option|choice|answer)\s*\(?([A-Za-z])\)?", re.IGNORECASE)
-_BASES = {"two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9, "ten": 10, "twelve": 12, "sixteen": 16}  # fmt: skip
+_BASES = {
+    name: base
+    for base, name in enumerate("two three four five six seven eight nine ten eleven twelve".split(), start=2)  # noqa: SIM905
+} | {"sixteen": 16}
 _BASED = re.compile(
-    r"\(?\s*([0-9][0-9A-Z ]*|[A-Z]+\d[0-9A-Z]*|[A-Z]{2,})\s*\)?\s*(?:_\s*\{?\s*|,?\s*\(?\s*(?:in\s+)?base[\s-]*\{?\s*)(\d+|[a-z]+)\s*\}?\s*\)?",
+    r"\(?\s*([0-9][0-9A-Z ]*|[A-Z]+\d[0-9A-Z]*|[A-Z]{2,})\s*\)?\s*"
+    r"(?:_\s*\{?\s*|,?\s*\(?\s*(?:in\s+)?base[\s-]*\{?\s*)(\d+|[a-z]+)\s*\}?\s*\)?",
 )
 _TIME = re.compile(r"(\d{1,2}(?:\s*:\s*\d{1,2}){0,2})\s*([ap])\.?\s*m\.?", re.IGNORECASE)
 _RATIO = re.compile(r"\d+(?:\s*:\s*\d+)+|\d+(?:\s+to\s+\d+)+|\d+(?:\.\d+)?(?:\s*:\s*\d+(?:\.\d+)?)+")
 _OPERATOR = re.compile(r"=|<|>|\\(?:le|ge|ne|approx|in)(?![A-Za-z])")
 _FLIPPED = {"<": ">", ">": "<", r"\le": r"\ge", r"\ge": r"\le"}
-_GREEK = r"\\(?:alpha|beta|gamma|delta|theta|lambda|mu|phi|rho|sigma|tau|omega|varphi|epsilon|ell|Delta|Omega|Theta|Phi)"
+_GREEK = (
+    r"\\(?:alpha|beta|gamma|delta|theta|lambda|mu|phi|rho|sigma|tau|omega|varphi|epsilon|ell|Delta|Omega|Theta|Phi)"
+)
 _INDEX = r"(?:_(?:\{[^{}]*\}|\w))?'*"
 _VARIABLE = re.compile(rf"(?:[A-Za-z]|{_GREEK}){_INDEX}(?:\^\{{?-1\}}?)?(?:\([A-Za-z]\))?")
 _NAME = re.compile(
@@ -139,6 +148,8 @@ _NAME = re.compile(
     r"|\|[A-Z]{1,2}\||[A-Z]{2,4}|\\frac\{d[a-z]?\}\{d[a-z]\}|\(\s*[a-z]_?\d?(?:\s*,\s*[a-z]_?\d?)+\s*\)"
     r"|(?:[A-Za-z][A-Za-z']*\s+)*[A-Za-z][a-z']{2,}(?:\s+[A-Za-z]+)*(?:\([A-Za-z]\))?"
 )
+_ABSOLUTE = re.compile(rf"\|\s*({_VARIABLE.pattern})\s*\|")
+_REALS = re.compile(r"\\mathbb\s*\{?R\}?\s*(?:(?:\\setminus|-)\s*\\\{(.*)\\\})?|all real numbers|all reals?")
 _PLUS_MINUS = re.compile(r"\\(pm|mp)(?![a-z])")
 
 
@@ -158,15 +169,15 @@ def read(text: str) -> Shape:
     parts = split(text, _SEPARATOR)
     if len(parts) > 1:
         return _conjunction(text, parts) or Items("list", _flatten(read(part) for part in parts))
-    if _PLUS_MINUS.search(text) and not text.startswith(tuple(_OPEN)) and not _OPERATOR.search(text):
+    if _PLUS_MINUS.search(text) and not text.startswith((*_OPEN, r"\{", r"\langle")) and not _OPERATOR.search(text):
         return Items("list", tuple(read(sign) for sign in _signs(text)))
     parts = split(text, _CUP)
     if len(parts) > 1:
-        return Items("union", tuple(read(part) for part in parts))
+        return _merged(tuple(read(part) for part in parts))
     relation = _relation(text)
     if relation is not None:
         return relation
-    return _bracketed(text) or _grid(text) or _set_difference(text) or _words(text) or Formula(text)
+    return _bracketed(text) or _grid(text) or _set_difference(text) or _words(text) or Formula(_THOUSANDS.sub("", text))
 
 
 def split(text: str, separator: re.Pattern[str]) -> list[str]:
@@ -311,6 +322,11 @@ def _inequality(names: list[str], sides: list[str]) -> Shape | None:
         (left, right), name = sides, names[0]
         if _VARIABLE.fullmatch(right) and not _VARIABLE.fullmatch(left) and name != r"\ne":
             left, right, name = right, left, _FLIPPED[name]
+        size = _ABSOLUTE.fullmatch(left)
+        if size and name in _FLIPPED:
+            negative = re.sub("^--", "", "-" + right)
+            inside = [size[1], name, right], [size[1], _FLIPPED[name], negative]
+            return _conjunction(("or" if ">" in name or "ge" in name else "and"), [" ".join(part) for part in inside])
         if not _VARIABLE.fullmatch(left):
             return Relation(name, left, right)
         bound = read(right)
@@ -335,7 +351,7 @@ def _conjunction(text: str, parts: list[str]) -> Shape | None:
         return None
     shapes = [read(part) for part in parts]
     if re.search(r"(?<![A-Za-z\\])or(?![A-Za-z])|\\(?:lor|vee)", text):
-        return Items("union", tuple(shapes))
+        return _merged(tuple(shapes))
     if len(shapes) == 2 and all(isinstance(shape, Ordered) for shape in shapes):
         first, second = shapes
         assert isinstance(first, Ordered) and isinstance(second, Ordered)
@@ -343,6 +359,35 @@ def _conjunction(text: str, parts: list[str]) -> Shape | None:
             if low.parts[1] == INFINITY and high.parts[0] == MINUS_INFINITY:
                 return Ordered(low.left, high.right, (low.parts[0], high.parts[1]))
     return None
+
+
+def _merged(parts: tuple[Shape, ...]) -> Shape:
+    """The union of intervals, with those made one that touch; of rational ends only."""
+    spans = []
+    for part in parts:
+        ends = [_end(end) for end in part.parts] if isinstance(part, Ordered) and len(part.parts) == 2 else [None]
+        if None in ends:
+            return Items("union", parts)
+        spans.append((part, *ends))
+    spans.sort(key=lambda span: (span[1], span[0].left == "("))
+    merged = spans[:1]
+    for part, low, high in spans[1:]:
+        before, start, end = merged[-1]
+        assert isinstance(before, Ordered) and isinstance(part, Ordered)
+        if low > end or (low == end and before.right == ")" and part.left == "("):
+            merged.append((part, low, high))
+        else:
+            last = max((before, end), (part, high), key=lambda pair: (pair[1], pair[0].right == "]"))
+            merged[-1] = (Ordered(before.left, last[0].right, (before.parts[0], last[0].parts[1])), start, last[1])
+    shapes = tuple(part for part, _, _ in merged)
+    return Items("union", shapes) if len(shapes) > 1 else shapes[0]
+
+
+def _end(shape: Shape) -> Fraction | float | None:
+    if isinstance(shape, Number):
+        return shape.number.value
+    infinite = {INFINITY.text: math.inf, "+" + INFINITY.text: math.inf, MINUS_INFINITY.text: -math.inf}
+    return infinite.get(shape.text) if isinstance(shape, Formula) else None
 
 
 def _bracketed(text: str) -> Shape | None:
@@ -397,14 +442,16 @@ def _grid(text: str) -> Shape | None:
 
 def _set_difference(text: str) -> Shape | None:
     r"""``\mathbb{R} \setminus \{a, b\}`` as the union of intervals that it is; the whole line."""
-    match = re.fullmatch(r"\\mathbb\s*\{?R\}?\s*(?:(?:\\setminus|-)\s*\\\{(.*)\\\})?|\(?all\)? real numbers|all reals?", text)
+    match = re.fullmatch(
+        r"\\mathbb\s*\{?R\}?\s*(?:(?:\\setminus|-)\s*\\\{(.*)\\\})?|\(?all\)? real numbers|all reals?", text
+    )
     if match is None:
         return None
     if match[1] is None:
         return Ordered("(", ")", (MINUS_INFINITY, INFINITY))
     holes = [read(part) for part in split(match[1], _SEPARATOR)]
-    if all(isinstance(hole, Number) for hole in holes):
-        holes.sort(key=lambda hole: hole.number.value)  # type: ignore[union-attr]
+    numbers = sorted((hole for hole in holes if isinstance(hole, Number)), key=lambda hole: hole.number.value)
+    holes = list(numbers) if len(numbers) == len(holes) else holes
     edges: list[Shape] = [MINUS_INFINITY, *(hole for hole in holes for _ in range(2)), INFINITY]
     return Items("union", tuple(Ordered("(", ")", pair) for pair in zip(edges[::2], edges[1::2], strict=True)))
 

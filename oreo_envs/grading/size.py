@@ -58,7 +58,7 @@ def _depth(text: str) -> int:
 
 def _large_factorial(text: str) -> bool:
     """Whether a factorial or a binomial coefficient is large, or the factorial of something else."""
-    if "!" in text and re.search(r"[!)}\]]\s*!", text):
+    if "!" in text and re.search(r"!\s*[)}\]]*\s*!|[)}\]]\s*!", re.sub(r"\([a-z0-9+\- ]*\)!", "n!", text)):
         return True
     if any(int(number) > _MAX_FACTORIAL for number in re.findall(r"(\d+)\s*!", text)):
         return True

@@ -23,9 +23,9 @@ LIMIT_S = 1.0
 """What one comparison may take before its process is killed, seconds."""
 DEADLINE_S = 1.4
 """What one comparison may take in all, a start of the core included, seconds."""
-_LEAST_S, _GRACE_S = 0.4, 0.1
 START_S = 30.0
 """What the first start may take, seconds: a slow machine is no reason for a wrong verdict."""
+_GRACE_S = 0.05
 
 _CORE = Path(__file__).with_name("core.py")
 
@@ -47,7 +47,7 @@ class Worker:
     def _forget(self) -> None:
         self._lock = threading.Lock()
         self._pid = self._to = self._from = -1
-        self._never_started = True
+        self._is_up = self._was_up = False
 
     def _abandon(self) -> None:
         for descriptor in (self._to, self._from):
@@ -55,7 +55,13 @@ class Worker:
                 os.close(descriptor)
         self._forget()
 
-    def ask(self, how: str, left: str, right: str, *, within: str = "", limit_s: float = LIMIT_S) -> str:
+    def prepare(self) -> None:
+        """Start the core and do not wait for it: formulas are coming."""
+        if self._pid < 0 and not self._was_up:
+            with self._lock:
+                self._spawn()
+
+    def ask(self, how: str, left: str, right: str, *, below: str = "", limit_s: float = LIMIT_S) -> str:
         """Put one question to the core (see ``core.answer_request``).
 
         Returns:
@@ -66,34 +72,34 @@ class Worker:
             WorkerLost: it was killed from outside, and its successor too.
             RuntimeError: it cannot be started.
         """
+        request = {"how": how, "left": left, "right": right, "below": below}
         with self._lock:
-            begin = time.monotonic()
-            if self._never_started:
-                self._start(START_S)
-                self._never_started = False
-                if self._pid < 0:
+            if not self._was_up:
+                self._greet(START_S)
+                if not self._is_up:
                     raise RuntimeError(f"{sys.executable} did not start {_CORE.name} within {START_S:.0f} seconds")
-            deadline = max(begin + DEADLINE_S, time.monotonic() + _LEAST_S)
+                self._was_up = True
+            deadline = time.monotonic() + DEADLINE_S
             for _ in range(2):
-                if self._pid < 0:
-                    self._start(deadline - time.monotonic())
+                self._greet(deadline - time.monotonic())
                 rest = deadline - time.monotonic()
-                if self._pid < 0 or rest <= 0:
+                if not self._is_up or rest <= 0:
                     break
-                request = {"how": how, "left": left, "right": right, "within": within, "limit_s": min(limit_s, rest)}
-                answer = self._exchange(request, rest + _GRACE_S)
+                answer = self._exchange(request | {"limit_s": min(limit_s, rest)}, rest + _GRACE_S)
                 if answer is not None and answer["answer"] != "lost":
                     return answer["answer"]
                 self._kill()
-        logger.warning("a comparison of formulas was lost: the process that makes it was killed, twice")
+        logger.warning("a comparison of formulas was lost: the process that makes it was killed from outside")
         raise WorkerLost
 
-    def _start(self, patience_s: float) -> None:
-        """Start the core; where it is not up in time, there is none afterwards.
+    def _spawn(self) -> None:
+        """Start the core, unless it runs.
 
         Raises:
             RuntimeError: it cannot run here.
         """
+        if self._pid >= 0:
+            return
         if not hasattr(os, "posix_spawn") or not sys.executable:
             raise RuntimeError("formulas are compared in a process of their own; that needs Linux or macOS")
         theirs_in, self._to = os.pipe()
@@ -111,8 +117,15 @@ class Worker:
         )
         os.close(theirs_in)
         os.close(theirs_out)
+
+    def _greet(self, patience_s: float) -> None:
+        """Start the core if need be and wait until it is up; where that takes longer there is none."""
+        if self._is_up:
+            return
+        self._spawn()
         hello = self._exchange([entry or os.getcwd() for entry in sys.path], patience_s)
-        if hello is None or "error" in hello:
+        self._is_up = hello is not None and "error" not in hello
+        if not self._is_up:
             self._kill()
         if hello is not None and "error" in hello:
             raise RuntimeError(f"formulas cannot be compared: {hello['error']}; install math-verify[antlr4_9_3]")
@@ -143,6 +156,7 @@ class Worker:
         os.close(self._to)
         os.close(self._from)
         self._pid = self._to = self._from = -1
+        self._is_up = False
 
 
 WORKER = Worker()

@@ -9,15 +9,15 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from oreo_envs.grading import (
-    MAX_ANSWER_CHARS,
     Reason,
     extract_answer,
     grade,
     has_final_answer,
     is_correct,
 )
-from oreo_envs.rationals import parse_number
-from oreo_envs.symbolic import is_too_large
+from oreo_envs.grading.extraction import MAX_ANSWER_CHARS
+from oreo_envs.grading.rationals import parse_number
+from oreo_envs.grading.size import is_too_large
 
 
 @pytest.mark.parametrize(
@@ -64,13 +64,13 @@ EQUAL = [
     ("70000", "70,000", Reason.NUMERIC),
     ("$70,000$", "70,000", Reason.EXACT),
     ("\\$32,348", "32348", Reason.NUMERIC),
-    ("18 dollars", "18", Reason.NUMERIC),
+    ("18 dollars", "18", Reason.EXACT),
     ("18~\\text{units}", "18", Reason.EXACT),
     ("5 \\text{ cm}^2", "5", Reason.EXACT),
     ("120.", "120", Reason.EXACT),
     ("3.0", "3", Reason.NUMERIC),
     ("0.5", "\\frac{1}{2}", Reason.NUMERIC),
-    ("\\dfrac12", "\\frac{1}{2}", Reason.NUMERIC),
+    ("\\dfrac12", "\\frac{1}{2}", Reason.EXACT),
     ("-\\frac{3}{4}", "\\frac{-3}{4}", Reason.NUMERIC),
     ("1\\frac{1}{2}", "1.5", Reason.NUMERIC),
     ("1 1/2", "3/2", Reason.NUMERIC),
@@ -91,7 +91,8 @@ EQUAL = [
     ("\\left(3,\\frac{\\pi}{2}\\right)", "(3, \\frac{\\pi}{2})", Reason.EXACT),
     ("2\\sqrt{3}", "\\sqrt{12}", Reason.SYMBOLIC),
     ("(x+1)^2", "x^2+2x+1", Reason.SYMBOLIC),
-    ("2,1", "1,2", Reason.SYMBOLIC),
+    ("2,1", "1,2", Reason.NUMERIC),
+    ("x=2.0", "2", Reason.NUMERIC),
     ("6+9i", "9i+6", Reason.SYMBOLIC),
 ]
 UNEQUAL = [
@@ -113,7 +114,8 @@ UNEQUAL = [
     ("54, 000", "54000", Reason.DIFFERENT),
     ("B", "A", Reason.DIFFERENT),
     ("10\\%", "10000", Reason.DIFFERENT),
-    ("1/2006!", "1/2004!", Reason.TOO_LARGE),
+    ("1/2006!", "1/2004!", Reason.DIFFERENT),
+    ("1/20066!", "1/20044!", Reason.TOO_LARGE),
     ("\\frac{1", "2x", Reason.UNPARSABLE),
 ]
 
@@ -147,7 +149,6 @@ HOSTILE = [
     "9^9^9^9",
     "(9^{99})^{99}",
     "2^{99999}",
-    "(x+y+z)^{999}",
     "10000!",
     "(10!)!",
     "\\binom{100000}{50000}",
@@ -161,8 +162,6 @@ HOSTILE = [
     "1" * 900,
     "+".join("abcdefgh" * 10),
     "x" * 300,
-    "(\\sqrt{2}+\\sqrt{3})^{999}",
-    "\\cos^{20}(x)+\\sin^{20}(y)",
 ]
 
 
