@@ -38,8 +38,9 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_python_of_the_readme_runs(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     blocks = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
-    assert len(blocks) == 2
+    assert len(blocks) == 3
     for block in blocks:
         exec(compile(block, str(README), "exec"), {"__name__": "readme"})
-    assert "gsm8k/test/0 18 True" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "gsm8k/test/0 18 True" in printed and "correct=True" in printed and printed.rstrip().endswith("False")
     assert (workplace / "run" / "metrics.jsonl").exists()
