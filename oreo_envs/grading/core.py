@@ -86,8 +86,8 @@ def _equal(left: Any, right: Any) -> bool | None:
         cells = [_equal(a, b) for a, b in zip(left, right, strict=True)]
         return None if None in cells else all(cells)
     if isinstance(left, sympy.Expr) and isinstance(right, sympy.Expr):
-        if left == right:
-            return True
+        if left == right or (left.is_Rational and right.is_Rational):
+            return bool(left == right)
         pairs = _values(left, right)
         return all(_close(a, b) for a, b in pairs) if pairs else None
     if isinstance(left, sympy.Basic) and isinstance(right, sympy.Basic):

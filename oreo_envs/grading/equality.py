@@ -91,9 +91,9 @@ class Comparison:
             case Ratio(), Ratio():
                 return _same_ratio(a, b)
             case Ratio(), Number() | Formula():
-                return self._same(_quotient(a), b)
+                return not a.half and len(a.parts) == 2 and self._same(_quotient(a), b)
             case Number() | Formula(), Ratio():
-                return self._same(a, _quotient(b))
+                return not b.half and len(b.parts) == 2 and self._same(a, _quotient(b))
             case Based(), Number():
                 return a.base == 10 and a.digits == str(b.number.value)
             case Number(), Based():
@@ -128,8 +128,10 @@ class Comparison:
             return a.value is not None and self._same(a.value, b)
         if not isinstance(a, Relation):
             return b.value is not None and self._same(a, b.value)
-        if a.value is not None and b.value is not None and self._same(a.value, b.value):
-            return True
+        if a.value is not None and b.value is not None:
+            renamed = _is_letter(a.left) and _is_letter(b.left) and a.left != b.left
+            if not renamed and self._same(a.value, b.value):
+                return True
         return self._same_sides(a, b)
 
     def _same_sides(self, a: Relation, b: Relation) -> bool:
@@ -197,6 +199,10 @@ def _parts(shape: Shape) -> tuple[Shape, ...]:
     return shape.parts if isinstance(shape, Items) else (shape,)
 
 
+def _is_letter(name: str) -> bool:
+    return len(name) == 1 and name.isalpha()
+
+
 def _is_constant(shape: Shape) -> bool:
     if isinstance(shape, Formula):
         return not re.search(r"(?<![\\A-Za-z])(?![ie](?![A-Za-z]))[A-Za-z]", re.sub(r"\\[A-Za-z]+", "", shape.text))
@@ -221,7 +227,7 @@ def _plain(words: str) -> str:
 
 
 def _quotient(ratio: Ratio) -> Shape:
-    return read(r"\frac{{{}}}{{{}}}".format(*ratio.parts)) if len(ratio.parts) == 2 and not ratio.half else ratio
+    return read(r"\frac{{{}}}{{{}}}".format(*ratio.parts))
 
 
 def _same_ratio(a: Ratio, b: Ratio) -> bool:

@@ -171,9 +171,9 @@ def _last_bold(text: str) -> str:
     """The last bold text that reads as an answer."""
     for match in reversed(_BOLD.findall(text)[-_MAX_STATEMENTS:]):
         content = str(match).strip()
-        if len(content) > _MAX_BOLD_CHARS or _SENTENCE.search(content) or not _BOLD_ANSWER.search(content):
+        if len(content) > _MAX_BOLD_CHARS or _SENTENCE.search(content):
             continue
-        if parse_number(clean(content)) or not _NUMBERED.match(content):
+        if parse_number(clean(content)) or (_BOLD_ANSWER.search(content) and not _NUMBERED.match(content)):
             return content
     return ""
 

@@ -51,9 +51,10 @@ _REWRITES = tuple(
         (r"\\(?:setminus|backslash)(?![A-Za-z])", r"\\setminus "),
         (r"\\(?:ast|star)(?![A-Za-z])|(?<=[\w)}])\s*\*\s*(?=[\w(\\])", r"\\cdot "),
         (r"\\(?:Bbb|mathbb)\s*\{?\s*([RZNQC])\s*\}?", r"\\mathbb{\1}"),
-        (r"\{([,:])\}", r"\1"),
+        (r"(?<![A-Za-z])\{([.,:])\}", r"\1"),
         (r"(?<![\w}\]^_\s])\{(\d+)\}", r"\1"),
-        (r"\\colon(?![A-Za-z])", ":"),
+        (r"\\colon(?![A-Za-z])|\\text\s*\{\s*:\s*\}", ":"),
+        (r"\\bigcup(?![A-Za-z])", r"\\cup"),
         (r"\\(?:begin|end)\{(?:aligned|align\*?|gathered|split|equation\*?)\}", " "),
         (r"\{([^{}]*)\\over(?![A-Za-z])([^{}]*)\}", r"\\frac{\1}{\2}"),
         (r"\{([^{}]*)\\choose(?![A-Za-z])([^{}]*)\}", r"\\binom{\1}{\2}"),
@@ -82,15 +83,15 @@ _ANGLE = re.compile(r"(\d+(?:\.\d+)?)\s*\^\\circ ?")
 _TRIGONOMETRY = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc)(?![a-z])")
 
 # A unit in \text{}: anything but a joining word, a time of day, a percent sign or one letter that may be a variable.
-_UNIT_WORDS = r"(?!\s*(?:[ap]\.?\s*m\.?|[ieanxyz])\s*\})(?![^{}]*(?:\bor\b|\band\b|\bnot\b|\d))[^{}%]*"
+_UNIT_WORDS = r"(?!\s*(?:[aApP]\.?\s*[mM]\.?|[ieanxyz])\s*\})(?![^{}]*(?:\bor\b|\band\b|\bnot\b|\d))[^{}%]*"
 _EXPONENT = r"(?:\^\s*\{?-?\d\}?)?"
 _TEXT_UNIT = re.compile(
     r"(?<=[\w)}%!])\s*(?:\^\\circ\s*)?(?:\\(?:text(?:bf|it|rm|sf|normal)?|mbox|hbox|mathrm)\s*"
     rf"\{{{_UNIT_WORDS}\}}\s*{_EXPONENT}\s*[/\\]?(?:cdot)?\s*)+\.?$"
 )
-_WORD = r"(?!(?:or|and|not|mod|base|in|pm|am)\b)(?:[A-Za-z]{2,}|[mgshL](?![A-Za-z]))\.?"
+_WORD = r"(?!(?:or|and|not|mod|base|in|pm|am|PM|AM)\b)(?:[A-Za-z]{2,}|[mgshL](?![A-Za-z]))\.?"
 _UNIT = re.compile(
-    rf"(?:(?<=[\d)}}%])|(?<=\\pi))\s*(?:(?:per|/|a|an)\s*)?{_WORD}"
+    rf"(?:(?<=[\d)}}%])|(?<=\\pi))\s*(?:/\s*|(?:per|an?)\s+)?{_WORD}"
     rf"(?:\s*{_EXPONENT}[\s/.-]+(?:per\s+|a\s+)?{_WORD})*{_EXPONENT}$"
 )
 _NOTE = re.compile(r"(?<=[\d%}])\s*\((?!.*\b(?:or|not|base)\b)[A-Za-z][A-Za-z \-]{2,}\)$")

@@ -18,7 +18,7 @@ _SIGNIFICANT_DIGITS = 6
 _INTEGER = r"(?:\d{1,3}(?:,\d{3})+|\d{1,3}(?:[ ]\d{3})+|\d+)"
 _NUMBER = re.compile(
     rf"""(?P<sign>[+-]?)\s*(?:
-        (?:(?P<whole>{_INTEGER})\s*(?:\+|and)?\s*)?
+        (?:(?P<whole>{_INTEGER})\s*(?:and)?\s*)?
         \\frac\{{\s*(?P<top>-?{_INTEGER})\s*\}}\{{\s*(?P<low>-?{_INTEGER})\s*\}}
       | (?:(?P<mixed>\d+)(?:\s+|-|\s+and\s+))?
         \(?\s*(?P<above>-?{_INTEGER})\s*\)?\s*/\s*\(?\s*(?P<below>-?{_INTEGER})\s*\)?
