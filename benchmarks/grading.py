@@ -156,7 +156,9 @@ def reference_solutions(folder: Path) -> None:
         for split in ("train", "test"):
             problems = env_class(split=split, path=folder / env_class.name).problems
             wrong = [i for i, p in enumerate(problems) if not grade(p.solution, p.answer).correct]
-            console.print(f"{env_class.name}/{split}: {len(problems) - len(wrong)} of {len(problems)} right; not: {wrong}")
+            console.print(
+                f"{env_class.name}/{split}: {len(problems) - len(wrong)} of {len(problems)} right; not: {wrong}"
+            )
 
 
 GEM_SCRIPT = """

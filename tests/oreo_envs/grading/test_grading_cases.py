@@ -23,7 +23,7 @@ KINDS = tuple(Counter(case["kind"] for case in CASES))
 
 
 def test_the_table_has_right_and_wrong_answers_of_every_kind():
-    assert len(CASES) >= 1_200 and len(KINDS) == 40
+    assert len(CASES) >= 1_700 and len(KINDS) == 40
     for kind in KINDS:
         labels = Counter(case["correct"] for case in CASES if case["kind"] == kind)
         assert min(labels[True], labels[False]) >= 5
