@@ -1,7 +1,7 @@
 r"""Grading: is the final answer of a response equal to the reference?
 
 ``grade`` finds the answer a response states last (``extraction``), writes it in one notation
-(``notation``), reads its shape (``shapes``: a number, a list, an interval, a formula, ...) and
+(``notation``), reads its shape (``reading``, ``shapes``: a number, a list, an interval, a formula, ...) and
 compares shapes part by part (``equality``). Text and exact rational numbers decide almost every
 case in microseconds; only formulas go to sympy, past a size guard (``size``), in a process that is
 killed when it takes too long (``worker``). Any thread and any process may grade; no signal is used;
@@ -26,6 +26,15 @@ Policy:
 """
 
 from oreo_envs.grading.extraction import extract_answer, has_final_answer
-from oreo_envs.grading.grader import Grade, Reason, canonical, grade, is_correct
+from oreo_envs.grading.grader import Grade, Reason, canonical, grade, is_correct, lost_comparisons
 
-__all__ = ["Grade", "Reason", "canonical", "extract_answer", "grade", "has_final_answer", "is_correct"]
+__all__ = [
+    "Grade",
+    "Reason",
+    "canonical",
+    "extract_answer",
+    "grade",
+    "has_final_answer",
+    "is_correct",
+    "lost_comparisons",
+]

@@ -2,7 +2,7 @@ r"""The symbolic core: a program that compares formulas with sympy and is killed
 
 Knows: how math-verify reads LaTeX, when two formulas are one, how to run that in a child that can be
 killed. Does not know: extraction, numbers, shapes. Imports nothing of this suite, so that it starts
-without it: ``python core.py`` reads one JSON request a line and answers each with one JSON line.
+without it: ``python core.py 5 6`` reads one JSON request a line from descriptor 5 and answers each on 6.
 
 Two processes: the server has imported everything and only forks; its child evaluates. A child that
 overruns its limit is killed, and the next is there in milliseconds. Both end when their input does.
@@ -21,13 +21,17 @@ import random
 import select
 import signal
 import sys
+import time
 from fractions import Fraction
+from functools import lru_cache
 from typing import Any
 
 _DIGITS = 30
 _TOLERANCE = 1e-25
-_POINTS = 4
+# Of every other symbol, in the order of their names, at each point.
+_SIGNS = ((1, 1), (-1, -1), (1, -1), (-1, 1))
 _MAX_BYTES = 2 << 30
+_MAX_CPU_S = 5
 _WAKE_S = 2.0
 
 # Parsed while there is nothing to do: ANTLR builds its tables at first use, and children inherit them.
@@ -40,11 +44,13 @@ def answer_request(request: dict[str, Any]) -> str:
     Keys of ``request``: ``left`` and ``right`` (LaTeX), and ``how``:
     "equal"; "multiple" (``left`` is ``right`` times a number that is not zero) and
     "positive_multiple"; "between" (the constant ``left`` is at least ``right`` and less than
-    ``below``, both fractions "1/3").
+    ``below``, both fractions "1/3") and "irrational_between".
     """
     try:
         left = _parse(request["left"])
-        if request["how"] == "between":
+        if request["how"].endswith("between"):
+            if left.is_rational and request["how"] == "irrational_between":
+                return "different"
             return _verdict(_between(left, Fraction(request["right"]), Fraction(request["below"])))
         right = _parse(request["right"])
         if request["how"] == "equal":
@@ -60,6 +66,7 @@ def _verdict(same: bool | None) -> str:
     return "unparsable" if same is None else "same" if same else "different"
 
 
+@lru_cache(maxsize=256)
 def _parse(text: str) -> Any:
     """Read LaTeX; functions of no known name become symbols, ``i`` the imaginary unit."""
     import sympy
@@ -131,24 +138,26 @@ def _mpf(fraction: Fraction) -> Any:
 
 
 def _values(left: Any, right: Any) -> list[tuple[Any, Any]]:
-    """Both formulas at the same points, where both have a value there."""
+    """Both formulas at the same points, where both have a value there; where both are real, if that is anywhere.
+
+    So ``|x|`` is not ``x``, but the root of ``x^3`` is ``x`` times the root of ``x``.
+    """
     symbols = sorted(left.free_symbols | right.free_symbols, key=str)
     pairs = []
-    for number in range(_POINTS if symbols else 1):
-        point = {symbol: _coordinate(str(symbol), number) for symbol in symbols}
+    for signs in _SIGNS if symbols else _SIGNS[:1]:
+        point = {symbol: signs[index % 2] * _coordinate(str(symbol), signs) for index, symbol in enumerate(symbols)}
         values = _evaluate(left, point), _evaluate(right, point)
         if None not in values:
             pairs.append(values)
-    return pairs
+    real = [(a, b) for a, b in pairs if abs(a.imag) < _TOLERANCE and abs(b.imag) < _TOLERANCE]
+    return real if len(real) > 1 else pairs
 
 
-def _coordinate(name: str, number: int) -> Any:
-    """A rational number between 0 and 3, of either sign at odd points; the same in every process."""
+def _coordinate(name: str, signs: tuple[int, int]) -> Any:
+    """A rational number between 0 and 3; the same in every process."""
     import sympy
 
-    draw = random.Random(f"{name}/{number}")
-    sign = draw.choice((-1, 1)) if number % 2 else 1
-    return sign * sympy.Rational(draw.randrange(1, 3_000), 1_009)
+    return sympy.Rational(random.Random(f"{name}/{signs}").randrange(1, 3_000), 1_009)
 
 
 def _evaluate(expression: Any, point: dict[Any, Any]) -> Any:
@@ -237,27 +246,31 @@ class _Child:
 
 
 def _evaluate_forever(source: int, target: int) -> None:
-    with contextlib.suppress(ImportError, ValueError, OSError):
-        import resource
+    """Answer requests; a child that nobody can kill any more ends by its own limits."""
+    import resource
 
+    with contextlib.suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_AS, (_MAX_BYTES, _MAX_BYTES))
-    lines = _Lines(source)
+    lines, hard_limit = _Lines(source), resource.getrlimit(resource.RLIMIT_CPU)[1]
     with contextlib.suppress(BrokenPipeError):
         while line := lines.read():
+            used = resource.getrusage(resource.RUSAGE_SELF)
+            with contextlib.suppress(ValueError, OSError):
+                resource.setrlimit(resource.RLIMIT_CPU, (int(used.ru_utime + used.ru_stime) + _MAX_CPU_S, hard_limit))
             os.write(target, answer_request(json.loads(line)).encode() + b"\n")
     os._exit(0)
 
 
-def serve(source: int = 0, target: int = 1) -> None:
+def serve(source: int, target: int) -> None:
     """Answer requests until the input ends. The first line is the caller's ``sys.path``."""
     lines, parent = _Lines(source), os.getppid()
     sys.path[:] = json.loads(lines.read() or b"[]")
     try:
         import latex2sympy2_extended.latex2sympy2  # noqa: F401
     except Exception as error:
-        os.write(target, json.dumps({"error": f"{type(error).__name__}: {error}"}).encode() + b"\n")
+        _reply(target, error=f"{type(error).__name__}: {error}")
         return
-    os.write(target, b"{}\n")
+    _reply(target)
     child, chores = None, list(_WARM_UP)
     try:
         while os.getppid() == parent:
@@ -269,11 +282,11 @@ def serve(source: int = 0, target: int = 1) -> None:
             line = lines.read()
             if not line:
                 return
-            answer = b""
+            begin, limit_s, answer = time.monotonic(), json.loads(line)["limit_s"], b""
             for _ in range(2):  # a child that was killed from outside gets one successor
                 child = child or _Child((source, target))
                 try:
-                    answer = child.ask(line, json.loads(line)["limit_s"], source)
+                    answer = child.ask(line, max(begin + limit_s - time.monotonic(), 0), source)
                 except TimeoutError:
                     answer = b"timeout"
                 if answer in (b"", b"timeout"):
@@ -281,7 +294,7 @@ def serve(source: int = 0, target: int = 1) -> None:
                     child = None
                 if answer:
                     break
-            os.write(target, json.dumps({"answer": answer.decode() or "lost"}).encode() + b"\n")
+            _reply(target, verdict=answer.decode() or "lost", spent_s=time.monotonic() - begin)
     except (EOFError, BrokenPipeError):
         return
     finally:
@@ -289,5 +302,9 @@ def serve(source: int = 0, target: int = 1) -> None:
             child.kill()
 
 
+def _reply(target: int, **content: object) -> None:
+    os.write(target, json.dumps(content).encode() + b"\n")
+
+
 if __name__ == "__main__":
-    serve()
+    serve(int(sys.argv[1]), int(sys.argv[2]))

@@ -13,6 +13,7 @@ from typing import Protocol
 
 from oreo_envs.grading.notation import squash
 from oreo_envs.grading.rationals import RationalAnswer, is_precise, same_number
+from oreo_envs.grading.reading import read
 from oreo_envs.grading.shapes import (
     Based,
     Choice,
@@ -25,17 +26,16 @@ from oreo_envs.grading.shapes import (
     Relation,
     Shape,
     Words,
-    read,
 )
 from oreo_envs.grading.size import is_too_large
-from oreo_envs.grading.worker import LIMIT_S
+from oreo_envs.grading.worker import LIMIT_S, Reply
 
 
 class Core(Protocol):
     """Whoever compares formulas; see ``worker.Worker``."""
 
-    def ask(self, how: str, left: str, right: str, *, below: str = "", limit_s: float = LIMIT_S) -> str:
-        """Return "same", "different", "unparsable", "too_large" or "timeout"."""
+    def ask(self, how: str, left: str, right: str, *, below: str = "", limit_s: float = LIMIT_S) -> Reply:
+        """Return "same", "different", "unparsable", "too_large" or "timeout", and the seconds spent."""
 
 
 class Comparison:
@@ -51,6 +51,7 @@ class Comparison:
         self._core = core
         self.how = "exact"
         self.obstacle: str | None = None
+        self._left_s = LIMIT_S
 
     def same(self, answer: str, reference: str) -> bool:
         """Whether two cleaned answers are one."""
@@ -152,24 +153,25 @@ class Comparison:
     def _same_formula(self, a: Shape, b: Shape) -> bool:
         if isinstance(b, Number):
             # Left to do is no answer to a number; only a decimal may stand for an exact value.
-            return isinstance(a, Formula) and is_precise(b.number) and self._is_near(a, b.number)
+            return isinstance(a, Formula) and is_precise(b.number) and self._is_near("irrational_between", a, b.number)
         left, right = _as_formula(a), _as_formula(b)
         if left is None or right is None:
             return False
         if squash(left) == squash(right):
             return True
-        if isinstance(a, Number) and a.number.last_place is not None and isinstance(b, Formula):
-            return is_precise(a.number) and self._is_near(b, a.number)
+        is_decimal = isinstance(a, Number) and isinstance(b, Formula) and is_precise(a.number)
+        if is_decimal and self._is_near("between", b, a.number):  # type: ignore[arg-type, union-attr]
+            return True
         if (r"\infty" in left) != (r"\infty" in right):
             return False
         return self._ask("equal", left, right)
 
-    def _is_near(self, formula: Formula, decimal: RationalAnswer) -> bool:
+    def _is_near(self, how: str, formula: Formula, decimal: RationalAnswer) -> bool:
         """Whether the decimal is the formula's value, rounded or cut off; cf. ``rationals.agrees``."""
         last_place = decimal.last_place or Fraction(0)
         low, high = abs(decimal.value) - last_place / 2, abs(decimal.value) + last_place
         text = formula.text if decimal.value > 0 else f"-({formula.text})"
-        return self._ask("between", text, str(low), below=str(high))
+        return self._ask(how, text, str(low), below=str(high))
 
     def _ask(self, how: str, left: str, right: str, *, below: str = "") -> bool:
         if self.obstacle == "timeout":
@@ -177,11 +179,13 @@ class Comparison:
         if is_too_large(left) or is_too_large(right):
             self.obstacle = "too_large"
             return False
-        answer = self._core.ask(how, exact_decimals(left), exact_decimals(right), below=below)
+        left, right = exact_decimals(left), exact_decimals(right)
+        verdict, spent_s = self._core.ask(how, left, right, below=below, limit_s=self._left_s)
+        self._left_s = max(self._left_s - spent_s, 0)
         self.how = "symbolic"
-        if answer not in ("same", "different"):
-            self.obstacle = answer
-        return answer == "same"
+        if verdict not in ("same", "different"):
+            self.obstacle = verdict
+        return verdict == "same"
 
 
 def exact_decimals(text: str) -> str:

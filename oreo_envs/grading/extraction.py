@@ -29,7 +29,7 @@ def extract_answer(response: str) -> str | None:
     "or" join are one list. Without any of these the last bold text that reads as an answer is one,
     and so is a response that is nothing but an answer. Only the text after ``</think>`` is read.
     """
-    response = _DRAWING.sub("", response.rpartition("</think>")[2])
+    response = _without_drawings(response.rpartition("</think>")[2])
     found = max(_last_boxes(response), _last_hashes(response))
     found = max(found, _last_phrase(response, found))
     if found != _NOWHERE:
@@ -49,13 +49,12 @@ def has_final_answer(response: str) -> bool:
 _Found = tuple[int, str]  # where the answer starts (-1: nowhere), and its text
 _NOWHERE: _Found = (-1, "")
 
-_DRAWING = re.compile(r"\[asy\].*?\[/asy\]", re.DOTALL)
 _BRACE = re.compile(r"\\(?:boxed|fbox)(?:\s*\{|\s+(\w))|\\.|[{}]", re.DOTALL)
 _JOINT = re.compile(
     r"[\s$.]*(?:\\[()])?(?:,|;|\\text\s*\{\s*,?\s*(?:and|or)\s*\}|,?\s*(?:and|or)\b)+"
     r"\s*(?:\\[()\s])*\$?\s*(?:\\?[A-Za-z](?:_\{?\w\}?)?\s*=\s*)?"
 )
-_HASHES = re.compile(r"(?<!#)####(?!#)\s*([^\n]+)")
+_HASHES = re.compile(r"(?<!#)####(?!#)\s*([^\n#]+)")
 _ANSWER_WORDS = re.compile(r"^[*_]*(?:the\s+)?(?:final\s+)?answer\b[*_]*(?:\s+is\b)?\s*:?[*_]*\s*", re.IGNORECASE)
 _HEADING = re.compile(r"\**(?:\d+[.):]\s+)?\**[A-Za-z]{2,}[\s:]+\S")
 _PHRASE = re.compile(
@@ -66,7 +65,8 @@ _PHRASE = re.compile(
 )
 _CORRECTION = re.compile(
     r"\b(?:(?:correction|corrected(?: answer)?)[ \t]*:"
-    r"|should(?:[ \t]+(?:actually|really|instead))?[ \t]+(?:be|have[ \t]+been|read)"
+    r"|(?:it|that|this|which|answer|result|value|total)[ \t]+should(?:[ \t]+(?:actually|really|instead))?"
+    r"[ \t]+(?:be|have[ \t]+been|read)"
     r"|(?:actually|in fact|instead|rather)[, \t]+(?:it|that|this|the[ \t]+\w+)(?:'s|[ \t]+is|[ \t]+equals)"
     r"|(?:it|that|this)(?:'s|[ \t]+is)[ \t]+(?:actually|really|in fact)"
     r"|correct(?:ed)?[ \t]+(?:answer|value|result|one|number|total)[ \t]+is|I[ \t]+(?:meant|mean))"
@@ -88,11 +88,19 @@ _NAME = re.compile(
 _BOLD = re.compile(r"\*\*([^*\n]+)\*\*")
 _BOLD_ANSWER = re.compile(r"^[-+−$€£\\(\[{|.\d√π]|^[A-Za-z](?:\s*=|$)")
 _NUMBERED = re.compile(r"\d+[.):]\s*[A-Za-z]|\d+\.?$")
-# What may overrule a statement made before: an answer at once, and few words.
-_FRESH = re.compile(
-    r"(?:[-+−$€£\\(\[{|.\d√π]|[A-Za-z](?:\s*[=^]|\W*$))(?!.*[A-Za-z']+(?:[ \t]+[A-Za-z']+){4})(?!.*[?])"
-)
+_ANSWER_START = re.compile(r"[-+−$€£\\(\[{|.\d√π]|[A-Za-z](?:\s*[=^]|\W*$)")
+_COMMAND = re.compile(r"\\[A-Za-z]+")
+_BUT = re.compile(r"^not\s.{1,80}?,?\s+but\s+(?:rather\s+|instead\s+)?", re.IGNORECASE)
 _SENTENCE = re.compile(r"[A-Za-z]+(?:[ \t]+[A-Za-z']+){3,}|[.!?:]\s")
+
+
+def _without_drawings(text: str) -> str:
+    """Without ``[asy] ... [/asy]``, whose programs are full of what looks like answers."""
+    parts, position = [], 0
+    while (start := text.find("[asy]", position)) >= 0 and (end := text.find("[/asy]", start)) >= 0:
+        parts.append(text[position:start])
+        position = end + len("[/asy]")
+    return "".join([*parts, text[position:]])
 
 
 def _boxes(text: str) -> list[tuple[int, int, str]]:
@@ -142,9 +150,9 @@ def _last_phrase(text: str, other: _Found) -> _Found:
         labelled = match["label"] is not None
         answer = _trim(text, match.end(), cut=not labelled)
         if other == _NOWHERE:
-            likely = labelled or _ANSWER_LIKE.search(answer) or _NAME.match(answer)
+            likely = bool(labelled or _ANSWER_LIKE.search(answer) or _NAME.match(answer))
         else:
-            likely = _FRESH.match(answer)
+            likely = match[0][:2].lower().lstrip("*_# ") != "a:" and _overrules(answer)
         if likely and not _NEGATION.match(answer) and r"\boxed" not in answer and len(answer) <= MAX_ANSWER_CHARS:
             return match.end(), answer
     return _NOWHERE
@@ -154,15 +162,23 @@ def _last_correction(text: str, other: _Found) -> _Found:
     """What a correction after the statement ``other`` states."""
     for match in reversed(list(_CORRECTION.finditer(text, other[0]))[-_MAX_STATEMENTS:]):
         answer = _trim(text, match.end(), cut=True)
-        if _FRESH.match(answer) and r"\boxed" not in answer:
+        if _overrules(answer):
             return match.end(), answer
     return _NOWHERE
+
+
+def _overrules(answer: str) -> bool:
+    """Whether a later text is an answer and nothing else, so that it replaces the one before."""
+    if len(answer) > _MAX_BARE_CHARS or "?" in answer or r"\boxed" in answer or not _ANSWER_START.match(answer):
+        return False
+    return re.search("[A-Za-z]{2,}", _COMMAND.sub(" ", clean(answer))) is None
 
 
 def _trim(text: str, start: int, *, cut: bool) -> str:
     """The answer that starts there: its line, cut where its clause ends."""
     answer = text[start : start + 2 * MAX_ANSWER_CHARS].partition("\n")[0].strip(" *_\t")
     if cut:
+        answer = _BUT.sub("", answer)
         answer = _CUT.split(answer, maxsplit=1)[0]
     return answer.strip(" *_\t")
 

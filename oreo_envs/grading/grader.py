@@ -63,13 +63,22 @@ def grade(response: str, reference: str) -> Grade:
 
 def canonical(answer: str) -> str:
     """Return a form of an extracted answer that is equal for equal numbers ("$18", "18.0"), to count votes by."""
+    if len(answer) > MAX_ANSWER_CHARS:
+        return "".join(answer.split())
     text = clean(answer)
     number = parse_number(text)
     return squash(text) if number is None else str(number.value)
 
 
+def lost_comparisons() -> int:
+    """How many verdicts of this process are "timeout" because the comparing process was killed from outside."""
+    return WORKER.lost
+
+
 def _judge(answer: str, reference: str) -> tuple[bool, Reason]:
     """Compare; a verdict that was cut short because a process died is not kept."""
+    if len(answer) > MAX_ANSWER_CHARS:
+        return False, Reason.TOO_LARGE
     try:
         return _compare(answer, reference)
     except WorkerLost:
@@ -81,7 +90,7 @@ def _compare(answer: str, reference: str) -> tuple[bool, Reason]:
     """The stages after extraction."""
     stated = extract_answer(reference)
     reference = reference.strip() if stated is None else stated
-    if len(answer) > MAX_ANSWER_CHARS or len(reference) > MAX_ANSWER_CHARS:
+    if len(reference) > MAX_ANSWER_CHARS:
         return False, Reason.TOO_LARGE
     left, right = clean(answer), clean(reference)
     if not left or not right:

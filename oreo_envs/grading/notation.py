@@ -82,22 +82,38 @@ _PLAIN = (
 _ANGLE = re.compile(r"(\d+(?:\.\d+)?)\s*\^\\circ ?")
 _TRIGONOMETRY = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc)(?![a-z])")
 
-# A unit in \text{}: anything but a joining word, a time of day, a percent sign or one letter that may be a variable.
-_UNIT_WORDS = r"(?!\s*(?:[aApP]\.?\s*[mM]\.?|[ieanxyz])\s*\})(?![^{}]*(?:\bor\b|\band\b|\bnot\b|\d))[^{}%]*"
-_EXPONENT = r"(?:\^\s*\{?-?\d\}?)?"
-_TEXT_UNIT = re.compile(
-    r"(?<=[\w)}%!])\s*(?:\^\\circ\s*)?(?:\\(?:text(?:bf|it|rm|sf|normal)?|mbox|hbox|mathrm)\s*"
-    rf"\{{{_UNIT_WORDS}\}}\s*{_EXPONENT}\s*[/\\]?(?:cdot)?\s*)+\.?$"
+_EXPONENT = r"(?:\^\{?-?\d\}?)?"
+_TEXT_TAIL = re.compile(
+    rf"(?<=[\w)}}%!])\s*\\(?:text(?:bf|it|rm|sf|normal)?|mbox|hbox|mathrm)\s*\{{([^{{}}%]*)\}}\s*{_EXPONENT}[\s./]*$"
 )
-_WORD = r"(?!(?:or|and|not|mod|base|in|pm|am|PM|AM)\b)(?:[A-Za-z]{2,}|[mgshL](?![A-Za-z]))\.?"
-_UNIT = re.compile(
-    rf"(?:(?<=[\d)}}%])|(?<=\\pi))\s*(?:/\s*|(?:per|an?)\s+)?{_WORD}"
-    rf"(?:\s*{_EXPONENT}[\s/.-]+(?:per\s+|a\s+)?{_WORD})*{_EXPONENT}$"
+_WORD_TAIL = re.compile(rf"(\s*)(/\s*)?([A-Za-z]+)\.?{_EXPONENT}$")
+_NOTE = re.compile(r"(?<=[\d%}])\s*\(([A-Za-z][A-Za-z \-]{2,})\)$")
+_MAX_UNIT_WORDS = 8
+# Short units, which may stick to their number: 5cm. Every other word needs a blank: 5xy is a product.
+_SHORT_UNITS = frozenset(
+    """
+    mm cm dm km nm mg kg ml cl lb lbs oz ft yd mi hr hrs min mins sec secs ms mph kph kmh sq cu rad deg gal qt
+    pt hz khz mhz kw mw cc usd eur cent cents
+    """.split()
 )
-_NOTE = re.compile(r"(?<=[\d%}])\s*\((?!.*\b(?:or|not|base)\b)[A-Za-z][A-Za-z \-]{2,}\)$")
+_LETTER_UNITS = frozenset("mgshL")
+# Words after a number that change it, deny it, or belong to an expression.
+_NO_UNIT = frozenset(
+    """
+    or and not but maybe perhaps possibly wrong incorrect false right except is was if when mod modulo base in
+    to from pm am plus minus times over divided multiplied by squared cubed factorial percent point half halves
+    third thirds quarter quarters fourth fourths fifth fifths sixth sixths seventh sevenths eighth eighths ninth
+    ninths tenth tenths hundredth hundredths thousandth thousandths dozen dozens hundred hundreds thousand
+    thousands million millions billion billions trillion trillions zero one two three four five six seven eight
+    nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen twenty thirty forty
+    fifty pi phi theta alpha beta sqrt sin cos tan log exp infinity choose more less fewer than between about
+    root
+    """.split()
+)
+_LINKS = frozenset({"per", "of", "a", "an", "the"})
 _FILLER = re.compile(
-    r"^(?:(?:is|equals|be|approximately|about|roughly|around|exactly|simply|just|only|a total of|\\approx)"
-    r"(?![A-Za-z])\s*)+:?\s*",
+    r"^(?:(?:is|equals|be|therefore|thus|then|hence|now|clearly|approximately|about|roughly|around|exactly|simply|just"
+    r"|only|a total of|\\approx)(?![A-Za-z])\s*)+:?\s*",
     re.IGNORECASE,
 )
 _MARKS = re.compile(r"^[\s*_`\"]+|[\s*_`\"]+$")
@@ -113,7 +129,7 @@ def clean(answer: str) -> str:
     text = _strip_ends(text)
     for pattern, replacement in _REWRITES:
         text = pattern.sub(replacement, text)
-    text = _TEXT_UNIT.sub("", text.strip())
+    text = _drop_text_units(text.strip())
     for _ in range(4):
         text, found = _WRAPPER.subn(_unwrap, text)
         if not found:
@@ -123,18 +139,16 @@ def clean(answer: str) -> str:
     text = _factorials(_arguments(_angles(text)))
     text = re.sub(r"\s+", " ", re.sub(r"\s+(?=[_^])", "", text)).strip()
     text = _FILLER.sub("", _strip_ends(text))
-    text = _NOTE.sub("", text)
-    if not text.isascii() or re.search(r"[A-Za-z]", text):
-        text = _drop_unit(text)
-    return _strip_ends(text)
+    text = _NOTE.sub(lambda match: "" if _is_unit(match[1].lower().split()) else match[0], text)
+    return _strip_ends(_drop_units(text))
 
 
 def squash(text: str) -> str:
-    """Text for comparison: no blanks, words in lower case, choices without parentheses."""
-    text = re.sub(r"\s+", "", text)
+    """Text for comparison: no blanks but between numbers, words in lower case, choices without parentheses."""
+    text = re.sub(r"(?<![\d,])\s+|\s+(?!\d)", "", text)
     if re.fullmatch(r"\([A-Za-z]\)", text):
         return text[1:-1]
-    return text.casefold() if re.fullmatch(r"[A-Za-z]{2,}", text) else text
+    return text.casefold() if re.fullmatch(r"[A-Za-z]{3,}|[Nn][Oo]", text) else text
 
 
 def _unicode(text: str) -> str:
@@ -169,22 +183,68 @@ def _unwrap(match: re.Match[str]) -> str:
     return f" {content} " if command.startswith((r"\text", r"\mbox", r"\hbox")) else content
 
 
-def _drop_unit(text: str) -> str:
-    shorter = _UNIT.sub("", text)
-    return shorter if shorter and not _FUNCTION_END.search(text) else text
+def _drop_text_units(text: str) -> str:
+    r"""Take off ``\text{ cm}^2`` and the like behind a formula."""
+    for _ in range(_MAX_UNIT_WORDS):
+        match = _TEXT_TAIL.search(text)
+        if match is None:
+            break
+        words = re.findall(r"[A-Za-z]+|\d", match[1])
+        letter = len(words) == 1 and len(words[0]) == 1 and words[0] in "aeinxyz"
+        denied = words != ["in"] and any(word.isdigit() or word.lower() in _NO_UNIT for word in words)
+        if letter or denied or _DAYTIME.search(match[1]):
+            break
+        text = text[: match.start()]
+    return text
 
 
-_FUNCTION_END = re.compile(rf"(?:^|[^A-Za-z\\])(?:{_FUNCTIONS})$")
+_DAYTIME = re.compile(r"(?<![A-Za-z])[ap]\.?\s*m\.?\s*$", re.IGNORECASE)
+
+
+def _drop_units(text: str) -> str:
+    """Take off words of a unit behind a number or a formula; all of them or none."""
+    rest, sticks = text, False
+    words: list[str] = []
+    while words[_MAX_UNIT_WORDS:] == [] and (match := _WORD_TAIL.search(rest)) is not None:
+        if rest[: match.start(3)].endswith("\\"):
+            break
+        words.insert(0, match[3])
+        sticks = not match[1] and not match[2]
+        rest = rest[: match.start()].rstrip(" .-")
+    is_value = re.search(r"[\d)}%]$|\\pi$|\\infty$", rest) is not None
+    if not words or not is_value or _DAYTIME.search(text):
+        return text
+    first_sticks = sticks and words[0].lower() not in _SHORT_UNITS
+    return text if first_sticks or not _is_unit(words) else rest
+
+
+def _is_unit(words: list[str]) -> bool:
+    """Whether words name a unit or what was counted."""
+    lower = [word.lower() for word in words]
+    if any(word in _NO_UNIT for word in lower):
+        return False
+    named = [w for w, low in zip(words, lower, strict=True) if low not in _LINKS]
+    return bool(named) and all(
+        word in _LETTER_UNITS
+        or word.lower() in _SHORT_UNITS
+        or (len(word) >= 3 and re.search("[aeiouy]", word.lower()))
+        for word in named
+    )
+
+
+_COMMAND = re.compile(r"\\(frac|sqrt|binom)(?![A-Za-z])")
+_INDEX = re.compile(r"\s*\[[^\[\]]*\]")
+_DIGITS = re.compile(r"\s*(\d+)")
 _TOKEN = re.compile(r"\s*(\\[A-Za-z]+|[^\s{])")
 
 
 def _arguments(text: str) -> str:
     r"""Put braces around arguments: ``\frac12``, ``\sqrt 3``, ``\sqrt(x)``, ``3^\frac12``."""
     position = 0
-    while (match := re.compile(r"\\(frac|sqrt|binom)(?![A-Za-z])").search(text, position)) is not None:
+    while (match := _COMMAND.search(text, position)) is not None:
         end = match.end()
         pieces = [match[0]]
-        if match[1] == "sqrt" and (index := re.compile(r"\s*\[[^\[\]]*\]").match(text, end)):
+        if match[1] == "sqrt" and (index := _INDEX.match(text, end)):
             pieces.append(index[0].strip())
             end = index.end()
         for _ in range(1 if match[1] == "sqrt" else 2):
@@ -205,7 +265,7 @@ def _argument(text: str, start: int, command: str) -> tuple[str, int]:
         if end < 0:
             return "", start
         return "{" + text[start + blanks + 1 : end] + "}", end + 1
-    if command == "sqrt" and (number := re.compile(r"\s*(\d+)").match(text, start)):
+    if command == "sqrt" and (number := _DIGITS.match(text, start)):
         # TeX would take one digit; who writes \sqrt 12 without braces means twelve.
         return "{" + number[1] + "}", number.end()
     if match := _TOKEN.match(text, start):

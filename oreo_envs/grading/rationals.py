@@ -26,17 +26,12 @@ _NUMBER = re.compile(
       | (?P<digits>(?:{_INTEGER})?\.\d+|{_INTEGER}\.?)
         (?:\s*(?:\\times|\\cdot|\*|x)\s*10\s*\^\s*\{{?\s*(?P<exponent>[+-]?\d+)\s*\}}?)?
       | 10\^\{{?\s*(?P<power>[+-]?\d+)\s*\}}?
-    )\s*(?P<percent>%)?(?:\s*(?:[a-z]{{2,}}\s*){{0,3}})?""",
+    )\s*(?P<percent>%)?""",
     re.VERBOSE | re.ASCII,
 )
 _NAMES = """zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen
     seventeen eighteen nineteen twenty"""
 _WORDS = {word: number for number, word in enumerate(_NAMES.split())}
-# Words after a number that are no unit of it.
-_NO_UNIT = re.compile(
-    r"(?<!\\)\b(?:or|not|base|mod|to|pi|from|plus|minus|times|half|dozen|hundred|thousand|million|billion)\b"
-    r"|\band\b(?!\s*(?:\\frac|\d+\s*/))"
-)
 
 
 @dataclass(frozen=True)
@@ -65,7 +60,7 @@ def parse_number(text: str) -> RationalAnswer | None:
     if word is not None:
         return RationalAnswer(Fraction(word))
     match = _NUMBER.fullmatch(text)
-    if match is None or _NO_UNIT.search(text):
+    if match is None:
         return None
     part = match.groupdict()
     value, last_place = _magnitude(part)

@@ -16,13 +16,14 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any, NamedTuple
 
 logger = logging.getLogger(__name__)
 
 LIMIT_S = 1.0
-"""What one comparison may take before its process is killed, seconds."""
+"""What the comparisons of one grade may take before their process is killed, seconds."""
 DEADLINE_S = 1.4
-"""What one comparison may take in all, a start of the core included, seconds."""
+"""What one question may take in all, a new start of the core included, seconds."""
 START_S = 30.0
 """What the first start may take, seconds: a slow machine is no reason for a wrong verdict."""
 _GRACE_S = 0.05
@@ -31,11 +32,118 @@ _CORE = Path(__file__).with_name("core.py")
 
 
 class WorkerLost(Exception):
-    """The core died twice during one comparison, so there is no verdict."""
+    """The core was killed from outside, and there was no time for another; there is no verdict."""
+
+
+class Reply(NamedTuple):
+    """What the core says of a question, and the seconds it took."""
+
+    verdict: str
+    spent_s: float
+
+
+class _Core:
+    """One running core and the pipes to it."""
+
+    def __init__(self) -> None:
+        """Start it and do not wait.
+
+        Raises:
+            RuntimeError: it cannot run here.
+        """
+        if not hasattr(os, "posix_spawn") or not sys.executable:
+            raise RuntimeError("formulas are compared in a process of their own; that needs Linux or macOS")
+        self.is_up = False
+        self.since = time.monotonic()
+        pipes: list[int] = []
+        try:
+            pipes += os.pipe()
+            pipes += os.pipe()
+            theirs_in, self._to, self._from, theirs_out = pipes
+            # Not 0 and 1: whatever prints at the start of Python must not speak to us.
+            source, target = max(pipes) + 1, max(pipes) + 2
+            self.pid = os.posix_spawn(
+                sys.executable,
+                [sys.executable, "-P", "-W", "ignore", str(_CORE), str(source), str(target)],
+                os.environ,
+                file_actions=[
+                    (os.POSIX_SPAWN_DUP2, theirs_in, source),
+                    (os.POSIX_SPAWN_DUP2, theirs_out, target),
+                    *((os.POSIX_SPAWN_OPEN, number, os.devnull, os.O_RDWR, 0) for number in (0, 1, 2)),
+                ],
+                setpgroup=0,  # Ctrl-C is for this process, and killing the group leaves no orphan
+            )
+        except OSError as error:
+            for descriptor in pipes:
+                os.close(descriptor)
+            raise RuntimeError(f"the process that compares formulas cannot be started: {error}") from error
+        os.close(theirs_in)
+        os.close(theirs_out)
+        self._received = b""
+        with contextlib.suppress(BrokenPipeError):  # died already; the greeting will say so
+            self._send(_import_path())
+
+    def greet(self, patience_s: float) -> None:
+        """Wait until it is up.
+
+        Raises:
+            TimeoutError: it is not up yet.
+            EOFError: it died.
+            RuntimeError: it says that it cannot work.
+        """
+        if not self.is_up:
+            hello = self._receive(patience_s)
+            if "error" in hello:
+                raise RuntimeError(f"formulas cannot be compared: {hello['error']}; install math-verify[antlr4_9_3]")
+            self.is_up = True
+
+    def ask(self, question: dict[str, Any], patience_s: float) -> Reply:
+        """Put a question.
+
+        Raises:
+            TimeoutError: no answer in time, though the core should have kept the limit.
+            EOFError, BrokenPipeError: it died.
+        """
+        self._send(question)
+        return Reply(**self._receive(patience_s))
+
+    def _send(self, message: object) -> None:
+        os.write(self._to, json.dumps(message).encode() + b"\n")
+
+    def _receive(self, patience_s: float) -> dict[str, Any]:
+        poll = select.poll()  # select.select fails where a process has many files open
+        poll.register(self._from, select.POLLIN)
+        until = time.monotonic() + patience_s
+        while b"\n" not in self._received:
+            if not poll.poll(max(until - time.monotonic(), 0) * 1000):
+                raise TimeoutError
+            chunk = os.read(self._from, 4096)
+            if not chunk:
+                raise EOFError
+            self._received += chunk
+        line, _, self._received = self._received.partition(b"\n")
+        return dict(json.loads(line))
+
+    def close(self) -> None:
+        """Let go of the pipes, which ends it when it is idle."""
+        for descriptor in (self._to, self._from):
+            with contextlib.suppress(OSError):
+                os.close(descriptor)
+
+    def kill(self) -> None:
+        """End it and its child, whatever they do."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(self.pid, 0)
+        self.close()
 
 
 class Worker:
-    """The core, started at the first question; it ends with this process."""
+    """A core, started when it is needed, and its successors; it ends with this process.
+
+    ``lost`` counts the questions without a verdict because the core was killed from outside.
+    """
 
     def __init__(self) -> None:
         """Start nothing yet."""
@@ -46,117 +154,104 @@ class Worker:
 
     def _forget(self) -> None:
         self._lock = threading.Lock()
-        self._pid = self._to = self._from = -1
-        self._is_up = self._was_up = False
+        self._core: _Core | None = None
+        self._was_up = False
+        self.lost = 0
 
     def _abandon(self) -> None:
-        for descriptor in (self._to, self._from):
-            if descriptor >= 0:
-                os.close(descriptor)
+        core = self._core
         self._forget()
+        if core is not None:
+            core.close()
 
     def prepare(self) -> None:
-        """Start the core and do not wait for it: formulas are coming."""
-        if self._pid < 0 and not self._was_up:
-            with self._lock:
-                self._spawn()
+        """Start the core if there was none yet, and do not wait for it: formulas are coming."""
+        if self._core is None and not self._was_up and self._lock.acquire(blocking=False):
+            try:
+                with contextlib.suppress(RuntimeError):  # for whoever asks
+                    self._core = self._core or _Core()
+            finally:
+                self._lock.release()
 
-    def ask(self, how: str, left: str, right: str, *, below: str = "", limit_s: float = LIMIT_S) -> str:
+    def ask(self, how: str, left: str, right: str, *, below: str = "", limit_s: float = LIMIT_S) -> Reply:
         """Put one question to the core (see ``core.answer_request``).
 
         Returns:
-            "same", "different", "unparsable", "too_large", or "timeout" when the core was killed
-            after ``limit_s`` seconds.
+            "same", "different", "unparsable", "too_large", or "timeout" when ``limit_s`` was not
+            enough. Time spent waiting for other threads' questions does not count.
 
         Raises:
-            WorkerLost: it was killed from outside, and its successor too.
+            WorkerLost: the core was killed from outside, and so was its successor, or it is not up.
             RuntimeError: it cannot be started.
         """
-        request = {"how": how, "left": left, "right": right, "below": below}
+        question = {"how": how, "left": left, "right": right, "below": below}
         with self._lock:
-            if not self._was_up:
-                self._greet(START_S)
-                if not self._is_up:
-                    raise RuntimeError(f"{sys.executable} did not start {_CORE.name} within {START_S:.0f} seconds")
-                self._was_up = True
-            deadline = time.monotonic() + DEADLINE_S
-            for _ in range(2):
-                self._greet(deadline - time.monotonic())
-                rest = deadline - time.monotonic()
-                if not self._is_up or rest <= 0:
-                    break
-                answer = self._exchange(request | {"limit_s": min(limit_s, rest)}, rest + _GRACE_S)
-                if answer is not None and answer["answer"] != "lost":
-                    return answer["answer"]
+            try:
+                reply = self._put(question, limit_s)
+            except BaseException:  # an interruption too: a later answer must not be taken for the next one's
                 self._kill()
-        logger.warning("a comparison of formulas was lost: the process that makes it was killed from outside")
-        raise WorkerLost
+                raise
+        if reply is None:
+            self.lost += 1
+            logger.warning(
+                "a comparison of formulas was lost: its process died or did not start (%d so far)", self.lost
+            )
+            raise WorkerLost
+        return reply
 
-    def _spawn(self) -> None:
-        """Start the core, unless it runs.
+    def _put(self, question: dict[str, Any], limit_s: float) -> Reply | None:
+        """Ask, at most twice; None when the core keeps dying or is not up in time."""
+        if not self._was_up:
+            self._greet(START_S)
+            self._was_up = True
+        deadline = time.monotonic() + DEADLINE_S
+        for _ in range(2):
+            try:
+                core = self._greet(deadline - time.monotonic())
+            except TimeoutError:
+                return None  # it goes on starting; the next question may find it up
+            rest = deadline - time.monotonic()
+            try:
+                reply = core.ask(question | {"limit_s": max(min(limit_s, rest), 0)}, rest + _GRACE_S)
+            except (TimeoutError, EOFError, BrokenPipeError):
+                self._kill()
+                continue
+            return reply if reply.verdict != "lost" else None
+        return None
 
-        Raises:
-            RuntimeError: it cannot run here.
-        """
-        if self._pid >= 0:
-            return
-        if not hasattr(os, "posix_spawn") or not sys.executable:
-            raise RuntimeError("formulas are compared in a process of their own; that needs Linux or macOS")
-        theirs_in, self._to = os.pipe()
-        self._from, theirs_out = os.pipe()
-        self._pid = os.posix_spawn(
-            sys.executable,
-            [sys.executable, "-P", "-W", "ignore", str(_CORE)],
-            os.environ,
-            file_actions=[
-                (os.POSIX_SPAWN_DUP2, theirs_in, 0),
-                (os.POSIX_SPAWN_DUP2, theirs_out, 1),
-                (os.POSIX_SPAWN_OPEN, 2, os.devnull, os.O_WRONLY, 0),
-            ],
-            setpgroup=0,  # Ctrl-C is for this process, and killing the group leaves no orphan
-        )
-        os.close(theirs_in)
-        os.close(theirs_out)
-
-    def _greet(self, patience_s: float) -> None:
-        """Start the core if need be and wait until it is up; where that takes longer there is none."""
-        if self._is_up:
-            return
-        self._spawn()
-        hello = self._exchange([entry or os.getcwd() for entry in sys.path], patience_s)
-        self._is_up = hello is not None and "error" not in hello
-        if not self._is_up:
-            self._kill()
-        if hello is not None and "error" in hello:
-            raise RuntimeError(f"formulas cannot be compared: {hello['error']}; install math-verify[antlr4_9_3]")
-
-    def _exchange(self, message: object, patience_s: float) -> dict[str, str] | None:
-        """Send a message, return the answer; None when none comes."""
-        try:
-            os.write(self._to, json.dumps(message).encode() + b"\n")
-        except BrokenPipeError:
-            return None
-        poll = select.poll()  # select.select fails where a process has many files open
-        poll.register(self._from, select.POLLIN)
-        until, received = time.monotonic() + patience_s, b""
-        while not received.endswith(b"\n"):
-            if not poll.poll(max(until - time.monotonic(), 0) * 1000):
-                return None
-            chunk = os.read(self._from, 4096)
-            if not chunk:
-                return None
-            received += chunk
-        return dict(json.loads(received))
+    def _greet(self, patience_s: float) -> _Core:
+        """The core, up; TimeoutError when it is not in time."""
+        until = time.monotonic() + patience_s
+        while True:
+            core = self._core = self._core or _Core()
+            try:
+                core.greet(until - time.monotonic())
+                return core
+            except EOFError:
+                self._kill()
+                if time.monotonic() >= until:
+                    raise TimeoutError from None
+                if not self._was_up:
+                    raise RuntimeError(f"{sys.executable} {_CORE.name} ended at once") from None
+            except TimeoutError:
+                if time.monotonic() - core.since > START_S:
+                    self._kill()
+                    raise RuntimeError(f"{_CORE.name} did not start within {START_S:.0f} seconds") from None
+                raise
 
     def _kill(self) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._pid, signal.SIGKILL)
-        with contextlib.suppress(ChildProcessError):
-            os.waitpid(self._pid, 0)
-        os.close(self._to)
-        os.close(self._from)
-        self._pid = self._to = self._from = -1
-        self._is_up = False
+        core, self._core = self._core, None
+        if core is not None:
+            core.kill()
+
+
+def _import_path() -> list[str]:
+    """Where this process imports from."""
+    entries = [entry for entry in sys.path if isinstance(entry, str)]
+    try:
+        return [entry or os.getcwd() for entry in entries]
+    except OSError:  # the working directory is gone
+        return [entry for entry in entries if entry]
 
 
 WORKER = Worker()

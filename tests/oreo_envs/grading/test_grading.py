@@ -76,7 +76,7 @@ EQUAL = [
     ("1 1/2", "3/2", Reason.NUMERIC),
     ("0.333333", "\\frac{1}{3}", Reason.NUMERIC),
     ("0.666667", "2/3", Reason.NUMERIC),
-    ("3\\,702", "3702", Reason.EXACT),
+    ("3\\,702", "3702", Reason.NUMERIC),
     ("28\\%", "28", Reason.NUMERIC),
     ("28", "28\\%", Reason.NUMERIC),
     ("0.1", "10\\%", Reason.NUMERIC),

@@ -8,10 +8,11 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
-from oreo_envs.grading import Reason, grade, worker
+from oreo_envs.grading import Reason, grade, lost_comparisons, worker
 from oreo_envs.grading.worker import DEADLINE_S, WORKER, Worker, WorkerLost
 
 # Takes sympy many seconds, and looks harmless: the guard is not asked here.
@@ -22,11 +23,9 @@ ENDLESS = r"\binom{10^{8}}{5 \cdot 10^{7}}+x"
 def core():
     """A worker of this test's own, warm."""
     own = Worker()
-    assert own.ask("equal", "x+1", "1+x") == "same"
+    assert own.ask("equal", "x+1", "1+x").verdict == "same"
     yield own
-    with own._lock:
-        if own._pid >= 0:
-            own._kill()
+    own._kill()
 
 
 def _children(pid):
@@ -36,6 +35,8 @@ def _children(pid):
 
 def _gone(pid):
     """Wait until the process has ended."""
+    if not Path("/proc/self/stat").exists():
+        pytest.skip("needs /proc to see other processes")
     for _ in range(100):
         try:
             with open(f"/proc/{pid}/stat") as stat:
@@ -48,68 +49,106 @@ def _gone(pid):
 
 
 def test_the_questions_of_the_core(core):
-    assert core.ask("equal", r"\sqrt{12}", r"2\sqrt{3}") == "same"
-    assert core.ask("equal", "x^{2}", "x^{3}") == "different"
-    assert core.ask("equal", r"\frac{1", "x") == "unparsable"
-    assert core.ask("multiple", "(2x)-(4)", "(2)-(x)") == "same"
-    assert core.ask("positive_multiple", "(2x)-(4)", "(2)-(x)") == "different"
-    assert core.ask("between", r"\pi", "157/50", below="22/7") == "same"
-    assert core.ask("between", r"\pi", "22/7", below="4") == "different"
+    assert core.ask("equal", r"\sqrt{12}", r"2\sqrt{3}").verdict == "same"
+    assert core.ask("equal", "x^{2}", "x^{3}").verdict == "different"
+    assert core.ask("equal", r"\frac{1", "x").verdict == "unparsable"
+    assert core.ask("multiple", "(2x)-(4)", "(2)-(x)").verdict == "same"
+    assert core.ask("positive_multiple", "(2x)-(4)", "(2)-(x)").verdict == "different"
+    assert core.ask("between", r"\pi", "157/50", below="22/7").verdict == "same"
+    assert core.ask("between", r"\pi", "22/7", below="4").verdict == "different"
 
 
 def test_a_formula_that_takes_too_long_is_given_up_and_the_next_is_answered(core):
     start = time.perf_counter()
-    assert core.ask("equal", ENDLESS, "x") == "timeout"
-    assert core.ask("equal", "x+y", "y+x") == "same"
+    assert core.ask("equal", ENDLESS, "x").verdict == "timeout"
+    assert core.ask("equal", "x+y", "y+x").verdict == "same"
     assert time.perf_counter() - start < 2 * DEADLINE_S
 
 
 def test_a_time_out_is_not_tried_again(core, monkeypatch):
-    sent = []
-    exchange = core._exchange
-    monkeypatch.setattr(
-        core, "_exchange", lambda message, patience_s: sent.append(message) or exchange(message, patience_s)
-    )
-    assert core.ask("equal", ENDLESS, "x", limit_s=0.2) == "timeout"
-    assert len(sent) == 1
+    asked = []
+    ask = core._core.ask
+    monkeypatch.setattr(core._core, "ask", lambda *question: asked.append(question) or ask(*question))
+    assert core.ask("equal", ENDLESS, "x", limit_s=0.2).verdict == "timeout"
+    assert len(asked) == 1
 
 
 def test_a_killed_child_or_core_has_a_successor(core):
-    for victim in (lambda: _children(core._pid)[0], lambda: core._pid):
+    for victim in (lambda: _children(core._core.pid)[0], lambda: core._core.pid):
         os.kill(victim(), signal.SIGKILL)
-        assert core.ask("equal", "x+y", "y+x") == "same"
+        assert core.ask("equal", "x+y", "y+x").verdict == "same"
 
 
 def test_a_child_killed_at_work_is_replaced_once(core):
     """The retry meets the same limit; it ends as a time-out, not as a verdict."""
-    first = _children(core._pid)[0]
+    first = _children(core._core.pid)[0]
     killer = threading.Timer(0.2, os.kill, (first, signal.SIGKILL))
     killer.start()
-    assert core.ask("equal", ENDLESS, "x", limit_s=0.5) == "timeout"
+    assert core.ask("equal", ENDLESS, "x", limit_s=0.5).verdict == "timeout"
     killer.join()
-    assert core.ask("equal", "x+y", "y+x") == "same"
+    assert core.ask("equal", "x+y", "y+x").verdict == "same"
 
 
-def test_a_core_that_keeps_dying_is_said_so(core, monkeypatch, caplog):
-    monkeypatch.setattr(core, "_exchange", lambda message, patience_s: None)
+def _die(*args):
+    raise EOFError
+
+
+def test_a_core_that_keeps_dying_is_said_so_and_counted(core, monkeypatch, caplog):
+    monkeypatch.setattr(worker._Core, "ask", _die)
     with pytest.raises(WorkerLost):
         core.ask("equal", "x", "y")
-    assert "killed from outside" in caplog.text
+    assert core.lost == 1 and "lost: its process died" in caplog.text
 
 
 def test_a_lost_verdict_is_counted_and_not_kept(monkeypatch):
-    def lose(*args, **kwargs):
-        raise WorkerLost
+    lost = lost_comparisons()
+    with monkeypatch.context() as patch:
+        patch.setattr(worker._Core, "ask", _die)
+        assert grade(r"\boxed{q+\sqrt{17}}", r"\sqrt{17}+q").reason is Reason.TIMEOUT
+    assert lost_comparisons() == lost + 1
+    assert grade(r"\boxed{q+\sqrt{17}}", r"\sqrt{17}+q").correct
+
+
+def test_an_interruption_does_not_mix_up_answers(core, monkeypatch):
+    """The answer to an interrupted question is never read as that to the next."""
+
+    def interrupt(self, patience_s):
+        raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(worker.Worker, "ask", lose)
-        assert grade(r"\boxed{q+\sqrt{17}}", r"\sqrt{17}+q").reason is Reason.TIMEOUT
-    assert grade(r"\boxed{q+\sqrt{17}}", r"\sqrt{17}+q").correct
+        patch.setattr(worker._Core, "_receive", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            core.ask("equal", "x", "x+1")
+    assert core.ask("equal", "x+y", "y+x").verdict == "same"
+    assert core.ask("equal", "x+y", "y-x").verdict == "different"
+
+
+def test_a_core_that_starts_slowly_is_waited_for(core, monkeypatch, tmp_path):
+    """After its death the successor is not up in time; the question after finds it."""
+    slow = tmp_path / "core.py"
+    slow.write_text(
+        f"import runpy, time; time.sleep({DEADLINE_S + 0.3}); runpy.run_path({str(worker._CORE)!r}, run_name='__main__')",
+        encoding="utf-8",
+    )
+    monkeypatch.setattr(worker, "_CORE", slow)
+    os.kill(core._core.pid, signal.SIGKILL)
+    with pytest.raises(WorkerLost):
+        core.ask("equal", "x+y", "y+x")
+    for _ in range(5):
+        try:
+            assert core.ask("equal", "x+y", "y+x").verdict == "same"
+            break
+        except WorkerLost:
+            continue
+    else:
+        pytest.fail("the core never came up")
 
 
 def test_a_core_that_cannot_start_is_an_error(monkeypatch, tmp_path):
     broken = tmp_path / "core.py"
-    broken.write_text('input(); print(\'{"error": "ImportError: no sympy"}\', flush=True)', encoding="utf-8")
+    broken.write_text(
+        'import os, sys; os.write(int(sys.argv[2]), b\'{"error": "ImportError: no sympy"}\\n\')', encoding="utf-8"
+    )
     monkeypatch.setattr(worker, "_CORE", broken)
     with pytest.raises(RuntimeError, match=r"ImportError: no sympy; install math-verify"):
         Worker().ask("equal", "x", "x+0")
@@ -128,7 +167,7 @@ def test_threads_agree():
 
 
 def _grade_elsewhere(answer):
-    return grade(f"\\boxed{{{answer}}}", r"\sqrt{2}+x").correct, WORKER._pid
+    return grade(f"\\boxed{{{answer}}}", r"\sqrt{2}+x").correct, WORKER._core.pid
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
@@ -139,20 +178,37 @@ def test_forked_and_spawned_processes_have_a_core_of_their_own(method):
     with context.Pool(2) as pool:  # its processes are daemons, which may have no multiprocessing children
         answers = pool.map(_grade_elsewhere, ["x + \\sqrt 2", "x+\\sqrt{3}"], chunksize=1)
     assert [correct for correct, _ in answers] == [True, False]
-    assert WORKER._pid not in [pid for _, pid in answers]
-    assert WORKER.ask("equal", "x+y", "y+x") == "same"
+    assert WORKER._core.pid not in [pid for _, pid in answers]
+    assert WORKER.ask("equal", "x+y", "y+x").verdict == "same"
 
 
 PARENT = r"""
 import os, sys, threading, time
 from oreo_envs.grading.worker import WORKER
-assert WORKER.ask("equal", "x+y", "y+x") == "same"
-print(WORKER._pid, flush=True)
+assert WORKER.ask("equal", "x+y", "y+x").verdict == "same"
+print(WORKER._core.pid, flush=True)
 if sys.argv[1] == "busy":
     threading.Thread(target=WORKER.ask, args=("equal", sys.argv[2], "x"), daemon=True).start()
     time.sleep(0.2)
     os.kill(os.getpid(), 9)
 """
+
+
+def test_a_child_that_nobody_can_kill_ends_by_itself(core):
+    """The core and its parent die at once, while the child is at work."""
+    child = _children(core._core.pid)[0]
+    limit = Path(f"/proc/{child}/limits").read_text(encoding="utf-8")
+    seconds = next(line for line in limit.splitlines() if line.startswith("Max cpu time")).split()[3]
+    assert int(seconds) <= 10
+
+
+def test_starting_fails_without_leaking_descriptors(monkeypatch):
+    monkeypatch.setattr(sys, "executable", "/nonexistent/python")
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(5):
+        with pytest.raises(RuntimeError, match="cannot be started"):
+            Worker().ask("equal", "x", "y")
+    assert len(os.listdir("/proc/self/fd")) == before
 
 
 @pytest.mark.parametrize("how", ["returns", "busy"])
