@@ -190,7 +190,9 @@ def _drop_text_units(text: str) -> str:
         if match is None:
             break
         words = re.findall(r"[A-Za-z]+|\d", match[1])
-        letter = len(words) == 1 and len(words[0]) == 1 and words[0] in "aeinxyz"
+        letter = (
+            len(words) == 1 and len(words[0]) == 1 and (words[0] in "aeinxyz" or not text[match.start() - 1].isdigit())
+        )
         denied = words != ["in"] and any(word.isdigit() or word.lower() in _NO_UNIT for word in words)
         if letter or denied or _DAYTIME.search(match[1]):
             break

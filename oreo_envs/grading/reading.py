@@ -51,7 +51,7 @@ _CHOICE = re.compile(
 _CHOICE_WORD = re.compile(r"(?:option|choice|answer)\s*\(?([A-Za-z])\)?", re.IGNORECASE)
 _BASES = {
     name: base
-    for base, name in enumerate("two three four five six seven eight nine ten eleven twelve".split(), start=2)  # noqa: SIM905
+    for base, name in enumerate("two three four five six seven eight nine ten eleven twelve".split(), start=2)
 } | {"sixteen": 16}
 _BASED = re.compile(
     r"\(?\s*([0-9][0-9A-Z ]*|[A-Z]+\d[0-9A-Z]*|[A-Z]{2,})\s*\)?\s*"

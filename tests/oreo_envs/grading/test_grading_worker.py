@@ -127,7 +127,8 @@ def test_a_core_that_starts_slowly_is_waited_for(core, monkeypatch, tmp_path):
     """After its death the successor is not up in time; the question after finds it."""
     slow = tmp_path / "core.py"
     slow.write_text(
-        f"import runpy, time; time.sleep({DEADLINE_S + 0.3}); runpy.run_path({str(worker._CORE)!r}, run_name='__main__')",
+        f"import runpy, time; time.sleep({DEADLINE_S + 0.3})\n"
+        f"runpy.run_path({str(worker._CORE)!r}, run_name='__main__')",
         encoding="utf-8",
     )
     monkeypatch.setattr(worker, "_CORE", slow)
