@@ -58,7 +58,7 @@ _HASHES = re.compile(r"(?<!#)####(?!#)\s*([^\n#]+)")
 _ANSWER_WORDS = re.compile(r"^[*_]*(?:the\s+)?(?:final\s+)?answer\b[*_]*(?:\s+is\b)?\s*:?[*_]*\s*", re.IGNORECASE)
 _HEADING = re.compile(r"\**(?:\d+[.):]\s+)?\**[A-Za-z]{2,}[\s:]+\S")
 _PHRASE = re.compile(
-    r"(?:^[ \t*_#>]*(?:final[ \t]+)?(?:answer|ans|a)|(?<![A-Za-z])(?:final[ \t]+)answer|(?<=[.!?] )answer)"
+    r"(?:^[ \t*_#>]*(?:final[ \t]+)?(?:answer|ans|(?P<letter>a)(?=[ \t*_]*:))|(?<![A-Za-z])(?:final[ \t]+)answer|(?<=[.!?] )answer)"
     r"[ \t*_]*(?P<label>:)[ \t*_]*"
     r"|\banswers?\b(?:[ \t]+(?!is\b|are\b)[a-z]+){0,5}[ \t]+(?:(?:is|are|was|be)\b|=)[ \t]*:?[ \t]*",
     re.IGNORECASE | re.MULTILINE,
@@ -152,7 +152,7 @@ def _last_phrase(text: str, other: _Found) -> _Found:
         if other == _NOWHERE:
             likely = bool(labelled or _ANSWER_LIKE.search(answer) or _NAME.match(answer))
         else:
-            likely = match[0][:2].lower().lstrip("*_# ") != "a:" and _overrules(answer)
+            likely = match["letter"] is None and _overrules(answer)  # "A:" may be a point
         if likely and not _NEGATION.match(answer) and r"\boxed" not in answer and len(answer) <= MAX_ANSWER_CHARS:
             return match.end(), answer
     return _NOWHERE
