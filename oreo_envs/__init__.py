@@ -15,14 +15,16 @@ _ENTRY_POINTS = {
     "oreo/Arithmetic-v0": "oreo_envs.arithmetic:ArithmeticEnv",
     "oreo/GSM8K-v0": "oreo_envs.gsm8k:GSM8KEnv",
     "oreo/MATH-v0": "oreo_envs.math:MATHEnv",
+    "oreo/ALFWorld-v0": "oreo_envs.alfworld.env:ALFWorldEnv",
 }
+_VECTOR_ENTRY_POINTS = {"oreo/ALFWorld-v0": "oreo_envs.alfworld.vector:ALFWorldVectorEnv"}
 
 
 def register_envs() -> None:
     """Register the ids that are not registered yet."""
     for env_id, entry_point in _ENTRY_POINTS.items():
         if env_id not in gymnasium.registry:
-            gymnasium.register(env_id, entry_point=entry_point)
+            gymnasium.register(env_id, entry_point=entry_point, vector_entry_point=_VECTOR_ENTRY_POINTS.get(env_id))
 
 
 register_envs()

@@ -94,8 +94,8 @@ class TextEnv(gymnasium.Env[str, str], ABC):
     Source and version: see the subclass; the registered id carries the version.
 
     A subclass implements ``num_tasks``, ``_open``, ``_index_of`` and ``_respond``, and for
-    demonstrations ``_demonstrate``; one with state beyond its messages also ``_get_inner`` and
-    ``_set_inner``.
+    demonstrations ``_demonstrate``; one with state beyond its messages also ``_begin``, ``_get_inner``
+    and ``_set_inner``.
     """
 
     metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012 (gymnasium declares it so)
@@ -131,7 +131,11 @@ class TextEnv(gymnasium.Env[str, str], ABC):
 
     @abstractmethod
     def _open(self, index: int) -> Opening:
-        """Start task ``index``, which is in range."""
+        """Say how task ``index``, which is in range, starts; leaves the running episode alone."""
+
+    def _begin(self, index: int) -> Opening:
+        """Start task ``index`` as the running episode; for those with state beyond the messages."""
+        return self._open(index)
 
     @abstractmethod
     def _index_of(self, task_id: str) -> int | None:
@@ -174,7 +178,7 @@ class TextEnv(gymnasium.Env[str, str], ABC):
         """
         super().reset(seed=seed)
         self._index = self._choose_task(options or {})
-        self._opening = self._open(self._index)
+        self._opening = self._begin(self._index)
         self._messages = list(self._opening.messages)
         self._num_steps = self._num_chars = 0
         self._over = False

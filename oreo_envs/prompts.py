@@ -40,6 +40,14 @@ PROMPTS: dict[str, PromptTemplate] = {
         system="Please reason step by step, and put your final answer within \\boxed{}.",
         user="{question}",
     ),
+    "alfworld@1": PromptTemplate(
+        system=(
+            "You act in a household. Answer with one command a turn and nothing else: go to R, open R, close R, "
+            "take O from R, move O to R, heat O with R, cool O with R, clean O with R, slice O with O, use O, "
+            "examine O, look, inventory, help. O is an object and R a receptacle, each with its number, like mug 1."
+        ),
+        user="{question}",
+    ),
 }
 
 

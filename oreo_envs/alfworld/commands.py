@@ -1,0 +1,90 @@
+"""Other spellings of commands, and the texts that papers' models know.
+
+Knows: how people and models write commands that mean one native command; the style of the ReAct prompts.
+Does not know: what is admissible (the engines do), which objects there are.
+Sources: the style "paper" is what Yao et al. 2022 (arXiv:2210.03629) show their models of ALFWorld 0.3: no
+welcome line, one line break before the task, no words on arriving, ``put ... in/on`` for ``move ... to``.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Protocol
+
+from oreo_envs.alfworld.simulator import WELCOME
+
+STYLES = ("native", "paper")
+
+_LONGEST_COMMAND = 200
+_THING = r"([a-z]+ \d+)"
+_PUT = re.compile(rf"(?:put|place|move) {_THING} (?:in/on|in on|into|onto|in|on|to) {_THING}")
+_USE = re.compile(rf"(?:toggle|turn on) {_THING}")
+# A slip in the prompt of the OREO paper's models: "task" for "take".
+_TAKE = re.compile(rf"task {_THING} from {_THING}")
+
+_MOVE = re.compile(r"move (.+) to (.+)")
+_MOVED = re.compile(r"You move the (.+) to the (.+)\.")
+_ARRIVAL = re.compile(r"You arrive at [^.]+\. ")
+_HELP_ON_MOVE = ("move (object) to (receptacle):", "put (object) in/on (receptacle):")
+
+
+def native_command(command: str) -> str:
+    """Return the native spelling of a command; one that has none comes back as it was.
+
+    Letter case, repeated spaces and a full stop at the end do not count. ``put`` and ``place`` mean
+    ``move``, with any of in/on, in on, in, on, into, onto, to; ``toggle`` and ``turn on`` mean ``use``.
+    The things named stay the same.
+    """
+    if len(command) > _LONGEST_COMMAND or not command.strip().isascii() or not command.strip().isprintable():
+        return command
+    plain = re.sub(" +", " ", command.strip().lower().removesuffix(".").rstrip())
+    if match := _PUT.fullmatch(plain):
+        return f"move {match[1]} to {match[2]}"
+    if match := _USE.fullmatch(plain):
+        return f"use {match[1]}"
+    if match := _TAKE.fullmatch(plain):
+        return f"take {match[1]} from {match[2]}"
+    return plain
+
+
+class Play(Protocol):
+    """A player's way through a game, of either engine."""
+
+    def step(self, command: str) -> str | None:
+        """Obey one native command and return the text, None where the command is not admissible."""
+
+
+def obey(play: Play, command: str) -> tuple[str | None, str | None]:
+    """Give ``play`` a command, literally, and only if it is not admissible so in its native spelling.
+
+    Returns:
+        The native command that was obeyed and the text; None and None where there was none.
+    """
+    if (text := play.step(command)) is not None:
+        return command.strip(), text
+    native = native_command(command)
+    if native != command and (text := play.step(native)) is not None:
+        return native, text
+    return None, None
+
+
+def show_opening(intro: str, style: str) -> str:
+    """Return the first text of a game in a style."""
+    if style == "native":
+        return intro
+    return intro.removeprefix(WELCOME).strip().replace("\n\n", "\n")
+
+
+def show_text(text: str, style: str) -> str:
+    """Return a game's answer to a command in a style."""
+    if style == "native":
+        return text
+    if match := _MOVED.fullmatch(text):
+        return f"You put the {match[1]} in/on the {match[2]}."
+    return _ARRIVAL.sub("", text, count=1).replace(*_HELP_ON_MOVE)
+
+
+def show_command(command: str, style: str) -> str:
+    """Return a native command in a style."""
+    match = _MOVE.fullmatch(command) if style == "paper" else None
+    return f"put {match[1]} in/on {match[2]}" if match else command

@@ -1,0 +1,163 @@
+"""The environment ``oreo/ALFWorld-v0``.
+
+Knows: episodes: which game, what the player reads and may write, rewards, ends, ``info``.
+Does not know: how a game works (``simulator``, ``textworld_engine``), where games are (``games``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+from oreo_envs.alfworld.commands import STYLES, obey, show_command, show_opening, show_text
+from oreo_envs.alfworld.games import SPLITS, GameSource, open_games
+from oreo_envs.alfworld.simulator import NOTHING_HAPPENS, DirectPlay
+from oreo_envs.alfworld.textworld_engine import TextWorldPlay
+from oreo_envs.base import Opening, Outcome, TextEnv, choose
+from oreo_envs.prompts import prompt_template
+
+ENGINES = ("direct", "textworld")
+TASK_TYPES = (
+    "pick_and_place_simple",
+    "look_at_obj_in_light",
+    "pick_clean_then_place_in_recep",
+    "pick_heat_then_place_in_recep",
+    "pick_cool_then_place_in_recep",
+    "pick_two_obj_and_place",
+)
+
+
+class ALFWorldEnv(TextEnv):
+    """``oreo/ALFWorld-v0``: household tasks in text.
+
+    Action: one command, "go to desk 1", "take mug 1 from desk 1", "move mug 1 to shelf 2", "open",
+        "close", "use", "heat ... with", "cool ... with", "clean ... with", "slice ... with",
+        "examine", "look", "inventory", "help". Letter case, spaces and a full stop at the end do not
+        count; "put mug 1 in/on shelf 2" and "toggle", "turn on" are understood in both styles.
+    Observation: the game's answer; at reset the room and "Your task is to: ...". What is not
+        admissible answers "Nothing happens." and changes nothing in the game, but is an action.
+    Start: ``options={"index": i}``, ``{"task_id": "valid_seen/<task>/<trial>"}``, or drawn from the
+        seed; games are sorted by task id.
+    Reward: 1.0 on the action that reaches the goal, else 0.0.
+    Episode end: terminated when the goal is reached; truncated at ``max_steps`` actions, or when
+        actions and observations exceed ``max_chars`` characters.
+    Info: ``messages`` (the opening is the user's, a command the assistant's, an answer the user's),
+        ``task_id, index, split, step, success, answer`` (always None), ``admissible_commands``
+        (sorted, in the text style), ``task_type``, ``invalid_action``, ``command_executed`` (in the
+        native spelling, None at the start and after an invalid action); ``walkthrough`` only with
+        ``expert=True``.
+    Source and version: Shridhar et al. 2021 (arXiv:2010.03768), data release 0.4, texts of TextWorld
+        1.7; v0.
+    """
+
+    splits: ClassVar[tuple[str, ...]] = SPLITS
+    held_out_splits: ClassVar[tuple[str, ...]] = ("valid_seen", "valid_unseen")
+
+    def __init__(
+        self,
+        *,
+        split: str = "train",
+        path: str | Path | None = None,
+        engine: str = "direct",
+        text_style: str = "native",
+        expert: bool = False,
+        prompt: str = "alfworld",
+        max_steps: int = 50,
+        max_chars: int = 1_000_000,
+    ) -> None:
+        """Find the games.
+
+        Args:
+            split: "train", "valid_seen" or "valid_unseen".
+            path: where the games are, see ``games.open_games``; "generated": houses made on the spot.
+            engine: "direct", or "textworld" for the stock engine (some 4,000 times slower).
+            text_style: "native", or "paper": no welcome line, no words on arriving, "put ... in/on".
+            expert: put the planner's ``walkthrough`` into ``info``.
+            prompt: a template of ``oreo_envs.prompts`` for the first message; "question" is the bare
+                opening.
+            max_steps: actions before truncation; the OREO paper has 40.
+            max_chars: characters of actions and observations before truncation.
+
+        Raises:
+            FileNotFoundError: no games; says where it looked and how to get them.
+            ValueError: an unknown value, or a file that is no game.
+            ImportError: the stock engine is asked for and not installed.
+        """
+        super().__init__(split=split, max_steps=max_steps, max_chars=max_chars)
+        self.engine = choose("engine", engine, ENGINES)
+        self.text_style = choose("text_style", text_style, STYLES)
+        self._template = prompt_template(prompt)
+        self._expert = expert
+        self.games: GameSource = open_games(self.split, path)
+        self._play: DirectPlay | TextWorldPlay | None = None
+        self._play_index = -1
+
+    @property
+    def num_tasks(self) -> int:
+        """Number of games in the split."""
+        return len(self.games)
+
+    def _begin(self, index: int) -> Opening:
+        self._play, self._play_index = self._new_play(index), index
+        return self._opening_text(index, self._play.intro)
+
+    def _open(self, index: int) -> Opening:
+        return self._opening_text(index, self._new_play(index).intro)
+
+    def _new_play(self, index: int) -> DirectPlay | TextWorldPlay:
+        if self.engine == "direct":
+            return DirectPlay(self.games[index])
+        return TextWorldPlay(self.games.data(index))
+
+    def _opening_text(self, index: int, intro: str) -> Opening:
+        text = show_opening(intro, self.text_style)
+        return Opening(self.games.task_ids[index], text, self._template.messages(text))
+
+    def _index_of(self, task_id: str) -> int | None:
+        return next((index for index, known in enumerate(self.games.task_ids) if known == task_id), None)
+
+    def _task_ids(self) -> Iterable[str]:
+        return self.games.task_ids
+
+    def _respond(self, action: str) -> Outcome:
+        assert self._play is not None
+        executed, text = obey(self._play, action)
+        return Outcome(
+            observation=NOTHING_HAPPENS if text is None else show_text(text, self.text_style),
+            reward=float(self._play.won),
+            terminated=self._play.won,
+            info={"invalid_action": executed is None, "command_executed": executed},
+        )
+
+    def _info(self, extra: Mapping[str, Any]) -> dict[str, Any]:
+        assert self._play is not None
+        info = {
+            "success": self._play.won,
+            "admissible_commands": sorted(self._shown(self._play.commands())),
+            "task_type": task_type(self.games.task_ids[self._index]),
+            "invalid_action": False,
+            "command_executed": None,
+        }
+        if self._expert:
+            info["walkthrough"] = self._shown(self.games.walkthrough(self._index))
+        return super()._info({**info, **extra})
+
+    def _shown(self, commands: Sequence[str]) -> list[str]:
+        if self.text_style == "native":
+            return list(commands)
+        return [show_command(command, self.text_style) for command in commands]
+
+    def _get_inner(self) -> Any:
+        assert self._play is not None
+        return self._play.state
+
+    def _set_inner(self, inner: Any) -> None:
+        if self._play is None or self._play_index != self._index:
+            self._play, self._play_index = self._new_play(self._index), self._index
+        self._play.state = inner
+
+
+def task_type(task_id: str) -> str:
+    """Return the task type in a task id, "pick_and_place_simple"."""
+    return task_id.split("/")[1].partition("-")[0]

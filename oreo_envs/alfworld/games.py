@@ -1,0 +1,285 @@
+"""Finding and reading games: folders and archives of ``game.tw-pddl`` files, and their index.
+
+Knows: ALFWorld's folder layout, where to look for it, what a broken game file looks like.
+Does not know: how games are played or cached on disk (``cache``), how houses are generated (``houses``).
+Layout: ``json_2.1.1/<split>/<task>/<trial>/game.tw-pddl``; a task id is ``<split>/<task>/<trial>``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+import logging
+import lzma
+import os
+import tarfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Protocol
+
+from oreo_envs.alfworld.cache import read_cache, write_cache
+from oreo_envs.alfworld.problem import Problem, read_problem
+from oreo_envs.alfworld.rules import task_of
+from oreo_envs.alfworld.simulator import Game
+from oreo_envs.datasets import DATA_VARIABLE
+
+logger = logging.getLogger(__name__)
+
+SPLITS = ("train", "valid_seen", "valid_unseen")
+GAME_FILE = "game.tw-pddl"
+LAYOUT_FOLDER = "json_2.1.1"
+ALFWORLD_VARIABLE = "ALFWORLD_DATA"
+"""Environment variable of alfworld: the folder that ``alfworld-download`` fills."""
+
+NAMED_SOURCES = {"generated": "oreo_envs.alfworld.houses:generated_games"}
+"""Values of ``path`` that are no path: a function that takes the split and returns a ``GameSource``."""
+
+_KEPT_GAMES = 512
+_REMEDY = (
+    f'get the games with `pip install "oreo-suite[alfworld]"` and `alfworld-download`, then pass path=..., or set '
+    f"{DATA_VARIABLE} (its folder alfworld/ is looked into) or {ALFWORLD_VARIABLE}; "
+    'path="generated" plays generated houses and needs no download'
+)
+
+
+class GameSource(Protocol):
+    """The games of one split, in a fixed order."""
+
+    @property
+    def task_ids(self) -> Sequence[str]:
+        """Names of the games, ``<split>/<task>/<trial>``; the task begins with its type and a ``-``."""
+
+    def __len__(self) -> int:
+        """Return the number of games."""
+
+    def __getitem__(self, index: int) -> Game:
+        """Return game ``index``, ready to play in the direct engine."""
+
+    def walkthrough(self, index: int) -> tuple[str, ...]:
+        """Return commands that win game ``index``."""
+
+    def data(self, index: int) -> Mapping[str, Any]:
+        """Return the fields of the game file, for the stock engine."""
+
+
+@dataclass(frozen=True, slots=True)
+class GameFile:
+    """A game file as it was read.
+
+    Attributes:
+        problem: the house, its start and its goal.
+        walkthrough: commands that win, by a planner that sees the whole state.
+        solvable: whether that planner found any.
+    """
+
+    problem: Problem
+    walkthrough: tuple[str, ...]
+    solvable: bool
+
+
+class GameIndex:
+    """A ``GameSource`` over game files: parsed once, kept as lines of JSON, unpacked when asked for."""
+
+    def __init__(self, files: GameFiles, task_ids: tuple[str, ...], lines: Sequence[bytes]) -> None:
+        """Hold the games ``task_ids``, whose parsed form is in ``lines``."""
+        self._files, self._lines, self.task_ids = files, lines, task_ids
+        self._game = lru_cache(maxsize=_KEPT_GAMES)(self._unpack)
+
+    def __len__(self) -> int:
+        """Return the number of games."""
+        return len(self._lines)
+
+    def __getitem__(self, index: int) -> Game:
+        """Return game ``index``, ready to play in the direct engine."""
+        return self._game(index)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> GameIndex:
+        """Return the index itself, which never changes, so that copies of environments are cheap."""
+        return self
+
+    def walkthrough(self, index: int) -> tuple[str, ...]:
+        """Return commands that win game ``index``."""
+        return tuple(json.loads(self._lines[index])[1])
+
+    def data(self, index: int) -> Mapping[str, Any]:
+        """Return the fields of the game file, read again."""
+        wanted = self.task_ids[index]
+        for task_id, where, content in self._files.read([wanted]):
+            if task_id == wanted:
+                return _fields(content, where)
+        raise FileNotFoundError(f"{self._files.place}: game {wanted} is no longer there")
+
+    def _unpack(self, index: int) -> Game:
+        return Game(Problem.from_json(json.loads(self._lines[index])[0]))
+
+
+@dataclass(frozen=True)
+class GameFiles:
+    """The game files of one split in a folder or in a tar archive."""
+
+    place: Path
+    split: str
+
+    def read(self, wanted: Sequence[str] | None = None) -> Iterator[tuple[str, str, bytes]]:
+        """Yield (task id, where it is in words, content), in no particular order.
+
+        Args:
+            wanted: task ids; others may be left out. None: all.
+        """
+        return self._from_archive(wanted) if self.place.is_file() else self._from_folder(wanted)
+
+    def _from_folder(self, wanted: Sequence[str] | None) -> Iterator[tuple[str, str, bytes]]:
+        if wanted is None:
+            files: Iterable[Path] = sorted(self.place.glob(f"*/*/{GAME_FILE}"))
+        else:
+            files = [self.place.joinpath(*task_id.split("/")[1:], GAME_FILE) for task_id in wanted]
+        for file in files:
+            task, trial = file.parts[-3:-1]
+            yield f"{self.split}/{task}/{trial}", str(file), file.read_bytes()
+
+    def _from_archive(self, wanted: Sequence[str] | None) -> Iterator[tuple[str, str, bytes]]:
+        try:
+            with tarfile.open(self.place, "r|*") as archive:
+                for member in archive:
+                    parts = member.name.split("/")
+                    if not member.isfile() or parts[-1] != GAME_FILE or parts[-4:-3] != [self.split]:
+                        continue
+                    task_id = "/".join(parts[-4:-1])
+                    stream = archive.extractfile(member)
+                    if stream is not None and (wanted is None or task_id in wanted):
+                        yield task_id, f"{self.place}, member {member.name}", stream.read()
+        except (tarfile.TarError, lzma.LZMAError, EOFError, OSError) as error:
+            raise ValueError(
+                f"{self.place}: not a whole tar archive ({type(error).__name__}: {error}); get it again"
+            ) from None
+
+
+def open_games(split: str, path: str | Path | None = None) -> GameSource:
+    """Return the games of ``split``.
+
+    Args:
+        split: "train", "valid_seen" or "valid_unseen".
+        path: the folder that holds ``json_2.1.1``, that folder itself, a tar archive (``.tar.xz``) of
+            it, a folder with such an archive, or "generated". None: ``$OREO_DATA/alfworld``, then
+            ``$ALFWORLD_DATA``, then alfworld's download folder ``~/.cache/alfworld``.
+
+    Raises:
+        FileNotFoundError: no games there; says where it looked and how to get them.
+        ValueError: a file that is no game, corrupt, or written with other rules; says which.
+    """
+    if isinstance(path, str) and path in NAMED_SOURCES:
+        module, _, function = NAMED_SOURCES[path].partition(":")
+        source: GameSource = getattr(importlib.import_module(module), function)(split)
+        return source
+    places = [Path(path).expanduser()] if path is not None else _usual_places()
+    for place in places:
+        for files in _candidates(place, split):
+            if index := _index(files, _stamps(files)):
+                return index
+    looked = ", ".join(map(str, places))
+    raise FileNotFoundError(f"no games of split {split!r} in {looked}: {_REMEDY}")
+
+
+def read_game_file(content: bytes, where: str) -> GameFile:
+    """Read the content of one ``game.tw-pddl`` file.
+
+    Args:
+        content: the file.
+        where: its name, for errors.
+
+    Raises:
+        ValueError: it is no game file, or one that the direct engine must not play.
+    """
+    fields = _fields(content, where)
+    try:
+        problem = read_problem(fields["pddl_problem"], task_of(fields["pddl_domain"], fields["grammar"]))
+        Game(problem)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}; engine='textworld' may play it") from None
+    return GameFile(problem, tuple(fields["walkthrough"]), fields["solvable"])
+
+
+def _fields(content: bytes, where: str) -> dict[str, Any]:
+    """The JSON object in a game file, with fields of the right types."""
+    mend = "; get the file again, or take it out of the folder"
+    try:
+        fields = json.loads(content)
+    except ValueError as error:  # bad JSON or bad UTF-8
+        raise ValueError(f"{where}: not JSON ({error}){mend}") from None
+    if not isinstance(fields, dict):
+        raise ValueError(f"{where}: not a JSON object but {type(fields).__name__}{mend}")
+    fields = {"walkthrough": [], "solvable": False, **fields}
+    for name in ("pddl_domain", "grammar", "pddl_problem"):
+        if not isinstance(fields.get(name), str):
+            raise ValueError(f"{where}: no text in field {name!r}, so not a game of ALFWorld{mend}")
+    walkthrough = fields["walkthrough"]
+    if not isinstance(walkthrough, list) or not all(isinstance(command, str) for command in walkthrough):
+        raise ValueError(f"{where}: field 'walkthrough' is no list of commands{mend}")
+    fields["solvable"] = fields["solvable"] is True
+    return fields
+
+
+def _usual_places() -> list[Path]:
+    places = []
+    if root := os.environ.get(DATA_VARIABLE):
+        places.append(Path(root) / "alfworld")
+    if root := os.environ.get(ALFWORLD_VARIABLE):
+        places.append(Path(root))
+    return [*places, Path("~/.cache/alfworld").expanduser()]
+
+
+def _candidates(place: Path, split: str) -> Iterator[GameFiles]:
+    """Where the split may be at ``place``."""
+    if place.is_file():
+        yield GameFiles(place, split)
+        return
+    for folder in (place / LAYOUT_FOLDER / split, place / split):
+        if folder.is_dir():
+            yield GameFiles(folder, split)
+    for archive in sorted(place.glob("*.tar.xz")):
+        yield GameFiles(archive, split)
+
+
+def _stamps(files: GameFiles) -> tuple[tuple[str, int, int], ...]:
+    """Names, times of change and sizes: what tells in one process that nothing has changed."""
+    found = [files.place] if files.place.is_file() else sorted(files.place.glob(f"*/*/{GAME_FILE}"))
+    return tuple((str(file), status.st_mtime_ns, status.st_size) for file in found for status in [file.stat()])
+
+
+@lru_cache(maxsize=8)
+def _index(files: GameFiles, stamps: tuple[tuple[str, int, int], ...]) -> GameIndex | None:
+    """Index of the files, from the cache where it has one; None where there are no games of the split."""
+    if not stamps:
+        return None
+    key = f"alfworld-{files.split}-{_digest(stamps)}"
+    lines = read_cache(key)
+    if lines is None:
+        logger.info("%s: reading the games of split %s for the first time", files.place, files.split)
+        lines = _rows(files)
+        write_cache(key, lines)
+    if not lines:
+        return None
+    rows = [line.partition(b"\t") for line in lines]
+    return GameIndex(files, tuple(name.decode() for name, _, _ in rows), [body for _, _, body in rows])
+
+
+def _digest(stamps: tuple[tuple[str, int, int], ...]) -> str:
+    """Hash of the files' contents and of their places in the layout."""
+    digest = hashlib.sha256()
+    for name, _, size in stamps:
+        digest.update(f"{'/'.join(Path(name).parts[-3:])} {size}\n".encode())
+        digest.update(Path(name).read_bytes())
+    return digest.hexdigest()[:32]
+
+
+def _rows(files: GameFiles) -> list[bytes]:
+    """Lines of the index, sorted by task id: those games that alfworld's own wrapper would play."""
+    rows = {}
+    for task_id, where, content in files.read():
+        game = read_game_file(content, where)
+        if game.solvable:
+            rows[task_id] = [game.problem.to_json(), game.walkthrough]
+    return [task_id.encode() + b"\t" + json.dumps(rows[task_id]).encode() for task_id in sorted(rows)]

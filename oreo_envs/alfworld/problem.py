@@ -1,0 +1,335 @@
+"""A game file's PDDL problem, read into names and numbers.
+
+Knows: s-expressions, the predicates of the domain and the types of their arguments, how mangled ids
+become the names that players see.
+Does not know: what actions do (``simulator``), where files are (``games``).
+Source: the names follow ``Demangler`` of ALFWorld (https://github.com/alfworld/alfworld, MIT licence):
+the ids of one kind are numbered against their sorted order.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import astuple, dataclass
+from typing import Any
+
+from oreo_envs.alfworld.rules import pddl_tokens
+
+# Types of the arguments, in the domain's words, in lower case as PDDL reads them.
+PREDICATES: dict[str, tuple[str, ...]] = {
+    "atlocation": ("agent", "location"),
+    "receptacleatlocation": ("receptacle", "location"),
+    "objectatlocation": ("object", "location"),
+    "openable": ("receptacle",),
+    "opened": ("receptacle",),
+    "inreceptacle": ("object", "receptacle"),
+    "isreceptacleobject": ("object",),
+    "inreceptacleobject": ("object", "object"),
+    "isreceptacleobjectfull": ("object",),
+    "wasinreceptacle": ("object", "receptacle"),
+    "checked": ("receptacle",),
+    "examined": ("location",),
+    "receptacletype": ("receptacle", "rtype"),
+    "cancontain": ("rtype", "otype"),
+    "objecttype": ("object", "otype"),
+    "holds": ("agent", "object"),
+    "holdsany": ("agent",),
+    "holdsanyreceptacleobject": ("agent",),
+    "full": ("receptacle",),
+    "isclean": ("object",),
+    "cleanable": ("object",),
+    "ishot": ("object",),
+    "heatable": ("object",),
+    "iscool": ("object",),
+    "coolable": ("object",),
+    "pickupable": ("object",),
+    "moveable": ("object",),
+    "toggleable": ("object",),
+    "ison": ("object",),
+    "istoggled": ("object",),
+    "sliceable": ("object",),
+    "issliced": ("object",),
+}
+# Facts that could not be true at the start of a game that one agent with empty hands begins.
+_NEVER_INITIAL = frozenset({"holds", "holdsany", "holdsanyreceptacleobject"})
+_TYPES = frozenset({"agent", "location", "receptacle", "object", "rtype", "otype"})
+
+Sexp = str | list[Any]
+Fact = tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Clause:
+    """A part of the goal: there are values of the variables that make all literals true.
+
+    ``variables`` pairs names with types; a literal is (predicate, argument, ...), where an argument is
+    a variable or an otype or rtype. The predicate ``!=`` says that two variables differ.
+    """
+
+    variables: tuple[tuple[str, str], ...]
+    literals: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """A house, its start and its goal.
+
+    Objects, receptacles, locations and types are numbered in the order of their ids, which is the order
+    in which the stock engine lists them.
+
+    Attributes:
+        task: the sentence, "put some mug in desk.".
+        objects: what players call them, "mug 2".
+        receptacles: what players call them, "sidetable 1".
+        otypes: types of objects, "mugtype".
+        rtypes: types of receptacles, "desktype".
+        facts: predicate to the facts that hold at the start, as numbers; the agent has none.
+        goal: all of these must hold.
+    """
+
+    task: str
+    objects: tuple[str, ...]
+    receptacles: tuple[str, ...]
+    otypes: tuple[str, ...]
+    rtypes: tuple[str, ...]
+    facts: dict[str, tuple[Fact, ...]]
+    goal: tuple[Clause, ...]
+
+    def to_json(self) -> str:
+        """Return the problem as one line of JSON."""
+        return json.dumps(astuple(self), separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, line: str | bytes) -> Problem:
+        """Invert ``to_json``."""
+        task, *names, facts, goal = json.loads(line)
+        return cls(
+            task,
+            *(tuple(group) for group in names),
+            facts={predicate: tuple(map(tuple, rows)) for predicate, rows in facts.items()},
+            goal=tuple(
+                Clause(tuple(map(tuple, variables)), tuple(map(tuple, literals)))  # type: ignore[arg-type]
+                for variables, literals in goal
+            ),
+        )
+
+
+def read_problem(pddl: str, task: str) -> Problem:
+    """Read the text of a PDDL problem of the domain ``alfred``; any white space, any letter case.
+
+    Args:
+        pddl: the field ``pddl_problem`` of a game file.
+        task: the task's sentence.
+
+    Raises:
+        ValueError: not a PDDL problem, another domain, an unknown predicate or type, arguments of the
+            wrong number or type, or a goal that is not made of ``exists`` and ``and``.
+    """
+    sections = _sections(read_sexp(pddl))
+    types = _object_types(sections[":objects"])
+    atoms = _atoms(sections[":init"], types)
+    return _numbered(task, types, atoms, _clauses(sections[":goal"]))
+
+
+def read_sexp(text: str) -> Sexp:
+    """Read one s-expression of nested lists of lower-case words.
+
+    Raises:
+        ValueError: brackets do not match, or there is text around the expression.
+    """
+    root: list[Any] = []
+    stack, current = [root], root
+    for token in pddl_tokens(text):
+        if token == "(":
+            inner: list[Any] = []
+            current.append(inner)
+            stack.append(inner)
+            current = inner
+        elif token == ")":
+            stack.pop()
+            if not stack:
+                raise ValueError("PDDL problem: one ')' too many")
+            current = stack[-1]
+        else:
+            current.append(token)
+    if len(stack) > 1:
+        raise ValueError(f"PDDL problem: {len(stack) - 1} ')' missing at the end; is the text cut off?")
+    if len(root) != 1 or not isinstance(root[0], list):
+        raise ValueError("PDDL problem: not one expression in brackets")
+    return root[0]
+
+
+def player_names(ids: Iterable[str]) -> dict[str, str]:
+    """Map mangled ids to the names that players see, "mug_bar__plus_01..." to "mug 2".
+
+    An id without ``_bar_`` keeps its text and gets no number, but the blank that would precede it.
+    """
+    left: Counter[str] = Counter()
+    kinds = {}
+    for mangled in sorted(ids):
+        kind, bar, _ = mangled.partition("_bar_")
+        if bar:
+            kind += "basin" * ("basin" in mangled)
+            left[kind] += 1
+        kinds[mangled] = (kind, bool(bar))
+    names = {}
+    for mangled, (kind, numbered) in kinds.items():
+        names[mangled] = f"{kind} {left[kind] if numbered else ''}"
+        left[kind] -= numbered
+    return names
+
+
+def _sections(problem: Sexp) -> dict[str, list[Any]]:
+    """Parts of ``(define (problem p) (:domain d) (:objects ...) ...)`` by their keywords."""
+    if len(problem) < 2 or problem[0] != "define" or not isinstance(problem[1], list) or problem[1][:1] != ["problem"]:
+        raise ValueError("not a PDDL problem: it does not begin with (define (problem ...)")
+    sections = {part[0]: part[1:] for part in problem[2:] if isinstance(part, list) and part and type(part[0]) is str}
+    if sections.get(":domain") != ["alfred"]:
+        raise ValueError(
+            f"PDDL problem of another domain: (:domain {_show(sections.get(':domain'))}), not (:domain alfred)"
+        )
+    for keyword in (":objects", ":init", ":goal"):
+        if keyword not in sections:
+            raise ValueError(f"PDDL problem without ({keyword} ...)")
+    return sections
+
+
+def _object_types(words: list[Any]) -> dict[str, str]:
+    """Types by id, from a typed list ``a b - object c - receptacle``."""
+    types: dict[str, str] = {}
+    waiting: list[str] = []
+    items = iter(words)
+    for word in items:
+        if not isinstance(word, str):
+            raise ValueError(f"(:objects ...): expected words, got {_show([word])}")
+        if word != "-":
+            waiting.append(word)
+            continue
+        kind = next(items, None)
+        if kind not in _TYPES:
+            raise ValueError(f"(:objects ...): unknown type {_show([kind])}; known: {', '.join(sorted(_TYPES))}")
+        types.update(dict.fromkeys(waiting, kind))
+        waiting.clear()
+    types.update(dict.fromkeys(waiting, "object"))
+    declared = [word for word, before in zip(words, [None, *words], strict=False) if "-" not in (word, before)]
+    if len(declared) > len(types):
+        twice = next(word for word in declared if declared.count(word) > 1)
+        raise ValueError(f"(:objects ...): {twice!r} is declared twice")
+    return types
+
+
+def _atoms(init: list[Any], types: dict[str, str]) -> dict[str, list[list[str]]]:
+    """Arguments of the facts that hold at the start, by predicate; distances are left out."""
+    atoms: dict[str, list[list[str]]] = {}
+    for atom in init:
+        if not isinstance(atom, list) or not atom:
+            raise ValueError(f"(:init ...): expected a fact in brackets, got {_show([atom])}")
+        predicate, *arguments = atom
+        if predicate == "=":
+            continue
+        expected = _argument_types(predicate)
+        if [types.get(argument) if type(argument) is str else None for argument in arguments] != list(expected):
+            raise ValueError(
+                f"(:init ...): {_show([atom])} does not fit ({predicate} {' '.join(expected)}) "
+                "or names something that (:objects ...) does not declare"
+            )
+        if predicate in _NEVER_INITIAL:
+            raise ValueError(f"(:init ...): {_show([atom])}: a game begins with empty hands")
+        atoms.setdefault(predicate, []).append(arguments)
+    if len(atoms.get("atlocation", ())) != 1:
+        raise ValueError(
+            f"(:init ...): one (atLocation agent location) expected, got {len(atoms.get('atlocation', ()))}"
+        )
+    located = [receptacle for receptacle, _ in atoms.get("receptacleatlocation", ())]
+    if len(set(located)) < len(located):
+        raise ValueError("(:init ...): a receptacle is at two locations")
+    return atoms
+
+
+def _argument_types(predicate: Any) -> tuple[str, ...]:
+    if not isinstance(predicate, str) or predicate not in PREDICATES:
+        near = difflib.get_close_matches(predicate, PREDICATES, n=1) if isinstance(predicate, str) else []
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"unknown predicate {_show([predicate])} in the PDDL problem{hint}")
+    return PREDICATES[predicate]
+
+
+def _clauses(goal: list[Any]) -> tuple[Clause, ...]:
+    """Goal as clauses; nested ``exists`` and ``and`` are flattened."""
+    if len(goal) != 1:
+        raise ValueError("(:goal ...): one formula expected")
+    clauses: list[Clause] = []
+    waiting = [goal[0]]
+    while waiting:
+        formula = waiting.pop(0)
+        if formula[:1] == ["and"]:
+            waiting[:0] = formula[1:]
+            continue
+        variables: dict[str, str] = {}
+        literals: list[tuple[str, ...]] = []
+        _flatten(formula, variables, literals)
+        clauses.append(Clause(tuple(variables.items()), tuple(literals)))
+    return tuple(clauses)
+
+
+def _flatten(formula: Any, variables: dict[str, str], literals: list[tuple[str, ...]]) -> None:
+    """Add what ``formula`` quantifies and says."""
+    match formula:
+        case ["and", *parts]:
+            for part in parts:
+                _flatten(part, variables, literals)
+        case ["exists", [*declared], body]:
+            new = _object_types(declared)
+            if new.keys() & variables.keys():
+                raise ValueError(f"(:goal ...): {_show(sorted(new.keys() & variables.keys()))} is quantified twice")
+            variables.update(new)
+            _flatten(body, variables, literals)
+        case ["not", ["=", str(one), str(other)]] if one in variables and other in variables:
+            literals.append(("!=", one, other))
+        case [str(predicate), *arguments] if predicate not in ("or", "not", "forall", "imply", "=", "exists"):
+            expected = _argument_types(predicate)
+            if len(arguments) != len(expected) or not all(isinstance(argument, str) for argument in arguments):
+                raise ValueError(f"(:goal ...): {_show([formula])} does not fit ({predicate} {' '.join(expected)})")
+            for argument, kind in zip(arguments, expected, strict=True):
+                if variables.get(argument, kind if kind in ("otype", "rtype") else None) != kind:
+                    raise ValueError(f"(:goal ...): {argument} in {_show([formula])} is no {kind}")
+            literals.append((predicate, *arguments))
+        case _:
+            raise ValueError(f"(:goal ...): expected exists, and, not = or a fact, got {_show([formula])}")
+
+
+def _numbered(task: str, types: dict[str, str], atoms: dict[str, list[list[str]]], goal: tuple[Clause, ...]) -> Problem:
+    """Replace ids by numbers; only what some fact mentions is part of the game."""
+    mentioned = {argument for rows in atoms.values() for row in rows for argument in row}
+    names = player_names(mentioned)
+    by_type: dict[str, list[str]] = {kind: [] for kind in _TYPES}
+    for mangled in sorted(mentioned):
+        by_type[types[mangled]].append(mangled)
+    # A type that nothing has takes no part in the game.
+    for typing, kind in (("objecttype", "otype"), ("receptacletype", "rtype")):
+        used = {row[1] for row in atoms.get(typing, ())}
+        by_type[kind] = [mangled for mangled in by_type[kind] if mangled in used]
+    number = {mangled: index for group in by_type.values() for index, mangled in enumerate(group)}
+    facts = {}
+    for predicate, rows in atoms.items():
+        keep = slice(1, None) if PREDICATES[predicate][0] == "agent" else slice(None)
+        numbered = {tuple(number[word] for word in row[keep]) for row in rows if all(word in number for word in row)}
+        facts[predicate] = tuple(sorted(numbered))
+    return Problem(
+        task=task,
+        objects=tuple(names[mangled] for mangled in by_type["object"]),
+        receptacles=tuple(names[mangled] for mangled in by_type["receptacle"]),
+        otypes=tuple(by_type["otype"]),
+        rtypes=tuple(by_type["rtype"]),
+        facts=facts,
+        goal=goal,
+    )
+
+
+def _show(expression: Sequence[Any] | None) -> str:
+    """A piece of PDDL, cut short."""
+    text = " ".join(f"({_show(part)})" if isinstance(part, list) else str(part) for part in expression or ())
+    return text if len(text) <= 80 else text[:77] + "..."

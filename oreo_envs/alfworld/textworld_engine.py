@@ -1,0 +1,193 @@
+"""The stock engine: TextWorld's planner plays the game; slow, and the measure of the direct engine.
+
+Knows: how to drive TextWorld's ``PddlEnv`` without the marks that it leaves on a process.
+Does not know: alfworld's own wrapper, which is never imported (it writes to the home folder and needs
+files that players do not have).
+Facts of textworld 1.7: each ``PddlEnv`` maps a copy of a 34 MB library and keeps it, so there is one a
+process; translating a problem sets ``sys.argv`` and ``sys.stdout`` of the whole process; on Python 3.13
+``EvalSymbol.derive`` fails, because ``locals()`` is a copy there (PEP 667).
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import io
+import os
+import sys
+import threading
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from oreo_envs.alfworld.problem import player_names
+from oreo_envs.alfworld.simulator import NOTHING_HAPPENS
+
+_LOCK = threading.RLock()
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayState:
+    """A moment of a game: the commands that led to it, and what held then."""
+
+    history: tuple[str, ...]
+    commands: tuple[str, ...]
+    won: bool
+
+
+class TextWorldPlay:
+    """A player's way through a game of the stock engine.
+
+    Plays take turns on the one engine of the process: the engine begins the game again and repeats the
+    commands when another play, or another state of this one, was there last.
+
+    Attributes:
+        intro: what the player reads first.
+    """
+
+    def __init__(self, data: Mapping[str, Any]) -> None:
+        """Begin the game of a ``game.tw-pddl`` file, given as the mapping that its JSON holds.
+
+        Raises:
+            ImportError: textworld or its planner is not installed.
+        """
+        self._data = data
+        with _LOCK:
+            stock = _stock_engine()
+            self.intro, commands, won = stock.begin(data)
+            self.state = ReplayState((), commands, won)
+            stock.shown = (self, self.state)
+
+    @property
+    def won(self) -> bool:
+        """Whether the goal holds now."""
+        return self.state.won
+
+    def commands(self) -> list[str]:
+        """Return the admissible commands, sorted."""
+        return list(self.state.commands)
+
+    def step(self, command: str) -> str | None:
+        """Obey one command and return the text, None where the command is not admissible."""
+        # The engine strips, and so do we, before the command becomes part of the history.
+        command = command.strip()
+        if command not in self.state.commands:
+            return None
+        with _LOCK:
+            stock = _stock_engine()
+            if stock.shown[0] is not self or stock.shown[1] is not self.state:
+                stock.begin(self._data)
+                for earlier in self.state.history:
+                    stock.step(earlier)
+            text, commands, won = stock.step(command)
+            self.state = ReplayState((*self.state.history, command), commands, won)
+            stock.shown = (self, self.state)
+        return text
+
+
+class _StockEngine:
+    """The one ``PddlEnv`` of the process. ``shown`` says which play it is at."""
+
+    def __init__(self) -> None:
+        textworld_pddl, fast_downward = _import_textworld()
+        with _undisturbed():
+            self._env = textworld_pddl.PddlEnv()
+        atexit.register(fast_downward.close_lib, self._env.downward_lib)
+        self._loaded: Mapping[str, Any] | None = None
+        self.shown: tuple[TextWorldPlay, ReplayState] | tuple[None, None] = (None, None)
+
+    def begin(self, data: Mapping[str, Any]) -> tuple[str, tuple[str, ...], bool]:
+        """Start the game; return text, admissible commands, won."""
+        self.shown = (None, None)
+        with _undisturbed():
+            if data is not self._loaded:
+                self._loaded = None
+                self._env.load(dict(data))
+                names = player_names(info.id for info in self._env._entity_infos.values())
+                for info in self._env._entity_infos.values():
+                    info.name = names[info.id]
+                self._loaded = data
+            state = self._env.reset()
+        return state.feedback, tuple(state.admissible_commands), bool(state["won"])
+
+    def step(self, command: str) -> tuple[str, tuple[str, ...], bool]:
+        """Obey; return text, admissible commands, won."""
+        with _undisturbed():
+            state, _, _ = self._env.step(command)
+        assert state.feedback != NOTHING_HAPPENS, f"{command!r} was admissible"
+        return state.feedback, tuple(state.admissible_commands), bool(state["won"])
+
+
+@cache
+def _stock_engine() -> _StockEngine:
+    return _StockEngine()
+
+
+def _import_textworld() -> tuple[Any, Any]:
+    """The modules that hold ``PddlEnv`` and the planner."""
+    try:
+        with _undisturbed(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            import fast_downward
+            from textworld.envs.pddl import pddl, textgen
+    except ImportError as error:
+        raise ImportError(
+            "engine='textworld' needs TextWorld and its planner, which is compiled at installation (gcc, g++, make "
+            f'and cmake): pip install "oreo-suite[alfworld]" ({error}); engine="direct" needs nothing'
+        ) from error
+    if sys.version_info >= (3, 13):
+        textgen.EvalSymbol.derive = lambda symbol, context=None: [
+            textgen.TerminalSymbol(eval(symbol.expression, {}, dict((context or symbol.context)["variables"])))
+        ]
+    return pddl, fast_downward
+
+
+@contextlib.contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Put back what the stock engine changes in the process; other threads keep their ``sys.stdout``."""
+    argv, stdout, folder, environment = sys.argv, sys.stdout, os.getcwd(), dict(os.environ)
+    interface = sys.modules.get("fast_downward.interface")
+    capture = getattr(interface, "CapturingStdout", None)
+    if interface is not None:
+        interface.CapturingStdout = _muted  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        if interface is not None:
+            interface.CapturingStdout = capture  # type: ignore[attr-defined]
+        sys.argv, sys.stdout = argv, stdout
+        if os.getcwd() != folder:
+            os.chdir(folder)
+        if dict(os.environ) != environment:
+            os.environ.clear()
+            os.environ.update(environment)
+
+
+@contextlib.contextmanager
+def _muted() -> Iterator[list[str]]:
+    """Swallow what this thread prints; stands in for ``CapturingStdout``, which silences all threads."""
+    stdout = sys.stdout
+    sys.stdout = _OthersOnly(stdout)
+    try:
+        yield []
+    finally:
+        sys.stdout = stdout
+
+
+class _OthersOnly(io.TextIOBase):
+    """A stdout that only threads other than its maker reach."""
+
+    def __init__(self, stdout: Any) -> None:
+        self._stdout, self._thread = stdout, threading.get_ident()
+
+    def write(self, text: str) -> int:
+        """Pass the text on unless it is the maker's."""
+        if threading.get_ident() == self._thread:
+            return len(text)
+        return int(self._stdout.write(text))
+
+    def flush(self) -> None:
+        """Flush what others wrote."""
+        self._stdout.flush()
