@@ -12,11 +12,11 @@ from __future__ import annotations
 import difflib
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import astuple, dataclass
 from typing import Any
 
-from oreo_envs.alfworld.rules import pddl_tokens
+from oreo_envs.alfworld.sexp import Sexp, read_sexp, show
 
 # Types of the arguments, in the domain's words, in lower case as PDDL reads them.
 PREDICATES: dict[str, tuple[str, ...]] = {
@@ -57,7 +57,6 @@ PREDICATES: dict[str, tuple[str, ...]] = {
 _NEVER_INITIAL = frozenset({"holds", "holdsany", "holdsanyreceptacleobject"})
 _TYPES = frozenset({"agent", "location", "receptacle", "object", "rtype", "otype"})
 
-Sexp = str | list[Any]
 Fact = tuple[int, ...]
 
 
@@ -105,14 +104,16 @@ class Problem:
     @classmethod
     def from_json(cls, line: str | bytes) -> Problem:
         """Invert ``to_json``."""
-        task, *names, facts, goal = json.loads(line)
+        task, objects, receptacles, otypes, rtypes, facts, goal = json.loads(line)
         return cls(
-            task,
-            *(tuple(group) for group in names),
+            task=task,
+            objects=tuple(objects),
+            receptacles=tuple(receptacles),
+            otypes=tuple(otypes),
+            rtypes=tuple(rtypes),
             facts={predicate: tuple(map(tuple, rows)) for predicate, rows in facts.items()},
             goal=tuple(
-                Clause(tuple(map(tuple, variables)), tuple(map(tuple, literals)))  # type: ignore[arg-type]
-                for variables, literals in goal
+                Clause(tuple(map(tuple, variables)), tuple(map(tuple, literals))) for variables, literals in goal
             ),
         )
 
@@ -132,34 +133,6 @@ def read_problem(pddl: str, task: str) -> Problem:
     types = _object_types(sections[":objects"])
     atoms = _atoms(sections[":init"], types)
     return _numbered(task, types, atoms, _clauses(sections[":goal"]))
-
-
-def read_sexp(text: str) -> Sexp:
-    """Read one s-expression of nested lists of lower-case words.
-
-    Raises:
-        ValueError: brackets do not match, or there is text around the expression.
-    """
-    root: list[Any] = []
-    stack, current = [root], root
-    for token in pddl_tokens(text):
-        if token == "(":
-            inner: list[Any] = []
-            current.append(inner)
-            stack.append(inner)
-            current = inner
-        elif token == ")":
-            stack.pop()
-            if not stack:
-                raise ValueError("PDDL problem: one ')' too many")
-            current = stack[-1]
-        else:
-            current.append(token)
-    if len(stack) > 1:
-        raise ValueError(f"PDDL problem: {len(stack) - 1} ')' missing at the end; is the text cut off?")
-    if len(root) != 1 or not isinstance(root[0], list):
-        raise ValueError("PDDL problem: not one expression in brackets")
-    return root[0]
 
 
 def player_names(ids: Iterable[str]) -> dict[str, str]:
@@ -189,7 +162,7 @@ def _sections(problem: Sexp) -> dict[str, list[Any]]:
     sections = {part[0]: part[1:] for part in problem[2:] if isinstance(part, list) and part and type(part[0]) is str}
     if sections.get(":domain") != ["alfred"]:
         raise ValueError(
-            f"PDDL problem of another domain: (:domain {_show(sections.get(':domain'))}), not (:domain alfred)"
+            f"PDDL problem of another domain: (:domain {show(sections.get(':domain'))}), not (:domain alfred)"
         )
     for keyword in (":objects", ":init", ":goal"):
         if keyword not in sections:
@@ -204,13 +177,13 @@ def _object_types(words: list[Any]) -> dict[str, str]:
     items = iter(words)
     for word in items:
         if not isinstance(word, str):
-            raise ValueError(f"(:objects ...): expected words, got {_show([word])}")
+            raise ValueError(f"(:objects ...): expected words, got {show([word])}")
         if word != "-":
             waiting.append(word)
             continue
         kind = next(items, None)
         if kind not in _TYPES:
-            raise ValueError(f"(:objects ...): unknown type {_show([kind])}; known: {', '.join(sorted(_TYPES))}")
+            raise ValueError(f"(:objects ...): unknown type {show([kind])}; known: {', '.join(sorted(_TYPES))}")
         types.update(dict.fromkeys(waiting, kind))
         waiting.clear()
     types.update(dict.fromkeys(waiting, "object"))
@@ -226,18 +199,18 @@ def _atoms(init: list[Any], types: dict[str, str]) -> dict[str, list[list[str]]]
     atoms: dict[str, list[list[str]]] = {}
     for atom in init:
         if not isinstance(atom, list) or not atom:
-            raise ValueError(f"(:init ...): expected a fact in brackets, got {_show([atom])}")
+            raise ValueError(f"(:init ...): expected a fact in brackets, got {show([atom])}")
         predicate, *arguments = atom
         if predicate == "=":
             continue
         expected = _argument_types(predicate)
-        if [types.get(argument) if type(argument) is str else None for argument in arguments] != list(expected):
+        if not all(isinstance(word, str) for word in arguments) or tuple(map(types.get, arguments)) != expected:
             raise ValueError(
-                f"(:init ...): {_show([atom])} does not fit ({predicate} {' '.join(expected)}) "
+                f"(:init ...): {show([atom])} does not fit ({predicate} {' '.join(expected)}) "
                 "or names something that (:objects ...) does not declare"
             )
         if predicate in _NEVER_INITIAL:
-            raise ValueError(f"(:init ...): {_show([atom])}: a game begins with empty hands")
+            raise ValueError(f"(:init ...): {show([atom])}: a game begins with empty hands")
         atoms.setdefault(predicate, []).append(arguments)
     if len(atoms.get("atlocation", ())) != 1:
         raise ValueError(
@@ -253,7 +226,7 @@ def _argument_types(predicate: Any) -> tuple[str, ...]:
     if not isinstance(predicate, str) or predicate not in PREDICATES:
         near = difflib.get_close_matches(predicate, PREDICATES, n=1) if isinstance(predicate, str) else []
         hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"unknown predicate {_show([predicate])} in the PDDL problem{hint}")
+        raise ValueError(f"unknown predicate {show([predicate])} in the PDDL problem{hint}")
     return PREDICATES[predicate]
 
 
@@ -284,7 +257,7 @@ def _flatten(formula: Any, variables: dict[str, str], literals: list[tuple[str, 
         case ["exists", [*declared], body]:
             new = _object_types(declared)
             if new.keys() & variables.keys():
-                raise ValueError(f"(:goal ...): {_show(sorted(new.keys() & variables.keys()))} is quantified twice")
+                raise ValueError(f"(:goal ...): {show(sorted(new.keys() & variables.keys()))} is quantified twice")
             variables.update(new)
             _flatten(body, variables, literals)
         case ["not", ["=", str(one), str(other)]] if one in variables and other in variables:
@@ -292,13 +265,13 @@ def _flatten(formula: Any, variables: dict[str, str], literals: list[tuple[str, 
         case [str(predicate), *arguments] if predicate not in ("or", "not", "forall", "imply", "=", "exists"):
             expected = _argument_types(predicate)
             if len(arguments) != len(expected) or not all(isinstance(argument, str) for argument in arguments):
-                raise ValueError(f"(:goal ...): {_show([formula])} does not fit ({predicate} {' '.join(expected)})")
+                raise ValueError(f"(:goal ...): {show([formula])} does not fit ({predicate} {' '.join(expected)})")
             for argument, kind in zip(arguments, expected, strict=True):
                 if variables.get(argument, kind if kind in ("otype", "rtype") else None) != kind:
-                    raise ValueError(f"(:goal ...): {argument} in {_show([formula])} is no {kind}")
+                    raise ValueError(f"(:goal ...): {argument} in {show([formula])} is no {kind}")
             literals.append((predicate, *arguments))
         case _:
-            raise ValueError(f"(:goal ...): expected exists, and, not = or a fact, got {_show([formula])}")
+            raise ValueError(f"(:goal ...): expected exists, and, not = or a fact, got {show([formula])}")
 
 
 def _numbered(task: str, types: dict[str, str], atoms: dict[str, list[list[str]]], goal: tuple[Clause, ...]) -> Problem:
@@ -308,16 +281,16 @@ def _numbered(task: str, types: dict[str, str], atoms: dict[str, list[list[str]]
     by_type: dict[str, list[str]] = {kind: [] for kind in _TYPES}
     for mangled in sorted(mentioned):
         by_type[types[mangled]].append(mangled)
-    # A type that nothing has takes no part in the game.
+    # A type that nothing has takes no part in the game, nor does what could contain it.
     for typing, kind in (("objecttype", "otype"), ("receptacletype", "rtype")):
         used = {row[1] for row in atoms.get(typing, ())}
         by_type[kind] = [mangled for mangled in by_type[kind] if mangled in used]
     number = {mangled: index for group in by_type.values() for index, mangled in enumerate(group)}
     facts = {}
     for predicate, rows in atoms.items():
-        keep = slice(1, None) if PREDICATES[predicate][0] == "agent" else slice(None)
-        numbered = {tuple(number[word] for word in row[keep]) for row in rows if all(word in number for word in row)}
-        facts[predicate] = tuple(sorted(numbered))
+        first = 1 if PREDICATES[predicate][0] == "agent" else 0
+        known = [row for row in rows if row[0] in number and row[1] in number] if predicate == "cancontain" else rows
+        facts[predicate] = tuple(sorted({tuple(map(number.__getitem__, row[first:])) for row in known}))
     return Problem(
         task=task,
         objects=tuple(names[mangled] for mangled in by_type["object"]),
@@ -327,9 +300,3 @@ def _numbered(task: str, types: dict[str, str], atoms: dict[str, list[list[str]]
         facts=facts,
         goal=goal,
     )
-
-
-def _show(expression: Sequence[Any] | None) -> str:
-    """A piece of PDDL, cut short."""
-    text = " ".join(f"({_show(part)})" if isinstance(part, list) else str(part) for part in expression or ())
-    return text if len(text) <= 80 else text[:77] + "..."

@@ -76,10 +76,3 @@ def _domain_sum(domain: str) -> str:
 def _grammar_sum(grammar: str) -> str:
     """Checksum of a grammar that its task's sentence does not change."""
     return hashlib.sha256(_TASK.sub("", grammar).encode()).hexdigest()
-
-
-def pddl_tokens(text: str) -> list[str]:
-    """Cut PDDL into brackets and words, in lower case, without comments."""
-    if ";" in text:
-        text = re.sub(r";[^\n]*", "", text)
-    return re.findall(r"[()]|\??[^\s()?]+", text.lower())

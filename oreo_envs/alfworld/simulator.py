@@ -13,9 +13,8 @@ again.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
 from itertools import product
-from typing import Any
+from typing import Any, NamedTuple
 
 from oreo_envs.alfworld.problem import PREDICATES, Clause, Fact, Problem
 
@@ -53,8 +52,7 @@ Atom = tuple[str, int, int]
 """A fact of the goal: predicate and two numbers, 0 where it has but one argument."""
 
 
-@dataclass(frozen=True, slots=True)
-class State:
+class State(NamedTuple):
     """All that changes in a game. Never changed in place, so a state is its own copy.
 
     Attributes:
@@ -125,7 +123,7 @@ class Game:
         self._objects, self._receptacles = problem.objects, problem.receptacles
         self._object_number = {name: number for number, name in enumerate(problem.objects)}
         self._receptacle_number = {name: number for number, name in enumerate(problem.receptacles)}
-        self._place_of = dict(facts.get("receptacleatlocation", ()))
+        self._place_of = {receptacle: location for receptacle, location in facts.get("receptacleatlocation", ())}
         self._at: dict[int, list[int]] = {}
         for receptacle, location in facts.get("receptacleatlocation", ()):
             self._at.setdefault(location, []).append(receptacle)
@@ -214,21 +212,21 @@ class Game:
         location = self._place_of.get(number, state.location) if number is not None else state.location
         if to != "to" or number is None or location == state.location:
             return None
-        state = self._with_goal(replace(state, location=location), "atlocation")
+        state = self._with_goal(state._replace(location=location), "atlocation")
         return state, f"You arrive at {name}. {self._describe(state, number)}"
 
     def _open(self, state: State, name: str) -> tuple[State, str] | None:
         number = self._receptacle_here(state, name)
         if number is None or number not in self._is["openable"] or number in state.opened:
             return None
-        state = self._with_goal(replace(state, opened=state.opened | {number}), "opened")
+        state = self._with_goal(state._replace(opened=state.opened | {number}), "opened")
         return state, f"You open the {name}. {self._describe(state, number)}"
 
     def _close(self, state: State, name: str) -> tuple[State, str] | None:
         number = self._receptacle_here(state, name)
         if number is None or number not in self._is["openable"] or number not in state.opened:
             return None
-        return self._with_goal(replace(state, opened=state.opened - {number})), f"You close the {name}."
+        return self._with_goal(state._replace(opened=state.opened - {number})), f"You close the {name}."
 
     def _take(self, state: State, rest: str) -> tuple[State, str] | None:
         thing, _, name = rest.partition(" from ")
@@ -238,8 +236,7 @@ class Game:
         if item not in state.contents[number] or not self._in_reach(state, number):
             return None
         inside = tuple([other for other in state.contents[number] if other != item])
-        state = replace(
-            state,
+        state = state._replace(
             held=item,
             contents=(*state.contents[:number], inside, *state.contents[number + 1 :]),
             places=state.places - {(item, state.location)},
@@ -255,8 +252,7 @@ class Game:
         if item not in self._fits[number] or not self._in_reach(state, number):
             return None
         inside = tuple(sorted({*state.contents[number], item}))
-        state = replace(
-            state,
+        state = state._replace(
             held=_NOBODY,
             contents=(*state.contents[:number], inside, *state.contents[number + 1 :]),
             places=state.places | {(item, state.location)},
@@ -280,7 +276,7 @@ class Game:
         if item is None or state.held != item or item not in treatable or number not in places:
             return None
         marks = state.marks - {(_OPPOSITE.get(mark, ""), item)} | {(mark, item)}
-        return self._with_goal(replace(state, marks=marks), mark), f"You {verb} the {thing} using the {name}."
+        return self._with_goal(state._replace(marks=marks), mark), f"You {verb} the {thing} using the {name}."
 
     def _use(self, state: State, thing: str) -> tuple[State, str] | None:
         item = self._object_number.get(thing)
@@ -288,7 +284,7 @@ class Game:
         if item not in self._is["toggleable"] or not any(item in state.contents[number] for number in here):
             return None
         # The second use does not turn it off: the rules only ever set "toggled".
-        state = replace(state, marks=state.marks | {("istoggled", item)})
+        state = state._replace(marks=state.marks | {("istoggled", item)})
         return self._with_goal(state, "istoggled"), f"You turn on the {thing}."
 
     def _slice(self, state: State, rest: str) -> tuple[State, str] | None:
@@ -298,7 +294,7 @@ class Game:
             return None
         if item not in self._sliceable(state):
             return None
-        state = replace(state, marks=state.marks | {("issliced", item)})
+        state = state._replace(marks=state.marks | {("issliced", item)})
         return self._with_goal(state, "issliced"), f"You sliced the {thing} with the {tool}."
 
     def _examine(self, state: State, name: str) -> tuple[State, str] | None:
@@ -434,7 +430,7 @@ class Game:
         if added and not state.won and self._goal_predicates.isdisjoint(added):
             return state
         won = all(any(all(_holds(state, atom) for atom in atoms) for atoms in clause) for clause in self._goal)
-        return state if won == state.won else replace(state, won=won)
+        return state if won == state.won else state._replace(won=won)
 
 
 def _in_the_middle(listing: str) -> str:
@@ -469,7 +465,9 @@ def _holds(state: State, atom: Atom) -> bool:
 
 _CHANGING = frozenset({"inreceptacle", "holds", "atlocation", "opened", "objectatlocation", *_MARKS})
 # Facts about things that no command changes.
-_STATIC = PREDICATES.keys() - _CHANGING - {"holdsany", "holdsanyreceptacleobject", "checked", "examined", "full", "ison"}
+_STATIC = (
+    PREDICATES.keys() - _CHANGING - {"holdsany", "holdsanyreceptacleobject", "checked", "examined", "full", "ison"}
+)
 
 
 def _bindings(clause: Clause, problem: Problem) -> Iterator[list[Atom]]:
@@ -481,7 +479,11 @@ def _bindings(clause: Clause, problem: Problem) -> Iterator[list[Atom]]:
     constants |= {name: number for names in (problem.otypes, problem.rtypes) for number, name in enumerate(names)}
     for name, _ in clause.variables:
         constants.pop(name, None)
-    static = [literal for literal in clause.literals if literal[0] in _STATIC]
+    # Those that name a type leave the fewest values, so they come first.
+    static = sorted(
+        (literal for literal in clause.literals if literal[0] in _STATIC),
+        key=lambda literal: not any(word in constants for word in literal[1:]),
+    )
     for filled in _matches(static, problem.facts, constants):
         free = [(name, range(_count(kind, problem))) for name, kind in clause.variables if name not in filled]
         for values in product(*[numbers for _, numbers in free]):
@@ -499,9 +501,9 @@ def _matches(
         return
     predicate, *words = literals[0]
     for fact in facts.get(predicate, ()):
-        filled = dict(value)
-        if all(filled.setdefault(word, number) == number for word, number in zip(words, fact, strict=True)):
-            yield from _matches(literals[1:], facts, filled)
+        found = dict(zip(words, fact, strict=True))
+        if all(value.get(word, number) == number for word, number in found.items()):
+            yield from _matches(literals[1:], facts, value | found)
 
 
 def _count(kind: str, problem: Problem) -> int:

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+from alfworld_samples import write_games
 from env_samples import GSM8K_ROWS, MATH_ROWS, write_jsonl
 
 
@@ -14,7 +15,9 @@ def data_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (tmp_path / name).mkdir()
         for split in ("train", "test"):
             write_jsonl(tmp_path / name / f"{split}.jsonl", rows)
+    write_games(tmp_path / "alfworld")
     monkeypatch.setenv("OREO_DATA", str(tmp_path))
+    monkeypatch.setenv("OREO_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     return tmp_path
 
@@ -35,4 +38,14 @@ def model_solutions() -> Path:
     folder = Path(root) / "model_solutions" if root else None
     if folder is None or not folder.is_dir():
         pytest.skip("OREO_DATA names no folder with model_solutions/")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def alfworld_pack() -> Path:
+    """ALFWorld's real games; skips where there are none."""
+    root = os.environ.get("OREO_DATA")
+    folder = Path(root) / "alfworld" if root else None
+    if folder is None or not folder.is_dir():
+        pytest.skip("OREO_DATA names no folder with alfworld/")
     return folder

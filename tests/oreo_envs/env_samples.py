@@ -3,7 +3,10 @@
 import json
 from pathlib import Path
 
-ENV_IDS = ("oreo/Arithmetic-v0", "oreo/GSM8K-v0", "oreo/MATH-v0")
+ANSWER_ENV_IDS = ("oreo/Arithmetic-v0", "oreo/GSM8K-v0", "oreo/MATH-v0")
+"""Environments that ask for one final answer."""
+
+ENV_IDS = (*ANSWER_ENV_IDS, "oreo/ALFWorld-v0")
 
 GSM8K_ROWS = [
     {

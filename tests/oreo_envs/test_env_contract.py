@@ -9,7 +9,7 @@ import time
 
 import gymnasium as gym
 import pytest
-from env_samples import ENV_IDS
+from env_samples import ANSWER_ENV_IDS, ENV_IDS
 from gymnasium.utils.env_checker import check_env
 
 import oreo_envs
@@ -20,6 +20,7 @@ INFO_KEYS = {"messages", "task_id", "index", "split", "step", "success", "answer
 SECRET_KEYS = {"reference", "solution", "target", "walkthrough"}
 
 each_env = pytest.mark.parametrize("env_id", ENV_IDS)
+each_answer_env = pytest.mark.parametrize("env_id", ANSWER_ENV_IDS)
 
 
 def play(env, actions, **reset):
@@ -39,7 +40,7 @@ def test_check_env_has_no_complaint(env_id):
     check_env(gym.make(env_id).unwrapped)
 
 
-@each_env
+@each_answer_env
 def test_info_has_the_promised_keys_and_no_solution(env_id):
     env = gym.make(env_id)
     observation, info = env.reset(options={"index": 1})
@@ -58,7 +59,7 @@ def test_info_has_the_promised_keys_and_no_solution(env_id):
     json.dumps(info)
 
 
-@each_env
+@each_answer_env
 def test_an_episode_can_be_named_by_its_task_id(env_id):
     env = gym.make(env_id)
     first = play(env, ["a\n", ""], options={"index": 1})
@@ -74,7 +75,7 @@ def test_the_same_seed_gives_the_same_episode(env_id):
         assert play(env, ["x\n", "#### 3"], seed=seed) == play(twin, ["x\n", "#### 3"], seed=seed)
 
 
-@each_env
+@each_answer_env
 def test_steps_of_a_demonstration_play_out_as_it_says(env_id):
     env = gym.make(env_id, split="train")
     for index in range(2 if env.unwrapped.num_tasks else 50):
@@ -91,7 +92,7 @@ def test_steps_of_a_demonstration_play_out_as_it_says(env_id):
         assert all(step.rstrip(" \n") + "\n" and step.endswith(delimiters) for step in shown.steps[:-1])
 
 
-@each_env
+@each_answer_env
 def test_a_demonstration_leaves_the_running_episode_alone(env_id):
     env = gym.make(env_id, split="train")
     env.reset(options={"index": 1})
@@ -100,13 +101,13 @@ def test_a_demonstration_leaves_the_running_episode_alone(env_id):
     assert env.unwrapped.clone_state() == before
 
 
-@each_env
+@each_answer_env
 def test_solutions_of_the_test_split_stay_where_they_are(env_id):
     with pytest.raises(ValueError, match="split 'test' is held out: its solutions must not"):
         gym.make(env_id, split="test").unwrapped.demonstration(0)
 
 
-@each_env
+@each_answer_env
 def test_a_wrong_argument_is_named(env_id):
     with pytest.raises(ValueError, match=r"unknown split 'tests'; did you mean 'test'\?"):
         gym.make(env_id, split="tests")
@@ -114,7 +115,7 @@ def test_a_wrong_argument_is_named(env_id):
         gym.make(env_id, prompt="boxd")
 
 
-@each_env
+@each_answer_env
 def test_copies_and_states_are_cheap_and_independent(env_id):
     env = gym.make(env_id)
     env.reset(options={"index": 0})
@@ -150,7 +151,7 @@ def test_the_docstring_answers_the_seven_questions(env_id):
 def test_another_process_with_another_hash_seed_plays_the_same_episodes():
     code = (
         "import json, gymnasium as gym, oreo_envs\n"
-        f"for env_id in {ENV_IDS!r}:\n"
+        f"for env_id in {ANSWER_ENV_IDS!r}:\n"
         "    env = gym.make(env_id, split='train')\n"
         "    print(json.dumps([env.reset(seed=7), env.step('a\\n'), env.step('#### 5'),\n"
         "                      env.unwrapped.demonstration(1, seed=5).messages]))\n"
@@ -165,7 +166,7 @@ def test_another_process_with_another_hash_seed_plays_the_same_episodes():
         ).stdout
         for seed in ("0", "1234")
     }
-    assert len(outputs) == 1 and len(outputs.pop().splitlines()) == len(ENV_IDS)
+    assert len(outputs) == 1 and len(outputs.pop().splitlines()) == len(ANSWER_ENV_IDS)
 
 
 def test_registering_again_changes_nothing_and_warns_of_nothing():
@@ -179,8 +180,8 @@ def test_registering_again_changes_nothing_and_warns_of_nothing():
 def test_importing_the_package_loads_nothing_heavy():
     code = (
         "import sys, oreo_envs\n"
-        "import oreo_envs.arithmetic, oreo_envs.gsm8k, oreo_envs.math\n"
-        "heavy = 'torch transformers sympy math_verify pyarrow pandas huggingface_hub datasets'\n"
+        "import oreo_envs.arithmetic, oreo_envs.gsm8k, oreo_envs.math, oreo_envs.alfworld.vector\n"
+        "heavy = 'torch transformers sympy math_verify pyarrow pandas huggingface_hub datasets textworld'\n"
         "print([name for name in heavy.split() if name in sys.modules])"
     )
     run = [sys.executable, "-W", "error", "-c", code]
