@@ -4,15 +4,14 @@ Knows: how to drive TextWorld's ``PddlEnv`` without the marks that it leaves on 
 Does not know: alfworld's own wrapper, which is never imported (it writes to the home folder and needs
 files that players do not have).
 Facts of textworld 1.7: each ``PddlEnv`` maps a copy of a 34 MB library and keeps it, so there is one a
-process; translating a problem sets ``sys.argv`` and ``sys.stdout`` of the whole process; on Python 3.13
-``EvalSymbol.derive`` fails, because ``locals()`` is a copy there (PEP 667).
+process; translating a problem sets ``sys.argv`` (put back at once) and would set ``sys.stdout`` of the whole
+process; on Python 3.13 ``EvalSymbol.derive`` fails, because ``locals()`` is a copy there (PEP 667).
 """
 
 from __future__ import annotations
 
 import atexit
 import contextlib
-import io
 import os
 import sys
 import threading
@@ -126,68 +125,56 @@ def _stock_engine() -> _StockEngine:
 
 
 def _import_textworld() -> tuple[Any, Any]:
-    """The modules that hold ``PddlEnv`` and the planner."""
+    """The modules that hold ``PddlEnv`` and the planner, quiet and fit for this Python."""
     try:
         with _undisturbed(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
+            # The translator takes its options from here when it is imported.
+            sys.argv = ["translate.py", "domain", "task"]
             import fast_downward
+            from fast_downward import interface
+            from fast_downward.translate import normalize, translate  # noqa: F401
             from textworld.envs.pddl import pddl, textgen
     except ImportError as error:
         raise ImportError(
             "engine='textworld' needs TextWorld and its planner, which is compiled at installation (gcc, g++, make "
             f'and cmake): pip install "oreo-suite[alfworld]" ({error}); engine="direct" needs nothing'
         ) from error
+    # To replace ``sys.stdout`` while another thread prints crashes Python 3.11, so the translator must not try:
+    # its own modules print to files only.
+    interface.CapturingStdout = lambda: contextlib.nullcontext([])
+    for name, module in list(sys.modules.items()):
+        if name.startswith("fast_downward.translate"):
+            module.print = _print_to_files  # type: ignore[attr-defined]
     if sys.version_info >= (3, 13):
-        textgen.EvalSymbol.derive = lambda symbol, context=None: [
-            textgen.TerminalSymbol(eval(symbol.expression, {}, dict((context or symbol.context)["variables"])))
-        ]
+        textgen.EvalSymbol.derive = _derive
     return pddl, fast_downward
+
+
+def _derive(symbol: Any, context: dict[str, Any] | None = None) -> list[Any]:
+    """``EvalSymbol.derive`` for Python 3.13: names are looked up in a mapping, not in ``locals()``."""
+    from textworld.envs.pddl.textgen import TerminalSymbol
+
+    variables = (context or symbol.context)["variables"]
+    return [TerminalSymbol(eval(symbol.expression, {}, dict(variables)))]
+
+
+def _print_to_files(*texts: Any, file: Any = None, **options: Any) -> None:
+    """Stand in for ``print``: nothing to stdout."""
+    if file is not None:
+        print(*texts, file=file, **options)
 
 
 @contextlib.contextmanager
 def _undisturbed() -> Iterator[None]:
-    """Put back what the stock engine changes in the process; other threads keep their ``sys.stdout``."""
-    argv, stdout, folder, environment = sys.argv, sys.stdout, os.getcwd(), dict(os.environ)
-    interface = sys.modules.get("fast_downward.interface")
-    capture = getattr(interface, "CapturingStdout", None)
-    if interface is not None:
-        interface.CapturingStdout = _muted  # type: ignore[attr-defined]
+    """Put back what the stock engine changes in the process."""
+    argv, folder, environment = sys.argv, os.getcwd(), dict(os.environ)
     try:
         yield
     finally:
-        if interface is not None:
-            interface.CapturingStdout = capture  # type: ignore[attr-defined]
-        sys.argv, sys.stdout = argv, stdout
+        sys.argv = argv
         if os.getcwd() != folder:
             os.chdir(folder)
         if dict(os.environ) != environment:
             os.environ.clear()
             os.environ.update(environment)
-
-
-@contextlib.contextmanager
-def _muted() -> Iterator[list[str]]:
-    """Swallow what this thread prints; stands in for ``CapturingStdout``, which silences all threads."""
-    stdout = sys.stdout
-    sys.stdout = _OthersOnly(stdout)
-    try:
-        yield []
-    finally:
-        sys.stdout = stdout
-
-
-class _OthersOnly(io.TextIOBase):
-    """A stdout that only threads other than its maker reach."""
-
-    def __init__(self, stdout: Any) -> None:
-        self._stdout, self._thread = stdout, threading.get_ident()
-
-    def write(self, text: str) -> int:
-        """Pass the text on unless it is the maker's."""
-        if threading.get_ident() == self._thread:
-            return len(text)
-        return int(self._stdout.write(text))
-
-    def flush(self) -> None:
-        """Flush what others wrote."""
-        self._stdout.flush()
