@@ -59,6 +59,7 @@ class ALFWorldEnv(TextEnv):
         *,
         split: str = "train",
         path: str | Path | None = None,
+        games: GameSource | None = None,
         engine: str = "direct",
         text_style: str = "native",
         expert: bool = False,
@@ -71,6 +72,7 @@ class ALFWorldEnv(TextEnv):
         Args:
             split: "train", "valid_seen" or "valid_unseen".
             path: where the games are, see ``games.open_games``; "generated": houses made on the spot.
+            games: games that are open already, instead of ``path``.
             engine: "direct", or "textworld" for the stock engine (some 4,000 times slower).
             text_style: "native", or "paper": no welcome line, no words on arriving, "put ... in/on".
             expert: put the planner's ``walkthrough`` into ``info``.
@@ -89,7 +91,7 @@ class ALFWorldEnv(TextEnv):
         self.text_style = choose("text_style", text_style, STYLES)
         self._template = prompt_template(prompt)
         self._expert = expert
-        self.games: GameSource = open_games(self.split, path)
+        self.games = open_games(self.split, path) if games is None else games
         self._play: DirectPlay | TextWorldPlay | None = None
         self._play_index = -1
 

@@ -198,7 +198,9 @@ def read_game_file(content: bytes, where: str) -> GameFile:
         problem = read_problem(fields["pddl_problem"], task_of(fields["pddl_domain"], fields["grammar"]))
         Game(problem)
     except ValueError as error:
-        raise ValueError(f"{where}: {error}; engine='textworld' may play it") from None
+        raise ValueError(
+            f"{where}: {error}; take the file out of the folder, or get the games of release 0.4"
+        ) from None
     return GameFile(problem, tuple(fields["walkthrough"]), fields["solvable"])
 
 

@@ -9,7 +9,6 @@ the ids of one kind are numbered against their sorted order.
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections import Counter
 from collections.abc import Iterable
@@ -17,6 +16,7 @@ from dataclasses import astuple, dataclass
 from typing import Any
 
 from oreo_envs.alfworld.sexp import Sexp, read_sexp, show
+from oreo_envs.base import closest
 
 # Types of the arguments, in the domain's words, in lower case as PDDL reads them.
 PREDICATES: dict[str, tuple[str, ...]] = {
@@ -204,7 +204,11 @@ def _atoms(init: list[Any], types: dict[str, str]) -> dict[str, list[list[str]]]
         if predicate == "=":
             continue
         expected = _argument_types(predicate)
-        if not all(isinstance(word, str) for word in arguments) or tuple(map(types.get, arguments)) != expected:
+        try:
+            kinds = tuple(map(types.get, arguments))
+        except TypeError:  # an argument in brackets
+            kinds = ()
+        if kinds != expected:
             raise ValueError(
                 f"(:init ...): {show([atom])} does not fit ({predicate} {' '.join(expected)}) "
                 "or names something that (:objects ...) does not declare"
@@ -223,11 +227,12 @@ def _atoms(init: list[Any], types: dict[str, str]) -> dict[str, list[list[str]]]
 
 
 def _argument_types(predicate: Any) -> tuple[str, ...]:
-    if not isinstance(predicate, str) or predicate not in PREDICATES:
-        near = difflib.get_close_matches(predicate, PREDICATES, n=1) if isinstance(predicate, str) else []
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"unknown predicate {show([predicate])} in the PDDL problem{hint}")
-    return PREDICATES[predicate]
+    expected = PREDICATES.get(predicate) if isinstance(predicate, str) else None
+    if expected is None:
+        raise ValueError(
+            f"unknown predicate {show([predicate])} in the PDDL problem{closest(show([predicate]), PREDICATES)}"
+        )
+    return expected
 
 
 def _clauses(goal: list[Any]) -> tuple[Clause, ...]:

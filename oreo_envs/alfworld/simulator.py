@@ -474,7 +474,7 @@ def _bindings(clause: Clause, problem: Problem) -> Iterator[list[Atom]]:
     """What must be true for a clause to hold: for each way to fill its variables, the facts that can change."""
     for literal in clause.literals:
         if literal[0] not in _CHANGING | _STATIC and literal[0] != "!=":
-            raise ValueError(f"(:goal ...): this engine does not keep track of {literal[0]!r}; use engine='textworld'")
+            raise ValueError(f"(:goal ...): this engine does not keep track of {literal[0]!r}")
     constants = dict.fromkeys({word for literal in clause.literals for word in literal[1:]}, _NOBODY)
     constants |= {name: number for names in (problem.otypes, problem.rtypes) for number, name in enumerate(names)}
     for name, _ in clause.variables:

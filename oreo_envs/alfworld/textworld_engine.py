@@ -54,7 +54,7 @@ class TextWorldPlay:
         """
         self._data = data
         with _LOCK:
-            stock = _stock_engine()
+            stock = stock_engine()
             self.intro, commands, won = stock.begin(data)
             self.state = ReplayState((), commands, won)
             stock.shown = (self, self.state)
@@ -75,7 +75,7 @@ class TextWorldPlay:
         if command not in self.state.commands:
             return None
         with _LOCK:
-            stock = _stock_engine()
+            stock = stock_engine()
             if stock.shown[0] is not self or stock.shown[1] is not self.state:
                 stock.begin(self._data)
                 for earlier in self.state.history:
@@ -86,10 +86,11 @@ class TextWorldPlay:
         return text
 
 
-class _StockEngine:
+class StockEngine:
     """The one ``PddlEnv`` of the process. ``shown`` says which play it is at."""
 
     def __init__(self) -> None:
+        """Load the planner's library."""
         textworld_pddl, fast_downward = _import_textworld()
         with _undisturbed():
             self._env = textworld_pddl.PddlEnv()
@@ -99,15 +100,24 @@ class _StockEngine:
 
     def begin(self, data: Mapping[str, Any]) -> tuple[str, tuple[str, ...], bool]:
         """Start the game; return text, admissible commands, won."""
+        if data is not self._loaded:
+            self.load(data)
+        return self.restart()
+
+    def load(self, data: Mapping[str, Any]) -> None:
+        """Take up another game."""
+        self.shown, self._loaded = (None, None), None
+        with _undisturbed():
+            self._env.load(dict(data))
+        names = player_names(info.id for info in self._env._entity_infos.values())
+        for info in self._env._entity_infos.values():
+            info.name = names[info.id]
+        self._loaded = data
+
+    def restart(self) -> tuple[str, tuple[str, ...], bool]:
+        """Start the game that is loaded; return text, admissible commands, won."""
         self.shown = (None, None)
         with _undisturbed():
-            if data is not self._loaded:
-                self._loaded = None
-                self._env.load(dict(data))
-                names = player_names(info.id for info in self._env._entity_infos.values())
-                for info in self._env._entity_infos.values():
-                    info.name = names[info.id]
-                self._loaded = data
             state = self._env.reset()
         return state.feedback, tuple(state.admissible_commands), bool(state["won"])
 
@@ -120,8 +130,13 @@ class _StockEngine:
 
 
 @cache
-def _stock_engine() -> _StockEngine:
-    return _StockEngine()
+def stock_engine() -> StockEngine:
+    """Return the stock engine of this process.
+
+    Raises:
+        ImportError: textworld or its planner is not installed.
+    """
+    return StockEngine()
 
 
 def _import_textworld() -> tuple[Any, Any]:

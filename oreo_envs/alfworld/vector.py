@@ -31,4 +31,6 @@ class ALFWorldVectorEnv(SyncVectorEnv):
             autoreset_mode: when a finished episode is followed by another, in Gymnasium's words.
             settings: arguments of ``ALFWorldEnv``.
         """
-        super().__init__([partial(ALFWorldEnv, **settings)] * num_envs, copy=False, autoreset_mode=autoreset_mode)
+        first = ALFWorldEnv(**settings)
+        others = partial(ALFWorldEnv, **{**settings, "path": None, "games": first.games})
+        super().__init__([lambda: first, *[others] * (num_envs - 1)], copy=False, autoreset_mode=autoreset_mode)

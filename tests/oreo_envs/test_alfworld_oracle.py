@@ -139,7 +139,7 @@ def test_the_stock_engine_leaves_the_process_as_it_was(tmp_path, monkeypatch):
 def test_without_textworld_the_error_says_what_to_install(tmp_path, monkeypatch):
     from oreo_envs.alfworld import textworld_engine
 
-    monkeypatch.setattr(textworld_engine, "_stock_engine", textworld_engine._StockEngine)
+    monkeypatch.setattr(textworld_engine, "stock_engine", textworld_engine.StockEngine)
     monkeypatch.setitem(sys.modules, "fast_downward", None)
     folder = write_games(tmp_path, ("train",))
     env = gym.make("oreo/ALFWorld-v0", split="train", path=folder, engine="textworld")

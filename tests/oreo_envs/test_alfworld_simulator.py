@@ -274,7 +274,7 @@ def test_white_space_case_and_comments_in_pddl_mean_nothing():
         ("(inReceptacle ?o ?r)", "(or (inReceptacle ?o ?r))", "expected exists, and, not = or a fact"),
         ("(inReceptacle ?o ?r)", "(not (inReceptacle ?o ?r))", "expected exists, and, not = or a fact"),
         ("(inReceptacle ?o ?r)", "(inReceptacle ?r ?o)", "is no object"),
-        ("(inReceptacle ?o ?r)", "(isOn ?o)", "does not keep track of 'ison'; use engine='textworld'"),
+        ("(inReceptacle ?o ?r)", "(isOn ?o)", "does not keep track of 'ison'"),
         ("(:init", "(:init)) (", r"one '\)' too many|not one expression"),
         ("(:objects", "((:objects", r"1 '\)' missing"),
     ],

@@ -1,0 +1,141 @@
+"""Speed of the direct engine against the stock one, measured side by side in one process.
+
+    python benchmarks/alfworld_speed.py [--json] [--quick] [--path GAMES]
+
+Needs the extra ``alfworld`` and the games (``--path``, or $OREO_DATA/alfworld). The stock engine is
+TextWorld's ``PddlEnv``, driven by ``oreo_envs.alfworld.textworld_engine``; both engines play the same games and
+commands and list the admissible commands at each turn. Times are the median over games of the mean within a game.
+``--json`` prints a list of rows on stdout; ``ratio`` is greater than 1 where the direct engine is better.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import gymnasium as gym
+
+import oreo_envs  # noqa: F401 (registers the ids)
+from oreo_envs.alfworld.games import GameSource, open_games, read_game_file
+from oreo_envs.alfworld.simulator import DirectPlay, Game
+from oreo_envs.alfworld.textworld_engine import TextWorldPlay, stock_engine
+
+_SPLIT = "valid_seen"
+Row = dict[str, Any]
+
+
+def seconds(work: Callable[[], object], repeats: int = 1) -> float:
+    """Mean wall time of ``work``."""
+    start = time.perf_counter()
+    for _ in range(repeats):
+        work()
+    return (time.perf_counter() - start) / repeats
+
+
+def draw_commands(game: Game, count: int, rng: random.Random) -> list[str]:
+    """Admissible commands of a random walk that does not win."""
+    play, commands = DirectPlay(game), []
+    while len(commands) < count:
+        command, before = rng.choice(play.commands()), play.state
+        play.step(command)
+        if play.won:
+            play.state = before
+        else:
+            commands.append(command)
+    return commands
+
+
+def follow(play: DirectPlay | TextWorldPlay, commands: Sequence[str]) -> None:
+    """Give the commands, and list what is admissible after each."""
+    for command in commands:
+        play.step(command)
+        play.commands()
+
+
+def row(name: str, unit: str, ours: Sequence[float], peer: Sequence[float], *, rate: bool, n: int) -> Row:
+    """A row of the table from seconds; ``rate``: show per second."""
+    mine, theirs = statistics.median(ours), statistics.median(peer)
+    return {
+        "name": name,
+        "ours": 1 / mine if rate else mine,
+        "peer": 1 / theirs if rate else theirs,
+        "ratio": theirs / mine,
+        "unit": unit,
+        "n": n,
+    }
+
+
+def measure(source: GameSource, path: str | None, num_games: int, num_commands: int) -> list[Row]:
+    """Time both engines on ``num_games`` games."""
+    rng = random.Random(0)
+    picked = rng.sample(range(len(source)), num_games)
+    env = gym.make("oreo/ALFWorld-v0", split=_SPLIT, path=path).unwrapped
+    vector = gym.make_vec("oreo/ALFWorld-v0", num_envs=256, split=_SPLIT, path=path)
+    stock = stock_engine()
+    loads, resets, steps, turns, side_by_side = ([], []), ([], []), ([], []), ([], []), []
+    for index in picked:
+        data, game = source.data(index), source[index]
+        content = json.dumps(data).encode()
+        commands = draw_commands(game, num_commands, rng)
+        print(f"game {len(loads[0]) + 1} of {num_games}", file=sys.stderr)
+
+        loads[0].append(seconds(lambda content=content: Game(read_game_file(content, "game").problem), 20))
+        loads[1].append(seconds(lambda content=content: stock.load(json.loads(content))))
+        env.reset(options={"index": index})
+        resets[0].append(seconds(lambda index=index: env.reset(options={"index": index}), 200))
+        resets[1].append(seconds(stock.restart))
+        steps[0].append(
+            seconds(lambda game=game, commands=commands: follow(DirectPlay(game), commands), 50) / num_commands
+        )
+        play = TextWorldPlay(data)
+        steps[1].append(seconds(lambda play=play, commands=commands: follow(play, commands)) / num_commands)
+
+        def episode(index: int = index, commands: Sequence[str] = commands) -> None:
+            env.reset(options={"index": index})
+            for command in commands:
+                env.step(command)
+
+        turns[0].append(seconds(episode, 10) / num_commands)
+    _, infos = vector.reset(seed=0)
+    for _ in range(num_commands):
+        actions = [rng.choice(commands) for commands in infos["admissible_commands"]]
+        start = time.perf_counter()
+        *_, infos = vector.step(actions)
+        side_by_side.append((time.perf_counter() - start) / vector.num_envs)
+    count = num_games * num_commands
+    return [
+        row("warm step, with admissible commands", "steps/s", *steps, rate=True, n=count),
+        row("reset (Gymnasium's, with info)", "s", *resets, rate=False, n=num_games),
+        row("load a game file", "s", *loads, rate=False, n=num_games),
+        row("turn of a Gymnasium episode, with messages", "turns/s", turns[0], steps[1], rate=True, n=count),
+        row("turn in a vector of 256 games", "turns/s", side_by_side, steps[1], rate=True, n=256 * num_commands),
+    ]
+
+
+def main() -> int:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", action="store_true", help="print the rows as JSON")
+    parser.add_argument("--quick", action="store_true", help="two games instead of ten, 20 commands instead of 40")
+    parser.add_argument("--path", default=None, help="where the games are")
+    arguments = parser.parse_args()
+    games, commands = (2, 20) if arguments.quick else (10, 40)
+    rows = measure(open_games(_SPLIT, arguments.path), arguments.path, games, commands)
+    if arguments.json:
+        print(json.dumps(rows, indent=1))
+        return 0
+    print(f"{'':44} {'direct':>12} {'stock':>12} {'ratio':>9}")
+    for line in rows:
+        numbers = f"{line['ours']:12.6g} {line['peer']:12.6g} {line['ratio']:8.0f}x"
+        print(f"{line['name']:44} {numbers}  {line['unit']}, n={line['n']}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
