@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from typing import Protocol
 
-from oreo_envs.alfworld.simulator import WELCOME
+from oreo_envs.alfworld.texts import WELCOME
 
 STYLES = ("native", "paper")
 

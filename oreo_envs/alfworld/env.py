@@ -12,7 +12,8 @@ from typing import Any, ClassVar
 
 from oreo_envs.alfworld.commands import STYLES, obey, show_command, show_opening, show_text
 from oreo_envs.alfworld.games import SPLITS, GameSource, open_games
-from oreo_envs.alfworld.simulator import NOTHING_HAPPENS, DirectPlay
+from oreo_envs.alfworld.simulator import DirectPlay
+from oreo_envs.alfworld.texts import NOTHING_HAPPENS
 from oreo_envs.alfworld.textworld_engine import TextWorldPlay
 from oreo_envs.base import Opening, Outcome, TextEnv, choose
 from oreo_envs.prompts import prompt_template

@@ -12,31 +12,14 @@ again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import product
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
-from oreo_envs.alfworld.problem import PREDICATES, Clause, Fact, Problem
+from oreo_envs.alfworld import texts
+from oreo_envs.alfworld.goal import Goal
+from oreo_envs.alfworld.problem import Problem
+from oreo_envs.alfworld.state import MARKS, NOTHING, State
 
-NOTHING_HAPPENS = "Nothing happens."
-WELCOME = "-= Welcome to TextWorld, ALFRED! =-"
-HELP = """Available commands:
-  look:                             look around your current location
-  inventory:                        check your current inventory
-  go to (receptacle):               move to a receptacle
-  open (receptacle):                open a receptacle
-  close (receptacle):               close a receptacle
-  take (object) from (receptacle):  take an object from a receptacle
-  move (object) to (receptacle):  place an object in or on a receptacle
-  examine (something):              examine a receptacle or an object
-  use (object):                     use an object
-  heat (object) with (receptacle):  heat an object using a receptacle
-  clean (object) with (receptacle): clean an object using a receptacle
-  cool (object) with (receptacle):  cool an object using a receptacle
-  slice (object) with (object):     slice an object using a sharp object
-"""
-
-_NOBODY = -1
 # Where an object can be changed: rtypes, and the property it must have.
 _TREATMENTS = {
     "clean": ("cleanable", "isclean", frozenset({"sinktype", "sinkbasintype"})),
@@ -45,35 +28,6 @@ _TREATMENTS = {
 }
 _OPPOSITE = {"ishot": "iscool", "iscool": "ishot"}
 _KNIVES = frozenset({"knifetype", "butterknifetype"})
-_MARKS = ("isclean", "ishot", "iscool", "istoggled", "issliced")
-
-Mark = tuple[str, int]
-Atom = tuple[str, int, int]
-"""A fact of the goal: predicate and two numbers, 0 where it has but one argument."""
-
-
-class State(NamedTuple):
-    """All that changes in a game. Never changed in place, so a state is its own copy.
-
-    Attributes:
-        location: the player's.
-        held: the object in the player's hand, -1: none.
-        contents: objects in each receptacle, sorted; an object may be in several.
-        opened: receptacles that are open.
-        places: (object, location) pairs.
-        removed: (object, receptacle) pairs: was taken from there and not put back.
-        marks: what was done to objects, ("isclean", object) and the like.
-        won: the goal holds now.
-    """
-
-    location: int
-    held: int
-    contents: tuple[tuple[int, ...], ...]
-    opened: frozenset[int]
-    places: frozenset[tuple[int, int]]
-    removed: frozenset[tuple[int, int]]
-    marks: frozenset[Mark]
-    won: bool = False
 
 
 class DirectPlay:
@@ -145,17 +99,17 @@ class Game:
         }
         self._knives = self._of_type("objecttype", problem.otypes, _KNIVES)
         self._go_to: dict[int, tuple[str, ...]] = {}
-        self._goal = [list(_bindings(clause, problem)) for clause in problem.goal]
-        self._goal_predicates = {literal[0] for clause in problem.goal for literal in clause.literals}
-        self.start = self._with_goal(self._start())
-        self.intro = f"{WELCOME}\n\n{self._first_look()}\n\nYour task is to: {problem.task}"
+        self._goal = Goal(problem)
+        start = self._start()
+        self.start = start._replace(won=self._goal.holds(start))
+        self.intro = f"{texts.WELCOME}\n\n{self._first_look()}\n\nYour task is to: {problem.task}"
 
     def step(self, state: State, command: str) -> tuple[State, str | None]:
         """Obey one command, literally; blank space around it does not count.
 
         Returns:
             The new state and the text, or the same state and None where the command is not admissible
-            (the player then reads ``NOTHING_HAPPENS``).
+            (the player then reads ``texts.NOTHING_HAPPENS``).
         """
         verb, _, rest = command.strip().partition(" ")
         rule = _RULES.get(verb)
@@ -169,7 +123,7 @@ class Game:
         openable, opened = self._is["openable"], state.opened
         within_reach = [number for number in here if number not in openable or number in opened]
         things = [receptacles[number] for number in here]
-        if held != _NOBODY:
+        if held != NOTHING:
             things.append(objects[held])
         commands = [f"clean {objects[held]} with {name}" for name in self._treating("clean", state, here)]
         commands += sorted([f"close {receptacles[number]}" for number in here if number in openable & opened])
@@ -178,13 +132,13 @@ class Game:
         commands += self._going_to(state.location)
         commands += [f"heat {objects[held]} with {name}" for name in self._treating("heat", state, here)]
         commands += ("help", "inventory", "look")
-        if held != _NOBODY:
+        if held != NOTHING:
             fits = [receptacles[number] for number in within_reach if held in self._fits[number]]
             commands += [f"move {objects[held]} to {name}" for name in sorted(fits)]
         commands += sorted([f"open {receptacles[number]}" for number in here if number in openable - opened])
         if held in self._knives:
             commands += sorted([f"slice {objects[item]} with {objects[held]}" for item in self._sliceable(state)])
-        elif held == _NOBODY:
+        elif held == NOTHING:
             pickupable = self._is["pickupable"]
             commands += sorted(
                 [
@@ -231,7 +185,7 @@ class Game:
     def _take(self, state: State, rest: str) -> tuple[State, str] | None:
         thing, _, name = rest.partition(" from ")
         item, number = self._object_number.get(thing), self._receptacle_here(state, name)
-        if item is None or number is None or state.held != _NOBODY or item not in self._is["pickupable"]:
+        if item is None or number is None or state.held != NOTHING or item not in self._is["pickupable"]:
             return None
         if item not in state.contents[number] or not self._in_reach(state, number):
             return None
@@ -253,7 +207,7 @@ class Game:
             return None
         inside = tuple(sorted({*state.contents[number], item}))
         state = state._replace(
-            held=_NOBODY,
+            held=NOTHING,
             contents=(*state.contents[:number], inside, *state.contents[number + 1 :]),
             places=state.places | {(item, state.location)},
             removed=state.removed - {(item, number)},
@@ -309,12 +263,12 @@ class Game:
     def _inventory(self, state: State, rest: str) -> tuple[State, str] | None:
         if rest:
             return None
-        if state.held == _NOBODY:
+        if state.held == NOTHING:
             return state, "You are not carrying anything."
         return state, f"You are carrying: a {self._objects[state.held]}."
 
     def _help(self, state: State, rest: str) -> tuple[State, str] | None:
-        return None if rest else (state, HELP)
+        return None if rest else (state, texts.HELP)
 
     def _look(self, state: State, rest: str) -> tuple[State, str] | None:
         if rest:
@@ -322,7 +276,7 @@ class Game:
         here = self._at.get(state.location)
         if not here:
             # The engine looks for receptacles where the player is, not in the room.
-            return state, _in_the_middle("nothing")
+            return state, texts.in_the_middle([])
         return state, self._facing(state, here)
 
     # Texts.
@@ -330,40 +284,28 @@ class Game:
     def _first_look(self) -> str:
         if here := self._at.get(self.start.location):
             return self._facing(self.start, here)
-        return _in_the_middle(_listing([self._receptacles[number] for number in self._place_of]))
+        return texts.in_the_middle([self._receptacles[number] for number in self._place_of])
 
     def _facing(self, state: State, here: Sequence[int]) -> str:
         lying = {item for item, location in state.places if location == state.location}
         beside = [self._objects[item] for item in sorted(lying) for number in here if (item, number) in state.removed]
-        names = _enumeration([self._receptacles[number] for number in here])
-        return f"You are facing the {names}. Next to it, you see {_listing(beside)}."
+        return texts.facing([self._receptacles[number] for number in here], beside)
 
     def _describe(self, state: State, number: int) -> str:
-        name = self._receptacles[number]
-        listing = _listing([self._objects[item] for item in state.contents[number]])
-        if number not in self._is["openable"]:
-            return f"On the {name}, you see {listing}."
-        if number in state.opened:
-            return f"The {name} is open. In it, you see {listing}."
-        return f"The {name} is closed."
+        inside = [self._objects[item] for item in state.contents[number]]
+        is_open = number in state.opened if number in self._is["openable"] else None
+        return texts.receptacle(self._receptacles[number], inside, is_open=is_open)
 
     def _describe_object(self, state: State, item: int) -> str:
-        name = self._objects[item]
         if item in self._is["isreceptacleobject"]:
-            inside = [self._objects[inner] for inner in self._inner.get(item, ())]
-            return f"This is a normal {name}. In it, you see {_listing(inside)}."
-        clean, hot, cool, toggled, sliced = [(mark, item) in state.marks for mark in _MARKS]
-        if clean and (hot or cool):
-            return f"This is a {'hot' if hot else 'cool'} and clean {'sliced ' * sliced}{name}."
-        if sliced and (clean or hot or cool):
-            return f"This is a {'clean' if clean else 'hot' if hot else 'cool'} sliced {name}."
-        if clean or hot or cool:
-            return f"This is a {'hot' if hot else 'clean' if clean else 'cold'} {name}."
-        if toggled and item in self._is["toggleable"]:
-            return f"This {name} is on."
-        if sliced and item in self._is["sliceable"]:
-            return f"This is a sliced {name}."
-        return f"There's nothing special about {name}."
+            return texts.container(self._objects[item], [self._objects[inner] for inner in self._inner.get(item, ())])
+        done = {mark for mark in MARKS if (mark, item) in state.marks}
+        return texts.thing(
+            self._objects[item],
+            done,
+            toggleable=item in self._is["toggleable"],
+            sliceable=item in self._is["sliceable"],
+        )
 
     # What is where.
 
@@ -400,12 +342,12 @@ class Game:
         ((location,),) = facts["atlocation"]
         return State(
             location=location,
-            held=_NOBODY,
+            held=NOTHING,
             contents=tuple(map(tuple, contents)),
             opened=frozenset(number for (number,) in facts.get("opened", ())),
             places=frozenset((item, place) for item, place in facts.get("objectatlocation", ())),
             removed=frozenset(),
-            marks=frozenset((mark, item) for mark in _MARKS for (item,) in facts.get(mark, ())),
+            marks=frozenset((mark, item) for mark in MARKS for (item,) in facts.get(mark, ())),
         )
 
     def _make_fits(self) -> list[frozenset[int]]:
@@ -426,100 +368,11 @@ class Game:
         return frozenset(number for number, kind in self.problem.facts.get(typing, ()) if names[kind] in wanted)
 
     def _with_goal(self, state: State, *added: str) -> State:
-        """``state`` with ``won`` set right; a goal of positive facts is reached only by adding one."""
-        if added and not state.won and self._goal_predicates.isdisjoint(added):
+        """``state`` with ``won`` set right, after an action that added facts with these predicates."""
+        if not state.won and self._goal.predicates.isdisjoint(added):
             return state
-        won = all(any(all(_holds(state, atom) for atom in atoms) for atoms in clause) for clause in self._goal)
+        won = self._goal.holds(state)
         return state if won == state.won else state._replace(won=won)
-
-
-def _in_the_middle(listing: str) -> str:
-    return f"You are in the middle of a room. Looking quickly around you, you see {listing}."
-
-
-def _listing(names: Sequence[str]) -> str:
-    """'a mug 1, a pen 2, and a pen 1'."""
-    return _enumeration([f"a {name}" for name in names]) if names else "nothing"
-
-
-def _enumeration(texts: Sequence[str]) -> str:
-    return texts[0] if len(texts) == 1 else f"{', '.join(texts[:-1])}, and {texts[-1]}"
-
-
-def _holds(state: State, atom: Atom) -> bool:
-    """Whether a fact of the goal that can change is true."""
-    predicate, first, second = atom
-    match predicate:
-        case "inreceptacle":
-            return first in state.contents[second]
-        case "holds":
-            return state.held == first
-        case "atlocation":
-            return state.location == first
-        case "opened":
-            return first in state.opened
-        case "objectatlocation":
-            return (first, second) in state.places
-    return (predicate, first) in state.marks
-
-
-_CHANGING = frozenset({"inreceptacle", "holds", "atlocation", "opened", "objectatlocation", *_MARKS})
-# Facts about things that no command changes.
-_STATIC = (
-    PREDICATES.keys() - _CHANGING - {"holdsany", "holdsanyreceptacleobject", "checked", "examined", "full", "ison"}
-)
-
-
-def _bindings(clause: Clause, problem: Problem) -> Iterator[list[Atom]]:
-    """What must be true for a clause to hold: for each way to fill its variables, the facts that can change."""
-    for literal in clause.literals:
-        if literal[0] not in _CHANGING | _STATIC and literal[0] != "!=":
-            raise ValueError(f"(:goal ...): this engine does not keep track of {literal[0]!r}")
-    constants = dict.fromkeys({word for literal in clause.literals for word in literal[1:]}, _NOBODY)
-    constants |= {name: number for names in (problem.otypes, problem.rtypes) for number, name in enumerate(names)}
-    for name, _ in clause.variables:
-        constants.pop(name, None)
-    # Those that name a type leave the fewest values, so they come first.
-    static = sorted(
-        (literal for literal in clause.literals if literal[0] in _STATIC),
-        key=lambda literal: not any(word in constants for word in literal[1:]),
-    )
-    for filled in _matches(static, problem.facts, constants):
-        free = [(name, range(_count(kind, problem))) for name, kind in clause.variables if name not in filled]
-        for values in product(*[numbers for _, numbers in free]):
-            value = filled | dict(zip([name for name, _ in free], values, strict=True))
-            if all(value[literal[1]] != value[literal[2]] for literal in clause.literals if literal[0] == "!="):
-                yield [_atom(literal, value) for literal in clause.literals if literal[0] in _CHANGING]
-
-
-def _matches(
-    literals: Sequence[tuple[str, ...]], facts: dict[str, tuple[Fact, ...]], value: dict[str, int]
-) -> Iterator[dict[str, int]]:
-    """Ways to fill variables so that all literals are among the facts."""
-    if not literals:
-        yield value
-        return
-    predicate, *words = literals[0]
-    for fact in facts.get(predicate, ()):
-        found = dict(zip(words, fact, strict=True))
-        if all(value.get(word, number) == number for word, number in found.items()):
-            yield from _matches(literals[1:], facts, value | found)
-
-
-def _count(kind: str, problem: Problem) -> int:
-    """How many things of a type there are."""
-    if kind == "location":
-        return 1 + max(
-            fact[-1] for name, facts in problem.facts.items() if name.endswith("atlocation") for fact in facts
-        )
-    return {"object": len(problem.objects), "receptacle": len(problem.receptacles), "agent": 1}[kind]
-
-
-def _atom(literal: tuple[str, ...], value: dict[str, int]) -> Atom:
-    """The numbers that ``_holds`` needs; there is one agent, who is not numbered."""
-    predicate, *words = literal
-    numbers = [value[word] for word in (words[1:] if PREDICATES[predicate][0] == "agent" else words)]
-    return (predicate, numbers[0], numbers[1] if len(numbers) > 1 else 0)
 
 
 _RULES: dict[str, Callable[[Game, State, str], tuple[State, str] | None]] = {

@@ -22,7 +22,7 @@ from functools import cache
 from typing import Any
 
 from oreo_envs.alfworld.problem import player_names
-from oreo_envs.alfworld.simulator import NOTHING_HAPPENS
+from oreo_envs.alfworld.texts import NOTHING_HAPPENS
 
 _LOCK = threading.RLock()
 

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from oreo_envs.alfworld.problem import Problem, player_names, read_problem
 from oreo_envs.alfworld.rules import domain_text, grammar_text, task_of
-from oreo_envs.alfworld.simulator import HELP, DirectPlay, Game
+from oreo_envs.alfworld.simulator import DirectPlay, Game
+from oreo_envs.alfworld.texts import HELP
 
 SIMPLE = GOALS["pick_and_place_simple"][2]
 

@@ -1,0 +1,114 @@
+"""When a game is won.
+
+Knows: how a goal's variables can be filled, and which facts must then hold.
+Does not know: how states come about (``simulator``), how goals are written in PDDL (``problem``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import product
+
+from oreo_envs.alfworld.problem import PREDICATES, Clause, Fact, Problem
+from oreo_envs.alfworld.state import MARKS, NOTHING, State
+
+Atom = tuple[str, int, int]
+"""A fact that can change: predicate and two numbers, 0 where it has but one argument."""
+
+
+class Goal:
+    """The goal of one game, as the facts that must hold for each way to fill its variables.
+
+    Attributes:
+        predicates: those that it speaks of. It asks for no fact to be false, so only an action that adds
+            one of these can reach it.
+    """
+
+    def __init__(self, problem: Problem) -> None:
+        """Fill in what never changes.
+
+        Raises:
+            ValueError: it needs a fact that the direct engine does not keep track of.
+        """
+        self.predicates = frozenset(literal[0] for clause in problem.goal for literal in clause.literals)
+        self._clauses = [list(_bindings(clause, problem)) for clause in problem.goal]
+
+    def holds(self, state: State) -> bool:
+        """Whether ``state`` is won."""
+        return all(any(all(_holds(state, atom) for atom in atoms) for atoms in clause) for clause in self._clauses)
+
+
+def _holds(state: State, atom: Atom) -> bool:
+    """Whether a fact of the goal that can change is true."""
+    predicate, first, second = atom
+    match predicate:
+        case "inreceptacle":
+            return first in state.contents[second]
+        case "holds":
+            return state.held == first
+        case "atlocation":
+            return state.location == first
+        case "opened":
+            return first in state.opened
+        case "objectatlocation":
+            return (first, second) in state.places
+    return (predicate, first) in state.marks
+
+
+_CHANGING = frozenset({"inreceptacle", "holds", "atlocation", "opened", "objectatlocation", *MARKS})
+# Facts about things that no command changes.
+_STATIC = (
+    PREDICATES.keys() - _CHANGING - {"holdsany", "holdsanyreceptacleobject", "checked", "examined", "full", "ison"}
+)
+
+
+def _bindings(clause: Clause, problem: Problem) -> Iterator[list[Atom]]:
+    """What must be true for a clause to hold: for each way to fill its variables, the facts that can change."""
+    for literal in clause.literals:
+        if literal[0] not in _CHANGING | _STATIC and literal[0] != "!=":
+            raise ValueError(f"(:goal ...): this engine does not keep track of {literal[0]!r}")
+    constants = dict.fromkeys({word for literal in clause.literals for word in literal[1:]}, NOTHING)
+    constants |= {name: number for names in (problem.otypes, problem.rtypes) for number, name in enumerate(names)}
+    for name, _ in clause.variables:
+        constants.pop(name, None)
+    # Those that name a type leave the fewest values, so they come first.
+    static = sorted(
+        (literal for literal in clause.literals if literal[0] in _STATIC),
+        key=lambda literal: not any(word in constants for word in literal[1:]),
+    )
+    for filled in _matches(static, problem.facts, constants):
+        free = [(name, range(_count(kind, problem))) for name, kind in clause.variables if name not in filled]
+        for values in product(*[numbers for _, numbers in free]):
+            value = filled | dict(zip([name for name, _ in free], values, strict=True))
+            if all(value[literal[1]] != value[literal[2]] for literal in clause.literals if literal[0] == "!="):
+                yield [_atom(literal, value) for literal in clause.literals if literal[0] in _CHANGING]
+
+
+def _matches(
+    literals: Sequence[tuple[str, ...]], facts: dict[str, tuple[Fact, ...]], value: dict[str, int]
+) -> Iterator[dict[str, int]]:
+    """Ways to fill variables so that all literals are among the facts."""
+    if not literals:
+        yield value
+        return
+    predicate, *words = literals[0]
+    for fact in facts.get(predicate, ()):
+        found = dict(zip(words, fact, strict=True))
+        if all(value.get(word, number) == number for word, number in found.items()):
+            yield from _matches(literals[1:], facts, value | found)
+
+
+def _count(kind: str, problem: Problem) -> int:
+    """How many things of a type there are."""
+    if kind == "location":
+        return 1 + max(
+            fact[-1] for name, facts in problem.facts.items() if name.endswith("atlocation") for fact in facts
+        )
+    return {"object": len(problem.objects), "receptacle": len(problem.receptacles), "agent": 1}[kind]
+
+
+def _atom(literal: tuple[str, ...], value: dict[str, int]) -> Atom:
+    """The numbers that ``_holds`` needs; there is one agent, who is not numbered."""
+    predicate, *words = literal
+    numbers = [value[word] for word in (words[1:] if PREDICATES[predicate][0] == "agent" else words)]
+    return (predicate, numbers[0], numbers[1] if len(numbers) > 1 else 0)
