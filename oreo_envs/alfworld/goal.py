@@ -104,7 +104,14 @@ def _count(kind: str, problem: Problem) -> int:
         return 1 + max(
             fact[-1] for name, facts in problem.facts.items() if name.endswith("atlocation") for fact in facts
         )
-    return {"object": len(problem.objects), "receptacle": len(problem.receptacles), "agent": 1}[kind]
+    named = {
+        "object": problem.objects,
+        "receptacle": problem.receptacles,
+        "otype": problem.otypes,
+        "rtype": problem.rtypes,
+        "agent": ("the player",),
+    }
+    return len(named[kind])
 
 
 def _atom(literal: tuple[str, ...], value: dict[str, int]) -> Atom:

@@ -287,6 +287,20 @@ def test_what_the_engine_could_misplay_is_refused(old, new, message):
         Game(read_problem(text.replace(old, new), "x."))
 
 
+def test_variables_that_no_fact_binds_range_over_everything():
+    """There are a type and a location; the mug was put somewhere: as easy as it sounds."""
+    goal = (
+        "(exists (?t - otype ?x - rtype ?l - location ?r - receptacle ?o - object ?a - agent) "
+        "(and (objectType ?o MugType) (isClean ?o) (inReceptacle ?o ?r)))"
+    )
+    player = DirectPlay(Game(read_problem(sample_problem(goal), "x.")))
+    for command in ("go to sinkbasin 1", "take mug 1 from sinkbasin 1", "clean mug 1 with sinkbasin 1"):
+        assert not player.won
+        player.step(command)
+    # The mug is still in its other receptacle.
+    assert player.won
+
+
 def test_the_task_is_read_from_a_grammar_that_is_otherwise_ours():
     assert task_of(domain_text(), grammar_text("put a mug in desk.")) == "put a mug in desk."
     assert task_of("; a comment\n" + domain_text().upper(), grammar_text("a.").replace("\n", "\r\n")) == "a."
