@@ -86,7 +86,7 @@ def measure(source: GameSource, path: str | None, num_games: int, num_commands: 
         print(f"game {len(loads[0]) + 1} of {num_games}", file=sys.stderr)
 
         loads[0].append(seconds(lambda content=content: Game(read_game_file(content, "game").problem), 20))
-        loads[1].append(seconds(lambda content=content: stock.load(json.loads(content))))
+        loads[1].append(seconds(lambda data=data: stock.load(data)))
         env.reset(options={"index": index})
         resets[0].append(seconds(lambda index=index: env.reset(options={"index": index}), 200))
         resets[1].append(seconds(stock.restart))
