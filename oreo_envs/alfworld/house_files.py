@@ -1,0 +1,52 @@
+"""Writing generated games as ``game.tw-pddl`` files.
+
+Knows: ALFWorld's folder layout, how to write a split whole or not at all.
+Does not know: how houses are made (``houses``), how files are read (``games``).
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from pathlib import Path
+
+from oreo_envs.alfworld.games import GAME_FILE, LAYOUT_FOLDER
+from oreo_envs.alfworld.houses import generated_games
+
+
+def write_games(folder: Path, split: str, count: int | None = None) -> int:
+    """Write the generated games of a split to ``folder/json_2.1.1/<split>/<task>/<trial>/game.tw-pddl``.
+
+    The split appears under its name when all of it is written.
+
+    Args:
+        folder: is made where it is missing; pass it as ``path`` to play the games.
+        split: "train", "valid_seen" or "valid_unseen".
+        count: the first so many games, see ``generated_games``.
+
+    Returns:
+        Number of games.
+
+    Raises:
+        FileExistsError: the folder has this split already.
+        ValueError: an unknown split, or a count below 1.
+    """
+    games = generated_games(split, count)
+    place = folder / LAYOUT_FOLDER / split
+    mend = "choose another folder, or remove this one first"
+    if place.exists():
+        raise FileExistsError(f"{place} is there already; {mend}")
+    place.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = Path(tempfile.mkdtemp(dir=place.parent, prefix=f".{split}-"))
+    try:
+        unfinished.chmod(0o755)
+        for index, task_id in enumerate(games.task_ids):
+            trial = unfinished.joinpath(*task_id.split("/")[1:])
+            trial.mkdir(parents=True)
+            (trial / GAME_FILE).write_text(json.dumps(games.data(index)), encoding="utf-8")
+        unfinished.rename(place)
+    except BaseException:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        raise
+    return len(games)

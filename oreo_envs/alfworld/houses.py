@@ -1,0 +1,262 @@
+"""Games in generated houses, which need no download.
+
+Knows: where things lie at the start, how a game is won and written down, how many games a split has.
+Does not know: rooms (``rooms``), tasks (``house_tasks``), how games are played (``simulator``).
+A split is drawn once and for all; train and valid_seen share rooms, valid_unseen has its own.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import Any
+
+from oreo_envs.alfworld.games import SPLITS
+from oreo_envs.alfworld.house_tasks import TREATMENTS, Task, draw_task
+from oreo_envs.alfworld.problem import player_names, read_problem
+from oreo_envs.alfworld.rooms import Draw, Receptacle, Room, location_id, make_room, thing_id
+from oreo_envs.alfworld.rules import domain_text, grammar_text
+from oreo_envs.alfworld.simulator import DirectPlay, Game
+from oreo_envs.alfworld.things import ATTRACTION, HOLDS, PORTABLE, PROPERTIES, ROOM_FOR, STANDS_ON, STOCK
+from oreo_envs.base import choose
+
+GAMES = {"train": 2_000, "valid_seen": 140, "valid_unseen": 134}
+"""Number of games of each split."""
+
+_KEPT_GAMES = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Thing:
+    """Something in a house; ``inside`` is the furniture that it lies in or on, None where there is none."""
+
+    kind: str
+    id: str
+    location: str
+    inside: Receptacle | None
+
+
+@dataclass(frozen=True, slots=True)
+class House:
+    """A room with things and a task."""
+
+    task: Task
+    room: Room
+    things: tuple[Thing, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """A generated game, its text and commands that win it."""
+
+    game: Game
+    pddl: str
+    walkthrough: tuple[str, ...]
+
+
+class HouseGames:
+    """A ``GameSource`` of generated houses, each made when it is asked for."""
+
+    def __init__(self, split: str, count: int) -> None:
+        """Stand for the first ``count`` games of the split."""
+        self._split, self._count = split, count
+        self._made = lru_cache(maxsize=_KEPT_GAMES)(self._make)
+
+    @property
+    def task_ids(self) -> Sequence[str]:
+        """Names of the games, in order."""
+        return [task_id for task_id, _ in self._tasks]
+
+    def __len__(self) -> int:
+        """Return the number of games."""
+        return self._count
+
+    def __getitem__(self, index: int) -> Game:
+        """Return game ``index``, ready to play in the direct engine."""
+        return self._made(index).game
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> HouseGames:
+        """Return the source itself, which never changes, so that copies of environments are cheap."""
+        return self
+
+    def walkthrough(self, index: int) -> tuple[str, ...]:
+        """Return commands that win game ``index``."""
+        return self._made(index).walkthrough
+
+    def data(self, index: int) -> Mapping[str, Any]:
+        """Return the fields of the game file."""
+        made = self._made(index)
+        return {
+            "pddl_domain": domain_text(),
+            "grammar": grammar_text(made.game.problem.task),
+            "pddl_problem": made.pddl,
+            "solvable": True,
+            "walkthrough": list(made.walkthrough),
+        }
+
+    @cached_property
+    def _tasks(self) -> list[tuple[str, int]]:
+        """Task ids and the numbers that the games were drawn with, sorted as files would be."""
+        return sorted(
+            (f"{self._split}/{draw_task(self._split, number).name}/trial_T00000000_000000_{number:06}", number)
+            for number in range(self._count)
+        )
+
+    def _make(self, index: int) -> _Made:
+        _, number = self._tasks[index]
+        house = make_house(self._split, number)
+        pddl = house_pddl(house)
+        game = Game(read_problem(pddl, house.task.sentence))
+        return _Made(game, pddl, solve(house, game))
+
+
+def generated_games(split: str, count: int | None = None) -> HouseGames:
+    """Return generated games.
+
+    Args:
+        split: "train", "valid_seen" or "valid_unseen".
+        count: the first so many that were drawn, sorted by task id; None: as ``GAMES`` says.
+
+    Raises:
+        ValueError: an unknown split, or a count below 1.
+    """
+    count = GAMES[choose("split", split, SPLITS)] if count is None else count
+    return _games(split, count)
+
+
+@lru_cache(maxsize=8)
+def _games(split: str, count: int) -> HouseGames:
+    if count < 1:
+        raise ValueError(f"count must be >= 1 games, got {count}")
+    return HouseGames(split, count)
+
+
+def make_house(split: str, number: int) -> House:
+    """Return house ``number`` of a split, always the same; its goal is not reached yet."""
+    task = draw_task(split, number)
+    room = make_room(task.room)
+    draw = Draw("house", split, number)
+    always, sometimes, fixtures = STOCK[room.kind]
+    kinds = {*always.split(), task.thing, *(kind for kind in sometimes.split() if draw.chance(0.3))}
+    if task.target in STANDS_ON:
+        kinds.add(task.target)
+    wanted: list[str] = []
+    for kind in sorted(kinds):
+        copies = 1 + draw.below(3) if kind in PORTABLE else 1
+        wanted += [kind] * (max(copies, task.copies) if kind == task.thing else copies)
+    return House(task, room, (*_placed(draw, task, room, wanted), *_fixtures(draw, fixtures.split())))
+
+
+def _placed(draw: Draw, task: Task, room: Room, kinds: Sequence[str]) -> Iterator[Thing]:
+    """Put things on furniture; the task's thing first and not where it must go."""
+    filled: Counter[str] = Counter()
+    taken: set[str] = set()
+    for kind in sorted(kinds, key=lambda kind: kind not in (task.thing, task.target)):
+        weights = {
+            receptacle: ATTRACTION.get(receptacle.kind, 1.0)
+            for receptacle in room.receptacles
+            if kind in HOLDS[receptacle.kind] or receptacle.kind in STANDS_ON.get(kind, ())
+            if not (kind == task.thing and receptacle.kind == task.target)
+            if filled[receptacle.id] < ROOM_FOR.get(receptacle.kind, 8)
+        }
+        if not weights:
+            continue
+        inside = draw.weighted(weights)
+        filled[inside.id] += 1
+        while True:
+            x, height, z = inside.position
+            name = thing_id(kind, x + draw.below(61) - 30, height + draw.below(11), z + draw.below(61) - 30)
+            if name not in taken:
+                break
+        taken.add(name)
+        yield Thing(kind, name, inside.location, inside)
+
+
+def _fixtures(draw: Draw, kinds: Sequence[str]) -> Iterator[Thing]:
+    """Things that belong to the room, one metre apart along a wall."""
+    for number, kind in enumerate(kinds):
+        x = 100 * number - 300
+        yield Thing(kind, thing_id(kind, x, 100 + draw.below(50), -205), location_id(x, -105, 2, 30), None)
+
+
+def house_pddl(house: House) -> str:
+    """Return the house as a PDDL problem of the domain ``alfred``."""
+    task, room, things = house.task, house.room, house.things
+    kinds = sorted({thing.kind for thing in things})
+    items: tuple[Thing | Receptacle, ...] = (*room.receptacles, *things)
+    locations = sorted({room.start, *(item.location for item in items)})
+    declared = {
+        "agent": ["agent1"],
+        "location": locations,
+        "otype": [f"{kind}Type" for kind in kinds],
+        "rtype": [f"{kind}Type" for kind in room.furniture],
+        "object": sorted(thing.id for thing in things),
+        "receptacle": sorted(receptacle.id for receptacle in room.receptacles),
+    }
+    facts = [f"(atLocation agent1 {room.start})"]
+    for receptacle in sorted(room.receptacles, key=lambda receptacle: receptacle.id):
+        facts.append(f"(receptacleType {receptacle.id} {receptacle.kind}Type)")
+        facts.append(f"(receptacleAtLocation {receptacle.id} {receptacle.location})")
+        facts += [f"(openable {receptacle.id})"] * receptacle.openable
+    facts += [
+        f"(canContain {place}Type {kind}Type)" for place in room.furniture for kind in kinds if kind in HOLDS[place]
+    ]
+    for thing in sorted(things, key=lambda thing: thing.id):
+        facts.append(f"(objectType {thing.id} {thing.kind}Type)")
+        facts.append(f"(objectAtLocation {thing.id} {thing.location})")
+        facts += [f"(inReceptacle {thing.id} {thing.inside.id})"] if thing.inside else []
+        facts += [f"(pickupable {thing.id})"] * (thing.kind in PORTABLE)
+        facts += [f"({predicate} {thing.id})" for predicate, having in PROPERTIES.items() if thing.kind in having]
+    names = "\n".join(f"  {' '.join(ids)} - {kind}" for kind, ids in declared.items())
+    true = "\n".join(f"  {fact}" for fact in facts)
+    return (
+        f"(define (problem generated)\n(:domain alfred)\n(:objects\n{names})\n"
+        f"(:init\n{true})\n(:goal\n  {task.goal}))\n"
+    )
+
+
+def solve(house: House, game: Game) -> tuple[str, ...]:
+    """Return commands that win the game: play it with open eyes.
+
+    Raises:
+        ValueError: it was not won, so the house is not one that ``make_house`` returns.
+    """
+    task, play = house.task, DirectPlay(game)
+    walkthrough = []
+    for command in _plan(house):
+        # What the plan says in vain, as to go where the player is or to open what is open, is left out.
+        if play.step(command) is not None:
+            walkthrough.append(command)
+    if not play.won:
+        raise ValueError(f"{task.name}: the plan does not win: {walkthrough}")
+    return tuple(walkthrough)
+
+
+def _plan(house: House) -> Iterator[str]:
+    """Commands that do the task, some of them superfluous."""
+    task = house.task
+    items: tuple[Thing | Receptacle, ...] = (*house.room.receptacles, *house.things)
+    names = player_names(item.id.lower() for item in items)
+
+    def name(item: Thing | Receptacle) -> str:
+        return names[item.id.lower()]
+
+    def furniture(kind: str) -> str:
+        return min(name(receptacle) for receptacle in house.room.receptacles if receptacle.kind == kind)
+
+    for thing in [thing for thing in house.things if thing.kind == task.thing][: task.copies]:
+        assert thing.inside is not None
+        place = name(thing.inside)
+        yield from (f"go to {place}", f"open {place}", f"take {name(thing)} from {place}")
+        if task.target in STANDS_ON:
+            lamp = next(thing for thing in house.things if thing.kind == task.target)
+            assert lamp.inside is not None
+            yield from (f"go to {name(lamp.inside)}", f"use {name(lamp)}")
+            return
+        if task.type in TREATMENTS:
+            verb, _, _, appliance = TREATMENTS[task.type]
+            yield from (f"go to {furniture(appliance)}", f"{verb} {name(thing)} with {furniture(appliance)}")
+        target = furniture(task.target)
+        yield from (f"go to {target}", f"open {target}", f"move {name(thing)} to {target}")
