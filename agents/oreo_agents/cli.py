@@ -30,7 +30,7 @@ oreo: offline reinforcement learning of multi-step reasoning
   oreo train    one algorithm (algo=oreo|dpo|kto|rejection|...), then its evaluation
   oreo eval     measure a checkpoint (policy.path=..., value.path=...)
   oreo report   DIR... : one table and plots from any set of run folders
-  oreo data     import, encode or describe episode buffers
+  oreo data     import, encode or describe episode buffers; generate houses
 
 Settings are given as key=value, sweeps with -m:
 

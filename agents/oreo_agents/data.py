@@ -23,6 +23,8 @@ import oreo_envs  # noqa: F401 (registers the ids)
 from oreo_agents.prompts import PromptFormat, encode_episode
 from oreo_agents.texts import text_episode
 from oreo_algos import Episode, EpisodeBuffer
+from oreo_envs.alfworld.games import SPLITS
+from oreo_envs.alfworld.house_files import write_games
 from oreo_envs.answers import AnswerEnv, split_steps
 
 _log = logging.getLogger(__name__)
@@ -54,8 +56,8 @@ class ImportCounts:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Run ``oreo data import | encode | stats``."""
-    parser = argparse.ArgumentParser(prog="oreo data", description="Episode buffers from and about text.")
+    """Run ``oreo data import | encode | stats | generate-houses``."""
+    parser = argparse.ArgumentParser(prog="oreo data", description="Episode buffers from and about text; houses.")
     commands = parser.add_subparsers(dest="command", required=True)
     importer = commands.add_parser("import", help="solutions in JSON lines to a buffer")
     importer.add_argument("file", type=Path)
@@ -71,6 +73,10 @@ def main(arguments: Sequence[str]) -> None:
     encoder.add_argument("--out", type=Path, help="folder to write; default: in place")
     stats = commands.add_parser("stats", help="describe buffers")
     stats.add_argument("buffers", type=Path, nargs="+")
+    houses = commands.add_parser("generate-houses", help="games in generated houses as ALFWorld's files")
+    houses.add_argument("--out", type=Path, required=True, help="folder to write; env.path reads it")
+    houses.add_argument("--split", choices=SPLITS, action="append", help="may be given again; default: all")
+    houses.add_argument("--count", type=int, help="games of each split; default: as path=generated has them")
     options = parser.parse_args(arguments)
     if options.command == "import":
         _import(options)
@@ -79,6 +85,9 @@ def main(arguments: Sequence[str]) -> None:
         out = options.out or options.buffer
         encode_buffer(EpisodeBuffer.load(options.buffer), prompt_format).save(out)
         print(f"{out}: encoded for {options.tokenizer}")
+    elif options.command == "generate-houses":
+        for split in dict.fromkeys(options.split or SPLITS):
+            print(f"{options.out}: {write_games(options.out, split, options.count)} games of {split}")
     else:
         _print_stats(options.buffers)
 

@@ -29,14 +29,12 @@ def write_games(folder: Path, split: str, count: int | None = None) -> int:
         Number of games.
 
     Raises:
-        FileExistsError: the folder has this split already.
-        ValueError: an unknown split, or a count below 1.
+        ValueError: the folder has this split already, an unknown split, or a count below 1.
     """
     games = generated_games(split, count)
     place = folder / LAYOUT_FOLDER / split
-    mend = "choose another folder, or remove this one first"
     if place.exists():
-        raise FileExistsError(f"{place} is there already; {mend}")
+        raise ValueError(f"{place} is there already; choose another folder, or remove it first")
     place.parent.mkdir(parents=True, exist_ok=True)
     unfinished = Path(tempfile.mkdtemp(dir=place.parent, prefix=f".{split}-"))
     try:

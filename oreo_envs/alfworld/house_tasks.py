@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from oreo_envs.alfworld.rooms import KINDS, TRAIN_NUMBERS, UNSEEN_NUMBERS, Draw, make_room
+from oreo_envs.alfworld.rooms import KINDS, SEEN_NUMBERS, TRAIN_NUMBERS, UNSEEN_NUMBERS, Draw, furniture_of, room_kind
 from oreo_envs.alfworld.things import HOLDS, PORTABLE, PROPERTIES, ROOM_FOR, STANDS_ON, STOCK
 
-ROOM_NUMBERS = {"train": TRAIN_NUMBERS, "valid_seen": TRAIN_NUMBERS, "valid_unseen": UNSEEN_NUMBERS}
-"""Numbers of the rooms of a split, within each kind."""
+ROOM_NUMBERS = {"train": TRAIN_NUMBERS, "valid_seen": SEEN_NUMBERS, "valid_unseen": UNSEEN_NUMBERS}
+"""Numbers of the rooms of a split, within each kind; some train game is in each of the seen ones."""
 
 # How often each type of task comes, and in which rooms; as in the train games of ALFWorld, but rounded.
 _TYPES = {
@@ -113,12 +113,12 @@ def draw_task(split: str, number: int) -> Task:
     task_type = draw.weighted(_TYPES)
     possible: tuple[tuple[str, tuple[str, ...]], ...] = ()
     while not possible:
-        room = make_room(KINDS[draw.weighted(_ROOMS[task_type])] + draw.pick(ROOM_NUMBERS[split]))
-        possible = _possible(task_type, room.kind, room.furniture)
+        room = KINDS[draw.weighted(_ROOMS[task_type])] + draw.pick(ROOM_NUMBERS[split])
+        possible = _possible(task_type, room_kind(room), furniture_of(room))
     thing, targets = draw.pick(possible)
     target = draw.pick(targets)
     sentence = draw.pick(_SENTENCES[task_type]).format(thing.lower(), target.lower())
-    return Task(task_type, thing, target, room.number, sentence)
+    return Task(task_type, thing, target, room, sentence)
 
 
 @lru_cache(maxsize=2_048)

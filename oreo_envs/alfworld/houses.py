@@ -16,7 +16,7 @@ from typing import Any
 from oreo_envs.alfworld.games import SPLITS
 from oreo_envs.alfworld.house_tasks import TREATMENTS, Task, draw_task
 from oreo_envs.alfworld.problem import player_names, read_problem
-from oreo_envs.alfworld.rooms import Draw, Receptacle, Room, location_id, make_room, thing_id
+from oreo_envs.alfworld.rooms import Draw, Receptacle, Room, furniture_of, location_id, make_room, thing_id
 from oreo_envs.alfworld.rules import domain_text, grammar_text
 from oreo_envs.alfworld.simulator import DirectPlay, Game
 from oreo_envs.alfworld.things import ATTRACTION, HOLDS, PORTABLE, PROPERTIES, ROOM_FOR, STANDS_ON, STOCK
@@ -184,6 +184,7 @@ def _fixtures(draw: Draw, kinds: Sequence[str]) -> Iterator[Thing]:
 def house_pddl(house: House) -> str:
     """Return the house as a PDDL problem of the domain ``alfred``."""
     task, room, things = house.task, house.room, house.things
+    furniture = furniture_of(room.number)
     kinds = sorted({thing.kind for thing in things})
     items: tuple[Thing | Receptacle, ...] = (*room.receptacles, *things)
     locations = sorted({room.start, *(item.location for item in items)})
@@ -191,7 +192,7 @@ def house_pddl(house: House) -> str:
         "agent": ["agent1"],
         "location": locations,
         "otype": [f"{kind}Type" for kind in kinds],
-        "rtype": [f"{kind}Type" for kind in room.furniture],
+        "rtype": [f"{kind}Type" for kind in furniture],
         "object": sorted(thing.id for thing in things),
         "receptacle": sorted(receptacle.id for receptacle in room.receptacles),
     }
@@ -200,9 +201,7 @@ def house_pddl(house: House) -> str:
         facts.append(f"(receptacleType {receptacle.id} {receptacle.kind}Type)")
         facts.append(f"(receptacleAtLocation {receptacle.id} {receptacle.location})")
         facts += [f"(openable {receptacle.id})"] * receptacle.openable
-    facts += [
-        f"(canContain {place}Type {kind}Type)" for place in room.furniture for kind in kinds if kind in HOLDS[place]
-    ]
+    facts += [f"(canContain {place}Type {kind}Type)" for place in furniture for kind in kinds if kind in HOLDS[place]]
     for thing in sorted(things, key=lambda thing: thing.id):
         facts.append(f"(objectType {thing.id} {thing.kind}Type)")
         facts.append(f"(objectAtLocation {thing.id} {thing.location})")

@@ -22,6 +22,7 @@ T = TypeVar("T")
 # The numbers of rooms are AI2-THOR's: one hundred for each kind. The last of each are held out.
 KINDS = {"kitchen": 0, "living room": 200, "bedroom": 300, "bathroom": 400}
 TRAIN_NUMBERS = range(1, 81)
+SEEN_NUMBERS = range(1, 31)
 UNSEEN_NUMBERS = range(81, 100)
 
 
@@ -94,10 +95,24 @@ class Room:
     receptacles: tuple[Receptacle, ...]
     start: str
 
-    @property
-    def furniture(self) -> tuple[str, ...]:
-        """Kinds of receptacles that there are, sorted."""
-        return tuple(sorted({receptacle.kind for receptacle in self.receptacles}))
+
+def room_kind(number: int) -> str:
+    """Return what room ``number`` is, a key of ``KINDS``.
+
+    Raises:
+        ValueError: no kind of room has this number.
+    """
+    for kind, first in KINDS.items():
+        if first < number < first + 100:
+            return kind
+    raise ValueError(f"no room has number {number}; rooms have 1 to 99, 201 to 299, 301 to 399, 401 to 499")
+
+
+@lru_cache(maxsize=512)
+def furniture_of(number: int) -> tuple[str, ...]:
+    """Return the kinds of receptacles in room ``number``, sorted, without building it."""
+    units = _UNITS[room_kind(number)](Draw("room", number))
+    return tuple(sorted({part.kind for unit in units for part in unit.parts}))
 
 
 @lru_cache(maxsize=512)
@@ -107,9 +122,7 @@ def make_room(number: int) -> Room:
     Raises:
         ValueError: no kind of room has this number.
     """
-    kind = next((kind for kind, first in KINDS.items() if first < number < first + 100), None)
-    if kind is None:
-        raise ValueError(f"no room has number {number}; rooms have 1 to 99, 201 to 299, 301 to 399, 401 to 499")
+    kind = room_kind(number)
     draw = Draw("room", number)
     walls = _along_walls(draw.shuffled(_UNITS[kind](draw)))
     half_width = max(_length(walls[0]), _length(walls[2]), 300) // 2 + 60

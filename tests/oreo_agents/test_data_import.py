@@ -223,3 +223,12 @@ def test_solutions_of_real_models_import_and_encode_whole(tmp_path: Path):
     for episode, row in zip(encoded, rows, strict=False):
         assert prompt_format.decode(episode.tokens[episode.step_id >= 0].tolist()) == row["response"]
         assert len(np.unique(episode.step_id[episode.step_id >= 0])) == episode.num_steps
+
+
+def test_generated_houses_are_written_where_the_environment_reads_them(tmp_path: Path, capsys):
+    out = tmp_path / "houses"
+    main(["generate-houses", "--out", str(out), "--split", "valid_seen", "--split", "valid_unseen", "--count", "2"])
+    assert capsys.readouterr().out == f"{out}: 2 games of valid_seen\n{out}: 2 games of valid_unseen\n"
+    assert len(list(out.glob("json_2.1.1/*/*/*/game.tw-pddl"))) == 4
+    with pytest.raises(ValueError, match="is there already"):
+        main(["generate-houses", "--out", str(out), "--split", "valid_seen", "--count", "2"])

@@ -15,6 +15,8 @@ from alfworld_samples import GOALS, sample_game, write_games
 
 import oreo_envs  # noqa: F401 (registers the ids)
 from oreo_envs.alfworld.games import open_games, read_game_file
+from oreo_envs.alfworld.houses import generated_games
+from oreo_envs.alfworld.rules import domain_text, grammar_text
 from oreo_envs.alfworld.simulator import DirectPlay, Game
 from oreo_envs.alfworld.textworld_engine import TextWorldPlay
 
@@ -110,6 +112,43 @@ def test_lockstep_on_a_real_game(alfworld_pack):
 def test_lockstep_on_more_real_games(alfworld_pack, index):
     source = open_games("valid_seen", alfworld_pack)
     assert play_lockstep(source[index], source.data(index), 60, seed=index) == []
+
+
+@needs_stock
+@pytest.mark.parametrize(
+    ("split", "index"), [("train", 10), ("train", 1_100), ("valid_seen", 60), ("valid_unseen", 130)]
+)
+def test_walkthroughs_of_generated_games_win_in_both_engines(split, index):
+    games = generated_games(split)
+    ours, stock = DirectPlay(games[index]), TextWorldPlay(games.data(index))
+    for command in games.walkthrough(index):
+        assert (ours.intro, ours.commands(), ours.won) == (stock.intro, stock.commands(), False)
+        assert ours.step(command) == stock.step(command) is not None
+    assert ours.won and stock.won
+
+
+@needs_stock
+@pytest.mark.slow
+@pytest.mark.parametrize("index", range(5, 134, 12))
+def test_lockstep_on_generated_games(index):
+    games = generated_games("valid_unseen")
+    assert play_lockstep(games[index], games.data(index), 40, seed=index) == []
+
+
+@needs_stock
+def test_the_stock_engine_plays_generated_games():
+    env = gym.make("oreo/ALFWorld-v0", path="generated", split="valid_unseen", engine="textworld")
+    observation, info = env.reset(options={"index": 40})
+    assert info["task_id"] in generated_games("valid_unseen").task_ids
+    assert "Your task is to: " in observation and info["admissible_commands"]
+
+
+@needs_stock
+def test_our_rules_play_a_real_game_as_its_own_do(alfworld_pack):
+    source = open_games("valid_seen", alfworld_pack)
+    game = source[40]
+    data = {**source.data(40), "pddl_domain": domain_text(), "grammar": grammar_text(game.problem.task)}
+    assert play_lockstep(game, data, 15, seed=1) == []
 
 
 @needs_stock
