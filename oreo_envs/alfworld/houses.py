@@ -64,10 +64,10 @@ class HouseGames:
         self._split, self._count = split, count
         self._made = lru_cache(maxsize=_KEPT_GAMES)(self._make)
 
-    @property
-    def task_ids(self) -> Sequence[str]:
+    @cached_property
+    def task_ids(self) -> tuple[str, ...]:
         """Names of the games, in order."""
-        return [task_id for task_id, _ in self._tasks]
+        return tuple(task_id for task_id, _ in self._tasks)
 
     def __len__(self) -> int:
         """Return the number of games."""
@@ -155,15 +155,15 @@ def _placed(draw: Draw, task: Task, room: Room, kinds: Sequence[str]) -> Iterato
     taken: set[str] = set()
     for kind in sorted(kinds, key=lambda kind: kind not in (task.thing, task.target)):
         weights = {
-            receptacle: ATTRACTION.get(receptacle.kind, 1.0)
-            for receptacle in room.receptacles
+            index: ATTRACTION.get(receptacle.kind, 1.0)
+            for index, receptacle in enumerate(room.receptacles)
             if kind in HOLDS[receptacle.kind] or receptacle.kind in STANDS_ON.get(kind, ())
             if not (kind == task.thing and receptacle.kind == task.target)
             if filled[receptacle.id] < ROOM_FOR.get(receptacle.kind, 8)
         }
         if not weights:
             continue
-        inside = draw.weighted(weights)
+        inside = room.receptacles[draw.weighted(weights)]
         filled[inside.id] += 1
         while True:
             x, height, z = inside.position

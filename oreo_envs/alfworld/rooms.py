@@ -140,10 +140,7 @@ def make_room(number: int) -> Room:
 
 def thing_id(kind: str, x: int, height: int, z: int) -> str:
     """Return the id of something at a position in cm."""
-    coordinates = "_bar_".join(
-        f"_{'minus' if value < 0 else 'plus'}_{abs(value) // 100:02}_dot_{abs(value) % 100:02}"
-        for value in (x, height, z)
-    )
+    coordinates = "_bar_".join(map(_metres, (x, height, z)))
     if kind.endswith("Basin"):
         return f"{kind.removesuffix('Basin')}_bar_{coordinates}_bar_{kind}"
     return f"{kind}_bar_{coordinates}"
