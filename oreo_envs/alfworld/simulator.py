@@ -2,11 +2,11 @@
 
 Knows: what each command needs and does, what is printed, what is admissible, when the goal is reached.
 Does not know: files, PDDL (``problem``), other spellings of commands (``commands``), episodes.
-Source: the domain and grammar in ``rules/`` as TextWorld 1.7 interprets them; compared with it command by
-command (``benchmarks/alfworld_lockstep.py``). Facts of that engine that the rules do not show at once:
-lists are in the order of mangled ids; ``go to`` what shares the player's location changes nothing and so
-is not admissible; only the object in hand can be examined, because a comma in the rule makes a type
-``location,`` that nothing has; "next to" a receptacle lies what was taken from it and is at its location
+Source: the rules of ALFWorld's data release as TextWorld 1.7 interprets them; compared with it command by
+command (``benchmarks/alfworld_lockstep.py``); ours, in ``rules/``, play alike. Facts that the release's do not
+show at once: lists are in the order of mangled ids; ``go to`` what shares the player's location changes
+nothing and so is not admissible; only the object in hand can be examined, because a comma in the rule makes a
+type ``location,`` that nothing has; "next to" a receptacle lies what was taken from it and is at its location
 again.
 """
 

@@ -1,7 +1,8 @@
-"""What the games print, word for word as the grammar of the data release has it.
+"""What the games print, word for word as players know it.
 
 Knows: sentences. Does not know: states, commands.
-Source: ``rules/grammar.twl2``.
+Source: the sentences of ALFWorld's games (Shridhar et al. 2021, arXiv:2010.03768), which ``rules/grammar.twl2``
+prints in the stock engine.
 """
 
 from __future__ import annotations

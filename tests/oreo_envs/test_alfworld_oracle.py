@@ -116,7 +116,13 @@ def test_lockstep_on_more_real_games(alfworld_pack, index):
 
 @needs_stock
 @pytest.mark.parametrize(
-    ("split", "index"), [("train", 10), ("train", 1_100), ("valid_seen", 60), ("valid_unseen", 130)]
+    ("split", "index"),
+    [
+        ("train", 10),
+        ("valid_unseen", 130),
+        pytest.param("train", 1_100, marks=pytest.mark.slow),
+        pytest.param("valid_seen", 60, marks=pytest.mark.slow),
+    ],
 )
 def test_walkthroughs_of_generated_games_win_in_both_engines(split, index):
     games = generated_games(split)

@@ -7,6 +7,7 @@ from alfworld_samples import GOALS, sample_game, sample_problem
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from oreo_envs.alfworld import rules
 from oreo_envs.alfworld.problem import Problem, player_names, read_problem
 from oreo_envs.alfworld.rules import domain_text, grammar_text, task_of
 from oreo_envs.alfworld.simulator import DirectPlay, Game
@@ -310,6 +311,16 @@ def test_the_task_is_read_from_a_grammar_that_is_otherwise_ours():
         task_of(domain_text().replace("(heatable ?thing))\n", "(sliceable ?thing))\n"), grammar_text("a."))
     with pytest.raises(ValueError, match="a task is one line"):
         grammar_text('say "hello".')
+
+
+def test_a_domain_and_a_grammar_must_belong_together(monkeypatch):
+    """The two sets of rules name their variables differently, so the stock engine could not mix them."""
+    other = domain_text().replace("?thing", "?object")
+    monkeypatch.setattr(rules, "_RELEASED_DOMAIN", rules._domain_sum(other))
+    with pytest.raises(ValueError, match="'grammar' is not the grammar that goes with the game's domain"):
+        task_of(other, grammar_text("a."))
+    monkeypatch.setattr(rules, "_RELEASED_GRAMMAR", rules._grammar_sum(grammar_text("a.")))
+    assert task_of(other, grammar_text("b.")) == "b."
 
 
 def test_game_files_of_the_samples_are_whole():
