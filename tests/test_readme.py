@@ -38,9 +38,9 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_python_of_the_readme_runs(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     blocks = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
-    assert len(blocks) == 3
+    assert len(blocks) == 4
     for block in blocks:
         exec(compile(block, str(README), "exec"), {"__name__": "readme"})
     printed = capsys.readouterr().out
-    assert "gsm8k/test/0 18 True" in printed and "correct=True" in printed and "\nFalse\n" in printed
+    assert "gsm8k/test/0 18 True" in printed and "correct=True" in printed and "\nFalse\n" in printed and "\n1.0 True\n" in printed
     assert (workplace / "run" / "metrics.jsonl").exists()
