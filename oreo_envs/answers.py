@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from oreo_envs.base import Opening, Outcome, Scalar, TextEnv
+from oreo_envs.base import Opening, Outcome, Scalar, Solution, TextEnv, Turn
 from oreo_envs.datasets import ProblemSet
 from oreo_envs.grading import Reason, grade, has_final_answer
 from oreo_envs.prompts import PromptTemplate, prompt_template
@@ -82,10 +82,10 @@ class AnswerEnv(TextEnv):
         reason = Reason.NO_ANSWER if limit == "steps" else Reason.TOO_LARGE
         return {"grade_reason": reason.value}
 
-    def _demonstrate(self, index: int, seed: int) -> tuple[tuple[str, ...], float, dict[str, Scalar]]:
+    def _demonstrate(self, index: int, seed: int) -> Solution:
         response, info = self._solution(index, seed)
         success, verdict = self._judge(index, response)
-        return split_steps(response, self.step_delimiters), float(success), info | verdict
+        return Solution((Turn(split_steps(response, self.step_delimiters), reward=float(success)),), info | verdict)
 
     @abstractmethod
     def _solution(self, index: int, seed: int) -> tuple[str, dict[str, Scalar]]:

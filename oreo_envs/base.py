@@ -7,6 +7,7 @@ Does not know: what a task is about, how an answer is judged (subclasses say so)
 from __future__ import annotations
 
 import difflib
+import itertools
 import operator
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
@@ -48,19 +49,57 @@ class Outcome:
 
 
 @dataclass(frozen=True)
+class Turn:
+    """What a solver says at once, and what the environment answers.
+
+    Attributes:
+        steps: actions, which concatenate to the assistant's message.
+        observation: the user's message that follows, "" for none.
+        reward: after the last step.
+        mistaken: no policy is to imitate it.
+    """
+
+    steps: tuple[str, ...]
+    observation: str = ""
+    reward: float = 0.0
+    mistaken: bool = False
+
+
+@dataclass(frozen=True)
+class Solution:
+    """What a solver did in one task, turn by turn, and what else is known of it."""
+
+    turns: tuple[Turn, ...]
+    info: Mapping[str, Scalar]
+    truncated: bool = False
+
+
+@dataclass(frozen=True)
 class Demonstration:
     """A worked solution of one task.
 
-    The steps concatenate to the last message, the assistant's; every step but the last keeps its
-    trailing delimiter. ``rewards`` has one entry a step. ``info`` holds JSON scalars only:
-    ``source``, ``seed``, ``split``, ``success``, ``answer``, and what the environment adds.
+    Attributes:
+        task_id: the task.
+        index: of the task.
+        messages: the whole conversation.
+        steps: texts of the actions. Those of one assistant's message concatenate to it; every step of it
+            but the last keeps its trailing delimiter.
+        spans: (message index, start, end) of each step in ``messages``, characters, end exclusive.
+        rewards: one a step.
+        mistaken: for each step, whether it is wrong on purpose, so that no policy is to imitate it.
+        truncated: a limit ended it, and not an answer.
+        info: JSON scalars only: ``source``, ``seed``, ``split``, ``success``, ``answer``, and what the
+            environment adds.
     """
 
     task_id: str
     index: int
     messages: tuple[Message, ...]
     steps: tuple[str, ...]
+    spans: tuple[tuple[int, int, int], ...]
     rewards: tuple[float, ...]
+    mistaken: tuple[bool, ...]
+    truncated: bool
     info: dict[str, Scalar]
 
 
@@ -153,8 +192,8 @@ class TextEnv(gymnasium.Env[str, str], ABC):
         """Info to add when a limit ends the episode."""
         return {}
 
-    def _demonstrate(self, index: int, seed: int) -> tuple[tuple[str, ...], float, dict[str, Scalar]]:
-        """Steps of a solution of task ``index``, its final reward, and info about it."""
+    def _demonstrate(self, index: int, seed: int) -> Solution:
+        """Solve task ``index``; leaves the running episode alone."""
         raise NotImplementedError(f"{type(self).__name__} has no demonstrations")
 
     def _get_inner(self) -> Any:
@@ -257,14 +296,27 @@ class TextEnv(gymnasium.Env[str, str], ABC):
             )
         index = self._check_index(index)
         opening = self._open(index)
-        steps, reward, info = self._demonstrate(index, seed)
+        solution = self._demonstrate(index, seed)
+        messages = list(opening.messages)
+        spans: list[tuple[int, int, int]] = []
+        for turn in solution.turns:
+            ends = list(itertools.accumulate(map(len, turn.steps)))
+            spans += [(len(messages), start, end) for start, end in zip([0, *ends], ends, strict=False)]
+            messages.append({"role": "assistant", "content": "".join(turn.steps)})
+            if turn.observation:
+                messages.append({"role": "user", "content": turn.observation})
         return Demonstration(
             task_id=opening.task_id,
             index=index,
-            messages=(*opening.messages, {"role": "assistant", "content": "".join(steps)}),
-            steps=steps,
-            rewards=(0.0,) * (len(steps) - 1) + (reward,),
-            info={"split": self.split, "seed": seed, **info},
+            messages=tuple(messages),
+            steps=tuple(step for turn in solution.turns for step in turn.steps),
+            spans=tuple(spans),
+            rewards=tuple(
+                reward for turn in solution.turns for reward in (*(0.0 for _ in turn.steps[1:]), turn.reward)
+            ),
+            mistaken=tuple(turn.mistaken for turn in solution.turns for _ in turn.steps),
+            truncated=solution.truncated,
+            info={"split": self.split, "seed": seed, **solution.info},
         )
 
     def _append(self, role: str, text: str) -> None:

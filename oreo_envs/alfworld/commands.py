@@ -50,6 +50,10 @@ def native_command(command: str) -> str:
 class Play(Protocol):
     """A player's way through a game, of either engine."""
 
+    @property
+    def won(self) -> bool:
+        """Whether the goal holds now."""
+
     def step(self, command: str) -> str | None:
         """Obey one native command and return the text, None where the command is not admissible."""
 

@@ -10,15 +10,25 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
+
 from oreo_envs.alfworld.commands import STYLES, obey, show_command, show_opening, show_text
+from oreo_envs.alfworld.demonstrations import play_game
 from oreo_envs.alfworld.games import SPLITS, GameSource, open_games
 from oreo_envs.alfworld.simulator import DirectPlay
 from oreo_envs.alfworld.texts import NOTHING_HAPPENS
 from oreo_envs.alfworld.textworld_engine import TextWorldPlay
-from oreo_envs.base import Opening, Outcome, TextEnv, choose
+from oreo_envs.alfworld.vocabulary import vocabulary
+from oreo_envs.base import Opening, Outcome, Scalar, Solution, TextEnv, Turn, choose
 from oreo_envs.prompts import prompt_template
 
 ENGINES = ("direct", "textworld")
+
+PROMPTS = {"command": "alfworld", "react": "alfworld-react"}
+"""How an action may be written, and the prompt that asks for it."""
+
+_ACTION = "Action:"
+_EXPERT_STREAM = 1
 TASK_TYPES = (
     "pick_and_place_simple",
     "look_at_obj_in_light",
@@ -35,7 +45,9 @@ class ALFWorldEnv(TextEnv):
     Action: one command, "go to desk 1", "take mug 1 from desk 1", "move mug 1 to shelf 2", "open",
         "close", "use", "heat ... with", "cool ... with", "clean ... with", "slice ... with",
         "examine", "look", "inventory", "help". Letter case, spaces and a full stop at the end do not
-        count; "put mug 1 in/on shelf 2" and "toggle", "turn on" are understood in both styles.
+        count; "put mug 1 in/on shelf 2" and "toggle", "turn on" are understood in both styles. With
+        ``action_format="react"`` the command is what follows the last "Action:", and text without one
+        is no command.
     Observation: the game's answer; at reset the room and "Your task is to: ...". What is not
         admissible answers "Nothing happens." and changes nothing in the game, but is an action.
     Start: ``options={"index": i}``, ``{"task_id": "valid_seen/<task>/<trial>"}``, or drawn from the
@@ -63,8 +75,10 @@ class ALFWorldEnv(TextEnv):
         games: GameSource | None = None,
         engine: str = "direct",
         text_style: str = "native",
+        action_format: str = "command",
         expert: bool = False,
-        prompt: str = "alfworld",
+        mistakes: float = 0.0,
+        prompt: str | None = None,
         max_steps: int = 50,
         max_chars: int = 1_000_000,
     ) -> None:
@@ -76,9 +90,11 @@ class ALFWorldEnv(TextEnv):
             games: games that are open already, instead of ``path``.
             engine: "direct", or "textworld" for the stock engine (some 4,000 times slower).
             text_style: "native", or "paper": no welcome line, no words on arriving, "put ... in/on".
+            action_format: "command", or "react": "Thought: ..." and, on a new line, "Action: ...".
             expert: put the planner's ``walkthrough`` into ``info``.
+            mistakes: share of the commands of a demonstration that are wrong on purpose, 0..1.
             prompt: a template of ``oreo_envs.prompts`` for the first message; "question" is the bare
-                opening.
+                opening. None: the one that asks for the action format.
             max_steps: actions before truncation; the OREO paper has 40.
             max_chars: characters of actions and observations before truncation.
 
@@ -90,7 +106,11 @@ class ALFWorldEnv(TextEnv):
         super().__init__(split=split, max_steps=max_steps, max_chars=max_chars)
         self.engine = choose("engine", engine, ENGINES)
         self.text_style = choose("text_style", text_style, STYLES)
-        self._template = prompt_template(prompt)
+        self.action_format = choose("action_format", action_format, PROMPTS)
+        if not 0.0 <= mistakes <= 1.0:
+            raise ValueError(f"mistakes must lie in 0..1, got {mistakes!r}")
+        self.mistakes = mistakes
+        self._template = prompt_template(PROMPTS[action_format] if prompt is None else prompt)
         self._expert = expert
         self.games = open_games(self.split, path) if games is None else games
         self._play: DirectPlay | TextWorldPlay | None = None
@@ -100,6 +120,16 @@ class ALFWorldEnv(TextEnv):
     def num_tasks(self) -> int:
         """Number of games in the split."""
         return len(self.games)
+
+    def action_text(self, command: str, reason: str = "") -> str:
+        """Return the action that gives ``command``, with a reason where the format has one."""
+        if self.action_format == "command":
+            return command
+        return f"Thought: {reason}\n{_ACTION} {command}" if reason else f"{_ACTION} {command}"
+
+    def vocabulary(self) -> list[str]:
+        """Words of openings, answers and commands, for a word-level tokenizer."""
+        return vocabulary()
 
     def _begin(self, index: int) -> Opening:
         self._play, self._play_index = self._new_play(index), index
@@ -125,13 +155,42 @@ class ALFWorldEnv(TextEnv):
 
     def _respond(self, action: str) -> Outcome:
         assert self._play is not None
-        executed, text = obey(self._play, action)
+        executed, text = obey(self._play, self._command(action))
         return Outcome(
             observation=NOTHING_HAPPENS if text is None else show_text(text, self.text_style),
             reward=float(self._play.won),
             terminated=self._play.won,
             info={"invalid_action": executed is None, "command_executed": executed},
         )
+
+    def _command(self, action: str) -> str:
+        """The command in an action, "" where there is none."""
+        if self.action_format == "command":
+            return action
+        _, found, command = action.rpartition(_ACTION)
+        return command if found else ""
+
+    def _demonstrate(self, index: int, seed: int) -> Solution:
+        """The exploring expert's, which reads what a policy reads."""
+        play = self._new_play(index)
+        entropy = [_EXPERT_STREAM, SPLITS.index(self.split), index, seed]
+        turns = []
+        for move, mistaken, answer in play_game(
+            play,
+            show_opening(play.intro, self.text_style),
+            style=self.text_style,
+            mistakes=self.mistakes,
+            max_steps=self.max_steps,
+            rng=np.random.default_rng(np.random.SeedSequence(entropy)),
+        ):
+            action = self.action_text(show_command(move.command, self.text_style), move.reason)
+            turns.append(Turn((action,), answer, float(play.won), mistaken))
+        info: dict[str, Scalar] = {
+            "source": "expert",
+            "success": play.won,
+            "task_type": task_type(self.games.task_ids[index]),
+        }
+        return Solution(tuple(turns), info, truncated=not play.won)
 
     def _info(self, extra: Mapping[str, Any]) -> dict[str, Any]:
         assert self._play is not None

@@ -1,0 +1,115 @@
+"""Demonstrations of the expert, with mistakes among its commands where they are wanted.
+
+Knows: how to play a game to its end, which wrong commands a player might plausibly give.
+Does not know: how the expert decides (``expert``), episodes (``env``).
+A learner that sees only right commands never sees how to go on after a wrong one. So some commands are wrong
+on purpose and marked, for nobody is to imitate them; the expert reads what came of them and goes on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from oreo_envs.alfworld.commands import Play, obey, show_text
+from oreo_envs.alfworld.expert import Expert, Memory, Move
+from oreo_envs.alfworld.texts import NOTHING_HAPPENS
+
+
+class Turn(NamedTuple):
+    """A command of a demonstration.
+
+    Attributes:
+        move: the command in its native spelling, and why.
+        mistaken: not to be imitated.
+        answer: the game's, in the text style.
+    """
+
+    move: Move
+    mistaken: bool
+    answer: str
+
+
+def play_game(
+    play: Play, opening: str, *, style: str, mistakes: float, max_steps: int, rng: np.random.Generator
+) -> Iterator[Turn]:
+    """Play until the game is won or the steps are used up.
+
+    Args:
+        play: the game, at its start.
+        opening: what the player reads first, in the style.
+        style: text style of the answers.
+        mistakes: probability that a command is a mistake.
+        max_steps: commands at most.
+        rng: draws the mistakes.
+
+    Raises:
+        ValueError: the opening holds no task that the expert knows.
+    """
+    expert = Expert(opening)
+    last: str | None = None
+    for _ in range(max_steps):
+        move, mistaken = expert.act(), False
+        if mistakes and rng.random() < mistakes:
+            wrong = _mistake(expert.memory, move.command, last, rng)
+            move, mistaken = wrong or move, wrong is not None
+        last = move.command
+        text = obey(play, last)[1]
+        answer = NOTHING_HAPPENS if text is None else show_text(text, style)
+        expert.memory.update(last, answer)
+        yield Turn(move, mistaken, answer)
+        if play.won:
+            return
+
+
+def _mistake(memory: Memory, right: str, last: str | None, rng: np.random.Generator) -> Move | None:
+    """Draw a kind of mistake that is possible, then a command of that kind; None where there is none."""
+    kinds = [[move for move in kind(memory, last) if move.command != right] for kind in _KINDS]
+    possible = [moves for moves in kinds if moves]
+    if not possible:
+        return None
+    moves = possible[rng.integers(len(possible))]
+    return moves[rng.integers(len(moves))]
+
+
+def _wrong_receptacle(memory: Memory, last: str | None) -> list[Move]:
+    """Go somewhere."""
+    return [Move(f"go to {name}", f"I try the {name}.") for name in memory.receptacles if not memory.at(name)]
+
+
+def _wrong_object(memory: Memory, last: str | None) -> list[Move]:
+    """Take what lies here, or put down what is in hand."""
+    here = [name for name in memory.receptacles if memory.at(name) and name not in memory.closed]
+    if memory.held is not None:
+        return [Move(f"move {memory.held} to {name}", f"I leave the {memory.held} here.") for name in here]
+    return [
+        Move(f"take {item} from {name}", f"I take the {item}.")
+        for name in here
+        for item in memory.contents.get(name, ())
+    ]
+
+
+def _repetition(memory: Memory, last: str | None) -> list[Move]:
+    """Say the last command again."""
+    return [] if last is None else [Move(last, "I try that again.")]
+
+
+def _inadmissible(memory: Memory, last: str | None) -> list[Move]:
+    """Act on what is not at hand."""
+    away = [name for name in memory.receptacles if not memory.at(name)]
+    moves = [Move(f"open {name}", f"I open the {name}.") for name in away]
+    return moves + [
+        Move(f"take {item} from {name}", f"I take the {item}.")
+        for name in away
+        for item in memory.contents.get(name, ())
+    ]
+
+
+_KINDS: tuple[Callable[[Memory, str | None], list[Move]], ...] = (
+    _wrong_receptacle,
+    _wrong_object,
+    _repetition,
+    _inadmissible,
+)
