@@ -188,6 +188,7 @@ class ALFWorldEnv(TextEnv):
         info: dict[str, Scalar] = {
             "source": "expert",
             "success": play.won,
+            "answer": None,
             "task_type": task_type(self.games.task_ids[index]),
         }
         return Solution(tuple(turns), info, truncated=not play.won)

@@ -92,6 +92,11 @@ def _matches(
         yield value
         return
     predicate, *words = literals[0]
+    if all(word in value for word in words):
+        # Nothing is left to fill in, so that no fact needs to be looked at twice.
+        if tuple([value[word] for word in words]) in facts.get(predicate, ()):
+            yield from _matches(literals[1:], facts, value)
+        return
     for fact in facts.get(predicate, ()):
         found = dict(zip(words, fact, strict=True))
         if all(value.get(word, number) == number for word, number in found.items()):

@@ -10,6 +10,7 @@ import re
 import string
 
 from oreo_envs.alfworld.whereabouts import OBJECT_TYPES, RECEPTACLE_TYPES
+from oreo_envs.prompts import PROMPTS
 
 _SENTENCES = """
 Welcome to TextWorld ALFRED You are in the middle of a room Looking quickly around you see and nothing on
@@ -17,15 +18,19 @@ Your task is to put some find two them it clean heat cool hot examine look at un
 You arrive at On The is open In it see closed open close go to take from move put use turn on pick up using
 You heat clean cool sliced slice inventory help carrying anything not facing Next There nothing special about
 This is normal cold Thought Action I need look for there have goes where already everywhere no now light put
-that try again leave here back take do so
+that try again leave here away know do so
 """
+
+# Beside those that hold something, or lie in something, when a game begins.
+_OTHER_THINGS = ("laundryhamper", "scrubbrush", "plunger", "basketball", "baseballbat", "tennisracket", "floorlamp")
 
 _LARGEST_NUMBER = 30
 
 
 def vocabulary() -> list[str]:
     """Return words, numbers and every printable character, each once."""
-    words = dict.fromkeys(re.findall("[A-Za-z]+", _SENTENCES))
+    prompts = [template.system or "" for name, template in PROMPTS.items() if name.startswith("alfworld")]
+    words = re.findall("[A-Za-z]+", " ".join([_SENTENCES, *prompts]))
     numbers = (str(number) for number in range(_LARGEST_NUMBER + 1))
     characters = string.ascii_letters + string.punctuation
-    return list(dict.fromkeys([*words, *OBJECT_TYPES, *RECEPTACLE_TYPES, *numbers, *characters]))
+    return list(dict.fromkeys([*words, *OBJECT_TYPES, *RECEPTACLE_TYPES, *_OTHER_THINGS, *numbers, *characters]))

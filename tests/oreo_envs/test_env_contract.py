@@ -92,7 +92,7 @@ def test_steps_of_a_demonstration_play_out_as_it_says(env_id):
         assert all(step.rstrip(" \n") + "\n" and step.endswith(delimiters) for step in shown.steps[:-1])
 
 
-@each_answer_env
+@each_env
 def test_a_demonstration_leaves_the_running_episode_alone(env_id):
     env = gym.make(env_id, split="train")
     env.reset(options={"index": 1})
