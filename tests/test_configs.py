@@ -150,3 +150,15 @@ def test_no_file_holds_a_path_of_anyones_machine():
 
 def test_the_files_are_where_a_wheel_takes_them_from():
     assert FOLDER.samefile(Path(__file__).resolve().parents[1] / "configs")
+
+
+def test_the_expert_collects_without_supervised_training():
+    _, built = settings("collect", "policy=expert", "env=alfworld")
+    assert built.collect.source == "demonstrations" and built.collect.tasks is None and built.collect.samples == 1
+    assert built.sft.demonstrations == 0 and built.policy.path is None
+
+
+def test_games_are_evaluated_on_both_splits_free_and_constrained():
+    _, built = settings("run", "env=alfworld")
+    assert list(built.evaluate.splits) == ["valid_seen", "valid_unseen"]
+    assert [built.searches[name].constrained for name in built.evaluate.searches] == [False, True]

@@ -36,6 +36,7 @@ Settings are given as key=value, sweeps with -m:
 
   oreo run experiment=smoke
   oreo train -m algo=oreo,dpo,rejection seed=0,1,2
+  oreo collect policy=expert env=alfworld
   oreo train algo=oreo env=gsm8k policy.path=Qwen/Qwen2.5-Math-1.5B data=episodes/
 
 `oreo COMMAND --help` lists the settings of a command, `--cfg job` prints them all.

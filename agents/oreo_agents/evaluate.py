@@ -19,6 +19,7 @@ from oreo_agents.prompts import PromptFormat
 from oreo_agents.rollout import RolloutCounts, rollout
 from oreo_agents.search import Search
 from oreo_agents.statistics import standard_error, wilson_interval
+from oreo_agents.tasks import is_played
 from oreo_agents.value import TokenValue
 from oreo_algos.batch import collate
 from oreo_algos.episode import Episode
@@ -35,6 +36,8 @@ class Item:
         sound: every step is right, where the environment can tell; else None.
         tokens: tokens generated for it, those of samples not chosen and those after a final answer included.
         answer: the final answer given, None without one.
+        kind: what kind of task it is, where the environment tells kinds apart.
+        invalid: actions that the environment did not admit, where it has such.
     """
 
     task_id: str
@@ -42,6 +45,8 @@ class Item:
     sound: bool | None
     tokens: int
     answer: str | None
+    kind: str | None = None
+    invalid: int | None = None
 
 
 @torch.no_grad()
@@ -93,20 +98,20 @@ def evaluate(
             that cannot be played twice.
     """
     env = make_env()
-    single_message = bool(env.unwrapped.step_delimiters)  # type: ignore[attr-defined]
+    played = is_played(env)
     env.close()
-    groups: defaultdict[tuple[int, float], dict[str, Search]] = defaultdict(dict)
+    groups: defaultdict[tuple[int, float, bool], dict[str, Search]] = defaultdict(dict)
     for name, search in searches.items():
         if search.needs_value and value is None:
             raise ValueError(f"search {name} needs a value network, and this policy has none")
-        if search.samples > 1 and not single_message:
+        if search.samples > 1 and played:
             raise ValueError(
                 f"search {name} chooses among {search.samples} finished episodes; a task that is played turn by turn "
                 "can be played only once"
             )
-        groups[search.samples, search.temperature][name] = search
+        groups[search.samples, search.temperature, search.constrained][name] = search
     items: dict[str, list[Item]] = {}
-    for (samples, temperature), group in groups.items():
+    for (samples, temperature, constrained), group in groups.items():
         repeated = [index for index in indices for _ in range(samples)]
         episodes: list[Episode | None] = [None] * len(repeated)
         for slot, episode in rollout(
@@ -116,6 +121,7 @@ def evaluate(
             repeated,
             replace(sampling, temperature=temperature),
             seed=seed,
+            constrained=constrained,
             counts=counts,
             progress=progress,
         ):
@@ -138,18 +144,32 @@ def _item(search: Search, drawn: list[Episode], values: np.ndarray, index: int) 
     if not drawn:
         return Item(f"index {index}", False, None, 0, None)
     episode = drawn[search.choose(drawn, values)]
-    sound, answer = episode.info.get("sound"), episode.info.get("answer")
+    sound, answer, kind, invalid = (episode.info.get(k) for k in ("sound", "answer", "task_type", "invalid_actions"))
     return Item(
         episode.task_id,
         episode.success,
         None if sound is None else bool(sound),
         sum(int(e.info["generated_tokens"] or 0) for e in drawn),
         None if answer is None else str(answer),
+        None if kind is None else str(kind),
+        None if invalid is None else int(invalid),
     )
 
 
 def summarize(items: Sequence[Item]) -> dict[str, Any]:
-    """Return n, correct, accuracy, its standard error and Wilson interval, soundness, and mean generated tokens."""
+    """Return n, correct, accuracy, its standard error and Wilson interval, and means a task.
+
+    Those are generated tokens and, where there are such, soundness and invalid actions; ``kinds`` holds the same
+    for each kind of task.
+    """
+    summary = _summarize(items)
+    kinds = sorted({item.kind for item in items if item.kind is not None})
+    if kinds:
+        summary["kinds"] = {kind: _summarize([item for item in items if item.kind == kind]) for kind in kinds}
+    return summary
+
+
+def _summarize(items: Sequence[Item]) -> dict[str, Any]:
     n, correct = len(items), sum(item.correct for item in items)
     low, high = wilson_interval(correct, n)
     summary = {
@@ -163,4 +183,7 @@ def summarize(items: Sequence[Item]) -> dict[str, Any]:
     }
     if any(item.sound is not None for item in items):
         summary["sound"] = sum(bool(item.sound) for item in items) / n
+    counted = [item.invalid for item in items if item.invalid is not None]
+    if counted:
+        summary["invalid_per_task"] = sum(counted) / len(counted)
     return summary

@@ -5,8 +5,9 @@ Knows: tokens and caches. Does not know: text, environments.
 
 # B rows still being generated, V vocabulary
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
@@ -14,6 +15,9 @@ from transformers import DynamicCache
 
 from oreo_agents.networks import autocast
 from oreo_agents.policy import CausalPolicy
+
+Choices: TypeAlias = dict[int, "Choices"]
+"""Continuations that are allowed, as a tree: each token that may come next, and what may follow it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +51,7 @@ class Sample:
     Attributes:
         tokens: the new tokens, the end token included.
         logprobs: log-probability of each under the distribution it was drawn from (at temperature 0: under the
-            policy), nats.
+            policy), nats; where choices are given, renormalised over the tokens that are allowed.
         ended: the model ended its turn; False: a limit cut it off.
     """
 
@@ -63,6 +67,8 @@ def generate(
     end_ids: Collection[int],
     sampling: Sampling,
     generator: torch.Generator | None = None,
+    *,
+    choices: Sequence[Choices] | None = None,
 ) -> list[Sample]:
     """Continue each prompt until an end token or a limit.
 
@@ -72,6 +78,7 @@ def generate(
         end_ids: tokens that end a turn.
         sampling: how.
         generator: source of randomness, on the policy's device; not needed at temperature 0.
+        choices: what may be said after each prompt, see ``make_choices``; None: anything.
 
     Returns:
         One sample a prompt, in their order.
@@ -96,8 +103,19 @@ def generate(
             end_ids,
             sampling,
             generator,
+            None if choices is None else [choices[i] for i in rows],
         )
     return samples
+
+
+def make_choices(continuations: Iterable[Sequence[int]]) -> Choices:
+    """Return the tree of these continuations; each ends with an end token."""
+    tree: Choices = {}
+    for tokens in continuations:
+        node = tree
+        for token in tokens:
+            node = node.setdefault(token, {})
+    return tree
 
 
 def _generate_batch(
@@ -107,6 +125,7 @@ def _generate_batch(
     end_ids: Collection[int],
     sampling: Sampling,
     generator: torch.Generator | None,
+    choices: list[Choices] | None,
 ) -> None:
     """Fill ``samples``; finished rows leave the batch."""
     model = policy.causal_lm
@@ -132,7 +151,10 @@ def _generate_batch(
                 use_cache=True,
                 logits_to_keep=1,
             ).logits[:, -1]
-        chosen, logprobs = draw(logits.float(), sampling.temperature, generator)
+        logits = logits.float()
+        if choices is not None:
+            logits = logits + _forbid_all_but(choices, logits.shape[1]).to(device)
+        chosen, logprobs = draw(logits, sampling.temperature, generator)
         kept = []
         for i, (token, logprob) in enumerate(zip(chosen.tolist(), logprobs.tolist(), strict=True)):
             sample = samples[live[i]]
@@ -146,8 +168,19 @@ def _generate_batch(
             cache.batch_select_indices(index)
             mask, chosen = mask[index], chosen[index]
             live = [live[i] for i in kept]
+            choices = None if choices is None else [choices[i] for i in kept]
+        if choices is not None:
+            choices = [node[token] for node, token in zip(choices, chosen.tolist(), strict=True)]
         tokens = chosen[:, None]
         mask = torch.cat([mask, torch.ones_like(tokens)], dim=1)
+
+
+def _forbid_all_but(choices: Sequence[Choices], vocabulary: int) -> Tensor:
+    """Return what to add to logits: 0 for tokens that may come next, else minus infinity, [B, V]."""
+    added = torch.full((len(choices), vocabulary), -torch.inf)
+    for row, node in enumerate(choices):
+        added[row, list(node)] = 0.0
+    return added
 
 
 def draw(logits: Tensor, temperature: float, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:

@@ -5,13 +5,14 @@ that was killed goes on where it stopped. Does not know: Hydra, tables.
 
 A run folder holds ``start/`` (a fresh small model), ``data/demonstrations`` and ``data/episodes`` (buffers), and a
 folder for ``sft`` and for each algorithm: ``policy/``, ``value/``, ``metrics.jsonl``, TensorBoard events,
-``checkpoint-N/``, ``summary.json`` and ``items-<search>.jsonl``; then ``results.json``.
+``checkpoint-N/``, ``summary.json`` and ``items-<split>-<search>.jsonl``; then ``results.json``.
 """
 
 import dataclasses
 import hashlib
 import json
 import logging
+import tarfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -35,15 +36,16 @@ from oreo_agents.policy import CausalPolicy
 from oreo_agents.prompts import PromptFormat, encode_episode
 from oreo_agents.rollout import RolloutCounts, rollout
 from oreo_agents.settings import RunSettings
-from oreo_agents.tasks import choose_indices, make_env, question, questions
-from oreo_agents.texts import text_episode
+from oreo_agents.tasks import choose_indices, identities, identity, make_env
+from oreo_agents.texts import demonstration_episode
 from oreo_agents.tiny import byte_tokenizer, create_checkpoint, word_tokenizer
 from oreo_agents.value import TokenValue
-from oreo_algos import Episode, EpisodeBuffer, Models, train
+from oreo_algos import EpisodeBuffer, Models, train
 from oreo_algos.algos import Algorithm
 from oreo_algos.atomic import replace_folder
 from oreo_algos.metrics import read_metrics
 from oreo_algos.selection import balance
+from oreo_envs import Demonstration
 
 _log = logging.getLogger(__name__)
 
@@ -96,7 +98,8 @@ class Run:
             if hasattr(env, "vocabulary"):
                 tokenizer = word_tokenizer(env.vocabulary())
             else:
-                texts = [message["content"] for e in self._demonstrations() for message in e.messages]
+                shown = self._shown(self.settings.sft.demonstrations, 1, _DEMONSTRATIONS)
+                texts = [message["content"] for one in shown for message in one.messages]
                 tokenizer = byte_tokenizer(texts, self.settings.policy.tiny.tokenizer_size)
             with replace_folder(folder) as temporary:
                 create_checkpoint(self.settings.policy.tiny, tokenizer, temporary, self.settings.seed)
@@ -114,17 +117,13 @@ class Run:
         """Return the encoded demonstrations."""
         prompt_format = PromptFormat.from_pretrained(self.start())
 
-        def make() -> EpisodeBuffer:
-            return EpisodeBuffer(
-                (encode_episode(episode, prompt_format) for episode in self._demonstrations()),
-                tokenizer_fingerprint=prompt_format.fingerprint,
-                provenance={"source": "demonstrations", **self._provenance()},
-            )
-
-        return self._buffer("demonstrations", prompt_format, make)
+        count = self.settings.sft.demonstrations
+        return self._buffer(
+            "demonstrations", prompt_format, lambda: self._demonstrate(prompt_format, count, 1, _DEMONSTRATIONS)
+        )
 
     def episodes(self) -> EpisodeBuffer:
-        """Return the offline episodes: those of ``settings.data``, else samples of the start policy."""
+        """Return the offline episodes: those of ``settings.data``, else those that ``settings.collect`` asks for."""
         path = self.settings.data
         if path is not None:
             fingerprint = PromptFormat.from_pretrained(self.sft()).fingerprint
@@ -137,6 +136,13 @@ class Run:
             return buffer
         policy_path = self.sft()
         prompt_format = PromptFormat.from_pretrained(policy_path)
+        collect = self.settings.collect
+        if collect.source == "demonstrations":
+            return self._buffer(
+                "episodes",
+                prompt_format,
+                lambda: self._demonstrate(prompt_format, collect.tasks, collect.samples, _COLLECTION),
+            )
         return self._buffer("episodes", prompt_format, lambda: self._collect(policy_path, prompt_format))
 
     def train_and_evaluate(self, names: Sequence[str]) -> list[dict[str, Any]]:
@@ -149,7 +155,8 @@ class Run:
             The rows of the results.
         """
         # Held-out data that is missing is to be missed now, not after hours of training.
-        self.make_env(self.settings.evaluate.split)().close()
+        for split in self.settings.evaluate.splits:
+            self.make_env(split)().close()
         # What all of them share is made first, by this process alone.
         self.prepare(episodes=any(name in self.settings.algorithms for name in names))
         skipped = {name: reason for name in names if (reason := self._nothing_to_learn(name))}
@@ -214,7 +221,7 @@ class Run:
             searches: which to use; None: all of the settings that this policy can serve.
 
         Returns:
-            The rows of the results, one a search.
+            The rows of the results, one a split and search.
         """
         settings = self.settings.evaluate
         if searches is None:
@@ -222,44 +229,68 @@ class Run:
             searches = [s for s in settings.searches if value_path is not None or not known[s].needs_value]
             if not searches:
                 _log.warning("%s has no value that %s could use: not evaluated", name, ", ".join(settings.searches))
+        rows = []
+        for split in settings.splits if searches else ():
+            indices = self._indices(split, settings.tasks, None)
+            self._answer(name, policy_path, value_path, split, indices, searches)
+            rows += self._rows(name, value_path, split, indices, searches)
+        return rows
+
+    def _answer(
+        self,
+        name: str,
+        policy_path: str,
+        value_path: str | None,
+        split: str,
+        indices: Sequence[int],
+        searches: Sequence[str],
+    ) -> None:
+        """Write down the items of those searches that have none yet."""
         folder = self.folder / name
-        missing = {s: self.settings.searches[s] for s in searches if not _items_path(folder, s).exists()}
-        indices = self._indices(settings.split, settings.tasks, None)
-        if missing:
-            counts = RolloutCounts()
-            policy = self._load_policy(policy_path)
-            total = sum(len(indices) * n for n in {s.samples for s in missing.values()})
-            with _progress(f"evaluate {name}", total) as advance:
-                found = evaluate(
-                    self.make_env(settings.split),
-                    policy,
-                    PromptFormat.from_pretrained(policy_path),
-                    missing,
-                    indices,
-                    settings.sampling,
-                    seed=_derive(self.settings.seed, _EVALUATION),
-                    value=None if value_path is None else self._load_value(value_path, policy_path),
-                    counts=counts,
-                    progress=advance,
-                )
-            counts.report(f"evaluation of {name}")
-            folder.mkdir(parents=True, exist_ok=True)
-            for search, items in found.items():
-                lines = [json.dumps(dataclasses.asdict(item)) for item in items]
-                _write_atomically(_items_path(folder, search), "\n".join(lines) + "\n")
+        missing = {s: self.settings.searches[s] for s in searches if not _items_path(folder, split, s).exists()}
+        if not missing:
+            return
+        counts = RolloutCounts()
+        policy = self._load_policy(policy_path)
+        total = sum(len(indices) * n for n in {s.samples for s in missing.values()})
+        with _progress(f"evaluate {name}, {split}", total) as advance:
+            found = evaluate(
+                self.make_env(split),
+                policy,
+                PromptFormat.from_pretrained(policy_path),
+                missing,
+                indices,
+                self.settings.evaluate.sampling,
+                seed=_derive(self.settings.seed, _EVALUATION),
+                value=None if value_path is None else self._load_value(value_path, policy_path),
+                counts=counts,
+                progress=advance,
+            )
+        counts.report(f"evaluation of {name} on {split}")
+        folder.mkdir(parents=True, exist_ok=True)
+        for search, items in found.items():
+            lines = [json.dumps(dataclasses.asdict(item)) for item in items]
+            _write_atomically(_items_path(folder, split, search), "\n".join(lines) + "\n")
+
+    def _rows(
+        self, name: str, value_path: str | None, split: str, indices: Sequence[int], searches: Sequence[str]
+    ) -> list[dict[str, Any]]:
+        """Summarise the items of one split."""
+        folder = self.folder / name
         trained_on = self._trained_on
-        seen = len(trained_on & questions(self.make_env(settings.split)(), indices)) if trained_on else 0
+        seen = len(trained_on & identities(self.make_env(split)(), indices)) if trained_on else 0
         if seen:
             _log.warning("%s: %d of %d evaluated tasks are also in the training data", name, seen, len(indices))
         rows = []
         for search in searches:
-            items = [Item(**json.loads(line)) for line in _items_path(folder, search).read_text().splitlines()]
+            lines = _items_path(folder, split, search).read_text(encoding="utf-8").splitlines()
+            items = [Item(**json.loads(line)) for line in lines]
             row = {
                 "algo": name,
                 "search": search,
                 "env": self.settings.env.id,
                 "env_options": dict(self.settings.env.options),
-                "split": settings.split,
+                "split": split,
                 "seed": self.settings.seed,
                 **summarize(items),
             }
@@ -289,10 +320,12 @@ class Run:
         """Return a function that makes an environment of a split.
 
         Raises:
-            ValueError: ``env.path`` is one file, which would serve as every split, and this is not the evaluated one.
+            ValueError: ``env.path`` is one file of tasks, which would serve as every split, and this one is not
+                evaluated.
         """
         path = self.settings.env.path
-        if path is not None and Path(path).is_file() and split != self.settings.evaluate.split:
+        one_file = path is not None and Path(path).is_file() and not tarfile.is_tarfile(path)
+        if one_file and split not in self.settings.evaluate.splits:
             raise ValueError(
                 f"env.path={path} is one file, so training and evaluation would see the same tasks; give the folder "
                 "that holds a file for each split"
@@ -363,29 +396,40 @@ class Run:
             make().save(path)
         return EpisodeBuffer.load(path, tokenizer_fingerprint=prompt_format.fingerprint)
 
-    def _demonstrations(self) -> list[Episode]:
+    def _shown(self, count: int | None, samples: int, purpose: int) -> Iterator[Demonstration]:
+        """Yield ``samples`` demonstrations of each of ``count`` tasks; None: of all."""
         env: Any = self.make_env("train")().unwrapped
-        indices = self._indices("train", self.settings.sft.demonstrations, _DEMONSTRATIONS)
-        episodes = []
+        indices = self._indices("train", count, purpose)
         for index in track(indices, "demonstrations", transient=True, disable=parent_process() is not None):
-            shown = env.demonstration(index, seed=self.settings.seed)
-            episodes.append(
-                text_episode(
-                    shown.messages[:-1],
-                    shown.steps,
-                    shown.rewards,
-                    task_id=shown.task_id,
-                    env_id=self.settings.env.id,
-                    info=shown.info,
+            for sample in range(samples):
+                # The first sample has the seed of the run itself.
+                yield env.demonstration(
+                    index, seed=_derive(self.settings.seed, sample) if sample else self.settings.seed
                 )
+
+    def _demonstrate(self, prompt_format: PromptFormat, count: int | None, samples: int, purpose: int) -> EpisodeBuffer:
+        episodes = [
+            encode_episode(
+                demonstration_episode(shown, self.settings.env.id),
+                prompt_format,
+                masked_steps=np.flatnonzero(shown.mistaken).tolist(),
             )
-        return episodes
+            for shown in self._shown(count, samples, purpose)
+        ]
+        return EpisodeBuffer(
+            episodes,
+            tokenizer_fingerprint=prompt_format.fingerprint,
+            provenance={
+                "source": "demonstrations",
+                "success_rate": sum(e.success for e in episodes) / len(episodes),
+                **self._provenance(),
+            },
+        )
 
     def _collect(self, policy_path: str, prompt_format: PromptFormat) -> EpisodeBuffer:
         settings = self.settings.collect
-        indices = [
-            index for index in self._indices("train", settings.tasks, _COLLECTION) for _ in range(settings.samples)
-        ]
+        purpose = _DEMONSTRATIONS if settings.demonstrated else _COLLECTION
+        indices = [index for index in self._indices("train", settings.tasks, purpose) for _ in range(settings.samples)]
         counts = RolloutCounts()
         with _progress("collect", len(indices)) as advance:
             drawn = rollout(
@@ -428,11 +472,12 @@ class Run:
 
     @cached_property
     def _trained_on(self) -> frozenset[str]:
-        """Questions of all training data there is; asked for once everything has been trained."""
+        """What tells the tasks of all training data there is; asked for once everything has been trained."""
+        env = self.make_env(self.settings.evaluate.splits[0])()
         paths = [self.start_folder / "data" / name for name in ("demonstrations", "episodes")]
         paths += [Path(self.settings.data)] if self.settings.data else []
         return frozenset(
-            question(episode.messages)
+            identity(env, episode.task_id, episode.messages)
             for path in paths
             if (path / "metadata.json").exists()
             for episode in EpisodeBuffer.load(path)
@@ -448,8 +493,8 @@ def _derive(seed: int, purpose: int) -> int:
     return int(np.random.SeedSequence([seed, purpose]).generate_state(1)[0])
 
 
-def _items_path(folder: Path, search: str) -> Path:
-    return folder / f"items-{search}.jsonl"
+def _items_path(folder: Path, split: str, search: str) -> Path:
+    return folder / f"items-{split}-{search}.jsonl"
 
 
 def _write_atomically(path: Path, text: str) -> None:

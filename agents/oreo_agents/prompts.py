@@ -9,8 +9,8 @@ import dataclasses
 import hashlib
 import json
 import re
-from collections.abc import Sequence
-from functools import cached_property
+from collections.abc import Collection, Sequence
+from functools import cached_property, lru_cache
 
 import numpy as np
 from jinja2 import TemplateError
@@ -25,6 +25,9 @@ Message = dict[str, str]
 _SYSTEM, _OBSERVATION, _ANSWER = "Xq7system", "Xq7observation", "Xq7answer"
 _THOUGHTFUL_ANSWER = "<think>\nXq7thought\n</think>\n\nXq7first"
 _QUESTION: tuple[Message, ...] = ({"role": "user", "content": "question"},)
+
+# Turns repeat: commands, short answers. So many pieces of text are not encoded twice.
+_REMEMBERED = 2**16
 
 
 class PromptFormat:
@@ -41,6 +44,7 @@ class PromptFormat:
             ValueError: the tokenizer has no end token, or its template cannot write a question.
         """
         self.tokenizer = tokenizer
+        self._tokens_of = lru_cache(_REMEMBERED)(self._encode_new)
         self.name = name or tokenizer.name_or_path
         if tokenizer.eos_token_id is None:
             raise ValueError(
@@ -214,6 +218,8 @@ class PromptFormat:
         """Encode a turn as a whole, as the model would write it; returns tokens and the step of each."""
         text = "".join(steps)
         tokens = self._encode(text)
+        if len(steps) == 1:
+            return tokens, [0] * len(tokens)
         if tokens and self.decode(tokens) == text:
             numbers = self._steps_of_tokens(tokens, text, np.cumsum([len(step) for step in steps])).tolist()
             if len(set(numbers)) == len(steps):
@@ -257,7 +263,10 @@ class PromptFormat:
         return frozenset([*self.tokenizer.all_special_ids, *self.tokenizer.added_tokens_decoder])
 
     def _encode(self, text: str) -> list[int]:
-        return self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        return list(self._tokens_of(text))
+
+    def _encode_new(self, text: str) -> tuple[int, ...]:
+        return tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"])
 
     def _render(self, messages: Sequence[Message], *, generate: bool) -> str:
         if self._folds_system:
@@ -325,8 +334,15 @@ def _fold_system(messages: Sequence[Message]) -> list[Message]:
     return [{**rest[0], "content": f"{system['content']}\n\n{rest[0]['content']}"}, *rest[1:]]
 
 
-def encode_episode(episode: Episode, prompt_format: PromptFormat) -> Episode:
+def encode_episode(
+    episode: Episode, prompt_format: PromptFormat, *, masked_steps: Collection[int] | None = None
+) -> Episode:
     """Encode the text of an episode for a tokenizer, dropping what was recorded for another one.
+
+    Args:
+        episode: with ``action_spans``.
+        prompt_format: of the tokenizer.
+        masked_steps: actions that no imitation loss may learn from; None: those of the episode's ``loss_mask``.
 
     Raises:
         ValueError: the episode has no ``action_spans`` to find its actions by.
@@ -338,10 +354,11 @@ def encode_episode(episode: Episode, prompt_format: PromptFormat) -> Episode:
     tokens, step_id = prompt_format.encode_episode(
         episode.messages, episode.action_spans.tolist(), ended=not episode.truncated
     )
+    if masked_steps is None and episode.loss_mask is not None:
+        masked_steps = set(range(episode.num_steps)) - set(episode.step_id[episode.loss_mask].tolist())
     mask = None
-    if episode.loss_mask is not None:
-        allowed = {int(k) for k in np.unique(episode.step_id[episode.loss_mask]) if k >= 0}
-        mask = np.array([k in allowed for k in step_id])
+    if masked_steps:
+        mask = np.array([k >= 0 and k not in masked_steps for k in step_id])
     return dataclasses.replace(
         episode,
         tokens=np.array(tokens, dtype=np.int32),

@@ -45,7 +45,7 @@ def report(folders: Sequence[Path], out: Path) -> None:
         plot_training(_metrics(runs), out / "plots" / "training.png"),
     ]
     skipped = {name: reason for path in runs for name, reason in load_skipped(path).items()}
-    tables = [*accuracy_tables(entries), *comparison_tables(entries)]
+    tables = [*accuracy_tables(entries), *kind_tables(entries), *comparison_tables(entries)]
     text = ["# Report\n", f"Runs: {', '.join(str(path.parent) for path in runs)}\n"]
     console = Console(width=max(Console().width, 100))
     for table in tables:
@@ -73,6 +73,9 @@ def accuracy_tables(entries: Sequence[Entry]) -> list[Table]:
         sound = [entry.mean("sound") for entry in shown]
         seen = [sum(row.get("seen_in_training", 0) for row in entry.rows) for entry in shown]
         extra: dict[str, list[str]] = {}
+        invalid = [entry.mean("invalid_per_task") for entry in shown]
+        if any(count is not None for count in invalid):
+            extra["invalid/task"] = ["" if count is None else f"{count:.1f}" for count in invalid]
         if any(share is not None for share in sound):
             extra["sound"] = ["" if share is None else _percent(share) for share in sound]
         if any(seen):
@@ -99,15 +102,44 @@ def _accuracy_row(entry: Entry) -> list[str]:
     ]
 
 
+def kind_tables(entries: Sequence[Entry]) -> list[Table]:
+    """Return a table of accuracies by kind of task for each environment and split that has kinds."""
+    tables = []
+    split = [entry for whole in entries for entry in whole.by_kind()]
+    for env, name in dict.fromkeys((entry.env, entry.split) for entry in split):
+        table = Table(title=f"Accuracy (%) by kind of task on {env}, split {name}")
+        for column in ("kind", "algo", "search"):
+            table.add_column(column)
+        for column in ("n", "accuracy", "95% interval", "invalid/task"):
+            table.add_column(column, justify="right")
+        shown = [entry for entry in split if (entry.env, entry.split) == (env, name)]
+        for entry in sorted(shown, key=lambda entry: entry.kind):
+            low, high = entry.interval
+            invalid = entry.mean("invalid_per_task")
+            table.add_row(
+                entry.kind,
+                entry.algo,
+                entry.search,
+                str(sum(row["n"] for row in entry.rows)),
+                _percent(entry.accuracy),
+                f"{_percent(low)} to {_percent(high)}",
+                "" if invalid is None else f"{invalid:.1f}",
+            )
+        tables.append(table)
+    return tables
+
+
 def comparison_tables(entries: Sequence[Entry]) -> list[Table]:
     """Return paired differences: OREO (else the first algorithm) to the others, and searches to majority vote."""
     tables = []
-    greedy = [entry for entry in entries if entry.search == "greedy"]
-    base = next((entry for entry in greedy if entry.algo.split()[0] == "oreo"), greedy[0] if greedy else None)
-    if base is not None:
-        others = [e for e in greedy if e is not base and (e.env, e.split) == (base.env, base.split)]
-        pairs = [(f"{base.algo} - {other.algo}", base, other) for other in others]
-        tables.append(_comparison_table("Greedy decoding, same tasks (points)", pairs))
+    worlds = dict.fromkeys((entry.env, entry.split) for entry in entries)
+    for world in worlds:
+        greedy = [entry for entry in entries if entry.search == "greedy" and (entry.env, entry.split) == world]
+        base = next((entry for entry in greedy if entry.algo.split()[0] == "oreo"), greedy[0] if greedy else None)
+        if base is not None:
+            pairs = [(f"{base.algo} - {other.algo}", base, other) for other in greedy if other is not base]
+            where = f" on {base.env}, split {base.split}" if len(worlds) > 1 else ""
+            tables.append(_comparison_table(f"Greedy decoding, same tasks{where} (points)", pairs))
     votes = {(e.env, e.split, e.algo): e for e in entries if e.search == "majority"}
     pairs = [
         (f"{e.algo}: {e.search} - majority", e, votes[e.env, e.split, e.algo])

@@ -5,7 +5,7 @@ Knows: the files of run folders. Does not know: tables, plots.
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ class Entry:
         split: of the environment.
         rows: of ``results.json``, one a run.
         solved: by run (seed and environment options) and task id, whether the task was solved.
+        kind: of the tasks; "": all of them.
     """
 
     algo: str
@@ -33,6 +34,7 @@ class Entry:
     split: str
     rows: list[dict[str, Any]]
     solved: dict[str, dict[str, bool]]
+    kind: str = ""
 
     @property
     def accuracy(self) -> float:
@@ -47,6 +49,14 @@ class Entry:
             return low, high
         low_of_runs, high_of_runs = seed_interval([row["accuracy"] for row in self.rows])
         return min(low, low_of_runs), max(high, high_of_runs)
+
+    def by_kind(self) -> list["Entry"]:
+        """Return an entry for each kind of task; none where the environment does not tell kinds apart."""
+        kinds = sorted({kind for row in self.rows for kind in row.get("kinds", ())})
+        return [
+            replace(self, rows=[row["kinds"][kind] for row in self.rows if kind in row.get("kinds", ())], kind=kind)
+            for kind in kinds
+        ]
 
     def mean(self, name: str) -> float | None:
         """Mean over runs of another number of the rows, None where there is none."""
@@ -81,7 +91,7 @@ def load_entries(runs: Sequence[Path]) -> list[Entry]:
         key = (name, row["search"], row["env"], row["split"])
         entry = entries.setdefault(key, Entry(*key, [], {}))
         entry.rows.append(row)
-        items = path.parent / row["algo"] / f"items-{row['search']}.jsonl"
+        items = path.parent / row["algo"] / f"items-{row['split']}-{row['search']}.jsonl"
         if items.exists():
             run = json.dumps([row["seed"], row.get("env_options")], sort_keys=True)
             answered = [json.loads(line) for line in items.read_text(encoding="utf-8").splitlines()]

@@ -12,7 +12,7 @@ import gymnasium as gym
 import numpy as np
 import torch
 
-from oreo_agents.generate import Sample, Sampling, generate
+from oreo_agents.generate import Choices, Sample, Sampling, generate, make_choices
 from oreo_agents.policy import CausalPolicy
 from oreo_agents.prompts import PromptFormat
 from oreo_algos.episode import Episode
@@ -20,7 +20,7 @@ from oreo_algos.episode import Episode
 _log = logging.getLogger(__name__)
 
 # Keys of `info` that an episode keeps elsewhere, or that describe a moment and not the episode.
-_NOT_KEPT = {"messages", "task_id", "index", "step", "admissible_commands"}
+_NOT_KEPT = {"messages", "task_id", "index", "step", "admissible_commands", "invalid_action", "command_executed"}
 
 
 @dataclass
@@ -61,6 +61,7 @@ class _Running:
     rewards: list[float] = field(default_factory=list)
     spans: list[tuple[int, int, int]] = field(default_factory=list)
     generated: int = 0
+    invalid: int = 0
     terminated: bool = False
     truncated: bool = False
 
@@ -71,6 +72,14 @@ class _Running:
     @property
     def over(self) -> bool:
         return self.terminated or self.truncated
+
+    def choices(self, prompt_format: PromptFormat) -> Choices:
+        """Return the tokens of each action that the environment admits now."""
+        write = self.env.unwrapped.action_text  # type: ignore[attr-defined]
+        return make_choices(
+            [*prompt_format.encode(write(command)), prompt_format.end_of_turn]
+            for command in self.info["admissible_commands"]
+        )
 
     def advance(self, sample: Sample, prompt_format: PromptFormat, max_length: int) -> None:
         """Hand a generated turn to the environment, step by step, and record what it used of it."""
@@ -114,6 +123,7 @@ class _Running:
             message, start = len(before) - 1, len(before[-1]["content"])
         self.spans.append((message, start, start + len(text)))
         self.rewards.append(float(reward))
+        self.invalid += bool(self.info.get("invalid_action"))
         return observation
 
     def _close(self) -> None:
@@ -128,6 +138,8 @@ class _Running:
             for key, value in self.info.items()
             if key not in _NOT_KEPT and isinstance(value, str | int | float | bool | None)
         }
+        if "invalid_action" in self.info:
+            kept["invalid_actions"] = self.invalid
         return Episode(
             tokens=np.array(self.tokens, dtype=np.int32),
             step_id=np.array(self.step_id, dtype=np.int32),
@@ -151,6 +163,7 @@ def rollout(
     sampling: Sampling,
     *,
     seed: int,
+    constrained: bool = False,
     info: dict[str, Any] | None = None,
     counts: RolloutCounts | None = None,
     progress: Callable[[int], None] = lambda done: None,
@@ -164,9 +177,14 @@ def rollout(
         indices: task indices, as for ``env.reset(options={"index": ...})``; one may occur several times.
         sampling: how tokens are drawn.
         seed: of the sampling.
+        constrained: only actions that the environment admits can be said: every token that leads to none of them is
+            masked, at each position.
         info: JSON scalars to add to the info of every episode, e.g. which policy acted.
         counts: filled with what went wrong.
         progress: called with the number of episodes just finished.
+
+    Raises:
+        ValueError: ``constrained`` in an environment that does not say what it admits.
     """
     counts = counts if counts is not None else RolloutCounts()
     generator = torch.Generator(next(policy.parameters()).device)
@@ -176,6 +194,8 @@ def rollout(
     try:
         if pool and not pool[0].unwrapped.step_delimiters:  # type: ignore[attr-defined]
             prompt_format.require_turns()
+        if constrained and pool and not hasattr(pool[0].unwrapped, "action_text"):
+            raise ValueError("constrained: this environment admits any text; use a search that does not constrain")
         for start in range(0, len(indices), sampling.batch_size):
             slots = range(start, min(start + sampling.batch_size, len(indices)))
             running = []
@@ -194,6 +214,7 @@ def rollout(
                     prompt_format.end_ids,
                     sampling,
                     generator,
+                    choices=[episode.choices(prompt_format) for episode in running] if constrained else None,
                 )
                 for episode, sample in zip(running, samples, strict=True):
                     episode.advance(sample, prompt_format, policy.max_length)

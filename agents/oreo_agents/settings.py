@@ -6,7 +6,7 @@ Knows: names and defaults. Does not know: Hydra, files.
 import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import gymnasium as gym
 
@@ -29,8 +29,11 @@ class EnvSettings:
         options: further keyword arguments of ``gym.make``, other than ``split``.
         demonstrations: how many tasks other settings show by default; None: all of the train split.
         collection_tasks: how many they collect on by default; None: all of the train split.
-        evaluation_tasks: how many they evaluate on by default; None: all of the held-out split.
-        max_new_tokens: how long they let an answer of a small model be, tokens.
+        evaluation_tasks: how many of each split they evaluate on by default; None: all.
+        evaluation_splits: those that they evaluate on by default.
+        searches: those that they answer with by default.
+        max_new_tokens: how long they let an answer, or a turn, of a small model be, tokens.
+        context: how long they let a transcript of a small model be, tokens.
     """
 
     id: str
@@ -39,7 +42,10 @@ class EnvSettings:
     demonstrations: int | None = None
     collection_tasks: int | None = None
     evaluation_tasks: int | None = None
+    evaluation_splits: Sequence[str] = ("test",)
+    searches: Sequence[str] = ("greedy",)
     max_new_tokens: int = 256
+    context: int = 512
 
     def __post_init__(self) -> None:
         """Check that the environment is registered."""
@@ -106,22 +112,28 @@ class SftSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class CollectSettings:
-    """Offline episodes of the start policy.
+    """Offline episodes.
 
     Attributes:
+        source: ``policy``: samples of the start policy; ``demonstrations``: the environment's, of its own solver.
         tasks: tasks of the train split, at most; None: all of them.
+        demonstrated: prefer the tasks that the supervised start was shown, which a small model may solve by heart.
         samples: episodes a task.
         keep_per_outcome: keep at most so many right and so many wrong episodes a task; None: all.
         sampling: how tokens are drawn.
     """
 
+    source: Literal["policy", "demonstrations"] = "policy"
     tasks: int | None = None
+    demonstrated: bool = False
     samples: int = 10
     keep_per_outcome: int | None = None
     sampling: Sampling = Sampling()
 
     def __post_init__(self) -> None:
         """Check the settings."""
+        if self.source not in ("policy", "demonstrations"):
+            raise ValueError(f"collect.source must be policy or demonstrations, got {self.source!r}")
         if self.samples < 1 or (self.tasks is not None and self.tasks < 1):
             raise ValueError(
                 f"collect.samples and collect.tasks must be at least 1, got {self.samples} and {self.tasks}"
@@ -133,14 +145,14 @@ class EvaluateSettings:
     """What to measure.
 
     Attributes:
-        split: the authors' name of the held-out split.
-        tasks: at most so many of it, the same ones whatever the seed; None: all of them.
+        splits: the authors' names of the held-out splits.
+        tasks: at most so many of each, the same ones whatever the seed; None: all of them.
         searches: names among the run's searches.
         start_value: the algorithm whose value also serves the searches of the start policy; None: no value does.
         sampling: limits; each search brings its own temperature.
     """
 
-    split: str = "test"
+    splits: Sequence[str] = ("test",)
     tasks: int | None = None
     searches: Sequence[str] = ("greedy",)
     start_value: str | None = None
@@ -148,6 +160,8 @@ class EvaluateSettings:
 
     def __post_init__(self) -> None:
         """Check the settings."""
+        if isinstance(self.splits, str) or not self.splits:
+            raise ValueError(f"evaluate.splits must be a list of at least one split, got {self.splits!r}")
         if self.tasks is not None and self.tasks < 1:
             raise ValueError(f"evaluate.tasks must be at least 1, or null for all, got {self.tasks}")
 

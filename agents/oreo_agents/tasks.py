@@ -1,4 +1,4 @@
-"""Which tasks a run uses: environments by split, a choice of indices, the questions behind them.
+"""Which tasks a run uses: environments by split, a choice of indices, what tells tasks apart.
 
 Knows: the settings of an environment. Does not know: policies, stages.
 """
@@ -50,12 +50,25 @@ def choose_indices(env: gym.Env[str, str], count: int | None, seed: int | None) 
     return list(range(count)) if seed is None else generator.integers(_MAX_INDEX, size=count).tolist()
 
 
+def is_played(env: gym.Env[str, str]) -> bool:
+    """Whether a task is played turn by turn, and not answered at once."""
+    return not env.unwrapped.step_delimiters  # type: ignore[attr-defined]
+
+
 def question(messages: Sequence[Mapping[str, str]]) -> str:
     """Return the text that tells a task from others: the first message of the user."""
     return next((message["content"] for message in messages if message["role"] == "user"), "")
 
 
-def questions(env: gym.Env[str, str], indices: Sequence[int]) -> frozenset[str]:
-    """Return the questions of these tasks."""
+def identity(env: gym.Env[str, str], task_id: str, messages: Sequence[Mapping[str, str]]) -> str:
+    """Return what tells a task from others: its question, for data sets repeat questions under other names.
+
+    Games are told apart by name: different ones may begin with the same text.
+    """
+    return task_id if is_played(env) else question(messages)
+
+
+def identities(env: gym.Env[str, str], indices: Sequence[int]) -> frozenset[str]:
+    """Return what tells these tasks from others."""
     resets: list[dict[str, Any]] = [env.reset(options={"index": index})[1] for index in indices]
-    return frozenset(question(info["messages"]) for info in resets)
+    return frozenset(identity(env, info["task_id"], info["messages"]) for info in resets)

@@ -1,4 +1,4 @@
-"""A written solution as an episode that no tokenizer has seen yet.
+"""A written solution, or a whole conversation, as an episode that no tokenizer has seen yet.
 
 Knows: messages and where steps lie in them. Does not know: where the text comes from, tokens.
 """
@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from oreo_algos.episode import Episode, JSONScalar
+from oreo_envs.base import Demonstration
 
 
 def text_episode(
@@ -46,4 +47,23 @@ def text_episode(
         env_id=env_id,
         messages=messages,
         info=dict(info),
+    )
+
+
+def demonstration_episode(shown: Demonstration, env_id: str) -> Episode:
+    """Make an episode of a demonstration, to be encoded with ``prompts.encode_episode``.
+
+    Which steps are mistaken is not part of it: a mask needs tokens.
+    """
+    return Episode(
+        tokens=np.zeros(0, np.int32),
+        step_id=np.zeros(0, np.int32),
+        rewards=np.asarray(shown.rewards, np.float32),
+        action_spans=np.asarray(shown.spans, np.int32),
+        terminated=not shown.truncated,
+        truncated=shown.truncated,
+        task_id=shown.task_id,
+        env_id=env_id,
+        messages=list(shown.messages),
+        info=shown.info,
     )

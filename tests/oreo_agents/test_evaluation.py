@@ -51,7 +51,7 @@ def script(monkeypatch: pytest.MonkeyPatch) -> Callable[[list[str]], list[float]
     def install(texts: list[str]) -> list[float]:
         temperatures: list[float] = []
 
-        def say(policy, prompts, end_ids, sampling, generator=None):
+        def say(policy, prompts, end_ids, sampling, generator=None, **options):
             temperatures.append(sampling.temperature)
             spoken = [FORMAT.encode(texts.pop(0)) for _ in prompts]
             return [Sample([*tokens, FORMAT.end_of_turn], [0.0] * (len(tokens) + 1), True) for tokens in spoken]

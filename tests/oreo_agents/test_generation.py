@@ -4,7 +4,7 @@ import pytest
 import torch
 from tiny_models import VOCABULARY, make_episode, make_model
 
-from oreo_agents.generate import Sampling, draw, generate
+from oreo_agents.generate import Sampling, draw, generate, make_choices
 from oreo_agents.policy import CausalPolicy
 from oreo_algos.batch import collate
 
@@ -160,3 +160,26 @@ def test_impossible_settings_are_refused():
         Sampling(temperature=-1)
     with pytest.raises(ValueError, match="max_new_tokens and batch_size must be at least 1, got 0 and 128"):
         Sampling(max_new_tokens=0)
+
+
+CONTINUATIONS = ([30, 2], [30, 31, 2], [40, 41, 42, 2])
+
+
+def test_a_choice_is_drawn_with_its_share_of_the_probability():
+    """Its log-probability is renormalised at each token, so those of all choices add up to 1."""
+    policy = make_policy("llama")
+    choices = [make_choices(CONTINUATIONS)] * 200
+    samples = generate(policy, [PROMPTS[1]] * 200, END, Sampling(max_new_tokens=8), seeded(), choices=choices)
+    found = {tuple(sample.tokens): sum(sample.logprobs) for sample in samples}
+    assert set(found) == {tuple(tokens) for tokens in CONTINUATIONS}
+    assert sum(torch.tensor(list(found.values())).exp()).item() == pytest.approx(1.0, abs=1e-4)
+    assert all(sample.ended for sample in samples)
+
+
+def test_the_greedy_choice_takes_the_likeliest_token_that_is_allowed():
+    policy = make_policy("llama")
+    others = [make_choices([[50, 2]]), make_choices(CONTINUATIONS), make_choices([[60, 61, 2]])]
+    samples = generate(policy, PROMPTS[:3], END, Sampling(temperature=0, max_new_tokens=8), choices=others)
+    assert samples[0].tokens == [50, 2] and samples[2].tokens == [60, 61, 2]
+    logits = policy.causal_lm(torch.tensor([PROMPTS[1]])).logits[0, -1]
+    assert samples[1].tokens[0] == (30 if logits[30] > logits[40] else 40)

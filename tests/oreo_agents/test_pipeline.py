@@ -96,7 +96,7 @@ def test_evaluated_tasks_that_were_trained_on_are_counted_by_their_text(tmp_path
     (run.folder / "dpo").mkdir()
     items = [Item(f"gsm8k/test/{i}", True, None, 1, "0") for i in range(2)]
     lines = "".join(json.dumps(item.__dict__) + "\n" for item in items)
-    (run.folder / "dpo" / "items-greedy.jsonl").write_text(lines, encoding="utf-8")
+    (run.folder / "dpo" / "items-test-greedy.jsonl").write_text(lines, encoding="utf-8")
     [row] = run.evaluate("dpo", "unused", None)
     assert row["seen_in_training"] == 1 and row["n"] == 2
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from oreo_agents.report import accuracy_tables, compare_entries, comparison_tables, main, report
+from oreo_agents.report import accuracy_tables, compare_entries, comparison_tables, kind_tables, main, report
 from oreo_agents.results import Entry, load_entries
 from oreo_agents.statistics import compare_paired, wilson_interval
 
@@ -32,7 +32,7 @@ def write_run(
             {"task_id": f"t{i}", "correct": bool(x), "sound": bool(x), "tokens": 10, "answer": "1"}
             for i, x in enumerate(outcomes)
         ]
-        (folder / algo / f"items-{search}.jsonl").write_text("".join(json.dumps(item) + "\n" for item in items))
+        (folder / algo / f"items-test-{search}.jsonl").write_text("".join(json.dumps(item) + "\n" for item in items))
         metrics = [{"step": s, "train/loss": 1 / s, "train/values/terminal_pos": 0.1 * s} for s in (1, 2, 3)]
         (folder / algo / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in metrics))
         rows.append(
@@ -229,3 +229,27 @@ def test_runs_that_agree_are_no_certainty(tmp_path: Path):
     paths = [write_run(tmp_path / str(seed), {("oreo", "greedy"): OREO}, seed=seed) for seed in (0, 1)]
     [found] = load_entries([path / "results.json" for path in paths])
     assert found.interval == wilson_interval(10, 16)
+
+
+def test_kinds_of_tasks_and_splits_have_tables_of_their_own(tmp_path: Path):
+    kinds = {"heat": {"n": 2, "correct": 1, "accuracy": 0.5, "invalid_per_task": 2.5}}
+    whole = {"n": 2, "correct": 1, "accuracy": 0.5, "invalid_per_task": 2.5, "kinds": kinds}
+    common = {"search": "greedy", "env": "oreo/ALFWorld-v0", "seed": 0}
+    rows = [{"algo": a, "split": s, **common, **whole} for s in ("valid_seen", "valid_unseen") for a in ("sft", "oreo")]
+    for algo in ("sft", "oreo"):
+        (tmp_path / algo).mkdir()
+        for split in ("valid_seen", "valid_unseen"):
+            items = [{"task_id": f"{split}/{i}", "correct": algo == "oreo"} for i in range(2)]
+            text = "".join(json.dumps(item) + "\n" for item in items)
+            (tmp_path / algo / f"items-{split}-greedy.jsonl").write_text(text)
+    (tmp_path / "results.json").write_text(json.dumps({"results": rows}))
+    entries = load_entries([tmp_path / "results.json"])
+    tables = kind_tables(entries)
+    assert [table.title for table in tables] == [
+        f"Accuracy (%) by kind of task on oreo/ALFWorld-v0, split {split}" for split in ("valid_seen", "valid_unseen")
+    ]
+    columns = {str(column.header): list(column.cells) for column in tables[0].columns}
+    assert columns["kind"] == ["heat", "heat"] and columns["algo"] == ["sft", "oreo"]
+    assert columns["n"] == ["2", "2"] and columns["invalid/task"] == ["2.5", "2.5"]
+    assert columns["95% interval"][0] == "9.5 to 90.5"
+    assert [list(table.columns[3].cells) for table in comparison_tables(entries)] == [["+100.0"], ["+100.0"]]

@@ -127,8 +127,8 @@ def record(monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[int], Sample]]:
     calls: list[tuple[list[int], Sample]] = []
     original = rollout_module.generate
 
-    def recording(policy, prompts, *rest):
-        samples = original(policy, prompts, *rest)
+    def recording(policy, prompts, *rest, **options):
+        samples = original(policy, prompts, *rest, **options)
         calls.extend(
             (list(p), Sample(list(s.tokens), list(s.logprobs), s.ended)) for p, s in zip(prompts, samples, strict=True)
         )
@@ -145,7 +145,7 @@ def script(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     def install(prompt_format: PromptFormat, *turns: str) -> None:
         waiting = list(turns)
 
-        def say(policy, prompts, *rest):
+        def say(policy, prompts, *rest, **options):
             samples = []
             for _ in prompts:
                 text = waiting.pop(0)

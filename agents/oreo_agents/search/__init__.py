@@ -3,6 +3,6 @@
 from oreo_agents.search.base import Search
 from oreo_agents.search.best_of_n import BestOfN
 from oreo_agents.search.majority import Majority
-from oreo_agents.search.single import Greedy, Sampled
+from oreo_agents.search.single import Admissible, Greedy, Sampled
 
-__all__ = ["BestOfN", "Greedy", "Majority", "Sampled", "Search"]
+__all__ = ["Admissible", "BestOfN", "Greedy", "Majority", "Sampled", "Search"]

@@ -27,6 +27,9 @@ class Search:
     needs_value: ClassVar[bool] = False
     """Whether ``choose`` reads the learned value."""
 
+    constrained: ClassVar[bool] = False
+    """Whether the policy can say only what the environment admits, see ``rollout``."""
+
     def __post_init__(self) -> None:
         """Check the settings."""
         if self.samples < 1:

@@ -21,6 +21,13 @@ class Greedy(Search):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Admissible(Greedy):
+    """The likeliest token at each position, among those that lead to an action that the environment admits."""
+
+    constrained = True
+
+
+@dataclass(frozen=True, kw_only=True)
 class Sampled(Search):
     """One sample: what the policy gets on average at a temperature."""
 

@@ -1,0 +1,191 @@
+"""Games played turn by turn, on generated houses: demonstrations, tokens, what a policy may say, items."""
+
+import re
+from functools import partial
+from pathlib import Path
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from tiny_models import CHATML, make_model, make_tokenizer
+
+import oreo_envs  # noqa: F401 (registers the ids)
+from oreo_agents.evaluate import Item, evaluate, summarize
+from oreo_agents.generate import Sampling
+from oreo_agents.pipeline import Run
+from oreo_agents.policy import CausalPolicy
+from oreo_agents.prompts import PromptFormat, encode_episode
+from oreo_agents.rollout import rollout
+from oreo_agents.search import Admissible, Greedy
+from oreo_agents.settings import (
+    CollectSettings,
+    EnvSettings,
+    EvaluateSettings,
+    PolicySettings,
+    RunSettings,
+    SftSettings,
+)
+from oreo_agents.tasks import identity
+from oreo_agents.texts import demonstration_episode
+from oreo_agents.tiny import TinyConfig, word_tokenizer
+from oreo_algos.algos import Oreo, Sft
+from oreo_algos.batch import collate
+
+ENV = "oreo/ALFWorld-v0"
+OPTIONS = {"prompt": "question", "max_steps": 4}
+MAKE = partial(gym.make, ENV, path="generated", disable_env_checker=True)
+WORDS = PromptFormat(word_tokenizer(MAKE().unwrapped.vocabulary()))
+CHAT = PromptFormat(make_tokenizer(template=CHATML, end_of_turn=True))
+FORMATS = pytest.mark.parametrize("prompt_format", [WORDS, CHAT], ids=["words", "chatml"])
+
+
+def make_policy(prompt_format: PromptFormat, context: int = 2048) -> CausalPolicy:
+    return CausalPolicy(make_model("llama", context=context, vocabulary=len(prompt_format.tokenizer)))
+
+
+def encode(shown, prompt_format: PromptFormat):
+    return encode_episode(
+        demonstration_episode(shown, ENV), prompt_format, masked_steps=np.flatnonzero(shown.mistaken).tolist()
+    )
+
+
+@FORMATS
+@pytest.mark.parametrize("action_format", ["command", "react"])
+def test_imitation_learns_from_the_right_actions_and_nothing_else(prompt_format, action_format):
+    """What the loss sees is the text of the actions that are no mistakes, each with its end token."""
+    env = MAKE(mistakes=0.4, action_format=action_format).unwrapped
+    shown = next(d for d in (env.demonstration(i) for i in range(20)) if d.info["success"] and any(d.mistaken))
+    episode = encode(shown, prompt_format)
+    batch = collate([episode])
+    ends = prompt_format.end_of_turn
+    for mask, steps in (
+        (batch.loss_mask, [s for s, wrong in zip(shown.steps, shown.mistaken, strict=True) if not wrong]),
+        (batch.action_mask, list(shown.steps)),
+    ):
+        seen = batch.tokens[mask].tolist()
+        assert prompt_format.decode(seen) == "".join(steps) and seen.count(ends) == len(steps)
+    assert episode.num_steps == len(shown.steps) and episode.total_reward == 1.0
+    observations = prompt_format.tokenizer.decode(batch.tokens[0][~batch.action_mask[0]])
+    # The last answer comes after everything that the policy says.
+    assert all(m["content"] in observations for m in shown.messages[:-1] if m["role"] == "user")
+
+
+def test_an_encoded_demonstration_keeps_its_mask_for_another_tokenizer():
+    shown = MAKE(mistakes=0.5).unwrapped.demonstration(0)
+    assert any(shown.mistaken)
+    assert encode_episode(encode(shown, WORDS), CHAT).equals(encode(shown, CHAT))
+
+
+def test_games_are_read_word_by_word_without_loss():
+    env = MAKE(text_style="paper", mistakes=0.3, action_format="react").unwrapped
+    unknown = WORDS.tokenizer.unk_token_id
+    for index in range(0, 60, 3):
+        for message in env.demonstration(index).messages:
+            tokens = WORDS.encode(message["content"])
+            assert WORDS.decode(tokens) == message["content"] and unknown not in tokens
+            pieces = re.findall(r"[A-Za-z]+|\d+|[^\w\s]|\n", message["content"])
+            assert len(tokens) == len(pieces)
+
+
+@FORMATS
+def test_a_rollout_writes_down_what_its_text_encodes_to(prompt_format):
+    limits = Sampling(max_new_tokens=12, batch_size=3)
+    played = rollout(
+        partial(MAKE, **OPTIONS), make_policy(prompt_format), prompt_format, range(3), limits, seed=0, constrained=True
+    )
+    for _, episode in played:
+        assert episode.num_steps == 4 and episode.truncated and episode.info["invalid_actions"] == 0
+        assert "command_executed" not in episode.info and "invalid_action" not in episode.info
+        tokens, step_id = prompt_format.encode_episode(episode.messages, episode.action_spans.tolist(), ended=True)
+        # An untrained model may spell a command in other tokens than the tokenizer, but not in other text.
+        assert prompt_format.decode(tokens) == prompt_format.decode(episode.tokens)
+        assert step_id[-1] == 3
+
+
+@pytest.mark.parametrize("action_format", ["command", "react"])
+def test_a_constrained_policy_says_only_what_is_admissible(action_format):
+    options = {**OPTIONS, "action_format": action_format}
+    searches = {"free": Greedy(), "admissible": Admissible()}
+    limits = Sampling(max_new_tokens=16, batch_size=8)
+    found = evaluate(
+        partial(MAKE, split="valid_seen", **options), make_policy(WORDS), WORDS, searches, range(6), limits, seed=0
+    )
+    assert [item.invalid for item in found["admissible"]] == [0] * 6
+    assert sum(item.invalid or 0 for item in found["free"]) > 0
+    assert all(item.kind and item.kind in item.task_id for item in found["admissible"])
+
+
+def test_an_environment_that_admits_any_text_cannot_constrain():
+    make = partial(gym.make, "oreo/Arithmetic-v0", split="test", disable_env_checker=True)
+    with pytest.raises(ValueError, match="this environment admits any text"):
+        evaluate(make, make_policy(CHAT), CHAT, {"a": Admissible()}, [0], Sampling(), seed=0)
+
+
+def test_games_are_told_apart_by_name_and_questions_by_text():
+    messages = [{"role": "user", "content": "text"}]
+    assert identity(MAKE(), "train/a/b", messages) == "train/a/b"
+    assert identity(gym.make("oreo/Arithmetic-v0"), "arithmetic/0", messages) == "text"
+
+
+def test_kinds_of_tasks_are_counted_apart():
+    items = [Item("a", True, None, 4, None, "heat", 1), Item("b", False, None, 2, None, "heat", 4)]
+    summary = summarize([*items, Item("c", False, None, 0, None, "cool", 1)])
+    assert (summary["n"], summary["invalid_per_task"]) == (3, 2.0)
+    heat = summary["kinds"]["heat"]
+    assert (heat["n"], heat["correct"], heat["invalid_per_task"]) == (2, 1, 2.5)
+    assert heat["wilson_low"] < 0.5 < heat["wilson_high"] and summary["kinds"]["cool"]["accuracy"] == 0.0
+
+
+def tiny_run(folder: Path, **changes) -> Run:
+    settings = {
+        "env": EnvSettings(id=ENV, path="generated", options={**OPTIONS, "mistakes": 0.3}),
+        "policy": PolicySettings(
+            tiny=TinyConfig(hidden_size=16, layers=1, heads=2, intermediate_size=16, context=1024)
+        ),
+        "sft": SftSettings(demonstrations=0),
+        "searches": {"greedy": Greedy(), "admissible": Admissible()},
+        **changes,
+    }
+    return Run(RunSettings(**settings), folder)
+
+
+def test_demonstrations_are_collected_without_a_policy(tmp_path: Path):
+    run = tiny_run(tmp_path, collect=CollectSettings(source="demonstrations", tasks=5, samples=2))
+    buffer = run.episodes()
+    assert len(buffer) == 10 and len(buffer.by_task()) == 5 and not (tmp_path / "sft").exists()
+    assert all(episode.encoded and episode.info["source"] == "expert" for episode in buffer)
+    assert len({episode.info["seed"] for episode in buffer}) == 2
+    masked = [episode for episode in buffer if episode.loss_mask is not None]
+    assert masked and all((e.step_id[e.loss_mask] >= 0).all() for e in masked)
+
+
+def test_collection_on_demonstrated_tasks_stays_on_them(tmp_path: Path):
+    run = tiny_run(
+        tmp_path,
+        sft=SftSettings(demonstrations=4, algorithm=Sft(epochs=1, batch_size=4, policy_lr=1e-3)),
+        collect=CollectSettings(tasks=3, samples=1, demonstrated=True, sampling=Sampling(max_new_tokens=4)),
+    )
+    assert {e.task_id for e in run.episodes()} <= {e.task_id for e in run.demonstrations()}
+
+
+def test_a_run_evaluates_every_split_by_kind(tmp_path: Path):
+    run = tiny_run(
+        tmp_path,
+        sft=SftSettings(demonstrations=4, algorithm=Sft(epochs=1, batch_size=4, policy_lr=1e-3)),
+        collect=CollectSettings(tasks=3, samples=1, sampling=Sampling(max_new_tokens=8)),
+        algorithms={"oreo": Oreo(batch_size=2, granularity="step")},
+        evaluate=EvaluateSettings(
+            splits=("valid_seen", "valid_unseen"),
+            tasks=2,
+            searches=("greedy", "admissible"),
+            sampling=Sampling(max_new_tokens=8),
+        ),
+        workers=1,
+    )
+    rows = run.train_and_evaluate(["sft", "oreo"])
+    found = [(row["algo"], row["split"], row["search"]) for row in rows]
+    splits, searches = ("valid_seen", "valid_unseen"), ("greedy", "admissible")
+    assert found == [(algo, split, search) for algo in ("sft", "oreo") for split in splits for search in searches]
+    assert all(sum(kind["n"] for kind in row["kinds"].values()) == row["n"] == 2 for row in rows)
+    assert all("seen_in_training" not in row for row in rows)
+    assert (tmp_path / "oreo" / "items-valid_unseen-admissible.jsonl").exists()
