@@ -254,3 +254,18 @@ def test_a_wheel_runs_anywhere(installed: Path, smoke: Path, tmp_path: Path):
         (row["algo"], row["search"]) for row in results(smoke)
     }
     assert (tmp_path / "out" / "report.md").exists()
+
+
+def test_played_games_run_end_to_end(tmp_path: Path):
+    folder = tmp_path / "run"
+    started = time.monotonic()
+    oreo("run", "experiment=alfworld-smoke", f"hydra.run.dir={folder}", cwd=tmp_path)
+    assert time.monotonic() - started < 180
+    rows = results(folder)
+    algos = {"sft", *OmegaConf.load(folder / "config.yaml").algos}
+    splits = {"valid_seen", "valid_unseen"}
+    expected = {(algo, split, search) for algo in algos for split in splits for search in ("greedy", "admissible")}
+    assert {(row["algo"], row["split"], row["search"]) for row in rows} == expected
+    assert all(row["invalid_per_task"] == 0 for row in rows if row["search"] == "admissible")
+    assert all(sum(kind["n"] for kind in row["kinds"].values()) == row["n"] for row in rows)
+    assert "by kind of task" in (folder / "report.md").read_text(encoding="utf-8")
