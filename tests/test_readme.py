@@ -42,5 +42,10 @@ def test_python_of_the_readme_runs(workplace: Path, capsys: pytest.CaptureFixtur
     for block in blocks:
         exec(compile(block, str(README), "exec"), {"__name__": "readme"})
     printed = capsys.readouterr().out
-    assert "gsm8k/test/0 18 True" in printed and "correct=True" in printed and "\nFalse\n" in printed and "\n1.0 True\n" in printed
+    assert (
+        "gsm8k/test/0 18 True" in printed
+        and "correct=True" in printed
+        and "\nFalse\n" in printed
+        and "\n1.0 True\n" in printed
+    )
     assert (workplace / "run" / "metrics.jsonl").exists()
