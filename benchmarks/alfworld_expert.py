@@ -13,8 +13,7 @@ from collections import defaultdict
 import numpy as np
 
 from oreo_envs.alfworld.demonstrations import play_game
-from oreo_envs.alfworld.env import TASK_TYPES, task_type
-from oreo_envs.alfworld.games import open_games
+from oreo_envs.alfworld.games import TASK_TYPES, open_games, task_type
 from oreo_envs.alfworld.simulator import DirectPlay
 
 MAX_STEPS = 50

@@ -216,8 +216,9 @@ class TextEnv(gymnasium.Env[str, str], ABC):
             ValueError: unknown option, both options at once, index out of range, unknown task id.
         """
         super().reset(seed=seed)
-        self._index = self._choose_task(options or {})
-        self._opening = self._begin(self._index)
+        index = self._choose_task(options or {})
+        opening = self._begin(index)  # where it fails the episode before goes on
+        self._index, self._opening = index, opening
         self._messages = list(self._opening.messages)
         self._num_steps = self._num_chars = 0
         self._over = False
@@ -245,9 +246,9 @@ class TextEnv(gymnasium.Env[str, str], ABC):
         extra = dict(outcome.info)
         truncated = False
         if not outcome.terminated and self._num_chars > self.max_chars:
-            truncated, extra = True, extra | self._cut_off("text")
+            truncated, extra = True, self._cut_off("text") | extra
         elif not outcome.terminated and self._num_steps >= self.max_steps:
-            truncated, extra = True, extra | self._cut_off("steps")
+            truncated, extra = True, self._cut_off("steps") | extra
         self._over = outcome.terminated or truncated
         reward = float(outcome.reward)
         return outcome.observation, reward, outcome.terminated, truncated, self._info(extra)

@@ -48,11 +48,29 @@ PROMPTS: dict[str, PromptTemplate] = {
         ),
         user="{question}",
     ),
+    "alfworld-paper@1": PromptTemplate(
+        system=(
+            "You act in a household. Answer with one command a turn and nothing else: go to R, open R, close R, "
+            "take O from R, put O in/on R, heat O with R, cool O with R, clean O with R, slice O with O, use O, "
+            "examine O, look, inventory, help. O is an object and R a receptacle, each with its number, like mug 1."
+        ),
+        user="{question}",
+    ),
     "alfworld-react@1": PromptTemplate(
         system=(
             "You act in a household. Answer each turn with a thought and one command, in this form:\n"
             "Thought: what to do next and why\nAction: the command\n"
             "Commands are go to R, open R, close R, take O from R, move O to R, heat O with R, cool O with R, "
+            "clean O with R, slice O with O, use O, examine O, look, inventory, help. O is an object and R a "
+            "receptacle, each with its number, like mug 1."
+        ),
+        user="{question}",
+    ),
+    "alfworld-react-paper@1": PromptTemplate(
+        system=(
+            "You act in a household. Answer each turn with a thought and one command, in this form:\n"
+            "Thought: what to do next and why\nAction: the command\n"
+            "Commands are go to R, open R, close R, take O from R, put O in/on R, heat O with R, cool O with R, "
             "clean O with R, slice O with O, use O, examine O, look, inventory, help. O is an object and R a "
             "receptacle, each with its number, like mug 1."
         ),

@@ -77,6 +77,7 @@ def main(arguments: Sequence[str]) -> None:
     houses.add_argument("--out", type=Path, required=True, help="folder to write; env.path reads it")
     houses.add_argument("--split", choices=SPLITS, action="append", help="may be given again; default: all")
     houses.add_argument("--count", type=int, help="games of each split; default: as path=generated has them")
+    houses.add_argument("--seed", type=int, default=0, help="another seed draws other games, as path=generated:SEED")
     options = parser.parse_args(arguments)
     if options.command == "import":
         _import(options)
@@ -87,7 +88,9 @@ def main(arguments: Sequence[str]) -> None:
         print(f"{out}: encoded for {options.tokenizer}")
     elif options.command == "generate-houses":
         for split in dict.fromkeys(options.split or SPLITS):
-            print(f"{options.out}: {write_games(options.out, split, options.count)} games of {split}")
+            print(
+                f"{options.out}: {write_games(options.out, split, options.count, seed=options.seed)} games of {split}"
+            )
     else:
         _print_stats(options.buffers)
 

@@ -24,7 +24,7 @@ FORMAT = 1
 def cache_folder() -> Path | None:
     """Return the folder for caches, None where the user has no home."""
     if root := os.environ.get(CACHE_VARIABLE):
-        return Path(root)
+        return Path(root).expanduser()
     if root := os.environ.get("XDG_CACHE_HOME"):
         return Path(root) / "oreo-suite"
     with contextlib.suppress(RuntimeError):
@@ -57,6 +57,7 @@ def write_cache(key: str, lines: Sequence[bytes]) -> None:
             try:
                 temporary.write(_digest(body) + b"\n" + body)
                 temporary.close()
+                os.chmod(temporary.name, 0o644)  # others may share the cache
                 os.replace(temporary.name, file)
             except BaseException:
                 with contextlib.suppress(OSError):

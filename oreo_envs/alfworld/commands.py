@@ -35,8 +35,6 @@ def native_command(command: str) -> str:
     ``move``, with any of in/on, in on, in, on, into, onto, to; ``toggle`` and ``turn on`` mean ``use``.
     The things named stay the same.
     """
-    if len(command) > _LONGEST_COMMAND or not command.strip().isascii() or not command.strip().isprintable():
-        return command
     plain = re.sub(" +", " ", command.strip().lower().removesuffix(".").rstrip())
     if match := _PUT.fullmatch(plain):
         return f"move {match[1]} to {match[2]}"
@@ -64,8 +62,11 @@ def obey(play: Play, command: str) -> tuple[str | None, str | None]:
     Returns:
         The native command that was obeyed and the text; None and None where there was none.
     """
+    command = command.strip(" \t\r\n")
+    if len(command) > _LONGEST_COMMAND or not command.isascii() or not command.isprintable():
+        return None, None
     if (text := play.step(command)) is not None:
-        return command.strip(), text
+        return command, text
     native = native_command(command)
     if native != command and (text := play.step(native)) is not None:
         return native, text

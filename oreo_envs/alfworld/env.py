@@ -8,18 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
 from oreo_envs.alfworld.commands import STYLES, obey, show_command, show_opening, show_text
 from oreo_envs.alfworld.demonstrations import play_game
-from oreo_envs.alfworld.games import SPLITS, GameSource, open_games
+from oreo_envs.alfworld.games import SPLITS, GameSource, open_games, task_type
 from oreo_envs.alfworld.simulator import DirectPlay
+from oreo_envs.alfworld.state import State
 from oreo_envs.alfworld.texts import NOTHING_HAPPENS
-from oreo_envs.alfworld.textworld_engine import TextWorldPlay
+from oreo_envs.alfworld.textworld_engine import ReplayState, TextWorldPlay
 from oreo_envs.alfworld.vocabulary import vocabulary
-from oreo_envs.base import Opening, Outcome, Scalar, Solution, TextEnv, Turn, choose
+from oreo_envs.base import EnvState, Opening, Outcome, Scalar, Solution, TextEnv, Turn, choose
 from oreo_envs.prompts import prompt_template
 
 ENGINES = ("direct", "textworld")
@@ -29,14 +30,6 @@ PROMPTS = {"command": "alfworld", "react": "alfworld-react"}
 
 _ACTION = "Action:"
 _EXPERT_STREAM = 1
-TASK_TYPES = (
-    "pick_and_place_simple",
-    "look_at_obj_in_light",
-    "pick_clean_then_place_in_recep",
-    "pick_heat_then_place_in_recep",
-    "pick_cool_then_place_in_recep",
-    "pick_two_obj_and_place",
-)
 
 
 class ALFWorldEnv(TextEnv):
@@ -86,9 +79,10 @@ class ALFWorldEnv(TextEnv):
 
         Args:
             split: "train", "valid_seen" or "valid_unseen".
-            path: where the games are, see ``games.open_games``; "generated": houses made on the spot.
+            path: where the games are, see ``games.open_games``; "generated" or "generated:SEED": houses made
+                on the spot.
             games: games that are open already, instead of ``path``.
-            engine: "direct", or "textworld" for the stock engine (some 4,000 times slower).
+            engine: "direct", or "textworld" for the stock engine (thousands of times slower).
             text_style: "native", or "paper": no welcome line, no words on arriving, "put ... in/on".
             action_format: "command", or "react": "Thought: ..." and, on a new line, "Action: ...".
             expert: put the planner's ``walkthrough`` into ``info``.
@@ -110,9 +104,12 @@ class ALFWorldEnv(TextEnv):
         if not 0.0 <= mistakes <= 1.0:
             raise ValueError(f"mistakes must lie in 0..1, got {mistakes!r}")
         self.mistakes = mistakes
-        self._template = prompt_template(PROMPTS[action_format] if prompt is None else prompt)
+        default = PROMPTS[action_format] + ("-paper" if text_style == "paper" else "")
+        self._template = prompt_template(default if prompt is None else prompt)
         self._expert = expert
         self.games = open_games(self.split, path) if games is None else games
+        if not self.games.task_ids[0].startswith(f"{self.split}/"):
+            raise ValueError(f"games of another split: {self.games.task_ids[0]}, not of {self.split!r}")
         self._play: DirectPlay | TextWorldPlay | None = None
         self._play_index = -1
 
@@ -215,12 +212,24 @@ class ALFWorldEnv(TextEnv):
         assert self._play is not None
         return self._play.state
 
+    def _cut_off(self, limit: Literal["steps", "text"]) -> dict[str, Any]:
+        return {"invalid_action": True} if limit == "text" else {}
+
+    def restore_state(self, state: EnvState) -> None:
+        """Go back to a state that ``clone_state`` returned, here or in an equal environment.
+
+        Raises:
+            ValueError: it is of another engine, or of a game that is not here.
+        """
+        if not isinstance(state.inner, State if self.engine == "direct" else ReplayState):
+            raise ValueError(f"a state of another engine or environment: this one plays engine={self.engine!r}")
+        if self.games.task_ids[state.index : state.index + 1] != (state.opening.task_id,):
+            raise ValueError(
+                f"a state of {state.opening.task_id}, which is not game {state.index} of {self.split!r} here"
+            )
+        super().restore_state(state)
+
     def _set_inner(self, inner: Any) -> None:
         if self._play is None or self._play_index != self._index:
             self._play, self._play_index = self._new_play(self._index), self._index
         self._play.state = inner
-
-
-def task_type(task_id: str) -> str:
-    """Return the task type in a task id, "pick_and_place_simple"."""
-    return task_id.split("/")[1].partition("-")[0]

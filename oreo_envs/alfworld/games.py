@@ -13,6 +13,7 @@ import json
 import logging
 import lzma
 import os
+import re
 import tarfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -34,8 +35,17 @@ LAYOUT_FOLDER = "json_2.1.1"
 ALFWORLD_VARIABLE = "ALFWORLD_DATA"
 """Environment variable of alfworld: the folder that ``alfworld-download`` fills."""
 
+TASK_TYPES = (
+    "pick_and_place_simple",
+    "look_at_obj_in_light",
+    "pick_clean_then_place_in_recep",
+    "pick_heat_then_place_in_recep",
+    "pick_cool_then_place_in_recep",
+    "pick_two_obj_and_place",
+)
+
 NAMED_SOURCES = {"generated": "oreo_envs.alfworld.houses:generated_games"}
-"""Values of ``path`` that are no path: a function that takes the split and returns a ``GameSource``."""
+"""Values of ``path`` that are no path, alone or with ":SEED": a function of split and seed returns a ``GameSource``."""
 
 _KEPT_GAMES = 512
 _REMEDY = (
@@ -95,6 +105,10 @@ class GameIndex:
     def __getitem__(self, index: int) -> Game:
         """Return game ``index``, ready to play in the direct engine."""
         return self._game(index)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the parsed games, and not those that are unpacked."""
+        return GameIndex, (self._files, self.task_ids, self._lines)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> GameIndex:
         """Return the index itself, which never changes, so that copies of environments are cheap."""
@@ -163,16 +177,21 @@ def open_games(split: str, path: str | Path | None = None) -> GameSource:
     Args:
         split: "train", "valid_seen" or "valid_unseen".
         path: the folder that holds ``json_2.1.1``, that folder itself, a tar archive (``.tar.xz``) of
-            it, a folder with such an archive, or "generated". None: ``$OREO_DATA/alfworld``, then
+            it, a folder with such an archive, "generated" or "generated:SEED". None: ``$OREO_DATA/alfworld``, then
             ``$ALFWORLD_DATA``, then alfworld's download folder ``~/.cache/alfworld``.
 
     Raises:
         FileNotFoundError: no games there; says where it looked and how to get them.
         ValueError: a file that is no game, corrupt, or written with other rules; says which.
     """
-    if isinstance(path, str) and path in NAMED_SOURCES:
-        module, _, function = NAMED_SOURCES[path].partition(":")
-        source: GameSource = getattr(importlib.import_module(module), function)(split)
+    if path is not None and not isinstance(path, str | Path):
+        raise ValueError(f"path must be a text or a Path, got {path!r}")
+    name, _, seed = str(path).partition(":")
+    if name in NAMED_SOURCES:
+        if seed and not re.fullmatch(r"\d{1,9}", seed, re.ASCII):
+            raise ValueError(f"path={path!r}: the seed after {name!r} must be a whole number below 10^9")
+        module, _, function = NAMED_SOURCES[name].partition(":")
+        source: GameSource = getattr(importlib.import_module(module), function)(split, seed=int(seed or 0))
         return source
     places = [Path(path).expanduser()] if path is not None else _usual_places()
     for place in places:
@@ -196,7 +215,8 @@ def read_game_file(content: bytes, where: str) -> GameFile:
     fields = _fields(content, where)
     try:
         problem = read_problem(fields["pddl_problem"], task_of(fields["pddl_domain"], fields["grammar"]))
-        Game(problem)
+        if Game(problem).start.won:
+            raise ValueError("its goal is met before the first command")
     except ValueError as error:
         raise ValueError(
             f"{where}: {error}; take the file out of the folder, or get the games of release 0.4"
@@ -209,7 +229,7 @@ def _fields(content: bytes, where: str) -> dict[str, Any]:
     mend = "; get the file again, or take it out of the folder"
     try:
         fields = json.loads(content)
-    except ValueError as error:  # bad JSON or bad UTF-8
+    except (ValueError, RecursionError) as error:  # bad JSON or bad UTF-8
         raise ValueError(f"{where}: not JSON ({error}){mend}") from None
     if not isinstance(fields, dict):
         raise ValueError(f"{where}: not a JSON object but {type(fields).__name__}{mend}")
@@ -220,7 +240,8 @@ def _fields(content: bytes, where: str) -> dict[str, Any]:
     walkthrough = fields["walkthrough"]
     if not isinstance(walkthrough, list) or not all(isinstance(command, str) for command in walkthrough):
         raise ValueError(f"{where}: field 'walkthrough' is no list of commands{mend}")
-    fields["solvable"] = fields["solvable"] is True
+    if not isinstance(fields["solvable"], bool):
+        raise ValueError(f"{where}: field 'solvable' is neither true nor false{mend}")
     return fields
 
 
@@ -278,10 +299,26 @@ def _digest(stamps: tuple[tuple[str, int, int], ...]) -> str:
 
 
 def _rows(files: GameFiles) -> list[bytes]:
-    """Lines of the index, sorted by task id: those games that alfworld's own wrapper would play."""
-    rows = {}
+    """Lines of the index, sorted by task id: games of the six task types that are known to have a solution."""
+    rows, left_out = {}, 0
     for task_id, where, content in files.read():
+        if task_type(task_id) not in TASK_TYPES:
+            left_out += 1
+            continue
         game = read_game_file(content, where)
+        left_out += not game.solvable
         if game.solvable:
             rows[task_id] = [game.problem.to_json(), game.walkthrough]
+    if left_out:
+        logger.warning(
+            "%s: %d games of split %s are left out: not marked solvable, or of no known task type",
+            files.place,
+            left_out,
+            files.split,
+        )
     return [task_id.encode() + b"\t" + json.dumps(rows[task_id]).encode() for task_id in sorted(rows)]
+
+
+def task_type(task_id: str) -> str:
+    """Return the task type in a task id, "pick_and_place_simple"."""
+    return task_id.split("/")[1].partition("-")[0]

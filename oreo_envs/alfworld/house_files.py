@@ -15,7 +15,7 @@ from oreo_envs.alfworld.games import GAME_FILE, LAYOUT_FOLDER
 from oreo_envs.alfworld.houses import generated_games
 
 
-def write_games(folder: Path, split: str, count: int | None = None) -> int:
+def write_games(folder: Path, split: str, count: int | None = None, *, seed: int = 0) -> int:
     """Write the generated games of a split to ``folder/json_2.1.1/<split>/<task>/<trial>/game.tw-pddl``.
 
     The split appears under its name when all of it is written.
@@ -24,18 +24,22 @@ def write_games(folder: Path, split: str, count: int | None = None) -> int:
         folder: is made where it is missing; pass it as ``path`` to play the games.
         split: "train", "valid_seen" or "valid_unseen".
         count: the first so many games, see ``generated_games``.
+        seed: another seed draws other games.
 
     Returns:
         Number of games.
 
     Raises:
-        ValueError: the folder has this split already, an unknown split, or a count below 1.
+        ValueError: the folder is a file or has this split already, an unknown split, or a count below 1.
     """
-    games = generated_games(split, count)
+    games = generated_games(split, count, seed=seed)
     place = folder / LAYOUT_FOLDER / split
     if place.exists():
         raise ValueError(f"{place} is there already; choose another folder, or remove it first")
-    place.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise ValueError(f"{folder} is, or lies in, a file; choose a folder") from None
     unfinished = Path(tempfile.mkdtemp(dir=place.parent, prefix=f".{split}-"))
     try:
         unfinished.chmod(0o755)

@@ -2,7 +2,7 @@
 
 Knows: where things lie at the start, how a game is won and written down, how many games a split has.
 Does not know: rooms (``rooms``), tasks (``house_tasks``), how games are played (``simulator``).
-A split is drawn once and for all; train and valid_seen share rooms, valid_unseen has its own.
+A split and a seed say all; train and valid_seen share rooms, valid_unseen has its own.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ GAMES = {"train": 2_000, "valid_seen": 140, "valid_unseen": 134}
 """Number of games of each split."""
 
 _KEPT_GAMES = 512
+_GAMES_A_SEED = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +60,9 @@ class _Made:
 class HouseGames:
     """A ``GameSource`` of generated houses, each made when it is asked for."""
 
-    def __init__(self, split: str, count: int) -> None:
-        """Stand for the first ``count`` games of the split."""
-        self._split, self._count = split, count
+    def __init__(self, split: str, count: int, seed: int) -> None:
+        """Stand for the first ``count`` games of the split that this seed draws."""
+        self._split, self._count, self._seed = split, count, seed
         self._made = lru_cache(maxsize=_KEPT_GAMES)(self._make)
 
     @cached_property
@@ -76,6 +77,10 @@ class HouseGames:
     def __getitem__(self, index: int) -> Game:
         """Return game ``index``, ready to play in the direct engine."""
         return self._made(index).game
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle what it takes to make the games again."""
+        return _games, (self._split, self._count, self._seed)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> HouseGames:
         """Return the source itself, which never changes, so that copies of environments are cheap."""
@@ -101,7 +106,7 @@ class HouseGames:
         """Task ids and the numbers that the games were drawn with, sorted as files would be."""
         return sorted(
             (f"{self._split}/{draw_task(self._split, number).name}/trial_T00000000_000000_{number:06}", number)
-            for number in range(self._count)
+            for number in range(self._seed * _GAMES_A_SEED, self._seed * _GAMES_A_SEED + self._count)
         )
 
     def _make(self, index: int) -> _Made:
@@ -112,25 +117,26 @@ class HouseGames:
         return _Made(game, pddl, solve(house, game))
 
 
-def generated_games(split: str, count: int | None = None) -> HouseGames:
+def generated_games(split: str, count: int | None = None, *, seed: int = 0) -> HouseGames:
     """Return generated games.
 
     Args:
         split: "train", "valid_seen" or "valid_unseen".
         count: the first so many that were drawn, sorted by task id; None: as ``GAMES`` says.
+        seed: another seed draws other games in the same rooms.
 
     Raises:
-        ValueError: an unknown split, or a count below 1.
+        ValueError: an unknown split, or a count below 1 or above a million.
     """
     count = GAMES[choose("split", split, SPLITS)] if count is None else count
-    return _games(split, count)
+    return _games(split, count, seed)
 
 
 @lru_cache(maxsize=8)
-def _games(split: str, count: int) -> HouseGames:
-    if count < 1:
-        raise ValueError(f"count must be >= 1 games, got {count}")
-    return HouseGames(split, count)
+def _games(split: str, count: int, seed: int) -> HouseGames:
+    if not 1 <= count <= _GAMES_A_SEED:
+        raise ValueError(f"count must lie in 1..{_GAMES_A_SEED:,} games, got {count}")
+    return HouseGames(split, count, seed)
 
 
 def make_house(split: str, number: int) -> House:

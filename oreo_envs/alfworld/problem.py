@@ -159,7 +159,10 @@ def _sections(problem: Sexp) -> dict[str, list[Any]]:
     """Parts of ``(define (problem p) (:domain d) (:objects ...) ...)`` by their keywords."""
     if len(problem) < 2 or problem[0] != "define" or not isinstance(problem[1], list) or problem[1][:1] != ["problem"]:
         raise ValueError("not a PDDL problem: it does not begin with (define (problem ...)")
-    sections = {part[0]: part[1:] for part in problem[2:] if isinstance(part, list) and part and type(part[0]) is str}
+    parts = [part for part in problem[2:] if isinstance(part, list) and part and type(part[0]) is str]
+    sections = {part[0]: part[1:] for part in parts}
+    if len(sections) != len(parts):
+        raise ValueError("PDDL problem with a section that is given twice")
     if sections.get(":domain") != ["alfred"]:
         raise ValueError(
             f"PDDL problem of another domain: (:domain {show(sections.get(':domain'))}), not (:domain alfred)"
@@ -250,6 +253,8 @@ def _clauses(goal: list[Any]) -> tuple[Clause, ...]:
         literals: list[tuple[str, ...]] = []
         _flatten(formula, variables, literals)
         clauses.append(Clause(tuple(variables.items()), tuple(literals)))
+    if not any(clause.literals for clause in clauses):
+        raise ValueError("(:goal ...): nothing is asked for")
     return tuple(clauses)
 
 

@@ -4,22 +4,28 @@ Knows: how to drive TextWorld's ``PddlEnv`` without the marks that it leaves on 
 Does not know: alfworld's own wrapper, which is never imported (it writes to the home folder and needs
 files that players do not have).
 Facts of textworld 1.7: each ``PddlEnv`` maps a copy of a 34 MB library and keeps it, so there is one a
-process; translating a problem sets ``sys.argv`` (put back at once) and would set ``sys.stdout`` of the whole
-process; on Python 3.13 ``EvalSymbol.derive`` fails, because ``locals()`` is a copy there (PEP 667).
+process; translating a problem would set ``sys.argv`` and ``sys.stdout`` of the whole process, so the
+translator gets a ``sys`` of its own (only its first import sees ``sys.argv`` changed); it draws from numpy's
+global generator, whose state is put back; on Python 3.13 ``EvalSymbol.derive`` fails, because ``locals()``
+is a copy there (PEP 667).
 """
 
 from __future__ import annotations
 
 import atexit
+import builtins
 import contextlib
 import os
 import sys
 import threading
+import types
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
+
+import numpy as np
 
 from oreo_envs.alfworld.problem import player_names
 from oreo_envs.alfworld.texts import NOTHING_HAPPENS
@@ -158,12 +164,26 @@ def _import_textworld() -> tuple[Any, Any]:
     # To replace ``sys.stdout`` while another thread prints crashes Python 3.11, so the translator must not try:
     # its own modules print to files only.
     interface.CapturingStdout = lambda: contextlib.nullcontext([])
+    interface.pddl2sas = fast_downward.pddl2sas = _with_own_sys(interface.pddl2sas)
     for name, module in list(sys.modules.items()):
         if name.startswith("fast_downward.translate"):
             module.print = _print_to_files  # type: ignore[attr-defined]
     if sys.version_info >= (3, 13):
         textgen.EvalSymbol.derive = _derive
     return pddl, fast_downward
+
+
+def _with_own_sys(translate: Any) -> Any:
+    """The translator's entry with a ``sys`` of its own: it sets ``sys.argv``, which other threads would see."""
+
+    def import_module(name: str, *arguments: Any, **options: Any) -> Any:
+        return own if name == "sys" else builtins.__import__(name, *arguments, **options)
+
+    own = types.SimpleNamespace(argv=[])
+    scope = {**translate.__globals__, "__builtins__": {**vars(builtins), "__import__": import_module}}
+    return types.FunctionType(
+        translate.__code__, scope, translate.__name__, translate.__defaults__, translate.__closure__
+    )
 
 
 def _derive(symbol: Any, context: dict[str, Any] | None = None) -> list[Any]:
@@ -183,11 +203,12 @@ def _print_to_files(*texts: Any, file: Any = None, **options: Any) -> None:
 @contextlib.contextmanager
 def _undisturbed() -> Iterator[None]:
     """Put back what the stock engine changes in the process."""
-    argv, folder, environment = sys.argv, os.getcwd(), dict(os.environ)
+    argv, folder, environment, draws = sys.argv, os.getcwd(), dict(os.environ), np.random.get_state()
     try:
         yield
     finally:
         sys.argv = argv
+        np.random.set_state(draws)
         if os.getcwd() != folder:
             os.chdir(folder)
         if dict(os.environ) != environment:

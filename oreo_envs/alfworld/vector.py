@@ -12,6 +12,7 @@ from typing import Any
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from oreo_envs.alfworld.env import ALFWorldEnv
+from oreo_envs.base import positive
 
 
 class ALFWorldVectorEnv(SyncVectorEnv):
@@ -31,6 +32,7 @@ class ALFWorldVectorEnv(SyncVectorEnv):
             autoreset_mode: when a finished episode is followed by another, in Gymnasium's words.
             settings: arguments of ``ALFWorldEnv``.
         """
+        positive("num_envs", num_envs)
         first = ALFWorldEnv(**settings)
         others = partial(ALFWorldEnv, **{**settings, "path": None, "games": first.games})
         super().__init__([lambda: first, *[others] * (num_envs - 1)], copy=False, autoreset_mode=autoreset_mode)

@@ -1,8 +1,10 @@
 """Episodes of ``oreo/ALFWorld-v0`` on a kitchen written by hand, and on the real games where they are."""
 
 import copy
+import dataclasses
 import json
 import os
+import pickle
 import subprocess
 import sys
 import time
@@ -14,7 +16,7 @@ from alfworld_samples import GOALS, write_games
 
 import oreo_envs  # noqa: F401 (registers the ids)
 from oreo_envs.alfworld.commands import native_command
-from oreo_envs.alfworld.env import TASK_TYPES
+from oreo_envs.alfworld.games import TASK_TYPES, open_games
 
 INFO_KEYS = {
     *("messages", "task_id", "index", "split", "step", "success", "answer"),
@@ -58,7 +60,20 @@ def test_an_episode_is_won_once_and_ends(env):
 
 
 @pytest.mark.parametrize(
-    "action", ["", "\n", "go to desk 1\nlook", "x" * 10_000, "gö to desk 1", "look\0", " ", "🎲" * 99]
+    "action",
+    [
+        "",
+        "\n",
+        "go to desk 1\nlook",
+        "x" * 10_000,
+        "gö to desk 1",
+        "look\0",
+        " ",
+        "🎲" * 99,
+        "\u00a0look",
+        "look\x1c",
+        "look" + " " * 9_999 + "now",
+    ],
 )
 def test_hostile_actions_change_nothing_in_the_game(env, action):
     env.reset(options={"task_id": KNIFE})
@@ -193,6 +208,52 @@ def test_a_wrong_argument_is_named(data_folder):
             make(**settings)
     with pytest.raises(ValueError, match=r"unknown task_id 'train/.*'; did you mean 'train/"):
         make(split="train").reset(options={"task_id": KNIFE.replace("trial_1", "trial_01")})
+
+
+def test_the_prompt_speaks_the_style_of_the_texts(data_folder):
+    for style, other in (("native", "put O in/on R"), ("paper", "move O to R")):
+        for action_format in ("command", "react"):
+            env = make(split="train", text_style=style, action_format=action_format)
+            messages = env.reset(options={"index": 0})[1]["messages"]
+            assert other not in messages[0]["content"]
+
+
+def test_a_foreign_state_is_refused(env, data_folder):
+    env.reset(options={"task_id": KNIFE})
+    state = env.clone_state()
+    with pytest.raises(ValueError, match="is not game"):
+        make(split="valid_seen", path="generated").restore_state(state)
+    with pytest.raises(ValueError, match="of another engine"):
+        env.restore_state(dataclasses.replace(state, inner=None))
+    assert env.step("look")[0] != ""
+
+
+def test_games_of_another_split_and_no_environments_are_refused(data_folder):
+    with pytest.raises(ValueError, match="games of another split: valid_seen/"):
+        make(split="train", games=open_games("valid_seen", "generated"))
+    with pytest.raises(ValueError, match="num_envs must be an integer >= 1, got 0"):
+        gym.make_vec("oreo/ALFWorld-v0", num_envs=0, path="generated")
+
+
+def test_a_failed_reset_leaves_the_running_episode(env, monkeypatch):
+    env.reset(options={"task_id": KNIFE})
+
+    def fail(index):
+        raise OSError("the file is gone")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(env, "_new_play", fail)
+        with pytest.raises(OSError):
+            env.reset(options={"index": 0})
+    assert env.step("look")[4]["task_id"] == KNIFE
+
+
+def test_environments_and_their_games_can_be_pickled(env):
+    env.reset(options={"task_id": KNIFE})
+    twin = pickle.loads(pickle.dumps(env))
+    assert twin.step("look")[0] == env.step("look")[0]
+    games = pickle.loads(pickle.dumps(open_games("valid_seen", "generated:5")))
+    assert games.task_ids == open_games("valid_seen", "generated:5").task_ids
 
 
 def test_solutions_of_held_out_games_stay_where_they_are(data_folder):

@@ -11,9 +11,8 @@ from alfworld_samples import GOALS
 
 import oreo_envs  # noqa: F401 (registers the ids)
 from oreo_envs.alfworld.commands import obey
-from oreo_envs.alfworld.env import task_type
 from oreo_envs.alfworld.expert import Errand, Expert, read_errand
-from oreo_envs.alfworld.games import open_games
+from oreo_envs.alfworld.games import open_games, task_type
 from oreo_envs.alfworld.simulator import DirectPlay
 from oreo_envs.alfworld.texts import NOTHING_HAPPENS
 from oreo_envs.alfworld.whereabouts import probability

@@ -73,6 +73,13 @@ def test_missing_games_are_an_error_that_says_how_to_get_them(folder, tmp_path):
         assert str(path or ".cache/alfworld") in message
 
 
+PROBLEM = sample_game()["pddl_problem"]
+GOAL = PROBLEM.index("(:goal")
+NO_GOAL = PROBLEM[:GOAL] + "(:goal (and)))"
+TWICE = PROBLEM[:GOAL] + "(:init) " + PROBLEM[GOAL:]
+WON = PROBLEM[:GOAL] + "(:goal (exists (?r - receptacle) (openable ?r))))"
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -86,6 +93,11 @@ def test_missing_games_are_an_error_that_says_how_to_get_them(folder, tmp_path):
         (json.dumps(sample_game(pddl_problem="(define (problem p) (:domain blocks))")).encode(), "another domain"),
         (json.dumps(sample_game(pddl_domain="(define)")).encode(), "'pddl_domain' is not the domain"),
         (json.dumps(sample_game(grammar="")).encode(), "'grammar' is not the grammar"),
+        (json.dumps(sample_game(solvable="true")).encode(), "'solvable' is neither true nor false"),
+        (b"[" * 100_000, "not JSON"),
+        (json.dumps(sample_game(pddl_problem=NO_GOAL)).encode(), "nothing is asked for"),
+        (json.dumps(sample_game(pddl_problem=WON)).encode(), "met before the first command"),
+        (json.dumps(sample_game(pddl_problem=TWICE)).encode(), "a section that is given twice"),
     ],
 )
 def test_a_broken_game_is_named(folder, tmp_path, content, message):
@@ -109,11 +121,14 @@ def test_a_cut_archive_is_named(folder, tmp_path, keep):
         open_games("train", archive)
 
 
-def test_games_without_a_known_solution_are_left_out_as_alfworld_does(folder):
+def test_games_without_a_known_solution_or_task_type_are_left_out_and_counted(folder, caplog):
     file = first_game(folder)
     file.write_text(json.dumps(sample_game("look_at_obj_in_light", solvable=False)))
     source = open_games("train", folder)
     assert len(source) == len(GOALS) - 1 and not source.task_ids[0].startswith("train/look")
+    file.parents[1].rename(file.parents[2] / "pick_and_place_with_movable_recep-Mug-Bowl-Shelf-1")
+    assert open_games("train", folder).task_ids == source.task_ids
+    assert "1 games of split train are left out" in caplog.text
 
 
 def test_the_index_is_read_from_the_cache_the_second_time(folder, cache, monkeypatch):

@@ -12,8 +12,7 @@ import pytest
 
 import oreo_envs  # noqa: F401 (registers the ids)
 from oreo_envs.alfworld import house_files
-from oreo_envs.alfworld.env import TASK_TYPES, task_type
-from oreo_envs.alfworld.games import SPLITS, open_games
+from oreo_envs.alfworld.games import SPLITS, TASK_TYPES, open_games, task_type
 from oreo_envs.alfworld.house_files import write_games
 from oreo_envs.alfworld.house_tasks import ROOM_NUMBERS, draw_task
 from oreo_envs.alfworld.houses import GAMES, generated_games
@@ -177,6 +176,16 @@ def test_every_portable_kind_that_a_room_stocks_has_a_place_there():
             assert all(any(thing in HOLDS[place] for place in furniture) for thing in always), (kind, number)
 
 
+def test_another_seed_draws_other_games_in_the_same_rooms(tmp_path):
+    default, other = generated_games("valid_unseen"), open_games("valid_unseen", "generated:7")
+    assert open_games("valid_unseen", "generated:0") is default and len(other) == len(default)
+    assert not set(default.task_ids) & set(other.task_ids)
+    write_games(tmp_path, "valid_unseen", 3, seed=7)
+    assert open_games("valid_unseen", tmp_path).task_ids == generated_games("valid_unseen", 3, seed=7).task_ids
+    with pytest.raises(ValueError, match="the seed after 'generated' must be a whole number"):
+        open_games("train", "generated:x")
+
+
 def test_splits_differ_where_they_share_rooms():
     train = {generated_games("train").data(index)["pddl_problem"] for index in sample("train")}
     seen = {generated_games("valid_seen").data(index)["pddl_problem"] for index in sample("valid_seen")}
@@ -223,7 +232,7 @@ def test_a_split_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
 def test_wrong_arguments_are_named(tmp_path):
     with pytest.raises(ValueError, match=r"split.*'test'"):
         generated_games("test")
-    with pytest.raises(ValueError, match=r"count must be >= 1 games, got 0"):
+    with pytest.raises(ValueError, match=r"count must lie in 1..1,000,000 games, got 0"):
         write_games(tmp_path, "train", 0)
     with pytest.raises(ValueError, match="no room has number 150"):
         make_room(150)

@@ -10,6 +10,7 @@ from collections import Counter
 from pathlib import Path
 
 import gymnasium as gym
+import numpy as np
 import pytest
 from alfworld_samples import GOALS, sample_game, write_games
 
@@ -18,7 +19,7 @@ from oreo_envs.alfworld.games import open_games, read_game_file
 from oreo_envs.alfworld.houses import generated_games
 from oreo_envs.alfworld.rules import domain_text, grammar_text
 from oreo_envs.alfworld.simulator import DirectPlay, Game
-from oreo_envs.alfworld.textworld_engine import TextWorldPlay
+from oreo_envs.alfworld.textworld_engine import TextWorldPlay, stock_engine
 
 HAS_STOCK = all(importlib.util.find_spec(name) for name in ("textworld", "fast_downward"))
 needs_stock = pytest.mark.skipif(
@@ -210,8 +211,10 @@ def test_the_stock_engine_leaves_the_process_as_it_was(tmp_path, monkeypatch):
     def watch():
         while not stop.is_set():
             print(".", end="")
-            seen.add(sys.stdout)
+            seen.add((sys.stdout, tuple(sys.argv)))
 
+    stock_engine()  # the translator's first import reads its options from sys.argv
+    draws = np.random.get_state()[1].tolist()
     before = (list(sys.argv), sys.stdout, os.getcwd(), dict(os.environ))
     thread = threading.Thread(target=watch)
     thread.start()
@@ -224,7 +227,8 @@ def test_the_stock_engine_leaves_the_process_as_it_was(tmp_path, monkeypatch):
         thread.join()
     assert (list(sys.argv), sys.stdout, os.getcwd(), dict(os.environ)) == before
     assert not list(home.iterdir())
-    assert seen == {sys.stdout}
+    assert seen == {(sys.stdout, tuple(sys.argv))}
+    assert np.random.get_state()[1].tolist() == draws
     assert "alfworld" not in sys.modules
 
 
