@@ -7,7 +7,7 @@ Does not know: model families, tokenizers, checkpoints. The tabular models of th
 # B episodes, T tokens
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 import torch
@@ -82,6 +82,8 @@ class Models:
         policy_is_reference: no update has moved the policy from the reference yet, so that every
             log-ratio is exactly 0 and neither needs a forward pass.
         policy_frozen: this step trains the value only (value warm-up).
+        target: moving average of the policy; None unless the algorithm keeps one.
+        numbers: what else the algorithm adapts from step to step, by name; part of a checkpoint.
     """
 
     policy: Policy
@@ -89,3 +91,5 @@ class Models:
     value: Value | None = None
     policy_is_reference: bool = False
     policy_frozen: bool = False
+    target: Policy | None = None
+    numbers: dict[str, float] = field(default_factory=dict)

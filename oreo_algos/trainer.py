@@ -26,6 +26,7 @@ from oreo_algos.checkpoint import load_last_checkpoint, save_checkpoint
 from oreo_algos.episode import Episode
 from oreo_algos.metrics import MetricsWriter, WeightedMean
 from oreo_algos.models import Models, Network
+from oreo_algos.schedule import Schedule
 
 _log = logging.getLogger(__name__)
 
@@ -131,12 +132,18 @@ class _Run:
         self.skipped = len(selected) - len(self.examples)
         self._report_skipped(len(selected))
 
-        self.warmup = getattr(algorithm, "value_warmup_steps", 0)
-        self.steps_per_epoch = math.ceil(len(self.examples) / algorithm.batch_size)
-        policy_steps = algorithm.epochs * self.steps_per_epoch
-        self.total_steps = self.warmup + policy_steps
+        self.schedule = Schedule(
+            examples=len(self.examples),
+            batch_size=algorithm.batch_size,
+            epochs=algorithm.epochs,
+            seed=config.seed,
+            value_warmup_steps=getattr(algorithm, "value_warmup_steps", 0),
+            value_updates=getattr(algorithm, "value_updates", 1),
+            value_only=getattr(algorithm, "value_only", False),
+        )
+        self.total_steps = self.schedule.total_steps
         self.networks: dict[str, Network] = {"policy": models.policy}
-        horizon = {"policy": policy_steps}
+        horizon = {"policy": self.schedule.policy_steps}
         if "value" in algorithm.needs:
             assert models.value is not None
             self.networks["value"] = models.value
@@ -161,6 +168,7 @@ class _Run:
         }
         self.step, self.num_tokens = 0, 0
         self.last_metrics: dict[str, float] = {}
+        algorithm.begin_run(models)
         self._restore()
 
     def finish(self, evaluate: Evaluate | None) -> TrainResult:
@@ -200,8 +208,8 @@ class _Run:
     def _train_step(self) -> dict[str, float]:
         """Take one optimiser step and return its metrics."""
         algorithm, models = self.algorithm, self.models
-        models.policy_frozen = self.step < self.warmup
-        examples = self._examples_of(self.step)
+        models.policy_frozen = not self.schedule.trains_policy(self.step)
+        examples = [self.examples[i] for i in self.schedule.batch(self.step)]
         size = self.config.micro_batch_size or len(examples)
         batches = [algorithm.collate(examples[i : i + size]).to(self.device) for i in range(0, len(examples), size)]
         weights = [algorithm.weight(batch) for batch in batches]
@@ -218,7 +226,9 @@ class _Run:
             (total * (weight / sum(weights))).backward()
             mean.add({"loss": total.item(), **losses.metrics}, weight)
         self.num_tokens += sum(episode.num_tokens for example in examples for episode in _episodes(example))
-        return {f"train/{name}": value for name, value in (mean.result() | self._update() | self._progress()).items()}
+        metrics = mean.result() | self._update() | self._progress()
+        algorithm.end_step(models, metrics)
+        return {f"train/{name}": value for name, value in metrics.items()}
 
     def _update(self) -> dict[str, float]:
         """Clip and apply the gradients of each network that is being trained."""
@@ -239,21 +249,7 @@ class _Run:
         return metrics
 
     def _progress(self) -> dict[str, float]:
-        done = max(self.step + 1 - self.warmup, 0)
-        return {"epoch": done / self.steps_per_epoch, "num_tokens": self.num_tokens}
-
-    def _examples_of(self, step: int) -> list[Any]:
-        """Return the examples of a step: a function of the seed and the step, so that resuming needs no sampler state.
-
-        Warm-up and epochs shuffle separately; every pass sees each example once, the last batch may be smaller.
-        """
-        phase, within = (1, step) if step < self.warmup else (2, step - self.warmup)
-        epoch, batch = divmod(within, self.steps_per_epoch)
-        order = np.random.default_rng(np.random.SeedSequence([self.config.seed, phase, epoch])).permutation(
-            len(self.examples)
-        )
-        size = self.algorithm.batch_size
-        return [self.examples[i] for i in order[batch * size : (batch + 1) * size]]
+        return {"epoch": self.schedule.epoch(self.step), "num_tokens": self.num_tokens}
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bf16)
@@ -284,6 +280,8 @@ class _Run:
             "num_tokens": self.num_tokens,
             "metrics": self.last_metrics,
             "policy_is_reference": self.models.policy_is_reference,
+            "numbers": dict(self.models.numbers),
+            "target": None if self.models.target is None else self.models.target.state_dict(),
             "torch_rng": torch.get_rng_state(),
             "cuda_rng": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
         }
@@ -307,6 +305,9 @@ class _Run:
         self.step, self.num_tokens = state["step"], state["num_tokens"]
         self.last_metrics = state["metrics"]
         self.models.policy_is_reference = state["policy_is_reference"]
+        self.models.numbers = state["numbers"]
+        if self.models.target is not None:
+            self.models.target.load_state_dict(state["target"])
         torch.set_rng_state(state["torch_rng"])
         if state["cuda_rng"] and torch.cuda.is_available():
             torch.cuda.set_rng_state_all(state["cuda_rng"])

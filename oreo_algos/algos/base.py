@@ -5,7 +5,7 @@ The trainer owns optimisers, schedules, checkpoints and logs; an algorithm owns 
 """
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -81,6 +81,9 @@ class Algorithm(Generic[Example, AnyBatch]):
         """Count what the means of ``losses`` are over, so that micro-batches add up to one big batch."""
         raise NotImplementedError
 
+    def begin_run(self, models: Models) -> None:
+        """Put into ``models`` what the algorithm adapts itself; a checkpoint then replaces it."""
+
     def begin_step(self, batches: Sequence[AnyBatch], models: Models) -> Any:
         """Compute, before the micro-batches of an optimiser step, what needs all of them."""
         return None
@@ -88,6 +91,9 @@ class Algorithm(Generic[Example, AnyBatch]):
     def losses(self, batch: AnyBatch, models: Models, context: Any = None) -> Losses:
         """Score a micro-batch; ``context`` is what ``begin_step`` returned."""
         raise NotImplementedError
+
+    def end_step(self, models: Models, metrics: Mapping[str, float]) -> None:
+        """Adapt what ``begin_run`` put into ``models`` after an optimiser step, given the metrics of ``losses``."""
 
 
 @dataclass(frozen=True, kw_only=True)
