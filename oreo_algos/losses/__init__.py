@@ -1,17 +1,40 @@
 """Losses: pure functions of tensors, which own no model, optimiser, device or logger."""
 
-from oreo_algos.losses.dpo import dpo_loss
+from oreo_algos.losses.dpo import dpo_hinge_loss, dpo_loss, ipo_loss
 from oreo_algos.losses.kto import kto_loss
-from oreo_algos.losses.masked import masked_episode_mean
+from oreo_algos.losses.masked import masked_episode_mean, partial_episode_mean
 from oreo_algos.losses.nll import nll_loss
-from oreo_algos.losses.oreo import oreo_policy_loss, oreo_value_loss, residuals
+from oreo_algos.losses.oreo import (
+    full_gradient_policy_loss,
+    importance_weights,
+    oreo_policy_loss,
+    oreo_value_loss,
+    positive_hinge_loss,
+    residuals,
+)
+from oreo_algos.losses.temporal_difference import (
+    lambda_value_loss,
+    next_values,
+    one_step_policy_loss,
+    soft_lambda_returns,
+)
 
 __all__ = [
+    "dpo_hinge_loss",
     "dpo_loss",
+    "full_gradient_policy_loss",
+    "importance_weights",
+    "ipo_loss",
     "kto_loss",
+    "lambda_value_loss",
     "masked_episode_mean",
+    "next_values",
     "nll_loss",
+    "one_step_policy_loss",
     "oreo_policy_loss",
     "oreo_value_loss",
+    "partial_episode_mean",
+    "positive_hinge_loss",
     "residuals",
+    "soft_lambda_returns",
 ]

@@ -31,6 +31,26 @@ def masked_episode_mean(x: Tensor, mask: Tensor) -> Tensor:
     return (sums / mask.sum(dim=1)).mean()
 
 
+def partial_episode_mean(x: Tensor, mask: Tensor) -> Tensor:
+    """Mean over all episodes of the mean over each episode's entries; one without an entry counts as 0.
+
+    So micro-batches that weigh by episodes add up to the whole, whichever episodes have an entry.
+
+    Args:
+        x: float [B, N]; ignored where `mask` is False.
+        mask: True on the entries that count, bool [B, N].
+
+    Returns:
+        Scalar.
+
+    Raises:
+        ValueError: shapes differ.
+    """
+    check_same_shape(x=x, mask=mask)
+    sums = x.masked_fill(~mask, 0).sum(dim=1)
+    return (sums / mask.sum(dim=1).clamp(min=1)).mean()
+
+
 def check_same_shape(**tensors: Tensor) -> None:
     """Raise ValueError, with every name and shape, unless all shapes are equal."""
     if len({tensor.shape for tensor in tensors.values()}) > 1:
