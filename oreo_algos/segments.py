@@ -107,6 +107,27 @@ def final_values(token_values: Tensor, batch: Batch) -> Tensor:
     return token_values.gather(1, last).squeeze(1)
 
 
+def unread_states(batch: Batch, granularity: Granularity) -> Tensor:
+    """Find the states that a search reads and that no step of the loss begins with.
+
+    A search reads V where an action of the environment begins and just before the end token.
+
+    Args:
+        batch: episodes whose steps are actions of the environment.
+        granularity: what a step of the loss is.
+
+    Returns:
+        Bool [B, N], in the columns of ``regroup(batch, "token")``: True where the state just before that token is
+        such a state. All False at token level.
+    """
+    read = torch.zeros_like(batch.action_mask).scatter(1, first_token(batch), batch.step_mask)
+    read[:, 0] = False  # where `scatter` put the padding; no action begins a transcript
+    read.scatter_(1, last_token(batch).amax(dim=1, keepdim=True), True)
+    steps, tokens = regroup(batch, granularity), regroup(batch, "token")
+    begun = torch.zeros_like(read).scatter(1, first_token(steps), True)
+    return (read & ~begun).gather(1, first_token(tokens)) & tokens.step_mask
+
+
 def suffix_sum(x: Tensor) -> Tensor:
     """Sum of the entry itself and everything to its right, [B, K] to [B, K]."""
     # From the right, so that zeros in the padding leave every bit as it was.

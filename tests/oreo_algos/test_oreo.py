@@ -4,6 +4,7 @@ import math
 import statistics
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from tabular import parameters, tiny_models
@@ -80,6 +81,15 @@ def loop(models, episodes, granularity):
     return rows
 
 
+def boundary_squares(models, episode, granularity):
+    """Mean square at the states that a search reads and no step begins with; 0 without any, and at token level."""
+    starts = {positions[0] for positions, _ in steps_of(episode, granularity)}
+    read = {positions[0] for positions, _ in steps_of(episode, "step")} | {np.flatnonzero(episode.step_id >= 0)[-1]}
+    row = zip(steps_of(episode, "token"), loop(models, [episode], "token")[0], strict=True)
+    found = [residual**2 for (positions, _), (_, _, residual) in row if positions[0] in read - starts]
+    return mean(found) if found else 0.0
+
+
 def mean(numbers):
     numbers = list(numbers)
     return math.fsum(numbers) / len(numbers)
@@ -98,7 +108,10 @@ def test_losses_equal_a_loop_over_episodes_and_steps(episodes, granularity, kl):
         mean(divergence(models, episode, t, kl) for t, k in enumerate(episode.step_id) if k >= 0)
         for episode in episodes
     )
-    assert losses.terms["value"].item() == pytest.approx(squares, rel=1e-6)  # rewards are float32
+    extra = mean(boundary_squares(models, episode, granularity) for episode in episodes)
+    assert losses.terms["value"].item() == pytest.approx(squares + extra, rel=1e-6)  # rewards are float32
+    assert losses.metrics.get("losses/value_boundaries", 0.0) == pytest.approx(extra, rel=1e-6)
+    assert (extra > 0) == (granularity != "token")
     assert losses.terms["policy"].item() == pytest.approx(squares + ALPHA * divergences, rel=1e-6)
     assert losses.metrics["losses/value"] == losses.terms["value"].item()
     assert losses.metrics["losses/policy"] == pytest.approx(squares, rel=1e-6)

@@ -1,0 +1,54 @@
+"""What the algorithms with a value network log about it.
+
+Knows: names of metrics. Does not know: losses, networks.
+"""
+
+# B episodes, T tokens, K steps.
+
+from torch import Tensor
+
+from oreo_algos.algos.base import subset_mean
+from oreo_algos.batch import Batch
+from oreo_algos.metrics import Maximum, Mean, Minimum
+from oreo_algos.segments import final_values, reward_to_go
+
+
+def value_metrics(token_values: Tensor, values: Tensor, steps: Batch) -> dict[str, float]:
+    """Describe V: over all states, at the start, and just before the end token by outcome."""
+    seen = values[steps.step_mask]
+    final = final_values(token_values, steps)
+    solved = steps.rewards.sum(dim=1) > 0
+    metrics = {
+        "values/mean": subset_mean(values, steps.step_mask),
+        "values/min": Minimum(seen.min().item()),
+        "values/max": Maximum(seen.max().item()),
+        "values/start": values[:, 0].mean().item(),
+    }
+    if solved.any():
+        metrics["values/terminal_pos"] = subset_mean(final, solved)
+    if not solved.all():
+        metrics["values/terminal_neg"] = subset_mean(final, ~solved)
+    return metrics
+
+
+def bellman_metrics(values: Tensor, log_ratio: Tensor, returns: Tensor, steps: Batch, beta: float) -> dict[str, float]:
+    """Describe how well V explains its target, the reward-to-go less the KL-to-go."""
+    kl_to_go = beta * reward_to_go(log_ratio, steps.step_mask)
+    target = (returns - kl_to_go)[steps.step_mask]
+    residual = values[steps.step_mask] - target
+    metrics: dict[str, float] = {"bellman/residual_abs": Mean(residual.abs().mean().item(), len(residual))}
+    variance = target.var(correction=0)
+    if variance > 0:
+        explained = 1 - residual.var(correction=0) / variance
+        metrics["bellman/explained_variance"] = Mean(explained.item(), len(residual))
+    return metrics
+
+
+def ratio_metrics(log_ratio: Tensor, batch: Batch) -> dict[str, float]:
+    """Median log-ratio of whole transcripts by outcome, nats."""
+    solved = batch.rewards.sum(dim=1) > 0
+    return {
+        f"log_ratio/{name}_median": Mean(log_ratio[rows].median().item(), int(rows.sum()))
+        for name, rows in (("pos", solved), ("neg", ~solved))
+        if rows.any()
+    }
