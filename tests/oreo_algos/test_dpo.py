@@ -51,6 +51,38 @@ def test_at_the_reference_the_loss_is_log_2_and_no_pair_counts_as_right(pairs):
     assert losses.metrics["rewards/margins"] == 0
 
 
+def log_ratios(models, pair, per_token=False):
+    for episode in pair:
+        difference = logprob(models.policy, episode) - logprob(models.reference, episode)
+        yield difference / (episode.num_action_tokens if per_token else 1)
+
+
+def loss_of(pairs, models, **options):
+    algorithm = Dpo(beta=BETA, **options)
+    return algorithm.losses(algorithm.collate(pairs), models).terms["policy"].item()
+
+
+def test_ipo_asks_for_a_margin_of_the_mean_over_tokens(pairs):
+    models = tiny_models()
+    margins = [chosen - rejected for chosen, rejected in (log_ratios(models, pair, per_token=True) for pair in pairs)]
+    expected = np.mean([(margin - 1 / (2 * BETA)) ** 2 for margin in margins])
+    assert loss_of(pairs, models, loss_type="ipo") == pytest.approx(expected, rel=1e-6)
+
+
+def test_hinge_and_label_smoothing_equal_hand_computed_ones(pairs):
+    models = tiny_models()
+    margins = [BETA * (chosen - rejected) for chosen, rejected in (log_ratios(models, pair) for pair in pairs)]
+    hinge = np.mean([max(0.0, 1 - margin) for margin in margins])
+    assert loss_of(pairs, models, loss_type="hinge") == pytest.approx(hinge, rel=1e-6)
+    smooth = [0.8 * math.log(1 + math.exp(-m)) + 0.2 * math.log(1 + math.exp(m)) for m in margins]
+    assert loss_of(pairs, models, label_smoothing=0.2) == pytest.approx(np.mean(smooth), rel=1e-6)
+
+
+def test_label_smoothing_belongs_to_the_sigmoid():
+    with pytest.raises(ValueError, match="label_smoothing belongs to loss_type=sigmoid, got loss_type=ipo"):
+        Dpo(loss_type="ipo", label_smoothing=0.1)
+
+
 def test_the_weight_of_a_batch_is_its_number_of_pairs(pairs):
     batch = Dpo().collate(pairs)
     assert Dpo().weight(batch) == 5

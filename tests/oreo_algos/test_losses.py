@@ -5,7 +5,9 @@ import torch
 from torch.nn import functional as F
 
 from oreo_algos.losses import (
+    dpo_hinge_loss,
     dpo_loss,
+    ipo_loss,
     kto_loss,
     masked_episode_mean,
     nll_loss,
@@ -262,6 +264,40 @@ def test_dpo_refuses_bad_arguments():
         dpo_loss(torch.zeros(0), torch.zeros(0), beta=0.1)
     with pytest.raises(ValueError, match=r"must be \[B\] with B > 0, got \[2, 3\]"):
         dpo_loss(torch.zeros(2, 3), torch.zeros(2, 3), beta=0.1)
+
+
+def test_ipo_is_0_at_its_margin_and_pulls_back_beyond_it():
+    """The margin to reach is 1 / (2 beta): 5 nats for 0.1."""
+    chosen = torch.tensor([5.0, 7.0], requires_grad=True)
+    loss = ipo_loss(chosen, torch.zeros(2), beta=0.1)
+    assert loss.item() == pytest.approx(2.0)
+    loss.backward()
+    assert chosen.grad.tolist() == pytest.approx([0.0, 2.0])
+
+
+def test_the_hinge_of_dpo_has_no_gradient_beyond_its_margin():
+    chosen = torch.tensor([2.0, 30.0], requires_grad=True)
+    loss = dpo_hinge_loss(chosen, torch.zeros(2), beta=0.1)
+    assert loss.item() == pytest.approx(0.4)
+    loss.backward()
+    assert chosen.grad.tolist() == pytest.approx([-0.05, 0.0])
+
+
+def test_smoothed_dpo_has_its_least_at_the_odds_of_the_labels():
+    """With one label in ten wrong, nine to one is the best margin."""
+    best = torch.tensor([math.log(9) / 0.1], dtype=torch.float64, requires_grad=True)
+    dpo_loss(best, torch.zeros(1).double(), beta=0.1, label_smoothing=0.1).backward()
+    assert best.grad.item() == pytest.approx(0, abs=1e-12)
+
+
+@pytest.mark.parametrize("loss", [ipo_loss, dpo_hinge_loss])
+def test_the_variants_of_dpo_refuse_bad_arguments(loss):
+    with pytest.raises(ValueError, match="beta must be > 0"):
+        loss(torch.zeros(2), torch.zeros(2), beta=0)
+    with pytest.raises(ValueError, match=r"chosen_log_ratio \[2\], rejected_log_ratio \[1\]"):
+        loss(torch.zeros(2), torch.zeros(1), beta=0.1)
+    with pytest.raises(ValueError, match=r"label_smoothing must be in \[0, 0.5\), got 0.5"):
+        dpo_loss(torch.zeros(2), torch.zeros(2), beta=0.1, label_smoothing=0.5)
 
 
 # --- KTO
