@@ -2,9 +2,10 @@
 
 from oreo_algos.algos.base import Algorithm, Losses
 from oreo_algos.algos.dpo import Dpo, Preference
+from oreo_algos.algos.dqo import Dqo
 from oreo_algos.algos.kto import Kto
 from oreo_algos.algos.oreo import Oreo
 from oreo_algos.algos.rejection import RejectionSampling
 from oreo_algos.algos.sft import Sft
 
-__all__ = ["Algorithm", "Dpo", "Kto", "Losses", "Oreo", "Preference", "RejectionSampling", "Sft"]
+__all__ = ["Algorithm", "Dpo", "Dqo", "Kto", "Losses", "Oreo", "Preference", "RejectionSampling", "Sft"]

@@ -5,7 +5,7 @@ import pytest
 import torch
 from tabular import tiny_models
 
-from oreo_algos.algos import Dpo, Kto, Oreo, Preference, RejectionSampling, Sft
+from oreo_algos.algos import Dpo, Dqo, Kto, Oreo, Preference, RejectionSampling, Sft
 from oreo_algos.batch import collate
 from oreo_algos.buffer import EpisodeBuffer
 
@@ -13,10 +13,13 @@ ALGORITHMS = {
     "sft": Sft(),
     "rejection": RejectionSampling(),
     "dpo": Dpo(),
+    "dpo-ipo": Dpo(loss_type="ipo"),
+    "dqo": Dqo(),
     "kto": Kto(),
     "oreo-token": Oreo(granularity="token"),
     "oreo-step": Oreo(granularity="step"),
     "oreo-response": Oreo(granularity="response"),
+    "oreo-options": Oreo(granularity="step", consistency="full_gradient", importance_cap=1.0, positive_hinge=0.5),
 }
 
 
@@ -126,6 +129,11 @@ COMMON = [
 OWN = [
     (Dpo, "beta", 0, "Dpo.beta must be > 0, got 0"),
     (Dpo, "max_pairs", 0, "Dpo.max_pairs must be > 0, got 0"),
+    (Dpo, "loss_type", "IPO", "Dpo.loss_type must be one of sigmoid, hinge, ipo, got 'IPO'"),
+    (Dpo, "label_smoothing", 0.5, r"Dpo.label_smoothing must be in \[0, 0.5\), got 0.5"),
+    (Dqo, "beta", 0, "Dqo.beta must be > 0, got 0"),
+    (Dqo, "trace", 1.5, r"Dqo.trace must be in \[0, 1\], got 1.5"),
+    (Dqo, "value_warmup_steps", -1, "Dqo.value_warmup_steps must not be negative, got -1"),
     (Kto, "beta", -1, "Kto.beta must be > 0, got -1"),
     (Kto, "desirable_weight", 0, "Kto.desirable_weight must be > 0, got 0"),
     (Kto, "undesirable_weight", -2, "Kto.undesirable_weight must be > 0, got -2"),
@@ -139,7 +147,7 @@ OWN = [
 ]
 
 
-@pytest.mark.parametrize("kind", [Sft, RejectionSampling, Dpo, Kto, Oreo])
+@pytest.mark.parametrize("kind", [Sft, RejectionSampling, Dpo, Dqo, Kto, Oreo])
 @pytest.mark.parametrize(("name", "value", "message"), COMMON)
 def test_an_impossible_optimisation_setting_is_refused(kind, name, value, message):
     with pytest.raises(ValueError, match=message):

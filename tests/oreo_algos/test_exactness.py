@@ -8,11 +8,12 @@ import torch
 from tree_mdp import TreeMdp, grow
 
 from oreo_algos import TrainerConfig, train
-from oreo_algos.algos import Dpo, Oreo
+from oreo_algos.algos import Dpo, Dqo, Oreo
 from oreo_algos.batch import collate
 from oreo_algos.losses import oreo_policy_loss, oreo_value_loss
 from oreo_algos.segments import regroup, reward_to_go, step_values, sum_by_step
 
+BETA = 0.5
 # Full batches and rates far above the paper's; alpha = 0, because a regulariser moves the optimum.
 EXACT = {"policy_lr": 0.1, "value_lr": 0.1, "alpha": 0.0, "batch_size": 1000, "epochs": 140, "max_grad_norm": 1e9}
 
@@ -91,12 +92,24 @@ def test_the_losses_vanish_at_the_soft_optimum_at_every_level(granularity, seed)
 # --- learning
 
 
-@pytest.mark.parametrize(("granularity", "seed"), [("token", 0), ("token", 1), ("step", 1)])
-def test_oreo_reaches_the_closed_form_value_and_policy(granularity, seed, tmp_path):
-    """From data of a uniform behaviour policy, each path once."""
-    tree = grow(seed)
-    models, _ = learn(Oreo(granularity=granularity, beta=tree.beta, **EXACT), tree, tmp_path)
-    states = tree.choices if granularity == "token" else tree.step_starts
+ALGORITHMS = {
+    "token": Oreo(beta=BETA, **EXACT),
+    "step": Oreo(beta=BETA, granularity="step", **EXACT),
+    "response": Oreo(beta=BETA, granularity="response", **EXACT),
+    "one_step": Oreo(beta=BETA, consistency="one_step", **EXACT),
+    "full_gradient": Oreo(beta=BETA, consistency="full_gradient", **EXACT),
+    "dqo": Dqo(beta=BETA, **{name: value for name, value in EXACT.items() if name != "alpha"}),
+}
+
+
+@pytest.mark.parametrize(("name", "seed"), [("token", 0), *((name, 1) for name in ALGORITHMS)])
+def test_the_closed_form_value_and_policy_are_reached(name, seed, tmp_path):
+    """From data of a uniform behaviour policy, each path once. V counts at every state that the algorithm trains:
+    all of them, or at step and response level those that a search reads.
+    """
+    tree = grow(seed, beta=BETA)
+    models, _ = learn(ALGORITHMS[name], tree, tmp_path)
+    states = tree.read_states if name in ("step", "response") else tree.choices
     assert min(abs(tree.value(node)) for node in tree.roots) > 0.05  # 0, where V starts, is not the answer
     assert max(value_errors(models, tree, states)) < 1e-2
     assert max(divergences(models, tree)) < 1e-3

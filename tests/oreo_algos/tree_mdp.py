@@ -48,6 +48,11 @@ class TreeMdp:
         return [node for node, children in self.children.items() if not self.observations & children.keys()]
 
     @property
+    def read_states(self) -> list[int]:
+        """Nodes at which a search reads V: where a step begins, and just before the end token."""
+        return sorted({*self.step_starts, *(node for node in self.choices if self.end in self.children[node])})
+
+    @property
     def step_starts(self) -> list[int]:
         """Nodes that the first token of a step follows."""
         episodes = [self.episode(path) for path in self.paths()]
