@@ -59,8 +59,8 @@ def dpo_hinge_loss(chosen_log_ratio: Tensor, rejected_log_ratio: Tensor, *, beta
     Raises:
         ValueError: beta is not positive, shapes differ or are not [B], or there is no pair.
 
-    Source: Zhao et al. 2023 (arXiv:2305.10425), SLiC, normalised as in Liu et al. 2023
-    (arXiv:2309.06657), Equation 10.
+    Source: Zhao et al. 2023 (arXiv:2305.10425), SLiC, on the normalised margin of Liu
+    et al. 2023 (arXiv:2309.06657).
     """
     return F.relu(1 - beta * _difference(chosen_log_ratio, rejected_log_ratio, beta)).mean()
 
