@@ -227,6 +227,26 @@ def test_boundary_values_train_the_value_and_leave_the_policy_term_alone(episode
     assert all(torch.equal(one, other) for one, other in zip(*gradients, strict=True))
 
 
+@pytest.mark.parametrize("options", [{"log_ratio_clip": 0.02}, {"importance_cap": 0.01}])
+def test_boundary_values_are_clipped_and_weighed_like_those_of_steps(episodes, options):
+    models, rows = tiny_models(), []
+    clip, cap = options.get("log_ratio_clip", math.inf), options.get("importance_cap", -math.inf)
+    for episode in episodes:
+        action = np.flatnonzero(episode.step_id >= 0).tolist()
+        starts = {own[0] for own, _ in steps_of(episode, "step")}
+        squares = []
+        for t in sorted((starts | {action[-1]}) - {action[0]}):
+            to_go = sum(log_ratio(models, episode, later) for later in action if later >= t)
+            # The reward of an action falls on its last token, so it is still to come at each of its tokens.
+            reward = sum(episode.rewards[episode.step_id[t] :].tolist())
+            residual = value_before(models, episode, t) + BETA * min(max(to_go, -clip), clip) - reward
+            squares.append(residual**2 * (math.exp(min(to_go, cap)) if cap > 0 else 1.0))
+        rows.append(mean(squares) if squares else 0.0)
+    settings = {"beta": BETA, "granularity": "response", **options}
+    metrics = Oreo(**settings).losses(collate(episodes), models).metrics
+    assert metrics["losses/value_boundaries"] == pytest.approx(mean(rows), rel=1e-6)
+
+
 def test_only_a_level_that_trains_the_final_value_says_so():
     assert Oreo().trains_final_value and Oreo(boundary_values=False).trains_final_value
     for level in ("step", "response"):
