@@ -98,7 +98,8 @@ ALGORITHMS = {
     "response": Oreo(beta=BETA, granularity="response", **EXACT),
     "one_step": Oreo(beta=BETA, consistency="one_step", **EXACT),
     "full_gradient": Oreo(beta=BETA, consistency="full_gradient", **EXACT),
-    "dqo": Dqo(beta=BETA, **{name: value for name, value in EXACT.items() if name != "alpha"}),
+    # Bootstrapped and weighed, so slower: after 140 updates one of four seeds is still 0.013 off.
+    "dqo": Dqo(beta=BETA, **{name: value for name, value in EXACT.items() if name != "alpha"} | {"epochs": 200}),
 }
 
 
