@@ -121,7 +121,7 @@ def _is_alive(pid: int) -> bool:
     except ProcessLookupError:
         return False
     except PermissionError:
-        pass  # it is somebody else's
+        return True  # only a living process of somebody else's refuses
     return True
 
 
