@@ -168,7 +168,7 @@ class _Run:
         }
         self.step, self.num_tokens = 0, 0
         self.last_metrics: dict[str, float] = {}
-        algorithm.begin_run(models)
+        algorithm.begin_run(models, self.examples)
         self._restore()
 
     def finish(self, evaluate: Evaluate | None) -> TrainResult:

@@ -1,6 +1,7 @@
 """One module an algorithm: a frozen dataclass with its configuration, its choice of data and its losses."""
 
 from oreo_algos.algos.base import Algorithm, Losses
+from oreo_algos.algos.constant import ConstantBaseline
 from oreo_algos.algos.dpo import Dpo, Preference
 from oreo_algos.algos.dqo import Dqo
 from oreo_algos.algos.kto import Kto
@@ -8,4 +9,4 @@ from oreo_algos.algos.oreo import Oreo
 from oreo_algos.algos.rejection import RejectionSampling
 from oreo_algos.algos.sft import Sft
 
-__all__ = ["Algorithm", "Dpo", "Dqo", "Kto", "Losses", "Oreo", "Preference", "RejectionSampling", "Sft"]
+__all__ = ["Algorithm", "ConstantBaseline", "Dpo", "Dqo", "Kto", "Losses", "Oreo", "Preference", "RejectionSampling", "Sft"]

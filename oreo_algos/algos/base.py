@@ -81,7 +81,7 @@ class Algorithm(Generic[Example, AnyBatch]):
         """Count what the means of ``losses`` are over, so that micro-batches add up to one big batch."""
         raise NotImplementedError
 
-    def begin_run(self, models: Models) -> None:
+    def begin_run(self, models: Models, examples: Sequence[Example]) -> None:
         """Put into ``models`` what the algorithm adapts itself; a checkpoint then replaces it."""
 
     def begin_step(self, batches: Sequence[AnyBatch], models: Models) -> Any:

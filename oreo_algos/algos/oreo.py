@@ -5,7 +5,7 @@ those of the authors' released code. Every equation and deviation: ``docs/algori
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -24,6 +24,7 @@ from oreo_algos.algos.base import (
 )
 from oreo_algos.algos.value_metrics import bellman_metrics, ratio_metrics, value_metrics
 from oreo_algos.batch import Batch
+from oreo_algos.episode import Episode
 from oreo_algos.losses import (
     full_gradient_policy_loss,
     lambda_value_loss,
@@ -139,7 +140,7 @@ class Oreo(EpisodeAlgorithm):
         """Whether V is trained just before the end token, where a search reads it."""
         return self.granularity == "token" or self.boundary_values
 
-    def begin_run(self, models: Models) -> None:
+    def begin_run(self, models: Models, examples: Sequence[Episode]) -> None:
         """Start the controller at alpha and the moving average at the policy, where they are wanted."""
         models.numbers = {} if self.kl_target is None else {"log_alpha": math.log(self.regulariser)}
         models.target = None if self.target_decay is None else frozen_copy(models.policy)
