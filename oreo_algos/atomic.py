@@ -42,6 +42,13 @@ def replace_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     _swap(temporary, target)
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write a whole file or none, in place of an earlier one."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
+
+
 def recover_folder(path: str | os.PathLike[str]) -> Path:
     """Put the last whole folder back when a kill fell between the two renames.
 

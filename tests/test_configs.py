@@ -9,7 +9,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
 from oreo_agents.cli import config_folder, settings_from_config
-from oreo_agents.settings import RunSettings
+from oreo_agents.settings import IterationSettings, RunSettings
 from oreo_algos.algos import Algorithm
 
 FOLDER = config_folder()
@@ -92,8 +92,15 @@ def test_every_recipe_belongs_to_a_size_and_an_algorithm_and_changes_it(choice: 
     assert tuned.algo != paper.algo
 
 
+@pytest.mark.parametrize("command", ["run", "train"])
+def test_rounds_are_one_setting_of_the_commands_that_train(command: str):
+    assert GROUPS["iteration"] == ["rounds"]
+    _, built = settings(command, "rounds=3", "iteration.keep_data=false")
+    assert built.iteration == IterationSettings(rounds=3, keep_data=False)
+
+
 def test_no_file_is_left_out_by_these_tests():
-    tested = {*PLAIN_GROUPS, "search", "algo", "experiment", "recipe"}
+    tested = {*PLAIN_GROUPS, "search", "algo", "experiment", "recipe", "iteration"}
     assert set(GROUPS) == tested
     nested = [path for path in FOLDER.rglob("*.yaml") if len(path.relative_to(FOLDER).parts) > 2]
     assert not nested

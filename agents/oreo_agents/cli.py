@@ -85,7 +85,7 @@ def settings_from_config(config: DictConfig, algorithms: dict[str, Any]) -> Any:
     Raises:
         ValueError: a value is refused by the dataclass that it is for.
     """
-    from oreo_agents.settings import RunSettings
+    from oreo_agents.settings import IterationSettings, RunSettings
 
     def build(node: Any) -> Any:
         try:
@@ -102,6 +102,7 @@ def settings_from_config(config: DictConfig, algorithms: dict[str, Any]) -> Any:
         sft=build(config.sft),
         collect=build(config.collect),
         algorithms={name: build(node) for name, node in algorithms.items()},
+        iteration=build(config.iteration) if "iteration" in config else IterationSettings(),
         searches={name: build(node) for name, node in config.searches.items()},
         evaluate=build(config.evaluate),
         trainer=build(config.trainer),
@@ -189,7 +190,8 @@ def _prepare(
         shared: see ``Run``.
         supervised: fine-tune a checkpoint that was given; otherwise it is taken as it is.
     """
-    from oreo_agents.pipeline import Run, quiet
+    from oreo_agents.pipeline import Run
+    from oreo_agents.progress import quiet
 
     quiet()
     settings = settings_from_config(config, algorithms)

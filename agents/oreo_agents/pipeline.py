@@ -5,20 +5,20 @@ that was killed goes on where it stopped. Does not know: Hydra, tables.
 
 A run folder holds ``start/`` (a fresh small model), ``data/demonstrations`` and ``data/episodes`` (buffers), and a
 folder for ``sft`` and for each algorithm: ``policy/``, ``value/``, ``metrics.jsonl``, TensorBoard events,
-``checkpoint-N/``, ``summary.json`` and ``items-<split>-<search>.jsonl``; then ``results.json``.
+``checkpoint-N/``, ``summary.json`` and ``items-<split>-<search>.jsonl``; then ``results.json``. Round N > 1 of an
+algorithm lies in ``<algorithm>-roundN/``, with the episodes collected for it in ``data/episodes`` there.
 """
 
 import dataclasses
 import hashlib
 import json
 import logging
+import re
 import tarfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from functools import cached_property, partial
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from importlib.metadata import version
-from multiprocessing import parent_process
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,26 +26,22 @@ import gymnasium as gym
 import numpy as np
 import torch
 from filelock import FileLock
-from rich.progress import Progress, track
-from transformers.utils import logging as transformers_logging
 
+from oreo_agents.collect import collect, demonstrations, encode
 from oreo_agents.evaluate import Item, evaluate, summarize
+from oreo_agents.loading import Loader
 from oreo_agents.model_card import model_card
 from oreo_agents.parallel import cores, side_by_side
-from oreo_agents.policy import CausalPolicy
-from oreo_agents.prompts import PromptFormat, encode_episode
-from oreo_agents.rollout import RolloutCounts, rollout
+from oreo_agents.progress import progress, start_worker
+from oreo_agents.prompts import PromptFormat
+from oreo_agents.rollout import RolloutCounts
 from oreo_agents.settings import RunSettings
 from oreo_agents.tasks import choose_indices, identities, identity, make_env
-from oreo_agents.texts import demonstration_episode
 from oreo_agents.tiny import byte_tokenizer, create_checkpoint, word_tokenizer
-from oreo_agents.value import TokenValue
-from oreo_algos import EpisodeBuffer, Models, train
+from oreo_algos import EpisodeBuffer, train
 from oreo_algos.algos import Algorithm
-from oreo_algos.atomic import replace_folder
+from oreo_algos.atomic import replace_folder, write_text
 from oreo_algos.metrics import read_metrics
-from oreo_algos.selection import balance
-from oreo_envs import Demonstration
 
 _log = logging.getLogger(__name__)
 
@@ -69,13 +65,10 @@ class Run:
         self.settings, self.folder = settings, folder
         self.start_folder = folder if shared is None else shared / _start_key(settings)
         folder.mkdir(parents=True, exist_ok=True)
-        device = settings.policy.device
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
-        self.device = torch.device(device)
-        self.small = settings.policy.path is None and self.device.type == "cpu"
+        self.load = Loader(settings.policy, settings.value)
+        self.small = settings.policy.path is None and self.load.device.type == "cpu"
         if self.small:
-            # A second thread gains a tenth on such models; a second process, see `_in_parallel`, nearly all.
+            # A second thread gains a tenth on such models; a second process, see `train_and_evaluate`, nearly all.
             torch.set_num_threads(1)
 
     # Stages, each of which first asks for those before it.
@@ -98,7 +91,8 @@ class Run:
             if hasattr(env, "vocabulary"):
                 tokenizer = word_tokenizer(env.vocabulary())
             else:
-                shown = self._shown(self.settings.sft.demonstrations, 1, _DEMONSTRATIONS)
+                indices = self._indices("train", self.settings.sft.demonstrations, _DEMONSTRATIONS)
+                shown = demonstrations(env, indices, [self.settings.seed])
                 texts = [message["content"] for one in shown for message in one.messages]
                 tokenizer = byte_tokenizer(texts, self.settings.policy.tiny.tokenizer_size)
             with replace_folder(folder) as temporary:
@@ -115,11 +109,10 @@ class Run:
 
     def demonstrations(self) -> EpisodeBuffer:
         """Return the encoded demonstrations."""
-        prompt_format = PromptFormat.from_pretrained(self.start())
-
-        count = self.settings.sft.demonstrations
         return self._buffer(
-            "demonstrations", prompt_format, lambda: self._demonstrate(prompt_format, count, 1, _DEMONSTRATIONS)
+            self.start_folder / "data" / "demonstrations",
+            PromptFormat.from_pretrained(self.start()),
+            partial(self._demonstrate, self.settings.sft.demonstrations, 1, _DEMONSTRATIONS),
         )
 
     def episodes(self) -> EpisodeBuffer:
@@ -135,15 +128,34 @@ class Run:
                 )
             return buffer
         policy_path = self.sft()
-        prompt_format = PromptFormat.from_pretrained(policy_path)
-        collect = self.settings.collect
-        if collect.source == "demonstrations":
-            return self._buffer(
-                "episodes",
-                prompt_format,
-                lambda: self._demonstrate(prompt_format, collect.tasks, collect.samples, _COLLECTION),
-            )
-        return self._buffer("episodes", prompt_format, lambda: self._collect(policy_path, prompt_format))
+        settings = self.settings.collect
+        make: Callable[[PromptFormat], EpisodeBuffer] = partial(self._collect, policy_path, 1)
+        if settings.source == "demonstrations":
+            make = partial(self._demonstrate, settings.tasks, settings.samples, _COLLECTION)
+        return self._buffer(self.start_folder / "data" / "episodes", PromptFormat.from_pretrained(policy_path), make)
+
+    def round_episodes(self, name: str, number: int) -> EpisodeBuffer:
+        """Return what a round of an algorithm learns from.
+
+        Args:
+            name: of the algorithm.
+            number: of the round, from 1; the policy of the round before it must have been trained.
+
+        Returns:
+            Episodes collected with the policy of the round before, those of the start in round 1; also all earlier
+            ones if the settings keep them, oldest first.
+        """
+        if number == 1:
+            return self.episodes()
+        policy_path = str(self._folder(name, number - 1) / "policy")
+        collected = self._buffer(
+            self._folder(name, number) / "data" / "episodes",
+            PromptFormat.from_pretrained(policy_path),
+            partial(self._collect, policy_path, number),
+        )
+        if not self.settings.iteration.keep_data:
+            return collected
+        return EpisodeBuffer.concatenate([self.round_episodes(name, number - 1), collected])
 
     def train_and_evaluate(self, names: Sequence[str]) -> list[dict[str, Any]]:
         """Train algorithms from the same start and episodes, evaluate each, and write ``results.json``.
@@ -159,7 +171,7 @@ class Run:
             self.make_env(split)().close()
         # What all of them share is made first, by this process alone.
         self.prepare(episodes=any(name in self.settings.algorithms for name in names))
-        skipped = {name: reason for name in names if (reason := self._nothing_to_learn(name))}
+        skipped = {name: reason for name in names if (reason := self._nothing_to_learn(name, 1))}
         if len(skipped) == len(names):
             raise ValueError("; ".join(f"{name}: {reason}" for name, reason in skipped.items()))
         names = [name for name in names if name not in skipped]
@@ -167,41 +179,85 @@ class Run:
             _log.warning("%s is skipped: %s", name, reason)
         workers = min(self._workers(), len(names))
         if workers == 1:
-            parts = {name: self._train_and_evaluate(name) for name in names}
+            parts = {name: self._iterate(name) for name in names}
         else:
             # The longest first: those that train most networks.
             order = sorted(names, key=lambda name: -len(getattr(self.settings.algorithms.get(name), "needs", ())))
             found = side_by_side(
-                self._train_and_evaluate,
+                self._iterate,
                 order,
                 workers,
-                initializer=_start_worker,
-                steps_of=lambda name: len(read_metrics(self.folder / name)) if name != "sft" else 0,
+                initializer=start_worker,
+                steps_of=self._steps_so_far,
             )
             parts = dict(zip(order, found, strict=True))
-        return self.write_results([row for name in names for row in parts[name]], skipped)
+        for name in names:
+            skipped |= parts[name][1]
+        return self.write_results([row for name in names for row in parts[name][0]], skipped)
 
-    def _nothing_to_learn(self, name: str) -> str | None:
-        """Say why an algorithm finds no example in the episodes, such as no success; None when it finds some."""
+    def _nothing_to_learn(self, name: str, number: int) -> str | None:
+        """Say why an algorithm finds no example for a round, such as no success; None when it finds some."""
         if name in self.settings.algorithms:
             try:
-                self.settings.algorithms[name].select(self.episodes(), np.random.default_rng(0))
+                self.settings.algorithms[name].select(self.round_episodes(name, number), np.random.default_rng(0))
             except ValueError as error:
                 return str(error)
         return None
 
-    def _train_and_evaluate(self, name: str) -> list[dict[str, Any]]:
-        start = policy = self.sft()
-        if name in self.settings.algorithms:
-            policy = self._train(self.folder / name, self.settings.algorithms[name], start, self.episodes)
-        value = self.folder / name / "value"
-        if not value.exists() or not getattr(self.settings.algorithms.get(name), "trains_final_value", False):
-            return self.evaluate(name, policy, None)
-        rows = self.evaluate(name, policy, str(value))
-        if name == self.settings.evaluate.start_value:
+    def _iterate(self, name: str) -> tuple[list[dict[str, Any]], dict[str, str]]:
+        """Train and evaluate all rounds of an algorithm.
+
+        Returns:
+            Rows of the results, and by name of the round why the rounds from there on are skipped.
+        """
+        if name not in self.settings.algorithms:
+            return self.evaluate(name, self.sft(), None), {}
+        rows: list[dict[str, Any]] = []
+        for number in range(1, self.settings.iteration.rounds + 1):
+            folder = self._folder(name, number)
+            reason = self._nothing_to_learn(name, number) if number > 1 else None
+            if reason is not None:
+                _log.warning("%s: there is no round %d: %s", name, number, reason)
+                return rows, {folder.name: reason}
+            self._train_round(name, number)
+            found = self._evaluate_round(name, number)
+            rows += [row | {"round": number} for row in found] if self.settings.iteration.rounds > 1 else found
+        return rows, {}
+
+    def _train_round(self, name: str, number: int) -> None:
+        before = self._folder(name, number - 1)
+        settings = self.settings.iteration
+        value = before / "value"
+        self._train(
+            self._folder(name, number),
+            self.settings.algorithms[name],
+            self.sft() if number == 1 else str(before / "policy"),
+            partial(self.round_episodes, name, number),
+            reference_path=self.sft() if settings.reference == "start" else None,
+            value_path=str(value) if number > 1 and settings.value == "carried" and value.exists() else None,
+        )
+
+    def _evaluate_round(self, name: str, number: int) -> list[dict[str, Any]]:
+        folder = self._folder(name, number)
+        policy, value = str(folder / "policy"), folder / "value"
+        if not value.exists() or not getattr(self.settings.algorithms[name], "trains_final_value", False):
+            return self.evaluate(folder.name, policy, None)
+        rows = self.evaluate(folder.name, policy, str(value))
+        if folder.name == self.settings.evaluate.start_value:
             guided = [s for s in self.settings.evaluate.searches if self.settings.searches[s].needs_value]
-            rows += self.evaluate("sft", start, str(value), searches=guided)
+            rows += self.evaluate("sft", self.sft(), str(value), searches=guided)
         return rows
+
+    def _folder(self, name: str, number: int) -> Path:
+        """Return the folder of a round of an algorithm; its name is that of the round in the results."""
+        return self.folder / (name if number <= 1 else f"{name}-round{number}")
+
+    def _steps_so_far(self, name: str) -> int:
+        """Count the optimiser steps of all rounds of an algorithm until now."""
+        if name not in self.settings.algorithms:
+            return 0
+        numbers = range(1, self.settings.iteration.rounds + 1)
+        return sum(len(read_metrics(self._folder(name, number))) for number in numbers)
 
     def _workers(self) -> int:
         workers = self.settings.workers
@@ -231,7 +287,7 @@ class Run:
                 _log.warning("%s has no value that %s could use: not evaluated", name, ", ".join(settings.searches))
         rows = []
         for split in settings.splits if searches else ():
-            indices = self._indices(split, settings.tasks, None)
+            indices = self._indices(split, settings.tasks)
             self._answer(name, policy_path, value_path, split, indices, searches)
             rows += self._rows(name, value_path, split, indices, searches)
         return rows
@@ -251,9 +307,9 @@ class Run:
         if not missing:
             return
         counts = RolloutCounts()
-        policy = self._load_policy(policy_path)
+        policy = self.load.policy(policy_path)
         total = sum(len(indices) * n for n in {s.samples for s in missing.values()})
-        with _progress(f"evaluate {name}, {split}", total) as advance:
+        with progress(f"evaluate {name}, {split}", total) as advance:
             found = evaluate(
                 self.make_env(split),
                 policy,
@@ -262,7 +318,7 @@ class Run:
                 indices,
                 self.settings.evaluate.sampling,
                 seed=_derive(self.settings.seed, _EVALUATION),
-                value=None if value_path is None else self._load_value(value_path, policy_path),
+                value=None if value_path is None else self.load.value(value_path, policy_path),
                 counts=counts,
                 progress=advance,
             )
@@ -270,14 +326,14 @@ class Run:
         folder.mkdir(parents=True, exist_ok=True)
         for search, items in found.items():
             lines = [json.dumps(dataclasses.asdict(item)) for item in items]
-            _write_atomically(_items_path(folder, split, search), "\n".join(lines) + "\n")
+            write_text(_items_path(folder, split, search), "\n".join(lines) + "\n")
 
     def _rows(
         self, name: str, value_path: str | None, split: str, indices: Sequence[int], searches: Sequence[str]
     ) -> list[dict[str, Any]]:
         """Summarise the items of one split."""
         folder = self.folder / name
-        trained_on = self._trained_on
+        trained_on = self._trained_on()
         seen = len(trained_on & identities(self.make_env(split)(), indices)) if trained_on else 0
         if seen:
             _log.warning("%s: %d of %d evaluated tasks are also in the training data", name, seen, len(indices))
@@ -294,8 +350,9 @@ class Run:
                 "seed": self.settings.seed,
                 **summarize(items),
             }
-            if name in self.settings.algorithms:
-                row["settings"] = dataclasses.asdict(self.settings.algorithms[name])
+            algorithm = self.settings.algorithms.get(re.sub(r"-round\d+$", "", name))
+            if algorithm is not None:
+                row["settings"] = dataclasses.asdict(algorithm)
             if self.settings.searches[search].needs_value and value_path is not None:
                 row["value"] = Path(value_path).parent.name
             if seen:
@@ -311,7 +368,7 @@ class Run:
         summaries |= {path.parent.name: path for path in sorted(self.folder.glob("*/summary.json"))}
         training = {name: json.loads(path.read_text(encoding="utf-8")) for name, path in summaries.items()}
         document = {"results": rows, "training": training, "skipped": dict(skipped or {})}
-        _write_atomically(self.folder / "results.json", json.dumps(document, indent=2) + "\n")
+        write_text(self.folder / "results.json", json.dumps(document, indent=2) + "\n")
         return rows
 
     # How they do it.
@@ -333,12 +390,22 @@ class Run:
         return partial(make_env, self.settings.env, split)
 
     def _train(
-        self, folder: Path, algorithm: Algorithm[Any, Any], policy_path: str, data: Callable[[], EpisodeBuffer]
+        self,
+        folder: Path,
+        algorithm: Algorithm[Any, Any],
+        policy_path: str,
+        data: Callable[[], EpisodeBuffer],
+        *,
+        reference_path: str | None = None,
+        value_path: str | None = None,
     ) -> str:
+        """Train in a folder unless that is done; return the path of the policy, see ``Loader.models``."""
         if not (folder / "summary.json").exists():
             buffer = data()
             started = time.process_time()
-            models = self._load_models(algorithm, policy_path, buffer)
+            models = self.load.models(
+                algorithm, policy_path, buffer, reference_path=reference_path, value_path=value_path
+            )
             config = dataclasses.replace(self.settings.trainer, seed=self.settings.seed)
             result = train(algorithm, models, buffer, config, folder)
             tokenizer = PromptFormat.from_pretrained(policy_path).tokenizer
@@ -349,119 +416,62 @@ class Run:
                         network.save(
                             temporary, tokenizer, model_card(part, algorithm, self.settings.env.id, self.settings.seed)
                         )
-            summary = dataclasses.asdict(result) | {"cpu_seconds": time.process_time() - started}
-            _write_atomically(folder / "summary.json", json.dumps(summary, indent=2) + "\n")
+            summary = dataclasses.asdict(result) | {
+                "cpu_seconds": time.process_time() - started,
+                "policy": self._name(policy_path),
+                "reference": self._name(reference_path or policy_path) if "reference" in algorithm.needs else None,
+                "value": self._name(value_path or self.settings.value.path) if "value" in algorithm.needs else None,
+                "episodes": len(buffer),
+                "content_hash": buffer.content_hash,
+            }
+            write_text(folder / "summary.json", json.dumps(summary, indent=2) + "\n")
         return str(folder / "policy")
 
-    def _load_models(self, algorithm: Algorithm[Any, Any], path: str, buffer: EpisodeBuffer) -> Models:
-        if self.settings.policy.dtype == "bfloat16" and self.settings.policy.lora.rank == 0:
-            raise ValueError(
-                "policy.dtype=bfloat16 would lose most updates: a step at these learning rates is smaller than the "
-                "precision of the weights; train float32 weights (a GPU still computes in bfloat16), or adapters "
-                "with policy.lora.rank"
-            )
-        policy = self._load_policy(path)
-        models = Models(policy)
-        if "reference" in algorithm.needs:
-            models.reference = policy.frozen_copy()
-            models.policy_is_reference = True
-        if "value" in algorithm.needs:
-            settings = self.settings.value
-            bias = None
-            if settings.bias_at_mean_reward:
-                bias = float(np.mean([episode.total_reward for episode in buffer]))
-            models.value = (
-                TokenValue.from_policy(path, bias=bias, **self._where(), lora=settings.lora)
-                if settings.path is None
-                else self._load_value(settings.path, path)
-            )
-        return models
+    def _name(self, path: str | None) -> str | None:
+        """Name a checkpoint in a record: within this run by its place there."""
+        for folder in (self.folder, self.start_folder):
+            if path is not None and Path(path).is_relative_to(folder):
+                return Path(path).relative_to(folder).as_posix()
+        return path
 
-    def _load_policy(self, path: str) -> CausalPolicy:
-        return CausalPolicy.from_pretrained(path, **self._where(), lora=self.settings.policy.lora)
-
-    def _load_value(self, path: str, policy_path: str) -> TokenValue:
-        if PromptFormat.from_pretrained(path).fingerprint != PromptFormat.from_pretrained(policy_path).fingerprint:
-            raise ValueError(
-                f"value.path={path} has another tokenizer than the policy {policy_path}, so it reads other tokens"
-            )
-        return TokenValue.from_pretrained(path, **self._where(), lora=self.settings.value.lora)
-
-    def _where(self) -> dict[str, Any]:
-        return {"device": self.device, "dtype": getattr(torch, self.settings.policy.dtype)}
-
-    def _buffer(self, name: str, prompt_format: PromptFormat, make: Callable[[], EpisodeBuffer]) -> EpisodeBuffer:
-        path = self.start_folder / "data" / name
+    @staticmethod
+    def _buffer(
+        path: Path, prompt_format: PromptFormat, make: Callable[[PromptFormat], EpisodeBuffer]
+    ) -> EpisodeBuffer:
+        """Read a buffer; make it first unless it is there."""
         if not (path / "metadata.json").exists():
-            make().save(path)
+            make(prompt_format).save(path)
         return EpisodeBuffer.load(path, tokenizer_fingerprint=prompt_format.fingerprint)
 
-    def _shown(self, count: int | None, samples: int, purpose: int) -> Iterator[Demonstration]:
-        """Yield ``samples`` demonstrations of each of ``count`` tasks; None: of all."""
-        env: Any = self.make_env("train")().unwrapped
-        indices = self._indices("train", count, purpose)
-        for index in track(indices, "demonstrations", transient=True, disable=parent_process() is not None):
-            for sample in range(samples):
-                # The first sample has the seed of the run itself.
-                yield env.demonstration(
-                    index, seed=_derive(self.settings.seed, sample) if sample else self.settings.seed
-                )
+    def _demonstrate(self, count: int | None, samples: int, purpose: int, prompt_format: PromptFormat) -> EpisodeBuffer:
+        # The first sample has the seed of the run itself.
+        seeds = [self.settings.seed, *(_derive(self.settings.seed, sample) for sample in range(1, samples))]
+        shown = demonstrations(self.make_env("train")(), self._indices("train", count, purpose), seeds)
+        return encode(shown, prompt_format, self.settings.env.id, self._provenance())
 
-    def _demonstrate(self, prompt_format: PromptFormat, count: int | None, samples: int, purpose: int) -> EpisodeBuffer:
-        episodes = [
-            encode_episode(
-                demonstration_episode(shown, self.settings.env.id),
-                prompt_format,
-                masked_steps=np.flatnonzero(shown.mistaken).tolist(),
-            )
-            for shown in self._shown(count, samples, purpose)
-        ]
-        return EpisodeBuffer(
-            episodes,
-            tokenizer_fingerprint=prompt_format.fingerprint,
-            provenance={
-                "source": "demonstrations",
-                "success_rate": sum(e.success for e in episodes) / len(episodes),
-                **self._provenance(),
-            },
-        )
-
-    def _collect(self, policy_path: str, prompt_format: PromptFormat) -> EpisodeBuffer:
+    def _collect(self, policy_path: str, number: int, prompt_format: PromptFormat) -> EpisodeBuffer:
+        """Sample a policy on the train tasks of a round."""
         settings = self.settings.collect
-        purpose = _DEMONSTRATIONS if settings.demonstrated else _COLLECTION
-        indices = [index for index in self._indices("train", settings.tasks, purpose) for _ in range(settings.samples)]
-        counts = RolloutCounts()
-        with _progress("collect", len(indices)) as advance:
-            drawn = rollout(
-                self.make_env("train"),
-                self._load_policy(policy_path),
-                prompt_format,
-                indices,
-                settings.sampling,
-                seed=_derive(self.settings.seed, _COLLECTION),
-                counts=counts,
-                progress=advance,
-            )
-            episodes = [episode for _, episode in sorted(drawn, key=lambda pair: pair[0])]
-        counts.report("collection")
-        if not episodes:
-            raise ValueError("collection produced no episode: every prompt fills the policy's context")
-        buffer = EpisodeBuffer(
-            episodes,
-            tokenizer_fingerprint=prompt_format.fingerprint,
-            provenance={
-                "source": "policy samples",
-                "collected": len(episodes),
-                "success_rate": sum(e.success for e in episodes) / len(episodes),
-                "prompts_too_long": counts.prompts_too_long,
-                "cut_off": counts.cut_off,
-                **self._provenance(),
-            },
+        # Tasks that were demonstrated stay the same; others are drawn anew for each round.
+        tasks = (_DEMONSTRATIONS,) if settings.demonstrated else self._of_round(_COLLECTION, number)
+        provenance = self._provenance()
+        if number > 1:
+            provenance |= {"round": number, "policy": self._name(policy_path)}
+        return collect(
+            self.make_env("train"),
+            self.load.policy(policy_path),
+            prompt_format,
+            self._indices("train", settings.tasks, *tasks),
+            settings,
+            seed=_derive(self.settings.seed, *self._of_round(_COLLECTION, number)),
+            selection_seed=_derive(self.settings.seed, *self._of_round(_SELECTION, number)),
+            provenance=provenance,
         )
-        if settings.keep_per_outcome is not None:
-            generator = np.random.default_rng(_derive(self.settings.seed, _SELECTION))
-            buffer = balance(buffer, settings.keep_per_outcome, generator)
-        return buffer
+
+    @staticmethod
+    def _of_round(purpose: int, number: int) -> tuple[int, ...]:
+        """Return the purpose of draws in a round: each round has a stream of its own."""
+        return (purpose,) if number == 1 else (purpose, number)
 
     def _provenance(self) -> dict[str, Any]:
         return {
@@ -470,12 +480,12 @@ class Run:
             "seed": self.settings.seed,
         }
 
-    @cached_property
     def _trained_on(self) -> frozenset[str]:
-        """What tells the tasks of all training data there is; asked for once everything has been trained."""
+        """Return what tells the tasks of all training data there is until now."""
         env = self.make_env(self.settings.evaluate.splits[0])()
         paths = [self.start_folder / "data" / name for name in ("demonstrations", "episodes")]
         paths += [Path(self.settings.data)] if self.settings.data else []
+        paths += sorted(self.folder.glob("*/data/episodes"))
         return frozenset(
             identity(env, episode.task_id, episode.messages)
             for path in paths
@@ -483,24 +493,19 @@ class Run:
             for episode in EpisodeBuffer.load(path)
         )
 
-    def _indices(self, split: str, count: int | None, purpose: int | None) -> list[int]:
-        seed = None if purpose is None else _derive(self.settings.seed, purpose)
+    def _indices(self, split: str, count: int | None, *purpose: int) -> list[int]:
+        """Choose tasks; without a purpose always the same ones."""
+        seed = _derive(self.settings.seed, *purpose) if purpose else None
         return choose_indices(self.make_env(split)(), count, seed)
 
 
-def _derive(seed: int, purpose: int) -> int:
+def _derive(seed: int, *purpose: int) -> int:
     """Return the seed of one purpose."""
-    return int(np.random.SeedSequence([seed, purpose]).generate_state(1)[0])
+    return int(np.random.SeedSequence([seed, *purpose]).generate_state(1)[0])
 
 
 def _items_path(folder: Path, split: str, search: str) -> Path:
     return folder / f"items-{split}-{search}.jsonl"
-
-
-def _write_atomically(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
 
 
 def _start_key(settings: RunSettings) -> str:
@@ -512,23 +517,3 @@ def _start_key(settings: RunSettings) -> str:
             files = [Path(path), *sorted(Path(path).rglob("*"))]
             facts += [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files if file.is_file()]
     return hashlib.sha256(repr(facts).encode()).hexdigest()[:12]
-
-
-def _start_worker() -> None:
-    """Set up a process that works beside others, on one core."""
-    torch.set_num_threads(1)
-    quiet()
-
-
-def quiet() -> None:
-    """Silence the bars of transformers: they show files of kilobytes being read."""
-    transformers_logging.disable_progress_bar()
-
-
-@contextmanager
-def _progress(description: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Show a progress bar; yields the function to call with the number just finished."""
-    # Processes beside the first one would draw over each other.
-    with Progress(disable=parent_process() is not None) as bar:
-        task = bar.add_task(description, total=total)
-        yield lambda done: bar.advance(task, done)

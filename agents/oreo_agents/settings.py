@@ -141,6 +141,32 @@ class CollectSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class IterationSettings:
+    """Training in rounds: collect with the policy of the round before, train it on.
+
+    Attributes:
+        rounds: how many; 1: the offline episodes of the start alone.
+        keep_data: a round learns from the episodes of all rounds so far; False: from its own only.
+        reference: to which policy log-ratios and KL are taken: that of the ``previous`` round, or of the ``start``.
+        value: ``carried``: training goes on with the value network of the round before; ``fresh``: with a new one.
+    """
+
+    rounds: int = 1
+    keep_data: bool = True
+    reference: Literal["previous", "start"] = "previous"
+    value: Literal["carried", "fresh"] = "carried"
+
+    def __post_init__(self) -> None:
+        """Check the settings."""
+        if self.rounds < 1:
+            raise ValueError(f"rounds must be at least 1, got {self.rounds}")
+        if self.reference not in ("previous", "start"):
+            raise ValueError(f"iteration.reference must be previous or start, got {self.reference!r}")
+        if self.value not in ("carried", "fresh"):
+            raise ValueError(f"iteration.value must be carried or fresh, got {self.value!r}")
+
+
+@dataclass(frozen=True, kw_only=True)
 class EvaluateSettings:
     """What to measure.
 
@@ -177,6 +203,7 @@ class RunSettings:
         sft: supervised start.
         collect: offline episodes.
         algorithms: what to train from the same start and episodes, by name.
+        iteration: in how many rounds, and what each takes over from the one before.
         searches: how to answer at test time, by name.
         evaluate: what to measure.
         trainer: how to train.
@@ -191,6 +218,7 @@ class RunSettings:
     sft: SftSettings = SftSettings()
     collect: CollectSettings = CollectSettings()
     algorithms: Mapping[str, Algorithm[Any, Any]] = field(default_factory=dict)
+    iteration: IterationSettings = IterationSettings()
     searches: Mapping[str, Search] = field(default_factory=lambda: {"greedy": Greedy()})
     evaluate: EvaluateSettings = EvaluateSettings()
     trainer: TrainerConfig = TrainerConfig()

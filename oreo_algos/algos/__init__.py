@@ -9,4 +9,15 @@ from oreo_algos.algos.oreo import Oreo
 from oreo_algos.algos.rejection import RejectionSampling
 from oreo_algos.algos.sft import Sft
 
-__all__ = ["Algorithm", "ConstantBaseline", "Dpo", "Dqo", "Kto", "Losses", "Oreo", "Preference", "RejectionSampling", "Sft"]
+__all__ = [
+    "Algorithm",
+    "ConstantBaseline",
+    "Dpo",
+    "Dqo",
+    "Kto",
+    "Losses",
+    "Oreo",
+    "Preference",
+    "RejectionSampling",
+    "Sft",
+]

@@ -73,7 +73,7 @@ class ConstantBaseline(EpisodeAlgorithm):
         returns = reward_to_go(steps.rewards, steps.step_mask)
         values = returns.new_full(returns.shape, models.numbers["baseline"])
         loss = oreo_policy_loss(values, log_ratio, returns, steps.step_mask, beta=self.beta)
-        assert scores.kl is not None
+        assert scores.kl is not None and self.alpha is not None
         kl = masked_episode_mean(scores.kl, batch.action_mask)
         metrics = {
             "losses/policy": loss.item(),

@@ -108,8 +108,8 @@ def test_an_algorithm_with_nothing_to_learn_is_named_with_its_reason(tmp_path: P
     EpisodeBuffer([failed]).save(tmp_path / "b")
     run = Run(settings(None, algorithms={"rejection": RejectionSampling(), "dpo": Dpo()}), tmp_path / "run")
     run.episodes = lambda: EpisodeBuffer.load(tmp_path / "b")  # type: ignore[method-assign]
-    assert "none of the 1 episodes" in (run._nothing_to_learn("rejection") or "")
-    assert "no preference pairs" in (run._nothing_to_learn("dpo") or "")
+    assert "none of the 1 episodes" in (run._nothing_to_learn("rejection", 1) or "")
+    assert "no preference pairs" in (run._nothing_to_learn("dpo", 1) or "")
     run.sft = lambda: "unused"  # type: ignore[method-assign]
     data = gsm8k(tmp_path / "d", train=["q"], test=["t"])
     run.settings = settings(data, algorithms=run.settings.algorithms)
@@ -139,7 +139,7 @@ def test_bfloat16_weights_are_refused_for_full_fine_tuning(tmp_path: Path, check
     policy = PolicySettings(path=checkpoint("llama"), dtype="bfloat16")
     run = Run(RunSettings(env=EnvSettings(id="oreo/GSM8K-v0"), policy=policy), tmp_path)
     with pytest.raises(ValueError, match=r"policy.dtype=bfloat16 would lose most updates"):
-        run._load_models(Dpo(), checkpoint("llama"), EpisodeBuffer([]))
+        run.load.models(Dpo(), checkpoint("llama"), EpisodeBuffer([]))
 
 
 def test_a_changed_checkpoint_is_another_start(tmp_path: Path):
@@ -182,7 +182,7 @@ def test_a_value_of_another_tokenizer_is_refused(tmp_path: Path, checkpoint):
     start = tmp_path / "other"
     create_checkpoint(TINY.tiny, byte_tokenizer(["other text"], 258), start, seed=0)
     with pytest.raises(ValueError, match="has another tokenizer than the policy"):
-        run._load_value(str(start), checkpoint("llama"))
+        run.load.value(str(start), checkpoint("llama"))
 
 
 def test_no_task_to_evaluate_is_refused():

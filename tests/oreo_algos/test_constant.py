@@ -87,7 +87,12 @@ def test_it_trains_without_a_value_network_and_goes_on_after_a_stop(random_episo
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"alpha": -1.0}, "alpha"), ({"beta": 0.0}, "beta"), ({"granularity": "line"}, "granularity"), ({"kl": "no"}, "kl")],
+    [
+        ({"alpha": -1.0}, "alpha"),
+        ({"beta": 0.0}, "beta"),
+        ({"granularity": "line"}, "granularity"),
+        ({"kl": "no"}, "kl"),
+    ],
 )
 def test_an_impossible_setting_is_refused(options, message):
     with pytest.raises(ValueError, match=message):
