@@ -185,6 +185,26 @@ def test_a_run_that_was_killed_three_times_ends_with_the_same_numbers(smoke: Pat
         assert lines_in(folder / algo / "metrics.jsonl") == count
 
 
+def test_rounds_that_were_killed_end_with_the_same_buffers(tmp_path: Path):
+    small = ["sft.demonstrations=384", "evaluate.tasks=4", "evaluate.searches=[greedy]"]
+    arguments = ["run", "experiment=smoke", "algos=[rejection]", "rounds=3", "trainer.checkpoint_every=2", *small]
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    oreo(*arguments, f"hydra.run.dir={whole}", cwd=tmp_path)
+    moments: list[Callable[[], bool]] = [
+        lambda: (killed / "rejection-round2" / "data").exists(),
+        lambda: lines_in(killed / "rejection-round3" / "metrics.jsonl") >= 2,
+    ]
+    for reached in moments:
+        run_until(reached, [*arguments, f"hydra.run.dir={killed}"], tmp_path)
+        assert not (killed / "results.json").exists()
+    oreo(*arguments, f"hydra.run.dir={killed}", cwd=tmp_path)
+    assert results(killed) == results(whole)
+    assert [row["round"] for row in results(whole) if row["search"] == "greedy" and "round" in row] == [1, 2, 3]
+    for name in ("data", "rejection-round2/data", "rejection-round3/data"):
+        first, second = (json.loads((f / name / "episodes" / "metadata.json").read_text()) for f in (whole, killed))
+        assert first["content_hash"] == second["content_hash"] and first["provenance"] == second["provenance"]
+
+
 def test_a_sweep_shares_a_checkpoint_and_a_buffer_and_reports_join_it(smoke: Path, tmp_path: Path):
     config = OmegaConf.to_container(OmegaConf.load(smoke / "config.yaml"))
     assert isinstance(config, dict)
