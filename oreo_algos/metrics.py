@@ -44,6 +44,11 @@ class MetricsWriter:
         for name, value in metrics.items():
             self._board.add_scalar(name, value, step)
 
+    def write_text(self, tag: str, text: str) -> None:
+        """Show a text in TensorBoard."""
+        # Of step 0, for a run that continues drops the events of later steps, and a warning is given only once.
+        self._board.add_text(tag, text, 0)
+
     def close(self) -> None:
         """Flush and close both files."""
         self._file.close()
@@ -92,10 +97,24 @@ class Maximum(float):
     """A number that is the largest of its micro-batch."""
 
 
+class Deviation(float):
+    """A standard deviation of ``count`` things around their ``mean``, pooled over micro-batches."""
+
+    count: float
+    mean: float
+
+    def __new__(cls, value: float, count: float, mean: float) -> Self:
+        """Remember what pooling needs."""
+        deviation = super().__new__(cls, value)
+        deviation.count, deviation.mean = count, mean
+        return deviation
+
+
 class WeightedMean:
     """Running weighted means by name; a name absent from some contributions is averaged over the others.
 
-    A ``Mean`` brings its own weight; of a ``Minimum`` or ``Maximum`` the smallest or largest is kept.
+    A ``Mean`` brings its own weight; of a ``Minimum`` or ``Maximum`` the smallest or largest is kept; a ``Deviation``
+    becomes that of all things together.
     """
 
     def __init__(self) -> None:
@@ -105,7 +124,7 @@ class WeightedMean:
     def add(self, metrics: Mapping[str, float], weight: float) -> None:
         """Contribute metrics with a weight."""
         for name, value in metrics.items():
-            self._contributions[name].append((value, value.count if isinstance(value, Mean) else weight))
+            self._contributions[name].append((value, value.count if isinstance(value, Mean | Deviation) else weight))
 
     def result(self) -> dict[str, float]:
         """Return the means and extremes so far, as plain numbers."""
@@ -118,4 +137,9 @@ def _merge(contributions: Sequence[tuple[float, float]]) -> float:
         return float(min(values))
     if isinstance(values[0], Maximum):
         return float(max(values))
+    if isinstance(values[0], Deviation):
+        means = [value.mean for value in values]
+        mean = sum(m * weight for m, weight in zip(means, weights, strict=True)) / sum(weights)
+        squares = [value**2 + (m - mean) ** 2 for value, m in zip(values, means, strict=True)]
+        return math.sqrt(sum(square * weight for square, weight in zip(squares, weights, strict=True)) / sum(weights))
     return sum(value * weight for value, weight in contributions) / sum(weights)

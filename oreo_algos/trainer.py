@@ -23,10 +23,12 @@ from torch.optim.lr_scheduler import LambdaLR
 from oreo_algos.algos.base import Algorithm
 from oreo_algos.buffer import EpisodeBuffer
 from oreo_algos.checkpoint import load_last_checkpoint, save_checkpoint
+from oreo_algos.doctor import Thresholds, TrainingDoctor
 from oreo_algos.episode import Episode
-from oreo_algos.metrics import MetricsWriter, WeightedMean
+from oreo_algos.metrics import MetricsWriter, WeightedMean, read_metrics
 from oreo_algos.models import Models, Network
 from oreo_algos.schedule import Schedule
+from oreo_algos.warning_log import WarningLog
 
 _log = logging.getLogger(__name__)
 
@@ -46,6 +48,7 @@ class TrainerConfig:
         keep_checkpoints: how many of the newest stay on disk.
         evaluate_every: optimiser steps between calls of ``evaluate``; 0: never.
         bf16: autocast to bfloat16; None: on a GPU.
+        doctor: from where on to warn of what looks wrong.
     """
 
     seed: int = 0
@@ -54,6 +57,7 @@ class TrainerConfig:
     keep_checkpoints: int = 1
     evaluate_every: int = 0
     bf16: bool | None = None
+    doctor: Thresholds = Thresholds()
 
     def __post_init__(self) -> None:
         """Check the settings."""
@@ -101,7 +105,7 @@ def train(
         models: the networks; those that the algorithm ``needs`` must be there.
         buffer: encoded episodes.
         config: how to run.
-        folder: run folder for checkpoints, ``metrics.jsonl`` and TensorBoard events.
+        folder: run folder for checkpoints, ``metrics.jsonl``, ``warnings.jsonl`` and TensorBoard events.
         evaluate: called with the step every ``config.evaluate_every`` steps; its metrics are logged.
 
     Raises:
@@ -166,6 +170,7 @@ class _Run:
             name: LambdaLR(optimizer, cosine_with_warmup(horizon[name], algorithm.warmup_ratio))
             for name, optimizer in self.optimizers.items()
         }
+        self.doctor = TrainingDoctor(config.doctor, float(np.std([episode.total_reward for episode in buffer])))
         self.step, self.num_tokens = 0, 0
         self.last_metrics: dict[str, float] = {}
         algorithm.begin_run(models, self.examples)
@@ -190,6 +195,9 @@ class _Run:
                 completed=self.step,
                 note="",
             )
+            warnings = WarningLog(self.folder, writer.write_text)
+            for row in read_metrics(self.folder):  # of the steps before the one that the run continues from
+                warnings.give(self.doctor.observe(row))
             while self.step < self.total_steps:
                 metrics = self._train_step()
                 self.step += 1
@@ -198,6 +206,7 @@ class _Run:
                     # Plain numbers: a checkpoint with numpy's could not be read back.
                     metrics |= {name: float(value) for name, value in evaluate(self.step).items()}
                 writer.write(self.step, metrics)
+                warnings.give(self.doctor.observe(metrics))
                 self.last_metrics = metrics
                 if self.step % self.config.checkpoint_every == 0 or self.step == self.total_steps:
                     self._save()

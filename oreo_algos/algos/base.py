@@ -30,7 +30,8 @@ class Losses:
         terms: scalars to minimise by network, ``policy`` and ``value``, each a mean over the micro-batch. A term
             must not send a gradient into the other network.
         metrics: plain numbers to log, averaged over micro-batches with the same weights as the terms; a ``Mean``,
-            ``Minimum`` or ``Maximum`` of ``oreo_algos.metrics`` is a number that says so when it is something else.
+            ``Deviation``, ``Minimum`` or ``Maximum`` of ``oreo_algos.metrics`` is a number that says so when it is
+            something else.
     """
 
     terms: dict[str, Tensor]

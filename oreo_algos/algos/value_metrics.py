@@ -9,7 +9,7 @@ from torch import Tensor
 
 from oreo_algos.algos.base import subset_mean
 from oreo_algos.batch import Batch
-from oreo_algos.metrics import Maximum, Mean, Minimum
+from oreo_algos.metrics import Deviation, Maximum, Mean, Minimum
 from oreo_algos.segments import final_values, reward_to_go
 
 
@@ -20,6 +20,7 @@ def value_metrics(token_values: Tensor, values: Tensor, steps: Batch) -> dict[st
     solved = steps.rewards.sum(dim=1) > 0
     metrics = {
         "values/mean": subset_mean(values, steps.step_mask),
+        "values/std": Deviation(seen.std(correction=0).item(), len(seen), seen.mean().item()),
         "values/min": Minimum(seen.min().item()),
         "values/max": Maximum(seen.max().item()),
         "values/start": values[:, 0].mean().item(),

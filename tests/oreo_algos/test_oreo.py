@@ -137,6 +137,7 @@ def test_value_and_bellman_metrics_equal_hand_computed_ones(episodes, granularit
     final = [value_before(models, episode, t) for episode, t in zip(episodes, last_token, strict=True)]
     expected = {
         "values/mean": mean(values),
+        "values/std": statistics.pstdev(values),
         "values/min": min(values),
         "values/max": max(values),
         "values/start": mean(row[0][0] for row in rows),
