@@ -17,6 +17,8 @@ from oreo_agents.plots import plot_accuracy, plot_search, plot_training
 from oreo_agents.results import Entry, find_results, load_entries, load_skipped
 from oreo_agents.statistics import Comparison, compare_paired, seed_interval
 from oreo_algos.metrics import FILE_NAME, read_metrics
+from oreo_algos.warning_log import FILE_NAME as WARNINGS_NAME
+from oreo_algos.warning_log import Finding, read_warnings
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -54,6 +56,10 @@ def report(folders: Sequence[Path], out: Path) -> None:
     for name, reason in skipped.items():
         console.print(f"{name} was skipped: {reason}")
         text.append(f"{name} was skipped: {reason}\n")
+    warnings = [f"{where}: {finding.name}: {finding.text}" for where, finding in _warnings(runs)]
+    if warnings:
+        console.print("Warnings", *warnings, sep="\n", markup=False)
+        text.append("## Warnings\n\n" + "".join(f"- {warning}\n" for warning in warnings))
     text += [f"![{path.stem}](plots/{path.name})\n" for path in plots if path is not None]
     (out / "report.md").write_text("\n".join(text), encoding="utf-8")
     console.print(f"report: {out / 'report.md'}, plots: {out / 'plots'}, curves: tensorboard --logdir {out}")
@@ -198,6 +204,17 @@ def _metrics(runs: Sequence[Path]) -> dict[str, list[list[dict[str, float]]]]:
     for results in runs:
         for file in sorted(results.parent.glob(f"*/{FILE_NAME}")):
             found.setdefault(file.parent.name, []).append(read_metrics(file.parent))
+    return found
+
+
+def _warnings(runs: Sequence[Path]) -> list[tuple[str, Finding]]:
+    """Read the warnings of every run: of its episodes, then of each algorithm; each with the folder it is about."""
+    found = []
+    for results in runs:
+        run = results.parent
+        for file in [run / WARNINGS_NAME, *sorted(run.glob(f"*/{WARNINGS_NAME}"))]:
+            name = file.parent.relative_to(run if len(runs) == 1 else run.parent)
+            found += [(str(name) if name.name else "episodes", finding) for finding in read_warnings(file.parent)]
     return found
 
 
