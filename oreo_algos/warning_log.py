@@ -11,6 +11,8 @@ from pathlib import Path
 
 from torch.utils.tensorboard import SummaryWriter
 
+from oreo_algos.atomic import write_text
+
 FILE_NAME = "warnings.jsonl"
 
 _log = logging.getLogger(__name__)
@@ -53,13 +55,9 @@ class WarningLog:
                 self._show(f"doctor/{finding.name}", finding.text)
 
     def _save(self) -> None:
-        """Replace the file, so that a kill leaves all of its lines whole."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        path = self._folder / FILE_NAME
-        temporary = path.with_suffix(".tmp")
         lines = [json.dumps({"name": finding.name, "text": finding.text}) + "\n" for finding in self._given]
-        temporary.write_text("".join(lines), encoding="utf-8")
-        temporary.replace(path)
+        write_text(self._folder / FILE_NAME, "".join(lines))
 
     def _show(self, tag: str, text: str) -> None:
         if self._add_text is not None:

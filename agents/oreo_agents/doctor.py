@@ -17,8 +17,12 @@ from oreo_agents.prompts import PromptFormat
 from oreo_agents.statistics import compare_paired
 from oreo_algos import Episode, EpisodeBuffer
 from oreo_algos.doctor import Thresholds, examine_outcomes
+from oreo_algos.episode import JSONScalar
 from oreo_algos.warning_log import Finding
 from oreo_envs.grading import Reason
+
+# The algorithm that stands for the policy that everything starts from, in results.
+_START = "sft"
 
 _UNREAD = {Reason.NO_ANSWER, Reason.UNPARSABLE, Reason.TOO_LARGE}
 
@@ -38,7 +42,7 @@ def examine_episodes(
     found = (
         _truncated(buffer, prompt_format, thresholds),
         _unparsable(buffer, thresholds),
-        _grader_failures(buffer),
+        _grader_failures("episodes", [(e.task_id, e.info.get("grade_reason")) for e in buffer]),
         _observation_tokens(buffer, prompt_format, thresholds),
     )
     return findings + [finding for finding in found if finding is not None]
@@ -75,15 +79,16 @@ def _unparsable(buffer: EpisodeBuffer, thresholds: Thresholds) -> Finding | None
     )
 
 
-def _grader_failures(buffer: EpisodeBuffer) -> Finding | None:
-    failed = [episode.task_id for episode in buffer if episode.info.get("grade_reason") == Reason.TIMEOUT]
+def _grader_failures(where: str, verdicts: Sequence[tuple[str, JSONScalar]]) -> Finding | None:
+    """Judge (task id, reason) of graded answers."""
+    failed = [task_id for task_id, reason in verdicts if reason == Reason.TIMEOUT]
     if not failed:
         return None
     return Finding(
         "grader_failures",
-        f"{len(failed)} of {len(buffer)} episodes got no verdict: the comparison of their answers ran out of time "
-        f"or its process was lost (first: {failed[0]}); they count as wrong, and may be right; look at these "
-        "answers, or collect again with more memory and fewer processes",
+        f"{where}: {len(failed)} of {len(verdicts)} answers got no verdict: their comparison ran out of time, or its "
+        f"process was lost (first: {failed[0]}); they count as wrong, and may be right; look at these answers, and run "
+        "again with fewer processes or more memory",
     )
 
 
@@ -127,45 +132,61 @@ def _plain(text: str, prompt_format: PromptFormat) -> str:
     return "".join(prompt_format.decode(prompt_format.encode(text)).split())
 
 
+def examine_rounds(before: EpisodeBuffer, after: EpisodeBuffer, thresholds: Thresholds) -> list[Finding]:
+    """Compare the episodes of two successive rounds."""
+    for outcome, success in (("right", True), ("wrong", False)):
+        then, now = ([e.num_action_tokens for e in buffer if e.success is success] for buffer in (before, after))
+        finding = _length_drift(then, now, f"{outcome} answers collected", "the round before", thresholds)
+        if finding is not None:
+            return [finding]
+    return []
+
+
 def examine_results(
-    rows: Sequence[Mapping[str, Any]], folder: Path, thresholds: Thresholds, *, start: str = "sft"
+    rows: Sequence[Mapping[str, Any]], folder: Path, thresholds: Thresholds
 ) -> Iterator[tuple[str, Finding]]:
-    """Compare the answers of each algorithm with those of the start, by split and search.
+    """Check the answers of each algorithm, and compare them with those of the start, by split and search.
 
     Args:
         rows: of ``results.json``.
         folder: of the run, where the items lie.
         thresholds: from where on to warn.
-        start: name of the start among the algorithms; without it nothing is compared.
 
     Yields:
         Name of an algorithm, and what looks wrong with it.
     """
     for row in rows:
-        before, after = (_items(folder, name, row["split"], row["search"]) for name in (start, row["algo"]))
-        shared = [task_id for task_id in after if task_id in before]
-        if row["algo"] == start or not shared:
-            continue
-        pairs = [(before[task_id], after[task_id]) for task_id in shared]
-        where = f"{row['search']}, split {row['split']}"
-        for finding in (_length_drift(pairs, where, thresholds), _accuracy_without_soundness(pairs, where)):
+        algo, where = row["algo"], f"{row['search']}, split {row['split']}"
+        before, after = (_items(folder, name, row["split"], row["search"]) for name in (_START, algo))
+        findings = [_grader_failures(where, [(item.task_id, item.grade_reason) for item in after.values()])]
+        pairs = [(before[task_id], after[task_id]) for task_id in after if task_id in before]
+        if algo != _START and pairs:
+            findings += [_length_of_answers(pairs, where, thresholds), _accuracy_without_soundness(pairs, where)]
+        for finding in findings:
             if finding is not None:
-                yield row["algo"], finding
+                yield algo, finding
 
 
-def _length_drift(pairs: Sequence[tuple[Item, Item]], where: str, thresholds: Thresholds) -> Finding | None:
+def _length_of_answers(pairs: Sequence[tuple[Item, Item]], where: str, thresholds: Thresholds) -> Finding | None:
     # A game that is won ends early: only equal outcomes have comparable lengths.
-    alike = [(before.tokens, after.tokens) for before, after in pairs if before.correct == after.correct]
-    if len(alike) < thresholds.length_tasks:
+    alike = [pair for pair in pairs if pair[0].correct == pair[1].correct]
+    before, after = ([pair[side].tokens for pair in alike] for side in (0, 1))
+    return _length_drift(before, after, f"{where}, tasks that both solve or both fail", "the start", thresholds)
+
+
+def _length_drift(
+    before: Sequence[int], after: Sequence[int], where: str, source: str, thresholds: Thresholds
+) -> Finding | None:
+    """Compare lengths of answers, tokens, with those of another source."""
+    if min(len(before), len(after)) < thresholds.length_tasks:
         return None
-    before, after = np.mean(alike, axis=0)
-    if before / thresholds.length_factor <= after <= before * thresholds.length_factor:
+    then, now = float(np.mean(before)), float(np.mean(after))
+    if then / thresholds.length_factor <= now <= then * thresholds.length_factor:
         return None
     return Finding(
         "length_drift",
-        f"{where}: answers take {after:.1f} tokens a task, those of the start {before:.1f} (the {len(alike)} tasks "
-        "that both solve or both fail); the policy was rewarded for length or lost its end; read some answers, lower "
-        "policy_lr, raise alpha or beta",
+        f"{where}: {now:.1f} tokens, against {then:.1f} of {source} (mean of {len(after)}); the policy was rewarded "
+        "for length, or lost its end; read some answers, lower policy_lr, raise alpha or beta",
     )
 
 

@@ -38,6 +38,7 @@ class Item:
         answer: the final answer given, None without one.
         kind: what kind of task it is, where the environment tells kinds apart.
         invalid: actions that the environment did not admit, where it has such.
+        grade_reason: why the answer was judged as it was, where one is graded.
     """
 
     task_id: str
@@ -47,6 +48,7 @@ class Item:
     answer: str | None
     kind: str | None = None
     invalid: int | None = None
+    grade_reason: str | None = None
 
 
 @torch.no_grad()
@@ -144,7 +146,8 @@ def _item(search: Search, drawn: list[Episode], values: np.ndarray, index: int) 
     if not drawn:
         return Item(f"index {index}", False, None, 0, None)
     episode = drawn[search.choose(drawn, values)]
-    sound, answer, kind, invalid = (episode.info.get(k) for k in ("sound", "answer", "task_type", "invalid_actions"))
+    names = ("sound", "answer", "task_type", "invalid_actions", "grade_reason")
+    sound, answer, kind, invalid, reason = map(episode.info.get, names)
     return Item(
         episode.task_id,
         episode.success,
@@ -153,6 +156,7 @@ def _item(search: Search, drawn: list[Episode], values: np.ndarray, index: int) 
         None if answer is None else str(answer),
         None if kind is None else str(kind),
         None if invalid is None else int(invalid),
+        None if reason is None else str(reason),
     )
 
 

@@ -28,6 +28,7 @@ import torch
 from filelock import FileLock
 
 from oreo_agents.collect import collect, demonstrations, encode
+from oreo_agents.doctor import examine_episodes, examine_results, examine_rounds
 from oreo_agents.evaluate import Item, evaluate, summarize
 from oreo_agents.loading import Loader
 from oreo_agents.model_card import model_card
@@ -42,6 +43,7 @@ from oreo_algos import EpisodeBuffer, train
 from oreo_algos.algos import Algorithm
 from oreo_algos.atomic import replace_folder, write_text
 from oreo_algos.metrics import read_metrics
+from oreo_algos.warning_log import WarningLog
 
 _log = logging.getLogger(__name__)
 
@@ -79,7 +81,7 @@ class Run:
         with FileLock(self.start_folder / ".start.lock"):
             self.sft()
             if episodes:
-                self.episodes()
+                self._examine(self.folder, self.episodes())
 
     def start(self) -> str:
         """Return the path of the checkpoint that everything starts from; makes a small one when none is given."""
@@ -145,17 +147,21 @@ class Run:
             Episodes collected with the policy of the round before, those of the start in round 1; also all earlier
             ones if the settings keep them, oldest first.
         """
+        collected = self._collected(name, number)
+        if number == 1 or not self.settings.iteration.keep_data:
+            return collected
+        return EpisodeBuffer.concatenate([self.round_episodes(name, number - 1), collected])
+
+    def _collected(self, name: str, number: int) -> EpisodeBuffer:
+        """Return the episodes collected for a round."""
         if number == 1:
             return self.episodes()
         policy_path = str(self._folder(name, number - 1) / "policy")
-        collected = self._buffer(
+        return self._buffer(
             self._folder(name, number) / "data" / "episodes",
             PromptFormat.from_pretrained(policy_path),
             partial(self._collect, policy_path, number),
         )
-        if not self.settings.iteration.keep_data:
-            return collected
-        return EpisodeBuffer.concatenate([self.round_episodes(name, number - 1), collected])
 
     def train_and_evaluate(self, names: Sequence[str]) -> list[dict[str, Any]]:
         """Train algorithms from the same start and episodes, evaluate each, and write ``results.json``.
@@ -225,6 +231,8 @@ class Run:
         return rows, {}
 
     def _train_round(self, name: str, number: int) -> None:
+        if number > 1:
+            self._examine(self._folder(name, number), self._collected(name, number), self._collected(name, number - 1))
         before = self._folder(name, number - 1)
         settings = self.settings.iteration
         value = before / "value"
@@ -369,6 +377,8 @@ class Run:
         training = {name: json.loads(path.read_text(encoding="utf-8")) for name, path in summaries.items()}
         document = {"results": rows, "training": training, "skipped": dict(skipped or {})}
         write_text(self.folder / "results.json", json.dumps(document, indent=2) + "\n")
+        for name, finding in examine_results(rows, self.folder, self.settings.trainer.doctor):
+            WarningLog(self.folder / name).give([finding])
         return rows
 
     # How they do it.
@@ -388,6 +398,15 @@ class Run:
                 "that holds a file for each split"
             )
         return partial(make_env, self.settings.env, split)
+
+    def _examine(self, folder: Path, episodes: EpisodeBuffer, before: EpisodeBuffer | None = None) -> None:
+        """Warn, in a folder, of what looks wrong in episodes, also against those of the round before."""
+        limits = self.settings.trainer.doctor
+        # To imitate needs no other network, and is content with episodes that are all good.
+        needs = [algorithm.needs for algorithm in self.settings.algorithms.values()]
+        compared = any(needs) or (not needs and self.settings.collect.source == "policy")
+        findings = examine_episodes(episodes, PromptFormat.from_pretrained(self.sft()), limits, compared=compared)
+        WarningLog(folder).give(findings + ([] if before is None else examine_rounds(before, episodes, limits)))
 
     def _train(
         self,
