@@ -403,7 +403,8 @@ def test_evaluate_is_called_every_so_many_steps_and_its_metrics_are_logged(buffe
 COMMON = {"loss", "grad_norm", "learning_rate", "epoch", "num_tokens", "entropy"}
 PREFERENCES = {"rewards/chosen", "rewards/rejected", "logps/chosen", "logps/rejected"}
 VALUES = {
-    *("values/mean", "values/min", "values/max", "values/start", "values/terminal_pos", "values/terminal_neg"),
+    *("values/mean", "values/std", "values/min", "values/max"),
+    *("values/start", "values/terminal_pos", "values/terminal_neg"),
     *("bellman/residual_abs", "bellman/explained_variance", "losses/value", "value_grad_norm", "value_learning_rate"),
 }
 NAMES = {
