@@ -35,8 +35,8 @@ class Thresholds:
             is on average e times as likely as under the reference, and no longer what the episodes are about.
         kl_growth: factor from one window to the next. The KL begins at 0, so this counts above ``kl_floor`` only.
         kl_floor: nats a token, four times what healthy runs reached.
-        chosen_fall: fall of the log-probability of chosen responses, as a share of the start's. DPO lowers both
-            sides, commonly by a fifth; 1 squares the probability.
+        chosen_fall: fall of the log-probability of chosen responses, as a share of the start's. DPO may lower
+            both sides; healthy runs raised it, or lowered it by a quarter. 1 squares the probability.
         chosen_floor: nats. Below it such a fall is a few tokens, as in the short answers of a sure policy.
         length_factor: by which answers became longer or shorter than those of the start, in tokens.
         length_tasks: needed to say so: among fewer one answer that rambles makes the mean.

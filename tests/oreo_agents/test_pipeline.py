@@ -110,7 +110,7 @@ def test_an_algorithm_with_nothing_to_learn_is_named_with_its_reason(tmp_path: P
     run.episodes = lambda: EpisodeBuffer.load(tmp_path / "b")  # type: ignore[method-assign]
     assert "none of the 1 episodes" in (run._nothing_to_learn("rejection", 1) or "")
     assert "no preference pairs" in (run._nothing_to_learn("dpo", 1) or "")
-    run.sft = lambda: "unused"  # type: ignore[method-assign]
+    run.sft = lambda: checkpoint("llama")  # type: ignore[method-assign]
     data = gsm8k(tmp_path / "d", train=["q"], test=["t"])
     run.settings = settings(data, algorithms=run.settings.algorithms)
     with pytest.raises(ValueError, match=r"rejection: none of the 1 episodes.*dpo: none of the 1 tasks"):

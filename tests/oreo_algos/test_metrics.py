@@ -1,10 +1,11 @@
 import json
 import math
+import statistics
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from oreo_algos.metrics import FILE_NAME, Maximum, Mean, MetricsWriter, Minimum, WeightedMean, read_metrics
+from oreo_algos.metrics import FILE_NAME, Deviation, Maximum, Mean, MetricsWriter, Minimum, WeightedMean, read_metrics
 
 
 def scalars(folder, name):
@@ -98,3 +99,10 @@ def test_a_number_that_says_what_it_is_is_merged_as_such_into_a_plain_one():
     result = mean.result()
     assert result == {"mean": (3 * 1.0 + 1 * 5.0) / 4, "least": 1.0, "most": 5.0, "loss": (10 * 1.0 + 20 * 5.0) / 30}
     assert all(type(value) is float for value in result.values())
+
+
+def test_a_standard_deviation_of_parts_is_that_of_the_whole():
+    parts, mean = ([1.0, 2.0, 6.0], [10.0], [3.0, 3.0]), WeightedMean()
+    for part in parts:  # the weights are of something else
+        mean.add({"std": Deviation(statistics.pstdev(part), len(part), statistics.mean(part))}, weight=7)
+    assert mean.result()["std"] == pytest.approx(statistics.pstdev([x for part in parts for x in part]))
