@@ -7,6 +7,7 @@ Does not know: tokens; how solutions are written and checked (``wordproblems``).
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 from functools import lru_cache
@@ -26,6 +27,7 @@ from oreo_envs.wordproblems import (
     StepCheck,
     World,
     check_solution,
+    line_rightness,
     solve,
     vocabulary,
 )
@@ -228,6 +230,20 @@ class ArithmeticEnv(AnswerEnv):
     def problem(self, index: int) -> Problem:
         """Problem ``index`` of this split, to check solutions against."""
         return make_problem(self.rules, self.split, index)
+
+    def step_rightness(self, task_id: str, steps: Sequence[str]) -> list[bool]:
+        """Say of each action whether it is right, given those before it, see ``wordproblems.line_rightness``.
+
+        An action is right when it holds a part of at least one line, and every such line is right.
+        """
+        problem = self.problem(self._find_task(task_id))
+        lines = line_rightness(problem, "".join(steps))
+        ends = list(itertools.accumulate(map(len, steps)))
+        found = []
+        for start, end in zip([0, *ends], ends, strict=False):
+            held = [right for first, last, right in lines if first < end and last > start]
+            found.append(bool(held) and all(held))
+        return found
 
     @property
     def _prefix(self) -> str:

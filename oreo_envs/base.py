@@ -10,7 +10,7 @@ import difflib
 import itertools
 import operator
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
@@ -320,6 +320,21 @@ class TextEnv(gymnasium.Env[str, str], ABC):
             info={"split": self.split, "seed": seed, **solution.info},
         )
 
+    def step_rightness(self, task_id: str, steps: Sequence[str]) -> list[bool] | None:
+        """Say of each action of an episode whether it is right, given those before it; leaves the running one alone.
+
+        Args:
+            task_id: the task, of this split.
+            steps: texts of all its actions.
+
+        Returns:
+            One bool an action; None where nobody can tell.
+
+        Raises:
+            ValueError: unknown task id.
+        """
+        return None
+
     def _append(self, role: str, text: str) -> None:
         """Grow ``role``'s last message, or add one; a message is replaced, never changed."""
         self._num_chars += len(text)
@@ -348,14 +363,16 @@ class TextEnv(gymnasium.Env[str, str], ABC):
         if "index" in options:
             return self._check_index(options["index"])
         if "task_id" in options:
-            task_id = options["task_id"]
-            index = self._index_of(task_id) if isinstance(task_id, str) else None
-            if index is None:
-                raise ValueError(
-                    f"unknown task_id {task_id!r} in split {self.split!r}{closest(str(task_id), self._task_ids())}"
-                )
-            return index
+            return self._find_task(options["task_id"])
         return int(self.np_random.integers(self.num_tasks or _UNBOUNDED))
+
+    def _find_task(self, task_id: Any) -> int:
+        index = self._index_of(task_id) if isinstance(task_id, str) else None
+        if index is None:
+            raise ValueError(
+                f"unknown task_id {task_id!r} in split {self.split!r}{closest(str(task_id), self._task_ids())}"
+            )
+        return index
 
     def _check_index(self, index: Any) -> int:
         try:

@@ -223,6 +223,34 @@ def check_solution(problem: Problem, response: str) -> SolutionCheck:
     return SolutionCheck(tuple(steps), answer_right, sound)
 
 
+def line_rightness(problem: Problem, response: str) -> list[tuple[int, int, bool]]:
+    """Say of each line of a response whether it is right, given the lines before it.
+
+    A step is right when it reads its verb right and computes right; the answer, when every verb has had its line and
+    it follows from the total that the last of them states. A response is sound exactly when all its lines are right
+    and the last one is an answer.
+
+    Returns:
+        (start, end, right) of each line, characters of ``response``, end exclusive and without the line break. Line
+        breaks at the beginning and the end of the response belong to no line.
+    """
+    checked = check_solution(problem, response)
+    right = [step.reads_right and step.computes_right for step in checked.steps]
+    lines = response.strip("\n").split("\n")
+    if len(lines) > len(checked.steps):
+        stated = [_STEP.fullmatch(step.line.strip()) for step in checked.steps]
+        total = next((int(match[7]) for match in reversed(stated) if match), problem.start)
+        answer = _ANSWER.fullmatch(lines[-1].strip())
+        follows = answer is not None and int(answer[1]) == problem.answer_of(total)
+        right.append(follows and len(checked.steps) == len(problem.verbs))
+    start = len(response) - len(response.lstrip("\n"))
+    found = []
+    for line, is_right in zip(lines, right, strict=True):
+        found.append((start, start + len(line), is_right))
+        start += len(line) + 1
+    return found
+
+
 def _check_step(problem: Problem, position: int, total: int, line: str) -> StepCheck:
     match = _STEP.fullmatch(line.strip())
     if match is None:

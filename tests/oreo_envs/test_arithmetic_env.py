@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 import oreo_envs  # noqa: F401 (registers the ids)
+from oreo_envs.answers import split_steps
 from oreo_envs.arithmetic import SPLITS, Rules, make_problem, solve
 
 N = 300
@@ -156,3 +157,55 @@ def test_rules_that_no_problem_meets_are_refused():
     env = make(start_range=(1, 1), max_total=1, amount_range=(5, 5))
     with pytest.raises(ValueError, match="found no problem for split 'train' that keeps to Rules"):
         env.reset(seed=0)
+
+
+def first_task(**rules):
+    """The first task, its id, and the lines of its right solution."""
+    env = make(**rules)
+    steps = split_steps(solve(env.problem(0)), env.step_delimiters)
+    return env, env.reset(options={"index": 0})[1]["task_id"], list(steps)
+
+
+def test_right_steps_are_told_from_wrong_ones_given_the_lines_before():
+    env, task_id, [first, second, third, fourth, answer] = first_task()
+    assert fourth == "16 mibs 3: 16 - 3 = 13\n" and answer == "#### 1"
+    misread = "16 mibs 3: 16 + 3 = 19\n"
+
+    def judge(*ending):
+        return env.step_rightness(task_id, [first, second, third, *ending])[3:]
+
+    assert judge(fourth, answer) == [True, True]
+    assert judge(misread, "#### 2") == [False, True], "the answer follows from the wrong total"
+    assert judge(misread, "#### 1") == [False, False], "right by luck"
+    assert judge("16 mibs 3: 16 - 3 = 14\n", answer) == [False, True], "a slip of arithmetic"
+    assert judge("no step\n", "#### 2") == [False, True], "the total stays what it was"
+    assert judge("#### 2") == [False], "a verb is missing"
+    assert judge(fourth, fourth, answer) == [True, False, False], "a line too many"
+    assert judge(fourth) == [True] and judge(fourth, "#### one") == [True, False]
+    assert env.step_rightness(task_id, ["\n"]) == [False]
+
+
+def test_an_error_does_not_make_the_steps_after_it_wrong():
+    env, task_id, [first, *_] = first_task()
+    steps = [first.replace("= 15", "= 16"), "16 flusks 2: 16 + 4 = 20\n", "19 yends 3: 19 - 3 = 16\n"]
+    assert first == "13 zorps 1: 13 + 2 = 15\n"
+    assert env.step_rightness(task_id, steps) == [False, True, False]
+
+
+def test_actions_of_several_lines_or_parts_of_lines_are_judged_whole():
+    env, task_id, [first, _, *rest] = first_task()
+    wrong = "15 flusks 2: nothing\n"
+    assert env.step_rightness(task_id, [first + wrong, "".join(rest)]) == [False, False]
+    assert env.step_rightness(task_id, [first[:5], first[5:], wrong[:3], wrong[3:]]) == [True, True, False, False]
+
+
+def test_an_episode_is_sound_exactly_when_all_its_steps_are_right():
+    env = make(split="train")
+    for index in range(N):
+        shown = env.demonstration(index)
+        assert shown.info["sound"] == all(env.step_rightness(shown.task_id, shown.steps))
+
+
+def test_the_rightness_of_steps_of_an_unknown_task_is_refused():
+    with pytest.raises(ValueError, match="unknown task_id 'nowhere/1'"):
+        make().step_rightness("nowhere/1", ["#### 1"])

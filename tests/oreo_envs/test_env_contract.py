@@ -186,3 +186,14 @@ def test_importing_the_package_loads_nothing_heavy():
     )
     run = [sys.executable, "-W", "error", "-c", code]
     assert subprocess.run(run, capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+@each_env
+def test_the_rightness_of_steps_is_known_for_each_or_not_at_all(env_id):
+    env = gym.make(env_id).unwrapped
+    task_id = env.reset(options={"index": 1})[1]["task_id"]
+    env.step("Let me see.\n")
+    before = env.clone_state()
+    right = env.step_rightness(task_id, ["Let me see.\n", "#### 99999"])
+    assert right is None or [type(one) for one in right] == [bool, bool]
+    assert env.clone_state() == before
