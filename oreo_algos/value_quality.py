@@ -87,7 +87,8 @@ def reliability(values: ArrayLike, outcomes: ArrayLike, bins: int = 10) -> list[
         outcomes: ended right, bool [N].
         bins: how many; the last one includes V = 1.
     """
-    predicted, observed = np.clip(values, 0, 1).astype(np.float64), np.asarray(outcomes, dtype=np.float64)
+    predicted = np.clip(np.asarray(values, dtype=np.float64), 0, 1)
+    observed = np.asarray(outcomes, dtype=np.float64)
     number = np.minimum((predicted * bins).astype(np.int64), bins - 1)
     return [
         Bin(int(inside.sum()), float(predicted[inside].mean()), float(observed[inside].mean()))
@@ -129,7 +130,8 @@ def brier_score(values: ArrayLike, outcomes: ArrayLike) -> float:
     """
     if np.size(values) == 0:
         raise Undefined("there is no state")
-    return float(np.square(np.clip(values, 0, 1) - np.asarray(outcomes, dtype=np.float64)).mean())
+    predicted = np.clip(np.asarray(values, dtype=np.float64), 0, 1)
+    return float(np.square(predicted - np.asarray(outcomes, dtype=np.float64)).mean())
 
 
 def explained_variance(values: ArrayLike, targets: ArrayLike) -> float:
@@ -145,7 +147,7 @@ def explained_variance(values: ArrayLike, targets: ArrayLike) -> float:
     target = np.asarray(targets, dtype=np.float64)
     if target.size == 0 or np.ptp(target) == 0:
         raise Undefined("all targets are the same: there is no variance to explain")
-    return float(1 - (target - np.asarray(values)).var() / target.var())
+    return float(1 - (target - np.asarray(values, dtype=np.float64)).var() / target.var())
 
 
 def targets_to_go(rewards: ArrayLike, costs: ArrayLike) -> Floats:
@@ -155,7 +157,8 @@ def targets_to_go(rewards: ArrayLike, costs: ArrayLike) -> Floats:
         rewards: reward between a state and the next, float [n].
         costs: ``beta * l`` between them, reward units, float [n].
     """
-    return np.cumsum((np.asarray(rewards, dtype=np.float64) - np.asarray(costs))[::-1])[::-1]
+    net = np.asarray(rewards, dtype=np.float64) - np.asarray(costs, dtype=np.float64)
+    return np.cumsum(net[::-1])[::-1]
 
 
 def one_step_residuals(values: ArrayLike, rewards: ArrayLike, costs: ArrayLike) -> Floats:
@@ -169,7 +172,8 @@ def one_step_residuals(values: ArrayLike, rewards: ArrayLike, costs: ArrayLike) 
     Source: Wang et al. 2024 (arXiv:2412.16145), Theorem 1.
     """
     value = np.asarray(values, dtype=np.float64)
-    return value + costs - rewards - np.append(value[1:], 0.0)
+    net = np.asarray(rewards, dtype=np.float64) - np.asarray(costs, dtype=np.float64)
+    return value - net - np.append(value[1:], 0.0)
 
 
 def path_residuals(values: ArrayLike, rewards: ArrayLike, costs: ArrayLike) -> Floats:

@@ -1,10 +1,13 @@
-"""Intervals and paired tests for numbers of solved tasks; thin names over scipy."""
+"""Intervals and paired tests for numbers of solved tasks, and a bootstrap over tasks for any figure."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import stats
+
+Integers = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -76,3 +79,46 @@ def compare_paired(first: Sequence[bool], second: Sequence[bool], *, seed: int =
     else:
         low = high = 0.0
     return Comparison(float(difference.mean()), low, high, float(p_value), len(difference))
+
+
+def cluster_interval(
+    figure: Callable[[Integers, Integers], float],
+    clusters: Sequence[int] | Integers,
+    *,
+    undefined: tuple[type[Exception], ...] = (),
+    resamples: int = 1000,
+    seed: int = 0,
+) -> tuple[float, float] | None:
+    """Return the 95% percentile bootstrap interval of a figure over rows that come in clusters, such as tasks.
+
+    Samples of one task are no independent evidence, so whole tasks are drawn, with replacement.
+
+    Args:
+        figure: of some rows, given as their indices, and the number of the draw that each row came with; rows of a
+            task that is drawn twice have two numbers.
+        clusters: which cluster each row belongs to, int [N].
+        undefined: what ``figure`` raises for a resample that does not define it; such a resample is left out.
+        resamples: how many.
+        seed: of the draws.
+
+    Returns:
+        None with a single cluster, or when more than one resample in twenty does not define the figure.
+
+    Source: Davison and Hinkley 1997, section 3.8, resampling whole clusters.
+    """
+    names, number = np.unique(np.asarray(clusters), return_inverse=True)
+    if len(names) < 2:
+        return None
+    rows = np.split(np.argsort(number, kind="stable"), np.cumsum(np.bincount(number))[:-1])
+    sizes = np.array([len(own) for own in rows])
+    found = []
+    for drawn in np.random.default_rng(seed).integers(len(names), size=(resamples, len(names))):
+        draws = np.repeat(np.arange(len(names)), sizes[drawn])
+        try:
+            found.append(figure(np.concatenate([rows[k] for k in drawn]), draws))
+        except undefined:
+            continue
+    if len(found) < 0.95 * resamples:
+        return None
+    low, high = np.quantile(found, [0.025, 0.975])
+    return float(low), float(high)

@@ -6,7 +6,7 @@ from math import comb
 import numpy as np
 import pytest
 
-from oreo_agents.statistics import compare_paired, seed_interval, standard_error, wilson_interval
+from oreo_agents.statistics import cluster_interval, compare_paired, seed_interval, standard_error, wilson_interval
 
 
 @pytest.mark.parametrize(("correct", "n"), [(0, 10), (3, 10), (10, 10), (412, 1000)])
@@ -79,3 +79,38 @@ def test_pairs_need_the_same_tasks():
         compare_paired([True, False], [True])
     with pytest.raises(ValueError, match="got 0 and 0"):
         compare_paired([], [])
+
+
+def test_the_interval_over_clusters_knows_that_copies_are_no_evidence():
+    """The mean of 100 numbers, and of the same numbers eight times over; the standard error is that of 100."""
+    numbers = np.random.default_rng(0).normal(size=100)
+    copies = np.repeat(numbers, 8)
+    low, high = cluster_interval(lambda rows, _: copies[rows].mean(), np.repeat(np.arange(100), 8))
+    half = 1.96 * numbers.std() / 10
+    assert (low, high) == pytest.approx((numbers.mean() - half, numbers.mean() + half), abs=0.15 * half)
+
+
+def test_clusters_are_drawn_whole_and_told_apart_when_drawn_twice():
+    clusters = [7, 3, 7, 3, 3]
+
+    def check(rows, draws):
+        for draw in set(draws):
+            assert sorted(rows[draws == draw]) in ([0, 2], [1, 3, 4])
+        assert sorted(set(draws)) == [0, 1]
+        return 0.0
+
+    assert cluster_interval(check, clusters, resamples=50) == (0.0, 0.0)
+
+
+def test_resamples_that_do_not_define_the_figure_are_left_out_unless_they_are_many():
+    def interval(needed):
+        def figure(rows, draws):
+            if len(set(rows)) < needed:
+                raise KeyError
+            return 1.0
+
+        return cluster_interval(figure, range(9), undefined=(KeyError,), resamples=200)
+
+    assert interval(3) == (1.0, 1.0)
+    assert interval(7) is None
+    assert cluster_interval(lambda *_: 1.0, [4, 4, 4]) is None
