@@ -28,7 +28,7 @@ oreo: offline reinforcement learning of multi-step reasoning
   oreo sft      the supervised start alone
   oreo collect  the start, then offline episodes of it
   oreo train    one algorithm (algo=oreo|dpo|kto|rejection|...), then its evaluation
-  oreo eval     measure a checkpoint (policy.path=..., value.path=...)
+  oreo eval     measure a checkpoint (policy.path=..., value.path=...), or its value (what=value)
   oreo report   DIR... : one table and plots from any set of run folders
   oreo data     import, encode or describe episode buffers; generate houses
 
@@ -87,29 +87,31 @@ def settings_from_config(config: DictConfig, algorithms: dict[str, Any]) -> Any:
     """
     from oreo_agents.settings import IterationSettings, RunSettings
 
-    def build(node: Any) -> Any:
-        try:
-            return hydra.utils.instantiate(node, _convert_="all")
-        except HydraException as error:
-            if isinstance(error.__cause__, TypeError | ValueError):
-                raise ValueError(f"{node.get('_target_')}: {error.__cause__}") from error
-            raise
-
     return RunSettings(
-        env=build(config.env),
-        policy=build(config.policy),
-        value=build(config.value),
-        sft=build(config.sft),
-        collect=build(config.collect),
-        algorithms={name: build(node) for name, node in algorithms.items()},
-        iteration=build(config.iteration) if "iteration" in config else IterationSettings(),
-        searches={name: build(node) for name, node in config.searches.items()},
-        evaluate=build(config.evaluate),
-        trainer=build(config.trainer),
+        env=_build(config.env),
+        policy=_build(config.policy),
+        value=_build(config.value),
+        sft=_build(config.sft),
+        collect=_build(config.collect),
+        algorithms={name: _build(node) for name, node in algorithms.items()},
+        iteration=_build(config.iteration) if "iteration" in config else IterationSettings(),
+        searches={name: _build(node) for name, node in config.searches.items()},
+        evaluate=_build(config.evaluate),
+        trainer=_build(config.trainer),
         seed=config.seed,
         data=config.data,
         workers=config.workers,
     )
+
+
+def _build(node: Any) -> Any:
+    """Make the dataclass that a node of the configuration names; what it refuses is a ValueError."""
+    try:
+        return hydra.utils.instantiate(node, _convert_="all")
+    except HydraException as error:
+        if isinstance(error.__cause__, TypeError | ValueError):
+            raise ValueError(f"{node.get('_target_')}: {error.__cause__}") from error
+        raise
 
 
 def _run(config: DictConfig, folder: Path) -> None:
@@ -150,6 +152,20 @@ def _collect(config: DictConfig, folder: Path) -> None:
 
 
 def _evaluate(config: DictConfig, folder: Path) -> None:
+    subjects = {"accuracy": _evaluate_accuracy, "value": _evaluate_value}
+    if config.what not in subjects:
+        raise ValueError(f"what={config.what}: oreo eval measures {' or '.join(subjects)}")
+    subjects[config.what](config, folder)
+
+
+def _evaluate_value(config: DictConfig, folder: Path) -> None:
+    from oreo_agents.value_eval import evaluate_value
+
+    settings = _build(config.value_eval)
+    evaluate_value(_prepare(config, folder, {}), settings)
+
+
+def _evaluate_accuracy(config: DictConfig, folder: Path) -> None:
     from oreo_agents.report import report
 
     if config.policy.path is None:

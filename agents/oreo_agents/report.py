@@ -52,7 +52,7 @@ def report(folders: Sequence[Path], out: Path) -> None:
     console = Console(width=max(Console().width, 100))
     for table in tables:
         console.print(table)
-        text.append(_markdown(table))
+        text.append(markdown(table))
     for name, reason in skipped.items():
         console.print(f"{name} was skipped: {reason}")
         text.append(f"{name} was skipped: {reason}\n")
@@ -222,7 +222,7 @@ def _percent(value: float) -> str:
     return f"{100 * value:.1f}"
 
 
-def _markdown(table: Table) -> str:
+def markdown(table: Table) -> str:
     """Write a table as Markdown."""
     cells = [[str(cell) for cell in column.cells] for column in table.columns]
     header = [str(column.header) for column in table.columns]
