@@ -10,6 +10,7 @@ import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -114,7 +115,7 @@ def evaluate_value(run: Run, settings: ValueEvalSettings) -> dict[str, Any]:
     rights = _rightness(run, settings.split, samples)
     readings = [Reading(*one) for one in zip(samples, paths, rights, strict=True)]
     figures = measure(readings, beta=settings.beta, implicit=reference is not None)
-    facts: dict[str, Any] = {
+    document: dict[str, Any] = {
         "policy": policy_path,
         "value": value_path,
         "reference": settings.reference_path,
@@ -123,10 +124,11 @@ def evaluate_value(run: Run, settings: ValueEvalSettings) -> dict[str, Any]:
         "seed": run.settings.seed,
         **{name: getattr(settings, name) for name in ("split", "samples", "temperature", "beta")},
         **samples.stats(),
+        "notes": _notes(readings, settings),
+        "figures": {name: _plain(figure) for name, figure in figures.items()},
     }
-    notes = _notes(readings, settings)
-    _write(run, readings, figures, facts, notes)
-    return {**facts, "notes": notes, "figures": _plain(figures)}
+    _write(run.folder, document, figures, readings)
+    return document
 
 
 def tables(figures: Mapping[str, Figure]) -> list[Table]:
@@ -198,46 +200,38 @@ def _notes(readings: Sequence[Reading], settings: ValueEvalSettings) -> list[str
 
 
 def _write(
-    run: Run,
-    readings: Sequence[Reading],
-    figures: Mapping[str, Figure],
-    facts: Mapping[str, Any],
-    notes: Sequence[str],
+    folder: Path, document: Mapping[str, Any], figures: Mapping[str, Figure], readings: Sequence[Reading]
 ) -> None:
-    with replace_folder(run.folder / "plots") as folder:
-        plots = [path.name for path in draw_plots(readings, figures, folder)]
-    shown = {name: str(facts[name]) for name in ("policy", "value", "reference", "env", "split", "temperature")}
-    shown["samples"] = (
-        f"{facts['episodes']} of {facts['tasks']} questions, {100 * facts['success_rate']:.1f}% right, "
-        f"{facts['mixed_tasks']} questions with both outcomes"
+    """Write everything, ``value.json`` last, and print the tables."""
+    facts = {name: str(document[name]) for name in ("policy", "value", "reference", "env", "split", "temperature")}
+    facts["samples"] = (
+        f"{document['episodes']} of {document['tasks']} questions, {100 * document['success_rate']:.1f}% right, "
+        f"{document['mixed_tasks']} questions with both outcomes"
     )
-    page = value_page(readings, facts=shown, beta=None if facts["reference"] is None else facts["beta"])
-    write_text(run.folder / "value.html", page)
-    found = tables(figures)
-    text = ["# How good the value is\n", "".join(f"- {name}: {what}\n" for name, what in shown.items())]
-    text += [markdown(table) for table in found]
-    text += ["".join(f"- {note}\n" for note in notes)] if notes else []
+    with replace_folder(folder / "plots") as temporary:
+        plots = [path.name for path in draw_plots(readings, figures, temporary)]
+    beta = None if document["reference"] is None else document["beta"]
+    write_text(folder / "value.html", value_page(readings, facts=facts, beta=beta))
+    console = Console(width=max(Console().width, 120))
+    console.print(f"samples: {facts['samples']}")
+    text = ["# How good the value is\n", "".join(f"- {name}: {what}\n" for name, what in facts.items())]
+    for table in tables(figures):
+        console.print(table)
+        text.append(markdown(table))
+    for note in document["notes"]:
+        console.print(f"note: {note}")
+        text.append(f"Note: {note}\n")
     text += [f"![{name}](plots/{name})\n" for name in plots]
     text += ["Episodes, each step coloured by its advantage: [value.html](value.html)\n"]
-    write_text(run.folder / "report.md", "\n".join(text))
-    document = {**facts, "notes": list(notes), "figures": _plain(figures)}
-    write_text(run.folder / "value.json", json.dumps(document, indent=2, allow_nan=False) + "\n")
-    console = Console(width=max(Console().width, 120))
-    console.print(f"samples: {shown['samples']}")
-    for table in found:
-        console.print(table)
-    for note in notes:
-        console.print(f"note: {note}")
-    console.print(f"report: {run.folder / 'report.md'}, steps in colour: {run.folder / 'value.html'}")
+    write_text(folder / "report.md", "\n".join(text))
+    write_text(folder / "value.json", json.dumps(document, indent=2, allow_nan=False) + "\n")
+    console.print(f"report: {folder / 'report.md'}, steps in colour: {folder / 'value.html'}")
 
 
-def _plain(figures: Mapping[str, Figure]) -> dict[str, dict[str, Any]]:
-    """Return figures as JSON: always a value, else only what there is."""
-    return {
-        name: {"value": figure.value}
-        | {key: text for key, text in dataclasses.asdict(figure).items() if key != "value" and text is not None}
-        for name, figure in figures.items()
-    }
+def _plain(figure: Figure) -> dict[str, Any]:
+    """Return a figure as JSON: always a value, of the rest only what there is."""
+    found = dataclasses.asdict(figure)
+    return {name: found[name] for name in found if name == "value" or found[name] is not None}
 
 
 def _number(figure: Figure) -> str:

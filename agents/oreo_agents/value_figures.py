@@ -31,7 +31,10 @@ from oreo_algos.value_quality import (
 )
 
 PLACES = {"start": 0.0, "25%": 0.25, "50%": 0.5, "75%": 0.75, "final": 1.0}
-"""Where V is judged: the share of an episode's steps that are done, see ``ValuePath.at``."""
+"""Where V is judged: the share of an episode's steps that are done, see ``ValuePath.at``.
+
+At the start all samples of a question are in one state, so that within-question ordering is 0.5 but for rounding.
+"""
 
 Array = NDArray[Any]
 

@@ -115,7 +115,7 @@ def _episode(reading: Reading, scale: float, beta: float | None) -> str:
     episode, path = reading.episode, reading.path
     outcome = "right" if episode.success else "wrong"
     caption = f"{outcome}{', cut off' if episode.truncated else ''}; V at the start {path.values[0]:.2f}"
-    names = ["step", "advantage", *(["beta l"] if beta is not None else []), "V after"]
+    names = ["step", "advantage", *(["β l"] if beta is not None else []), "V after"]
     names += ["step is"] if reading.right is not None else []
     rows = []
     for k, (text, said) in enumerate(_steps(episode)):
