@@ -134,7 +134,7 @@ class TextEnv(gymnasium.Env[str, str], ABC):
 
     A subclass implements ``num_tasks``, ``_open``, ``_index_of`` and ``_respond``, and for
     demonstrations ``_demonstrate``; one with state beyond its messages also ``_begin``, ``_get_inner``
-    and ``_set_inner``.
+    and ``_set_inner``; one that can judge single actions ``step_rightness``.
     """
 
     metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012 (gymnasium declares it so)

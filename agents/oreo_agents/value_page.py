@@ -60,6 +60,7 @@ def value_page(
 <p>Colour: advantage of a step, V after it less V before it,
 {-scale:+.2f} <span class="scale" style="background: {gradient}"></span> {scale:+.2f} and beyond (the scale ends where
 95% of all steps lie within). Orange lowers V, blue raises it. V after the last step is read just before its end token.
+{"" if beta is None else f"β l: how much likelier the policy makes the step than the reference, nats times {beta}."}
 </p>
 <p>{escape(selection)}</p>
 {sections}
@@ -119,8 +120,8 @@ def _episode(reading: Reading, scale: float, beta: float | None) -> str:
     names += ["step is"] if reading.right is not None else []
     rows = []
     for k, (text, said) in enumerate(_steps(episode)):
-        numbers = [f"{path.advantages[k]:+.2f}"]
-        numbers += [f"{beta * path.log_ratios[k]:+.2f}"] if beta is not None else []
+        numbers = [f"{path.advantages[k]:+z.2f}"]
+        numbers += [f"{beta * path.log_ratios[k]:+z.2f}"] if beta is not None else []
         numbers += [f"{path.values[k + 1]:.2f}"]
         numbers += [("✓ right" if reading.right[k] else "✗ wrong")] if reading.right is not None else []
         cells = "".join(f"<td>{number}</td>" for number in numbers)

@@ -89,11 +89,12 @@ def test_colours_have_the_sign_and_the_size_of_the_advantage():
 
 def test_each_step_has_its_colour_numbers_and_rightness():
     one = reading("q", ["up\n", "down"], [0.2, 0.6, 0.1], solved=False, right=[True, False])
+    one.path.log_ratios[:] = [0.5, -0.001, 9.0]
     page = value_page([one], facts={}, beta=0.5)
     rows = re.findall(r'<tr style="background: rgba\((.*?)\)">(.*?)</tr>', page)
     assert [row[0].rpartition(",")[0] for row in rows] == ["30, 110, 200", "215, 90, 20"]
     cells = [re.findall(r"<td[^>]*>(.*?)</td>", row[1]) for row in rows]
-    assert cells == [["up", "+0.40", "+0.00", "0.60", "✓ right"], ["down", "-0.50", "+0.00", "0.10", "✗ wrong"]]
+    assert cells == [["up", "+0.40", "+0.25", "0.60", "✓ right"], ["down", "-0.50", "+0.00", "0.10", "✗ wrong"]]
     assert "wrong; V at the start 0.20" in page
 
 
