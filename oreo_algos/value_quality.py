@@ -33,49 +33,51 @@ class Bin:
     observed: float
 
 
-def auc(scores: ArrayLike, positive: ArrayLike) -> float:
-    """Area under the ROC curve: the share of (positive, negative) pairs that the scores order right, ties half.
+def auc(scores: ArrayLike, right: ArrayLike) -> float:
+    """Area under the ROC curve: the share of (right, wrong) pairs that the scores order right, ties half.
 
     Args:
-        scores: higher means more likely positive, float [N].
-        positive: bool [N].
+        scores: higher means more likely right, float [N].
+        right: bool [N].
 
     Raises:
-        Undefined: all are positive, or none is.
+        Undefined: all are right, or none is.
 
-    Source: Hanley and McNeil 1982, as the Mann-Whitney statistic ``U / (n_positive * n_negative)``.
+    Source: Hanley and McNeil 1982, as the Mann-Whitney statistic ``U / (n_right * n_wrong)``.
     """
-    return grouped_auc(scores, positive, np.zeros(np.shape(scores), dtype=np.int64))
+    return grouped_auc(scores, right, np.zeros(np.shape(scores), dtype=np.int64))
 
 
-def grouped_auc(scores: ArrayLike, positive: ArrayLike, group: ArrayLike) -> float:
-    """Share of (positive, negative) pairs *of one group* that the scores order right, ties half.
+def grouped_auc(scores: ArrayLike, right: ArrayLike, group: ArrayLike) -> float:
+    """Share of (right, wrong) pairs *of one group* that the scores order right, ties half.
 
     With questions as groups this is within-question ordering: it is blind to how difficult a question is, which AUC
     counts too. Every pair weighs the same, so a group counts by its number of pairs.
 
     Args:
-        scores: higher means more likely positive, float [N].
-        positive: bool [N].
+        scores: higher means more likely right, float [N].
+        right: bool [N].
         group: which group each belongs to, whole numbers >= 0, int [N].
 
     Raises:
         Undefined: no group holds both kinds.
     """
-    chosen, number = np.asarray(positive, dtype=bool), np.asarray(group)
-    # Ranks within all scores, one stretch of them a group: one search then finds the negatives of its own group.
+    chosen, number = np.asarray(right, dtype=bool), np.asarray(group)
+    # Ranks within all scores, one stretch of them a group: one search then finds the wrong ones of its own group.
     values, rank = np.unique(np.asarray(scores, dtype=np.float64), return_inverse=True)
     place = number * (len(values) + 1) + rank
-    negatives = np.sort(place[~chosen])
-    begin = np.searchsorted(negatives, (number * (len(values) + 1))[chosen])
-    end = np.searchsorted(negatives, ((number + 1) * (len(values) + 1))[chosen])
-    below = np.searchsorted(negatives, place[chosen], side="left") - begin
-    not_above = np.searchsorted(negatives, place[chosen], side="right") - begin
+    wrong = np.sort(place[~chosen])
+    begin = np.searchsorted(wrong, (number * (len(values) + 1))[chosen])
+    end = np.searchsorted(wrong, ((number + 1) * (len(values) + 1))[chosen])
+    below = np.searchsorted(wrong, place[chosen], side="left") - begin
+    not_above = np.searchsorted(wrong, place[chosen], side="right") - begin
     pairs = int((end - begin).sum())
     if pairs == 0:
         if chosen.all() or not chosen.any():
-            raise Undefined(f"all {len(chosen)} are {'positive' if chosen.any() else 'negative'}: no pair to order")
-        raise Undefined("no group holds both a positive and a negative: no pair to order")
+            raise Undefined(
+                f"all {len(chosen)} are {'right' if chosen.any() else 'wrong'}, so there is no pair to order"
+            )
+        raise Undefined("no group holds both a right and a wrong one, so there is no pair to order")
     return float((below + not_above).sum() / 2 / pairs)
 
 
@@ -146,7 +148,7 @@ def explained_variance(values: ArrayLike, targets: ArrayLike) -> float:
     """
     target = np.asarray(targets, dtype=np.float64)
     if target.size == 0 or np.ptp(target) == 0:
-        raise Undefined("all targets are the same: there is no variance to explain")
+        raise Undefined("all targets are the same, so there is no variance to explain")
     return float(1 - (target - np.asarray(values, dtype=np.float64)).var() / target.var())
 
 

@@ -124,7 +124,7 @@ def evaluate_value(run: Run, settings: ValueEvalSettings) -> dict[str, Any]:
         "seed": run.settings.seed,
         **{name: getattr(settings, name) for name in ("split", "samples", "temperature", "beta")},
         **samples.stats(),
-        "notes": _notes(readings, settings),
+        "notes": _notes(readings, settings, figures),
         "figures": {name: _plain(figure) for name, figure in figures.items()},
     }
     _write(run.folder, document, figures, readings)
@@ -180,7 +180,7 @@ def _rightness(run: Run, split: str, episodes: Sequence[Episode]) -> list[np.nda
     return found
 
 
-def _notes(readings: Sequence[Reading], settings: ValueEvalSettings) -> list[str]:
+def _notes(readings: Sequence[Reading], settings: ValueEvalSettings, figures: Mapping[str, Figure]) -> list[str]:
     """Say what a reader must know to read the figures right."""
     notes = []
     outcomes = {reading.episode.success for reading in readings}
@@ -189,13 +189,16 @@ def _notes(readings: Sequence[Reading], settings: ValueEvalSettings) -> list[str
             f"all {len(readings)} samples are {'right' if outcomes == {True} else 'wrong'}, so V has nothing to tell "
             "apart: take harder or easier tasks, another policy, or more samples"
         )
+    for reason in dict.fromkeys(figure.reason for figure in figures.values() if figure.reason):
+        names = [name for name, figure in figures.items() if figure.reason == reason]
+        notes.append(f"undefined, for {reason}: {', '.join(names)}")
     if settings.reference_path is None:
         notes.append("no reference.path: log-ratios count as 0 in targets and residuals, and no implicit advantages")
     if all(reading.right is None for reading in readings):
         notes.append("this environment cannot tell which steps are right: no figures of steps")
     cut_off = sum(reading.episode.truncated for reading in readings)
     if cut_off:
-        notes.append(f"{cut_off} samples were cut off by a limit and count as wrong unless solved before")
+        notes.append(f"{cut_off} samples were cut off by a limit: V at their end is read before their last token")
     return notes
 
 
@@ -236,6 +239,6 @@ def _plain(figure: Figure) -> dict[str, Any]:
 
 def _number(figure: Figure) -> str:
     if figure.value is None:
-        return f"undefined: {figure.reason}"
+        return "undefined"
     interval = "" if figure.low is None else f" [{figure.low:.3f}, {figure.high:.3f}]"
     return f"{figure.value:.3f}{interval}"

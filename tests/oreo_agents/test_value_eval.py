@@ -134,9 +134,12 @@ def test_the_same_command_again_reads_the_samples_that_are_there(run, said):
 def test_samples_of_one_outcome_are_reported_with_reasons(run, said, capsys):
     said(["#### 999"] * 4)
     found = json.loads((run() / "value.json").read_text(encoding="utf-8"))
-    assert found["figures"]["auc/final"] == {"value": None, "reason": "all 4 are negative: no pair to order"}
+    assert found["figures"]["auc/final"] == {"value": None, "reason": "all 4 are wrong, so there is no pair to order"}
     assert found["figures"]["brier/final"]["value"] is not None
     assert "all 4 samples are wrong, so V has nothing to tell apart" in found["notes"][0]
+    assert found["notes"][1].startswith(
+        "undefined, for all 4 are wrong, so there is no pair to order: auc/start, ordering"
+    )
     assert "all 4 samples are wrong" in capsys.readouterr().out.replace("\n", " ")
 
 

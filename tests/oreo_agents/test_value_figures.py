@@ -103,4 +103,4 @@ def test_what_one_outcome_cannot_define_has_a_reason_and_no_number():
     assert figures["localisation/explicit"].reason == "no episode has a wrong step"
     assert figures["brier/final"].value == pytest.approx(0.01)
     json.dumps({name: figure.value for name, figure in figures.items()}, allow_nan=False)
-    assert "undefined: all 3 are positive" in next(iter(tables(figures)[0].columns[1].cells))
+    assert next(iter(tables(figures)[0].columns[1].cells)) == "undefined"

@@ -108,9 +108,9 @@ def test_the_first_mistake_is_found_where_its_advantage_is_the_lowest():
 @pytest.mark.parametrize(
     ("figure", "reason"),
     [
-        (lambda: auc([0.1, 0.2], [True, True]), "all 2 are positive"),
-        (lambda: auc([0.1, 0.2], [False, False]), "all 2 are negative"),
-        (lambda: auc([], []), "all 0 are negative"),
+        (lambda: auc([0.1, 0.2], [True, True]), "all 2 are right"),
+        (lambda: auc([0.1, 0.2], [False, False]), "all 2 are wrong"),
+        (lambda: auc([], []), "all 0 are wrong"),
         (lambda: grouped_auc([0.1, 0.2], [True, False], [0, 1]), "no group holds both"),
         (lambda: explained_variance([0.1, 0.2], [1, 1]), "no variance to explain"),
         (lambda: explained_variance([], []), "no variance to explain"),
