@@ -127,6 +127,8 @@ def index_after(prefix: str, task_id: str) -> int | None:
 
 _FORMULA_MARK = re.compile(r"\\.|\$\$?|\[/?asy\]|\n", re.DOTALL)
 _OPENS = {r"\[": r"\]", r"\(": r"\)", "$": "$", "$$": "$$", "[asy]": "[/asy]"}
+FORMULA_ENDS = tuple(_OPENS.values())
+"""Marks that close a formula or a drawing, see ``split_steps``."""
 
 
 def split_steps(text: str, delimiters: tuple[str, ...]) -> tuple[str, ...]:

@@ -5,10 +5,11 @@ Knows: tokens and caches. Does not know: text, environments.
 
 # B rows still being generated, V vocabulary
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
+import numpy as np
 import torch
 from torch import Tensor
 from transformers import DynamicCache
@@ -18,6 +19,9 @@ from oreo_agents.policy import CausalPolicy
 
 Choices: TypeAlias = dict[int, "Choices"]
 """Continuations that are allowed, as a tree: each token that may come next, and what may follow it."""
+
+Stop: TypeAlias = Callable[[Sequence[int]], int | None]
+"""Asked after each new token: how many of the new tokens to keep when it is time to stop, else None."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,12 +56,48 @@ class Sample:
         tokens: the new tokens, the end token included.
         logprobs: log-probability of each under the distribution it was drawn from (at temperature 0: under the
             policy), nats; where choices are given, renormalised over the tokens that are allowed.
-        ended: the model ended its turn; False: a limit cut it off.
+        ended: the model ended its turn.
+        stopped: the row's ``Stop`` said so before a limit was reached; neither: a limit cut it off.
+        dropped: tokens that were drawn and not kept, because the ``Stop`` took them back.
     """
 
     tokens: list[int]
     logprobs: list[float]
     ended: bool = False
+    stopped: bool = False
+    dropped: int = 0
+
+    def stop_at(self, length: int) -> None:
+        """Keep so many tokens; the turn goes on another time."""
+        self.stopped, self.dropped = True, len(self.tokens) - length
+        del self.tokens[length:], self.logprobs[length:]
+
+
+@dataclass
+class _Row:
+    """What is being generated, and how."""
+
+    prompt: Sequence[int]
+    sample: Sample
+    budget: int
+    choices: Choices | None = None
+    source: np.random.Generator | None = None
+    stop: Stop | None = None
+
+    def append(self, token: int, logprob: float, end_ids: Collection[int]) -> bool:
+        """Add a token; returns whether the row goes on."""
+        sample = self.sample
+        sample.tokens.append(token)
+        sample.logprobs.append(logprob)
+        sample.ended = token in end_ids
+        if sample.ended:
+            return False
+        length = None if self.stop is None else self.stop(sample.tokens)
+        if length is not None and length < self.budget:
+            sample.stop_at(length)
+        if self.choices is not None:
+            self.choices = self.choices[token]
+        return not sample.stopped and len(sample.tokens) < self.budget
 
 
 @torch.no_grad()
@@ -69,16 +109,23 @@ def generate(
     generator: torch.Generator | None = None,
     *,
     choices: Sequence[Choices] | None = None,
+    sources: Sequence[np.random.Generator | None] | None = None,
+    stops: Sequence[Stop] | None = None,
+    spoken: Sequence[int] | None = None,
 ) -> list[Sample]:
-    """Continue each prompt until an end token or a limit.
+    """Continue each prompt until an end token, a stop or a limit.
 
     Args:
         policy: to sample from.
         prompts: token ids, none empty, each shorter than the policy's context.
         end_ids: tokens that end a turn.
         sampling: how.
-        generator: source of randomness, on the policy's device; not needed at temperature 0.
+        generator: source of randomness, on the policy's device; not needed at temperature 0 or with ``sources``.
         choices: what may be said after each prompt, see ``make_choices``; None: anything.
+        sources: randomness of each row, None where the likeliest tokens are wanted; what a row says then does not
+            depend on the rows beside it.
+        stops: where else to stop, for each row.
+        spoken: tokens at the end of each prompt that belong to the same turn and count against ``max_new_tokens``.
 
     Returns:
         One sample a prompt, in their order.
@@ -91,21 +138,24 @@ def generate(
             raise ValueError(
                 f"a prompt of {len(prompt)} tokens cannot be continued in a context of {policy.max_length}"
             )
-    samples = [Sample([], []) for _ in prompts]
-    # Prompts of similar length share a batch, so that little padding is computed.
-    order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
-    for start in range(0, len(order), sampling.batch_size):
-        rows = order[start : start + sampling.batch_size]
-        _generate_batch(
-            policy,
-            [prompts[i] for i in rows],
-            [samples[i] for i in rows],
-            end_ids,
-            sampling,
-            generator,
-            None if choices is None else [choices[i] for i in rows],
+    rows = [
+        _Row(
+            prompt,
+            Sample([], []),
+            # What the turn may still hold, and the context.
+            min(sampling.max_new_tokens - (spoken[i] if spoken else 0), policy.max_length - len(prompt)),
+            choices[i] if choices else None,
+            sources[i] if sources else None,
+            stops[i] if stops else None,
         )
-    return samples
+        for i, prompt in enumerate(prompts)
+    ]
+    # Prompts of similar length share a batch, so that little padding is computed.
+    order = sorted(rows, key=lambda row: len(row.prompt))
+    for start in range(0, len(order), sampling.batch_size):
+        batch = order[start : start + sampling.batch_size]
+        _generate_batch(policy, batch, end_ids, sampling.temperature, generator, from_sources=sources is not None)
+    return [row.sample for row in rows]
 
 
 def make_choices(continuations: Iterable[Sequence[int]]) -> Choices:
@@ -120,27 +170,24 @@ def make_choices(continuations: Iterable[Sequence[int]]) -> Choices:
 
 def _generate_batch(
     policy: CausalPolicy,
-    prompts: list[Sequence[int]],
-    samples: list[Sample],
+    rows: list[_Row],
     end_ids: Collection[int],
-    sampling: Sampling,
+    temperature: float,
     generator: torch.Generator | None,
-    choices: list[Choices] | None,
+    *,
+    from_sources: bool,
 ) -> None:
-    """Fill ``samples``; finished rows leave the batch."""
+    """Fill the samples of ``rows``; finished rows leave the batch."""
     model = policy.causal_lm
     device = next(policy.parameters()).device
-    width = max(map(len, prompts))
-    tokens = torch.zeros(len(prompts), width, dtype=torch.long, device=device)
+    width = max(len(row.prompt) for row in rows)
+    tokens = torch.zeros(len(rows), width, dtype=torch.long, device=device)
     mask = torch.zeros_like(tokens)
-    for row, prompt in enumerate(prompts):
-        tokens[row, width - len(prompt) :] = torch.tensor(prompt, device=device)
-        mask[row, width - len(prompt) :] = 1
-    # Budget of each row: what the context still holds.
-    budgets = [min(sampling.max_new_tokens, policy.max_length - len(p)) for p in prompts]
-    live = list(range(len(prompts)))
+    for i, row in enumerate(rows):
+        tokens[i, width - len(row.prompt) :] = torch.tensor(row.prompt, device=device)
+        mask[i, width - len(row.prompt) :] = 1
     cache = DynamicCache(config=model.config)
-    while live:
+    while rows:
         positions = (mask.cumsum(dim=1) - 1).clamp(min=0)[:, -tokens.shape[1] :]
         with autocast(device):
             logits = model(
@@ -152,25 +199,23 @@ def _generate_batch(
                 logits_to_keep=1,
             ).logits[:, -1]
         logits = logits.float()
-        if choices is not None:
-            logits = logits + _forbid_all_but(choices, logits.shape[1]).to(device)
-        chosen, logprobs = draw(logits, sampling.temperature, generator)
-        kept = []
-        for i, (token, logprob) in enumerate(zip(chosen.tolist(), logprobs.tolist(), strict=True)):
-            sample = samples[live[i]]
-            sample.tokens.append(token)
-            sample.logprobs.append(logprob)
-            sample.ended = token in end_ids
-            if not sample.ended and len(sample.tokens) < budgets[live[i]]:
-                kept.append(i)
-        if len(kept) < len(live):
+        constrained = [row.choices for row in rows if row.choices is not None]
+        if constrained:
+            logits = logits + _forbid_all_but(constrained, logits.shape[1]).to(device)
+        if from_sources:
+            chosen, logprobs = draw_by_row(logits, temperature, [row.source for row in rows])
+        else:
+            chosen, logprobs = draw(logits, temperature, generator)
+        kept = [
+            i
+            for i, (row, token, logprob) in enumerate(zip(rows, chosen.tolist(), logprobs.tolist(), strict=True))
+            if row.append(token, logprob, end_ids)
+        ]
+        if len(kept) < len(rows):
             index = torch.tensor(kept, dtype=torch.long, device=device)
             cache.batch_select_indices(index)
             mask, chosen = mask[index], chosen[index]
-            live = [live[i] for i in kept]
-            choices = None if choices is None else [choices[i] for i in kept]
-        if choices is not None:
-            choices = [node[token] for node, token in zip(choices, chosen.tolist(), strict=True)]
+            rows = [rows[i] for i in kept]
         tokens = chosen[:, None]
         mask = torch.cat([mask, torch.ones_like(tokens)], dim=1)
 
@@ -192,3 +237,19 @@ def draw(logits: Tensor, temperature: float, generator: torch.Generator | None) 
         logprobs = (logits / temperature).log_softmax(dim=-1)
         chosen = torch.multinomial(logprobs.exp(), 1, generator=generator).squeeze(-1)
     return chosen, logprobs.gather(-1, chosen[:, None]).squeeze(-1)
+
+
+def draw_by_row(
+    logits: Tensor, temperature: float, sources: Sequence[np.random.Generator | None]
+) -> tuple[Tensor, Tensor]:
+    """Choose one token a row as ``draw`` does, each from its own source; None: the likeliest token, as if at 0."""
+    likeliest = torch.tensor([source is None for source in sources], device=logits.device)
+    numbers = [0.0 if source is None else source.random() for source in sources]
+    uniform = torch.tensor(numbers, dtype=torch.float64, device=logits.device)[:, None]
+    greedy, greedy_logprobs = draw(logits, 0.0, None)
+    logprobs = (logits / temperature).log_softmax(dim=-1)
+    # The first token whose cumulative probability exceeds the number; none of probability 0 does.
+    total = logprobs.double().exp().cumsum(dim=-1)
+    drawn = torch.searchsorted(total, uniform * total[:, -1:], right=True).clamp(max=logits.shape[1] - 1)
+    chosen = torch.where(likeliest, greedy, drawn.squeeze(-1))
+    return chosen, torch.where(likeliest, greedy_logprobs, logprobs.gather(-1, chosen[:, None]).squeeze(-1))

@@ -17,7 +17,7 @@ from jinja2 import TemplateError
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from oreo_algos.episode import Episode
-from oreo_envs.answers import split_steps
+from oreo_envs.answers import FORMULA_ENDS, split_steps
 
 Message = dict[str, str]
 
@@ -140,45 +140,75 @@ class PromptFormat:
         kept = [int(token) for token in tokens if token not in self.end_ids]
         return str(self.tokenizer.decode(kept, clean_up_tokenization_spaces=False))
 
-    def text_ends(self, tokens: Sequence[int]) -> list[int]:
-        """Return, for each token, how many characters of the decoded text it and those before it cover."""
+    def text_ends(self, tokens: Sequence[int], *, inside: bool = False) -> list[int]:
+        """Return, for each token, how many characters of the decoded text it and those before it cover.
+
+        ``inside``: see ``split_steps``.
+        """
         ends: list[int] = []
         parts: list[str] = []
         length = 0
         run: list[int] = []
         for token in tokens:
             run.append(int(token))
-            part = self._part(run, first=not parts)
+            part = self._part(run, first=not parts and not inside)
             ends.append(length + len(part))
             # A character of several tokens decodes to replacement characters until it is complete.
             if not part.endswith("\ufffd") or len(ends) == len(tokens):
                 parts.append(part)
                 length += len(part)
                 run = []
-        if "".join(parts) != self.decode(tokens):
+        decode = self._text_inside if inside else self.decode
+        if "".join(parts) != decode(tokens):
             # The text of a token depends on more than the tokens of its characters: decode every prefix.
-            ends = [len(self.decode(tokens[: i + 1])) for i in range(len(tokens))]
+            ends = [len(decode(tokens[: i + 1])) for i in range(len(tokens))]
         # There may be more replacement characters than the one that they become: never go back.
         return np.minimum.accumulate(ends[::-1])[::-1].astype(int).tolist()
 
-    def split_steps(self, tokens: Sequence[int], delimiters: Sequence[str]) -> tuple[list[int], list[str]]:
+    def split_steps(
+        self, tokens: Sequence[int], delimiters: Sequence[str], *, inside: bool = False
+    ) -> tuple[list[int], list[str]]:
         """Split a generated turn into steps, as ``oreo_envs.answers.split_steps`` does, at tokens.
 
         A token belongs to the step of its first character that is not blank, so that a space before a word goes with
         the word; the end token belongs to the last step.
 
+        Args:
+            tokens: of the turn, or of a part of it that begins with a step.
+            delimiters: texts that end a step.
+            inside: other tokens of the turn stand before these. Some tokenizers drop the space of the first word.
+
         Returns:
             The step of each token, 0 to K - 1, and the K texts, which add up to the decoded turn.
         """
-        text = self.decode(tokens)
+        text = self._text_inside(tokens) if inside else self.decode(tokens)
         ends = np.cumsum([len(step) for step in split_steps(text, tuple(delimiters))])
+        covered = self.text_ends(tokens, inside=inside)
         # A token may cover a whole step: number what is left without gaps.
-        _, numbers = np.unique(self._steps_of_tokens(tokens, text, ends), return_inverse=True)
+        _, numbers = np.unique(_steps_of_tokens(covered, text, ends), return_inverse=True)
         last_tokens = np.flatnonzero(np.diff(numbers, append=numbers[-1] + 1))
-        covered = self.text_ends(tokens)
         cuts = [covered[i] for i in last_tokens]
         texts = [text[start:end] for start, end in zip([0, *cuts], cuts, strict=False)]
         return numbers.tolist(), texts
+
+    def complete_step(self, tokens: Sequence[int], delimiters: Sequence[str], *, inside: bool = False) -> int | None:
+        """Say whether the newest of these tokens shows that a step, see ``split_steps``, is complete.
+
+        It does when it begins another step, or when any word after it would. Blank space that comes later, in a token
+        of its own, then belongs to the next step; that is the only difference to splitting the whole turn. An open
+        formula, which may yet be closed, ends no step.
+
+        Returns:
+            How many tokens the step has: all, or all but the newest; None: the step goes on.
+        """
+        newest = self._part(tokens[-1:], first=False)
+        if not any(delimiter[-1] in newest for delimiter in delimiters):
+            return None
+        text = self._text_inside(tokens) if inside else self.decode(tokens)
+        if any(len(split_steps(f"{text}x{close}", tuple(delimiters))) == 1 for close in ("", *FORMULA_ENDS)):
+            return None
+        numbers, _ = self.split_steps(tokens, delimiters, inside=inside)
+        return len(tokens) - (numbers[-1] > numbers[-2:][0])
 
     def encode_episode(
         self, messages: Sequence[Message], spans: Sequence[Sequence[int]], *, ended: bool = True
@@ -221,21 +251,13 @@ class PromptFormat:
         if len(steps) == 1:
             return tokens, [0] * len(tokens)
         if tokens and self.decode(tokens) == text:
-            numbers = self._steps_of_tokens(tokens, text, np.cumsum([len(step) for step in steps])).tolist()
+            covered = self.text_ends(tokens)
+            numbers = _steps_of_tokens(covered, text, np.cumsum([len(step) for step in steps])).tolist()
             if len(set(numbers)) == len(steps):
                 return tokens, numbers
         # A token covers a whole step, or the tokenizer does not give back its text: encode each step by itself.
         parts = [self._encode(step) for step in steps]
         return [t for part in parts for t in part], [k for k, part in enumerate(parts) for _ in part]
-
-    def _steps_of_tokens(self, tokens: Sequence[int], text: str, ends: np.ndarray) -> np.ndarray:
-        """Return the step of each token of ``text``, whose steps end after ``ends`` characters, see ``split_steps``."""
-        covered = self.text_ends(tokens)
-        places = []
-        for start, end in zip([0, *covered], covered, strict=False):
-            piece = text[start:end]
-            places.append(start + len(piece) - len(piece.lstrip()) if piece.strip() else start)
-        return np.searchsorted(ends, places, side="right").clip(max=len(ends) - 1)
 
     def _part(self, run: Sequence[int], *, first: bool) -> str:
         """Return the text of a few tokens, at the start of a turn or inside it."""
@@ -313,6 +335,21 @@ class PromptFormat:
                 "with one answer"
             )
         return between
+
+
+def _steps_of_tokens(covered: Sequence[int], text: str, ends: np.ndarray) -> np.ndarray:
+    """Return the step of each token of ``text``, see ``PromptFormat.split_steps``.
+
+    Args:
+        covered: see ``PromptFormat.text_ends``.
+        text: of the tokens.
+        ends: after how many characters each step ends.
+    """
+    places = []
+    for start, end in zip([0, *covered], covered, strict=False):
+        piece = text[start:end]
+        places.append(start + len(piece) - len(piece.lstrip()) if piece.strip() else start)
+    return np.searchsorted(ends, places, side="right").clip(max=len(ends) - 1)
 
 
 def _added(before: str, answer: str, after: str) -> str | None:
