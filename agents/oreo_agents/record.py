@@ -3,7 +3,7 @@
 Knows: environments and the tokens of a policy. Does not know: models, which samples are worth keeping.
 """
 
-import dataclasses
+import copy
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -65,8 +65,10 @@ class Record:
         """
         if self.state is None:
             self.state = self.env.unwrapped.clone_state()  # type: ignore[attr-defined]
-        copies = {name: list(getattr(self, name)) for name in ("tokens", "step_id", "logprobs", "rewards", "spans")}
-        return dataclasses.replace(self, **copies)
+        twin = copy.copy(self)
+        for name in ("tokens", "step_id", "logprobs", "rewards", "spans"):
+            setattr(twin, name, list(getattr(self, name)))
+        return twin
 
     @property
     def over(self) -> bool:

@@ -1,8 +1,26 @@
 """Ways to answer a task with a policy and perhaps its value: one module each."""
 
-from oreo_agents.search.base import Search
+from oreo_agents.search.base import Answer, Search
+from oreo_agents.search.best_of_k_actions import BestOfKActions
 from oreo_agents.search.best_of_n import BestOfN
 from oreo_agents.search.majority import Majority
+from oreo_agents.search.player import Player
+from oreo_agents.search.samples import SampleSearch
 from oreo_agents.search.single import Admissible, Greedy, Sampled
+from oreo_agents.search.step_beam import StepBeam
+from oreo_agents.search.weighted_vote import WeightedVote
 
-__all__ = ["Admissible", "BestOfN", "Greedy", "Majority", "Sampled", "Search"]
+__all__ = [
+    "Admissible",
+    "Answer",
+    "BestOfKActions",
+    "BestOfN",
+    "Greedy",
+    "Majority",
+    "Player",
+    "SampleSearch",
+    "Sampled",
+    "Search",
+    "StepBeam",
+    "WeightedVote",
+]

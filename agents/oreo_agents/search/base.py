@@ -1,49 +1,54 @@
-"""What a search is: draw some episodes of a task, choose one of them.
+"""What a search is: it answers tasks, and says what that took.
 
-Knows: episodes and their values. Does not know: how episodes are generated, models.
+Knows: nothing of how. Does not know: policies, values, whether an answer is right.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
-
-import numpy as np
+from typing import TYPE_CHECKING, ClassVar
 
 from oreo_algos.episode import Episode
 
+if TYPE_CHECKING:
+    from oreo_agents.search.player import Player
 
-@dataclass(frozen=True, kw_only=True)
-class Search:
-    """Base class.
+
+@dataclass(frozen=True)
+class Answer:
+    """How a task was answered.
 
     Attributes:
-        samples: episodes drawn for each task.
-        temperature: of the sampling; 0 is greedy decoding.
+        episode: the answer given.
+        tokens: tokens generated for it, with those of samples and beams not chosen.
+        value_tokens: tokens that the value network read for it; a token that is read twice counts twice.
     """
 
-    samples: int = 1
-    temperature: float = 1.0
+    episode: Episode
+    tokens: int
+    value_tokens: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Search(ABC):
+    """Base class: a frozen dataclass of settings. No search may look at a reward or at success."""
 
     needs_value: ClassVar[bool] = False
-    """Whether ``choose`` reads the learned value."""
+    """Whether it reads the learned value."""
 
-    constrained: ClassVar[bool] = False
-    """Whether the policy can say only what the environment admits, see ``rollout``."""
+    @abstractmethod
+    def answer(self, player: "Player") -> Sequence[Answer | None]:
+        """Answer each task of the player; None: its opening fills the policy's context."""
 
-    def __post_init__(self) -> None:
-        """Check the settings."""
-        if self.samples < 1:
-            raise ValueError(f"samples must be at least 1, got {self.samples}")
-        if self.temperature < 0 or (self.temperature == 0 and self.samples > 1):
-            raise ValueError(
-                f"temperature must be > 0 to draw {self.samples} different samples, got {self.temperature}"
-            )
+    @property
+    def size(self) -> str | None:
+        """What decides how much it generates, for a table; None: it has no size."""
+        return None
 
-    def choose(self, episodes: Sequence[Episode], values: np.ndarray) -> int:
-        """Return the index of the answer to give.
+    def sized(self, answers: int) -> "Search":
+        """Return this search in a size that generates about as much as ``answers`` >= 1 answers, and not more."""
+        return self
 
-        Args:
-            episodes: the samples of one task; their outcome must not be looked at.
-            values: V of each just before its end token, float [N]; meaningful only if ``needs_value``.
-        """
-        raise NotImplementedError
+    def unfit(self, *, played: bool) -> str | None:
+        """Say why it cannot answer tasks that are (not) played turn by turn; None when it can."""
+        return None

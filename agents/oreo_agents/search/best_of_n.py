@@ -5,12 +5,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from oreo_agents.search.base import Search
+from oreo_agents.search.samples import SampleSearch
 from oreo_algos.episode import Episode
 
 
 @dataclass(frozen=True, kw_only=True)
-class BestOfN(Search):
+class BestOfN(SampleSearch):
     """The finished answer with the highest V just before its end token; an unfinished one only if there is no other."""
 
     samples: int = 8
@@ -19,5 +19,10 @@ class BestOfN(Search):
 
     def choose(self, episodes: Sequence[Episode], values: np.ndarray) -> int:
         """Return the sample with the highest value."""
-        finished = np.array([episode.terminated for episode in episodes])
-        return int(np.where(finished | ~finished.any(), values, -np.inf).argmax())
+        return best_finished(episodes, values)
+
+
+def best_finished(episodes: Sequence[Episode], values: np.ndarray) -> int:
+    """Return the index of the finished episode with the highest value, or of any if none is finished."""
+    finished = np.array([episode.terminated for episode in episodes])
+    return int(np.where(finished | ~finished.any(), values, -np.inf).argmax())

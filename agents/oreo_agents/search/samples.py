@@ -1,0 +1,81 @@
+"""Searches that draw whole answers and choose one of them.
+
+Knows: episodes and their final values. Does not know: how they are drawn, how one is chosen.
+"""
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import numpy as np
+
+from oreo_agents.search.base import Answer, Search
+from oreo_agents.search.player import Player, final_state
+from oreo_algos.episode import Episode
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleSearch(Search):
+    """Base class; those with equal sampling choose among the same samples.
+
+    Attributes:
+        samples: episodes drawn for each task.
+        temperature: of the sampling; 0 is greedy decoding.
+    """
+
+    samples: int = 1
+    temperature: float = 1.0
+
+    constrained: ClassVar[bool] = False
+    """Whether the policy can say only what the environment admits, see ``rollout``."""
+
+    def __post_init__(self) -> None:
+        """Check the settings."""
+        if self.samples < 1:
+            raise ValueError(f"samples must be at least 1, got {self.samples}")
+        if self.temperature < 0 or (self.temperature == 0 and self.samples > 1):
+            raise ValueError(
+                f"temperature must be > 0 to draw {self.samples} different samples, got {self.temperature}"
+            )
+
+    @abstractmethod
+    def choose(self, episodes: Sequence[Episode], values: np.ndarray) -> int:
+        """Return the index of the answer to give.
+
+        Args:
+            episodes: the samples of one task; their outcome must not be looked at.
+            values: V of each just before its end token, float [N]; meaningful only if ``needs_value``.
+        """
+
+    def answer(self, player: Player) -> list[Answer | None]:
+        """Draw, score and choose."""
+        key = (self.samples, self.temperature, self.constrained)
+        drawn = player.samples(*key)
+        values = player.final_values(*key) if self.needs_value else [np.full(len(e), np.nan) for e in drawn]
+        return [self._answer(*task) if task[0] else None for task in zip(drawn, values, strict=True)]
+
+    def _answer(self, episodes: Sequence[Episode], values: np.ndarray) -> Answer:
+        return Answer(
+            episodes[self.choose(episodes, values)],
+            sum(int(episode.info["generated_tokens"] or 0) for episode in episodes),
+            sum(len(final_state(episode)) for episode in episodes) if self.needs_value else 0,
+        )
+
+    @property
+    def size(self) -> str | None:
+        """Number of samples."""
+        return str(self.samples)
+
+    def sized(self, answers: int) -> "SampleSearch":
+        """Draw so many samples."""
+        return replace(self, samples=answers)
+
+    def unfit(self, *, played: bool) -> str | None:
+        """Refuse to choose among several games."""
+        if self.samples > 1 and played:
+            return (
+                f"chooses among {self.samples} finished episodes; a task that is played turn by turn can be played "
+                "only once"
+            )
+        return None

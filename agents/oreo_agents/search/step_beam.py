@@ -1,0 +1,147 @@
+"""Beam search over reasoning steps, guided by the learned value.
+
+Source: Wang et al. 2024 (arXiv:2412.16145), test-time search.
+Deviations: one expansion of each beam is greedy; duplicates are dropped; finished answers compete with unfinished ones.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from math import isqrt
+
+import numpy as np
+
+from oreo_agents.record import Record
+from oreo_agents.search.base import Answer, Search
+from oreo_agents.search.player import Player
+
+
+@dataclass(frozen=True)
+class _Beam:
+    """An answer so far, and V of its state."""
+
+    record: Record
+    value: float
+
+
+@dataclass
+class _Tree:
+    """The search for one answer."""
+
+    live: list[Record]
+    candidates: list[_Beam] = field(default_factory=list)
+    finished: list[_Beam] = field(default_factory=list)
+    cut_off: list[_Beam] = field(default_factory=list)
+    depth: int = 0
+    generated: int = 0
+    read: int = 0
+
+    def keep(self, count: int) -> None:
+        """Go on with those candidates that are among the ``count`` best of all beams, finished ones included."""
+        going = [beam for beam in self.candidates if not beam.record.over]
+        self.finished += [beam for beam in self.candidates if beam.record.terminated]
+        self.cut_off += [beam for beam in self.candidates if beam.record.truncated]
+        # Finished ones come first where V is equal: they cost nothing more.
+        best = sorted([*self.finished, *going], key=lambda beam: -beam.value)[:count]
+        self.live = [beam.record for beam in best if not beam.record.over]
+        self.candidates = []
+        self.depth += 1
+
+    def best(self) -> Record:
+        """Return the finished answer with the highest V, or the best of those that a limit cut off."""
+        return max(self.finished or self.cut_off, key=lambda beam: beam.value).record
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepBeam(Search):
+    """Step by step, go on with the ``keep`` answers whose V is highest.
+
+    Each of them is continued by ``expand`` steps, one greedy and the others sampled; the first step has
+    ``keep * expand`` candidates. V is read in the state after a step, and of a finished answer just before its end
+    token. A finished answer takes one of the ``keep`` places as long as its V is among the highest; the search ends
+    when no unfinished one is left, and gives the finished answer with the highest V. With the true value of greedy
+    decoding the answer is never worse than the greedy one: some beam always has a V at least as high.
+
+    Attributes:
+        keep: beams.
+        expand: continuations of each.
+        temperature: of the sampling; high ones propose rare errors that V never saw.
+    """
+
+    keep: int = 2
+    expand: int = 4
+    temperature: float = 0.7
+
+    needs_value = True
+
+    def __post_init__(self) -> None:
+        """Check the settings."""
+        if self.keep < 1 or self.expand < 1:
+            raise ValueError(f"keep and expand must be at least 1, got {self.keep} and {self.expand}")
+        if self.temperature <= 0:
+            raise ValueError(f"temperature must be > 0 to draw different steps, got {self.temperature}")
+
+    def answer(self, player: Player) -> list[Answer | None]:
+        """Search all tasks side by side, so that their beams share forward passes."""
+        answers: list[Answer | None] = [None] * len(player.indices)
+        for records in player.begin():
+            running = [_Tree([record]) for record in records]
+            while running:
+                self._grow(player, running)
+                for tree in running:
+                    if not tree.live:
+                        best = tree.best()
+                        episode = player.end(best, self.temperature)
+                        answers[best.slot] = Answer(episode, tree.generated, tree.read)
+                running = [tree for tree in running if tree.live]
+        return answers
+
+    def _grow(self, player: Player, trees: Sequence[_Tree]) -> None:
+        """Continue every live beam by a step, and keep the best."""
+        asked = [
+            (tree, parent, source)
+            for tree in trees
+            for number, parent in enumerate(tree.live)
+            for source in self._sources(player, tree, parent, number)
+        ]
+        _, parents, sources = zip(*asked, strict=True)
+        samples = player.continue_turns(parents, self.temperature, sources, one_step=True)
+        seen: set[tuple[int, ...]] = set()
+        children: list[tuple[_Tree, Record]] = []
+        for (tree, parent, _), sample in zip(asked, samples, strict=True):
+            tree.generated += len(sample.tokens) + sample.dropped
+            step = (id(parent), *sample.tokens)
+            if step not in seen:
+                seen.add(step)
+                child = parent.fork()
+                child.advance(sample, player.prompt_format, player.policy.max_length)
+                tree.read += len(child.judged)
+                children.append((tree, child))
+        values = player.values_after([child.judged for _, child in children])
+        for (tree, child), value in zip(children, values.tolist(), strict=True):
+            tree.candidates.append(_Beam(child, value))
+        for tree in trees:
+            tree.keep(self.keep)
+
+    def _sources(
+        self, player: Player, tree: _Tree, parent: Record, number: int
+    ) -> Iterator[np.random.Generator | None]:
+        """Yield the randomness of each continuation of beam ``number``; the first is greedy."""
+        yield None
+        for k in range(1, self.expand if tree.depth else self.keep * self.expand):
+            yield player.source(parent, tree.depth, number, k)
+
+    @property
+    def size(self) -> str | None:
+        """Beams and continuations of each."""
+        return f"{self.keep} x {self.expand}"
+
+    def sized(self, answers: int) -> "StepBeam":
+        """Keep about as many beams as each is given continuations; every step is drawn ``keep * expand`` times."""
+        keep = isqrt(answers)
+        return replace(self, keep=keep, expand=answers // keep)
+
+    def unfit(self, *, played: bool) -> str | None:
+        """Refuse games: their turns are not steps of one text."""
+        if played:
+            return "searches over the steps of one answer; for a task that is played turn by turn use best_of_k_actions"
+        return None

@@ -1,0 +1,36 @@
+"""A vote over final answers, weighted by the learned value. Source of the vote: Li et al. 2023 (arXiv:2206.02336)."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from oreo_agents.search.best_of_n import best_finished
+from oreo_agents.search.majority import canonical_answer
+from oreo_agents.search.samples import SampleSearch
+from oreo_algos.episode import Episode
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeightedVote(SampleSearch):
+    """The answer for which finished samples vote with the greatest weight: V just before the end token, at least 0.
+
+    With rewards of 0 and 1, V is about the probability of being right, and a prediction below 0 says no more than 0
+    does. Equal weights (all 0, say) are decided by the highest V. If nobody votes, the best finished sample answers.
+    """
+
+    samples: int = 8
+
+    needs_value = True
+
+    def choose(self, episodes: Sequence[Episode], values: np.ndarray) -> int:
+        """Return the sample with the highest value among those that give the answer of the greatest weight."""
+        answers = [canonical_answer(episode) if episode.terminated else None for episode in episodes]
+        voters = [i for i, answer in enumerate(answers) if answer is not None]
+        if not voters:
+            return best_finished(episodes, values)
+        weights: defaultdict[str | None, float] = defaultdict(float)
+        for i in voters:
+            weights[answers[i]] += max(float(values[i]), 0.0)
+        return max(voters, key=lambda i: (weights[answers[i]], values[i]))
