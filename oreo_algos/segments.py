@@ -110,7 +110,8 @@ def final_values(token_values: Tensor, batch: Batch) -> Tensor:
 def unread_states(batch: Batch, granularity: Granularity) -> Tensor:
     """Find the states that a search reads and that no step of the loss begins with.
 
-    A search reads V where an action of the environment begins and just before the end token.
+    A search reads V where an action of the environment begins and just before the last token of every turn, that is
+    before the environment answers; the last token of the episode is one of these.
 
     Args:
         batch: episodes whose steps are actions of the environment.
@@ -122,7 +123,7 @@ def unread_states(batch: Batch, granularity: Granularity) -> Tensor:
     """
     read = torch.zeros_like(batch.action_mask).scatter(1, first_token(batch), batch.step_mask)
     read[:, 0] = False  # where `scatter` put the padding; no action begins a transcript
-    read.scatter_(1, last_token(batch).amax(dim=1, keepdim=True), True)
+    read |= batch.action_mask & ~F.pad(batch.action_mask[:, 1:], (0, 1))
     steps, tokens = regroup(batch, granularity), regroup(batch, "token")
     begun = torch.zeros_like(read).scatter(1, first_token(steps), True)
     return (read & ~begun).gather(1, first_token(tokens)) & tokens.step_mask

@@ -66,7 +66,8 @@ class Oreo(EpisodeAlgorithm):
         kl_target: adapt alpha (its start) so that the KL of the regulariser nears this, nats; None: alpha is fixed.
         kl_target_rate: step of that controller in log alpha, per nat and optimiser step.
         boundary_values: at step and response level, also train V at the states that a search reads and no step
-            begins with: where an action begins, and just before the end token. The policy's loss is not touched.
+            begins with: where an action begins, and just before the last token of a turn. The policy's loss is not
+            touched.
         target_decay: the value learns from the log-ratios of a moving average of the policy with this decay a step;
             None: from those of the policy itself.
         log_ratio_clip: the value loss holds the accumulated log-ratio within plus or minus this, nats; None: no clip.

@@ -81,10 +81,16 @@ def loop(models, episodes, granularity):
     return rows
 
 
+def ends_of_turns(episode):
+    """Tokens after which the environment answers, or the episode is over."""
+    action = set(np.flatnonzero(episode.step_id >= 0).tolist())
+    return {t for t in action if t + 1 not in action}
+
+
 def boundary_squares(models, episode, granularity):
     """Mean square at the states that a search reads and no step begins with; 0 without any, and at token level."""
     starts = {positions[0] for positions, _ in steps_of(episode, granularity)}
-    read = {positions[0] for positions, _ in steps_of(episode, "step")} | {np.flatnonzero(episode.step_id >= 0)[-1]}
+    read = {positions[0] for positions, _ in steps_of(episode, "step")} | ends_of_turns(episode)
     row = zip(steps_of(episode, "token"), loop(models, [episode], "token")[0], strict=True)
     found = [residual**2 for (positions, _), (_, _, residual) in row if positions[0] in read - starts]
     return mean(found) if found else 0.0

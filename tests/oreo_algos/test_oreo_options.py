@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from tabular import parameters, tiny_models
-from test_oreo import ALPHA, BETA, GRANULARITIES, log_ratio, loop, mean, steps_of, value_before
+from test_oreo import ALPHA, BETA, GRANULARITIES, ends_of_turns, log_ratio, loop, mean, steps_of, value_before
 
 from oreo_algos import EpisodeBuffer, TrainerConfig, train
 from oreo_algos.adaptation import dual_ascent, frozen_copy, move_towards
@@ -214,7 +214,16 @@ def test_unread_states_equal_a_loop(random_episodes, granularity):
         action = np.flatnonzero(episode.step_id >= 0).tolist()
         firsts = {action[episode.step_id[action].tolist().index(k)] for k in range(episode.num_steps)}
         begun = {"token": set(action), "step": firsts, "response": {action[0]}}[granularity]
-        assert set(columns[row][mask[row]].tolist()) == (firsts | {action[-1]}) - begun
+        assert set(columns[row][mask[row]].tolist()) == (firsts | ends_of_turns(episode)) - begun
+
+
+def test_the_state_before_the_end_of_every_turn_is_read_and_that_before_a_line_break_is_not(make_episode):
+    # Two turns; the first has two steps, and its second one ends it.
+    episode = make_episode([-1, 0, 0, 1, 1, 1, -1, 2, 2, 2], [0.0, 0.0, 1.0])
+    batch = collate([episode])
+    columns = first_token(regroup(batch, "token"))[0]
+    assert columns[unread_states(batch, "step")[0]].tolist() == [5, 9]
+    assert columns[unread_states(batch, "response")[0]].tolist() == [3, 5, 7, 9]
 
 
 @pytest.mark.parametrize("granularity", ["step", "response"])
@@ -235,7 +244,7 @@ def test_boundary_values_are_clipped_and_weighed_like_those_of_steps(episodes, o
         action = np.flatnonzero(episode.step_id >= 0).tolist()
         starts = {own[0] for own, _ in steps_of(episode, "step")}
         squares = []
-        for t in sorted((starts | {action[-1]}) - {action[0]}):
+        for t in sorted((starts | ends_of_turns(episode)) - {action[0]}):
             to_go = sum(log_ratio(models, episode, later) for later in action if later >= t)
             # The reward of an action falls on its last token, so it is still to come at each of its tokens.
             reward = sum(episode.rewards[episode.step_id[t] :].tolist())
