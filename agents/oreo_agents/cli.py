@@ -38,6 +38,7 @@ Settings are given as key=value, sweeps with -m:
   oreo train -m algo=oreo,dpo,rejection seed=0,1,2
   oreo collect policy=expert env=alfworld
   oreo train algo=oreo env=gsm8k policy.path=Qwen/Qwen2.5-Math-1.5B data=episodes/
+  oreo eval search=[greedy,majority,step_beam] budget=[100,200,400] policy.path=... value.path=...
 
 `oreo COMMAND --help` lists the settings of a command, `--cfg job` prints them all.
 """
@@ -45,6 +46,10 @@ Settings are given as key=value, sweeps with -m:
 
 # Jobs of a sweep that begin in the same way share the start and the episodes, kept here.
 _SHARED = Path("outputs") / "starts"
+
+
+# What may be written for a longer key; `search` is also a group of files, which no command chooses from by itself.
+_SHORT = {"search": "evaluate.searches", "budget": "evaluate.budget"}
 
 
 class UserError(Exception):
@@ -173,7 +178,10 @@ def _evaluate_accuracy(config: DictConfig, folder: Path) -> None:
     path = Path(config.policy.path)
     run = _prepare(config, folder, {})
     label = config.label or (path.parent.name if path.name == "policy" else path.name)
-    rows = run.evaluate(label, str(path), config.value.path)
+    # Searches that were asked for are not left out in silence where there is no value for them.
+    named = any(text.startswith(f"{_SHORT['search']}=") for text in HydraConfig.get().overrides.task)
+    searches = list(config.evaluate.searches) if named else None
+    rows = run.evaluate(label, str(path), config.value.path, searches=searches)
     if not rows:
         raise ValueError("nothing was evaluated: give value.path=FOLDER for the searches that read a value")
     run.write_results(rows)
@@ -227,6 +235,8 @@ def _prepare(
 
 def _run_hydra(command: str, arguments: Sequence[str]) -> None:
     overrides = list(arguments)
+    for short, key in _SHORT.items():
+        overrides = [re.sub(f"^{short}=", f"{key}=", text) for text in overrides]
     chosen = [text for text in overrides if re.match(r"policy\.path=(?!null$)", text)]
     if chosen and not any(text.startswith("policy=") for text in overrides):
         # Beside the other override: flags such as `--cfg job` may stand at the end.

@@ -27,6 +27,7 @@ import numpy as np
 import torch
 from filelock import FileLock
 
+from oreo_agents.budget import Contender, at_budgets
 from oreo_agents.collect import collect, demonstrations, encode
 from oreo_agents.doctor import examine_episodes, examine_results, examine_rounds
 from oreo_agents.evaluate import Item, evaluate, summarize
@@ -36,6 +37,7 @@ from oreo_agents.parallel import cores, side_by_side
 from oreo_agents.progress import progress, start_worker
 from oreo_agents.prompts import PromptFormat
 from oreo_agents.rollout import RolloutCounts
+from oreo_agents.search import Greedy
 from oreo_agents.settings import RunSettings
 from oreo_agents.tasks import choose_indices, identities, identity, make_env
 from oreo_agents.tiny import byte_tokenizer, create_checkpoint, word_tokenizer
@@ -285,20 +287,41 @@ class Run:
             searches: which to use; None: all of the settings that this policy can serve.
 
         Returns:
-            The rows of the results, one a split and search.
+            The rows of the results, one a split, search and budget.
+
+        Raises:
+            ValueError: one of ``searches`` reads a value, and there is none.
         """
-        settings = self.settings.evaluate
+        settings, known = self.settings.evaluate, self.settings.searches
+        guided = [s for s in searches or () if known[s].needs_value]
+        if guided and value_path is None:
+            raise ValueError(
+                f"{', '.join(guided)}: these searches read a value network, and {name} has none; give "
+                "value.path=FOLDER, or leave them out"
+            )
         if searches is None:
-            known = self.settings.searches
             searches = [s for s in settings.searches if value_path is not None or not known[s].needs_value]
             if not searches:
                 _log.warning("%s has no value that %s could use: not evaluated", name, ", ".join(settings.searches))
         rows = []
         for split in settings.splits if searches else ():
             indices = self._indices(split, settings.tasks)
-            self._answer(name, policy_path, value_path, split, indices, searches)
-            rows += self._rows(name, value_path, split, indices, searches)
+            contenders = self._contenders(name, policy_path, split, indices, searches)
+            self._answer(name, policy_path, value_path, split, indices, contenders)
+            rows += self._rows(name, value_path, split, indices, contenders)
         return rows
+
+    def _contenders(
+        self, name: str, policy_path: str, split: str, indices: Sequence[int], searches: Sequence[str]
+    ) -> list[Contender]:
+        """Return the searches in the sizes of the settings, or in those that the budgets allow this policy."""
+        chosen = {search: self.settings.searches[search] for search in searches}
+        budgets = self.settings.evaluate.budget
+        if not budgets:
+            return [Contender(search, settings) for search, settings in chosen.items()]
+        self._answer(name, policy_path, None, split, indices, [Contender("greedy", Greedy())])
+        lengths = [item.tokens for item in self._items(name, split, "greedy") if item.tokens]
+        return at_budgets(chosen, budgets, float(np.mean(lengths)) if lengths else 1.0, f"{name} on {split}")
 
     def _answer(
         self,
@@ -307,17 +330,16 @@ class Run:
         value_path: str | None,
         split: str,
         indices: Sequence[int],
-        searches: Sequence[str],
+        contenders: Sequence[Contender],
     ) -> None:
         """Write down the items of those searches that have none yet."""
         folder = self.folder / name
-        missing = {s: self.settings.searches[s] for s in searches if not _items_path(folder, split, s).exists()}
+        missing = {c.label: c.search for c in contenders if not _items_path(folder, split, c.label).exists()}
         if not missing:
             return
         counts = RolloutCounts()
         policy = self.load.policy(policy_path)
-        total = sum(len(indices) * n for n in {s.samples for s in missing.values()})
-        with progress(f"evaluate {name}, {split}", total) as advance:
+        with progress(f"evaluate {name}, {split}", len(indices) * len(missing)) as advance:
             found = evaluate(
                 self.make_env(split),
                 policy,
@@ -332,36 +354,41 @@ class Run:
             )
         counts.report(f"evaluation of {name} on {split}")
         folder.mkdir(parents=True, exist_ok=True)
-        for search, items in found.items():
+        for label, items in found.items():
             lines = [json.dumps(dataclasses.asdict(item)) for item in items]
-            write_text(_items_path(folder, split, search), "\n".join(lines) + "\n")
+            write_text(_items_path(folder, split, label), "\n".join(lines) + "\n")
+
+    def _items(self, name: str, split: str, label: str) -> list[Item]:
+        lines = _items_path(self.folder / name, split, label).read_text(encoding="utf-8").splitlines()
+        return [Item(**json.loads(line)) for line in lines]
 
     def _rows(
-        self, name: str, value_path: str | None, split: str, indices: Sequence[int], searches: Sequence[str]
+        self, name: str, value_path: str | None, split: str, indices: Sequence[int], contenders: Sequence[Contender]
     ) -> list[dict[str, Any]]:
         """Summarise the items of one split."""
-        folder = self.folder / name
         trained_on = self._trained_on()
         seen = len(trained_on & identities(self.make_env(split)(), indices)) if trained_on else 0
         if seen:
             _log.warning("%s: %d of %d evaluated tasks are also in the training data", name, seen, len(indices))
         rows = []
-        for search in searches:
-            lines = _items_path(folder, split, search).read_text(encoding="utf-8").splitlines()
-            items = [Item(**json.loads(line)) for line in lines]
+        for contender in contenders:
             row = {
                 "algo": name,
-                "search": search,
+                "search": contender.name,
                 "env": self.settings.env.id,
                 "env_options": dict(self.settings.env.options),
                 "split": split,
                 "seed": self.settings.seed,
-                **summarize(items),
+                **summarize(self._items(name, split, contender.label)),
             }
+            if contender.search.size is not None:
+                row["size"] = contender.search.size
+            if contender.budget is not None:
+                row["budget"] = contender.budget
             algorithm = self.settings.algorithms.get(re.sub(r"-round\d+$", "", name))
             if algorithm is not None:
                 row["settings"] = dataclasses.asdict(algorithm)
-            if self.settings.searches[search].needs_value and value_path is not None:
+            if contender.search.needs_value and value_path is not None:
                 row["value"] = Path(value_path).parent.name
             if seen:
                 row["seen_in_training"] = seen
@@ -523,8 +550,8 @@ def _derive(seed: int, *purpose: int) -> int:
     return int(np.random.SeedSequence([seed, *purpose]).generate_state(1)[0])
 
 
-def _items_path(folder: Path, split: str, search: str) -> Path:
-    return folder / f"items-{split}-{search}.jsonl"
+def _items_path(folder: Path, split: str, label: str) -> Path:
+    return folder / f"items-{split}-{label}.jsonl"
 
 
 def _start_key(settings: RunSettings) -> str:

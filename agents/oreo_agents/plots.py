@@ -9,6 +9,7 @@ from pathlib import Path
 
 import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter, ScalarFormatter
 
@@ -27,7 +28,11 @@ _PANELS = {
 
 
 def plot_accuracy(entries: Sequence[Entry], path: Path) -> Path | None:
-    """Draw the accuracy of each algorithm and search with its 95% interval; returns None without entries."""
+    """Draw the accuracy of each algorithm and search with its 95% interval; returns None without entries.
+
+    A search at several budgets is a curve and no bar, see ``plot_budgets``.
+    """
+    entries = [entry for entry in entries if entry.budget is None]
     if not entries:
         return None
     searches = list(dict.fromkeys(entry.search for entry in entries))
@@ -38,9 +43,7 @@ def plot_accuracy(entries: Sequence[Entry], path: Path) -> Path | None:
     for k, search in enumerate(searches):
         shown = [entry for entry in entries if entry.search == search]
         places = [labels.index(_label(entry, entries)) + (k - (len(searches) - 1) / 2) * width for entry in shown]
-        heights = np.array([100 * entry.accuracy for entry in shown])
-        low, high = 100 * np.array([entry.interval for entry in shown]).T
-        errors = np.maximum([heights - low, high - heights], 0)
+        heights, errors = _points(shown)
         axes.bar(places, heights, width, yerr=errors, capsize=2, label=search)
     axes.set_xticks(range(len(labels)), labels)
     axes.set_ylabel("accuracy (%), 95% interval")
@@ -51,6 +54,7 @@ def plot_accuracy(entries: Sequence[Entry], path: Path) -> Path | None:
 
 def plot_search(entries: Sequence[Entry], path: Path) -> Path | None:
     """Draw accuracy against the tokens generated for a task; returns None unless some algorithm has two searches."""
+    entries = [entry for entry in entries if entry.budget is None]
     by_algo: defaultdict[str, list[Entry]] = defaultdict(list)
     for entry in entries:
         if entry.mean("tokens_per_task"):
@@ -66,12 +70,42 @@ def plot_search(entries: Sequence[Entry], path: Path) -> Path | None:
         axes.plot([], [], "s", color=f"C{k}", label=algo)
     for search, marker in markers.items():
         axes.plot([], [], marker, color="grey", label=search)
-    axes.set_xscale("log")
-    axes.xaxis.set_major_formatter(ScalarFormatter())
-    axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.set_xticks(sorted({round(entry.mean("tokens_per_task") or 1, -1) or 1 for entry in entries}))
-    axes.set_xlabel("tokens generated for a task")
+    _count_tokens(axes, sorted({round(entry.mean("tokens_per_task") or 1, -1) or 1 for entry in entries}))
     axes.set_ylabel("accuracy (%)")
+    figure.legend(loc="outside right upper", fontsize="small")
+    return _save(figure, path)
+
+
+def plot_budgets(entries: Sequence[Entry], path: Path) -> Path | None:
+    """Draw accuracy with its 95% interval against the tokens that were generated, one line a search.
+
+    Each algorithm has a panel. A search without a size, such as greedy decoding, is a point.
+
+    Returns:
+        ``path``, or None when nothing was evaluated at a budget.
+    """
+    budgets = sorted({entry.budget for entry in entries if entry.budget is not None})
+    if not budgets:
+        return None
+    by_algo: defaultdict[str, list[Entry]] = defaultdict(list)
+    for entry in entries:
+        if entry.mean("tokens_per_task"):
+            by_algo[_label(entry, entries)].append(entry)
+    colours = {search: f"C{k}" for k, search in enumerate(dict.fromkeys(entry.search for entry in entries))}
+    figure = Figure(figsize=(1 + 4.5 * len(by_algo), 4), layout="constrained")
+    panels = figure.subplots(1, len(by_algo), sharey=True, squeeze=False)[0]
+    for axes, (algo, found) in zip(panels, by_algo.items(), strict=True):
+        for search, colour in colours.items():
+            line = [entry for entry in found if entry.search == search]
+            line.sort(key=lambda entry: entry.mean("tokens_per_task") or 0)
+            if line:
+                tokens = [entry.mean("tokens_per_task") or 0 for entry in line]
+                axes.errorbar(tokens, *_points(line), fmt="o-", capsize=2, markersize=4, color=colour)
+        _count_tokens(axes, budgets)
+        axes.set_title(algo, fontsize="medium")
+    panels[0].set_ylabel("accuracy (%), 95% interval")
+    for search, colour in colours.items():
+        panels[0].plot([], [], "o-", color=colour, label=search)
     figure.legend(loc="outside right upper", fontsize="small")
     return _save(figure, path)
 
@@ -117,6 +151,22 @@ def _label(entry: Entry, entries: Sequence[Entry]) -> str:
     """Name an algorithm, with its environment and split where several are shown."""
     several = len({(other.env, other.split) for other in entries}) > 1
     return f"{entry.algo}\n{entry.env} {entry.split}" if several else entry.algo
+
+
+def _points(entries: Sequence[Entry]) -> tuple[np.ndarray, np.ndarray]:
+    """Return accuracies, [N], and how far their intervals reach below and above, [2, N], in percent."""
+    accuracies = np.array([100 * entry.accuracy for entry in entries])
+    low, high = 100 * np.array([entry.interval for entry in entries]).T
+    return accuracies, np.maximum([accuracies - low, high - accuracies], 0)
+
+
+def _count_tokens(axes: Axes, ticks: Sequence[float]) -> None:
+    """Make the horizontal axis one of generated tokens, logarithmic, with plain numbers at ``ticks``."""
+    axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(ScalarFormatter())
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.set_xticks(ticks)
+    axes.set_xlabel("tokens generated for a task")
 
 
 def _save(figure: Figure, path: Path) -> Path:

@@ -18,7 +18,7 @@ def is_shown() -> bool:
 
 
 @contextmanager
-def progress(description: str, total: int) -> Iterator[Callable[[int], None]]:
+def progress(description: str, total: int) -> Iterator[Callable[[float], None]]:
     """Show a progress bar; yields the function to call with the number just finished."""
     with Progress(disable=not is_shown()) as bar:
         task = bar.add_task(description, total=total)

@@ -13,7 +13,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from oreo_agents.plots import plot_accuracy, plot_search, plot_training
+from oreo_agents.plots import plot_accuracy, plot_budgets, plot_search, plot_training
 from oreo_agents.results import Entry, find_results, load_entries, load_skipped
 from oreo_agents.statistics import Comparison, compare_paired, seed_interval
 from oreo_algos.metrics import FILE_NAME, read_metrics
@@ -44,6 +44,7 @@ def report(folders: Sequence[Path], out: Path) -> None:
     plots = [
         plot_accuracy(entries, out / "plots" / "accuracy.png"),
         plot_search(entries, out / "plots" / "search.png"),
+        plot_budgets(entries, out / "plots" / "budgets.png"),
         plot_training(_metrics(runs), out / "plots" / "training.png"),
     ]
     skipped = {name: reason for path in runs for name, reason in load_skipped(path).items()}
@@ -79,6 +80,13 @@ def accuracy_tables(entries: Sequence[Entry]) -> list[Table]:
         sound = [entry.mean("sound") for entry in shown]
         seen = [sum(row.get("seen_in_training", 0) for row in entry.rows) for entry in shown]
         extra: dict[str, list[str]] = {}
+        if any(entry.sizes for entry in shown):
+            extra["size"] = [entry.sizes for entry in shown]
+        if any(entry.budget for entry in shown):
+            extra["budget"] = ["" if entry.budget is None else str(entry.budget) for entry in shown]
+        read = [entry.mean("value_tokens_per_task") for entry in shown]
+        if any(read):
+            extra["V tokens/task"] = [f"{count:.0f}" if count else "" for count in read]
         invalid = [entry.mean("invalid_per_task") for entry in shown]
         if any(count is not None for count in invalid):
             extra["invalid/task"] = ["" if count is None else f"{count:.1f}" for count in invalid]
@@ -146,14 +154,18 @@ def comparison_tables(entries: Sequence[Entry]) -> list[Table]:
             pairs = [(f"{base.algo} - {other.algo}", base, other) for other in greedy if other is not base]
             where = f" on {base.env}, split {base.split}" if len(worlds) > 1 else ""
             tables.append(_comparison_table(f"Greedy decoding, same tasks{where} (points)", pairs))
-    votes = {(e.env, e.split, e.algo): e for e in entries if e.search == "majority"}
+    votes = {(e.env, e.split, e.algo, e.budget): e for e in entries if e.search == "majority"}
     pairs = [
-        (f"{e.algo}: {e.search} - majority", e, votes[e.env, e.split, e.algo])
+        (f"{e.algo}: {_search(e)} - majority", e, votes[e.env, e.split, e.algo, e.budget])
         for e in entries
-        if e.search not in ("majority", "greedy", "sampled") and (e.env, e.split, e.algo) in votes
+        if e.search not in ("majority", "greedy", "sampled") and (e.env, e.split, e.algo, e.budget) in votes
     ]
-    tables.append(_comparison_table("Search with the learned value, same tasks and samples (points)", pairs))
+    tables.append(_comparison_table("Search with the learned value, same tasks (points)", pairs))
     return [table for table in tables if table.row_count]
+
+
+def _search(entry: Entry) -> str:
+    return entry.search if entry.budget is None else f"{entry.search}, {entry.budget} tokens"
 
 
 def compare_entries(first: Entry, second: Entry) -> tuple[Comparison, list[float]] | None:

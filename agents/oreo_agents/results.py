@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from oreo_agents.budget import contender_label
 from oreo_agents.statistics import seed_interval, wilson_interval
 
 
@@ -26,6 +27,7 @@ class Entry:
         rows: of ``results.json``, one a run.
         solved: by run (seed and environment options) and task id, whether the task was solved.
         kind: of the tasks; "": all of them.
+        budget: generated tokens a task that decided the size of the search; None: none did.
     """
 
     algo: str
@@ -35,6 +37,12 @@ class Entry:
     rows: list[dict[str, Any]]
     solved: dict[str, dict[str, bool]]
     kind: str = ""
+    budget: int | None = None
+
+    @property
+    def sizes(self) -> str:
+        """Sizes of the search in the runs, such as "8" or "2 x 4"; "": it has none."""
+        return ", ".join(dict.fromkeys(str(row["size"]) for row in self.rows if "size" in row))
 
     @property
     def accuracy(self) -> float:
@@ -81,17 +89,20 @@ def find_results(folder: Path) -> list[Path]:
 def load_entries(runs: Sequence[Path]) -> list[Entry]:
     """Read ``results.json`` files and the items beside them.
 
-    Rows that differ only by seed or environment options are one entry. An algorithm that was run with several settings
+    Rows that differ only by seed or environment options are one entry: at one budget a search may have had another size
+    in each. An algorithm that was run with several settings
     becomes several, named after the settings that differ.
     """
     found = [(path, row) for path in runs for row in json.loads(path.read_text(encoding="utf-8"))["results"]]
     names = _names([row for _, row in found])
-    entries: dict[tuple[str, str, str, str], Entry] = {}
+    entries: dict[tuple[str, str, str, str, int | None], Entry] = {}
     for (path, row), name in zip(found, names, strict=True):
+        budget = row.get("budget")
         key = (name, row["search"], row["env"], row["split"])
-        entry = entries.setdefault(key, Entry(*key, [], {}))
+        entry = entries.setdefault((*key, budget), Entry(*key, [], {}, budget=budget))
         entry.rows.append(row)
-        items = path.parent / row["algo"] / f"items-{row['split']}-{row['search']}.jsonl"
+        label = contender_label(row["search"], budget)
+        items = path.parent / row["algo"] / f"items-{row['split']}-{label}.jsonl"
         if items.exists():
             run = json.dumps([row["seed"], row.get("env_options")], sort_keys=True)
             answered = [json.loads(line) for line in items.read_text(encoding="utf-8").splitlines()]

@@ -174,6 +174,8 @@ class EvaluateSettings:
         splits: the authors' names of the held-out splits.
         tasks: at most so many of each, the same ones whatever the seed; None: all of them.
         searches: names among the run's searches.
+        budget: generated tokens a task, on average; every search is evaluated in the size that each of them allows,
+            see ``budget``. None given: in the size of its own settings.
         start_value: the algorithm whose value also serves the searches of the start policy; None: no value does.
         sampling: limits; each search brings its own temperature.
     """
@@ -181,6 +183,7 @@ class EvaluateSettings:
     splits: Sequence[str] = ("test",)
     tasks: int | None = None
     searches: Sequence[str] = ("greedy",)
+    budget: Sequence[int] = ()
     start_value: str | None = None
     sampling: Sampling = Sampling()
 
@@ -188,6 +191,10 @@ class EvaluateSettings:
         """Check the settings."""
         if isinstance(self.splits, str) or not self.splits:
             raise ValueError(f"evaluate.splits must be a list of at least one split, got {self.splits!r}")
+        if isinstance(self.searches, str) or not self.searches:
+            raise ValueError(f"evaluate.searches must be a list of at least one search, got {self.searches!r}")
+        if not isinstance(self.budget, Sequence) or any(not isinstance(b, int) or b < 1 for b in self.budget):
+            raise ValueError(f"evaluate.budget must be a list of tokens a task, such as [100,200], got {self.budget!r}")
         if self.tasks is not None and self.tasks < 1:
             raise ValueError(f"evaluate.tasks must be at least 1, or null for all, got {self.tasks}")
 

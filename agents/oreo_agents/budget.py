@@ -1,0 +1,70 @@
+"""Searches in the sizes that budgets of generated tokens allow.
+
+Knows: sizes of searches, how long an answer is. Does not know: policies, files.
+"""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from oreo_agents.search import Search
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A search as it is evaluated.
+
+    Attributes:
+        name: of the search in the settings.
+        search: in the size that is evaluated.
+        budget: tokens a task that decided the size; None: the search has the size of the settings, or none.
+    """
+
+    name: str
+    search: Search
+    budget: int | None = None
+
+    @property
+    def label(self) -> str:
+        """What tells it from other sizes of the same search."""
+        return contender_label(self.name, self.budget)
+
+
+def contender_label(name: str, budget: int | None) -> str:
+    """Name a search at a budget."""
+    return name if budget is None else f"{name}@{budget}"
+
+
+def at_budgets(
+    searches: Mapping[str, Search], budgets: Sequence[int], answer_tokens: float, where: str
+) -> list[Contender]:
+    """Choose the size of every search for every budget, so that it generates no more tokens than that on average.
+
+    A search of size n is expected to generate n answers, each as long as a greedy one. One without a size is a
+    contender once; one for which a budget is too small has its smallest size.
+
+    Args:
+        searches: by name.
+        budgets: generated tokens a task.
+        answer_tokens: mean length of a greedy answer.
+        where: what to call the policy and its tasks in a warning.
+    """
+    for budget in budgets:
+        if budget < answer_tokens:
+            _log.warning(
+                "%s: a budget of %d tokens is too small, a greedy answer has %.0f on average; every search runs in its "
+                "smallest size",
+                where,
+                budget,
+                answer_tokens,
+            )
+    contenders = []
+    for name, search in searches.items():
+        if search.size is None:
+            contenders.append(Contender(name, search))
+        else:
+            sizes = {budget: max(int(budget / answer_tokens), 1) for budget in budgets}
+            contenders += [Contender(name, search.sized(size), budget) for budget, size in sizes.items()]
+    return contenders
