@@ -11,14 +11,14 @@ import torch
 from tiny_models import draw_episodes, make_model, make_tokenizer
 
 import oreo_envs  # noqa: F401 (registers the ids)
-from oreo_agents import evaluate as evaluate_module
 from oreo_agents import rollout as rollout_module
-from oreo_agents.evaluate import Item, evaluate, score_final_states, summarize
+from oreo_agents.evaluate import Item, evaluate, summarize
 from oreo_agents.generate import Sample, Sampling
 from oreo_agents.policy import CausalPolicy
 from oreo_agents.prompts import PromptFormat
 from oreo_agents.rollout import RolloutCounts
-from oreo_agents.search import BestOfN, Greedy, Majority, Sampled
+from oreo_agents.search import BestOfN, Greedy, Majority, Player, Sampled, WeightedVote
+from oreo_agents.search.player import final_state
 from oreo_agents.value import TokenValue
 from oreo_algos.batch import collate
 
@@ -103,25 +103,34 @@ def test_searches_of_equal_sampling_share_their_samples(script, value):
 def test_best_of_n_answers_with_the_sample_of_highest_value(script, monkeypatch, value):
     script([f"#### {n}" for n in (1, 2, 3, 4, 5, 6)])
     scores = np.array([0.1, 0.9, 0.3, 0.2, 0.0, 0.7])
-    monkeypatch.setattr(evaluate_module, "score_final_states", lambda *_: scores)
-    searches = {"best": BestOfN(samples=3, temperature=0.7)}
-    items = evaluate(MAKE_ENV, make_policy(), FORMAT, searches, [0, 1], LIMITS, seed=0, value=value)["best"]
-    assert [item.answer for item in items] == ["2", "6"]
+    calls: list[int] = []
+    monkeypatch.setattr(Player, "values_after", lambda self, states: calls.append(len(states)) or scores)
+    searches = {"best": BestOfN(samples=3, temperature=0.7), "vote": WeightedVote(samples=3, temperature=0.7)}
+    found = evaluate(MAKE_ENV, make_policy(), FORMAT, searches, [0, 1], LIMITS, seed=0, value=value)
+    assert [item.answer for item in found["best"]] == [item.answer for item in found["vote"]] == ["2", "6"]
+    assert calls == [6], "samples that two searches share are scored once"
+    openings = [len(FORMAT.opening(MAKE_ENV().reset(options={"index": i})[1]["messages"])) for i in (0, 1)]
+    # Each prompt is read with each of its samples, the end token never.
+    lengths = [len(FORMAT.encode(f"#### {n}")) for n in (1, 2, 3, 4, 5, 6)]
+    expected = [3 * openings[0] + sum(lengths[:3]), 3 * openings[1] + sum(lengths[3:])]
+    assert [item.value_tokens for item in found["best"]] == [item.value_tokens for item in found["vote"]] == expected
 
 
-def test_scores_are_the_value_just_before_the_last_token_whatever_the_batch(value):
+def test_final_values_are_those_just_before_the_last_action_token_whatever_the_batch(value):
     episodes = draw_episodes(7)
     expected = []
     for episode in episodes:
         last = int(np.flatnonzero(episode.step_id >= 0)[-1])
         expected.append(value.token_values(collate([episode]))[0, last].item())
     for batch_size in (1, 3, 16):
-        assert score_final_states(value, episodes, batch_size).tolist() == pytest.approx(expected, abs=1e-5)
+        sampling = Sampling(batch_size=batch_size)
+        player = Player(MAKE_ENV, make_policy(), FORMAT, [0], sampling, seed=0, value=value)
+        assert player.values_after([final_state(e) for e in episodes]).tolist() == pytest.approx(expected, abs=1e-5)
 
 
 def test_tasks_whose_prompt_fills_the_context_are_unsolved_and_counted(value):
     counts = RolloutCounts()
-    done: list[int] = []
+    done: list[float] = []
     policy = make_policy(context=90)
     lengths = [len(FORMAT.opening(MAKE_ENV().reset(options={"index": i})[1]["messages"])) for i in range(12)]
     too_long = [length >= 90 for length in lengths]
@@ -145,7 +154,7 @@ def test_tasks_whose_prompt_fills_the_context_are_unsolved_and_counted(value):
     # The default temperature of best-of-N is another one, so every task was tried by both.
     groups = len({search.temperature for search in searches.values()})
     assert counts.prompts_too_long == 2 * groups * sum(too_long)
-    assert sum(done) == 2 * groups * 12
+    assert sum(done) == pytest.approx(len(searches) * 12)
 
 
 def test_the_same_seed_gives_the_same_items():
@@ -171,15 +180,15 @@ def test_samples_of_a_dialogue_are_refused(monkeypatch):
 
 def test_a_summary_is_counted_by_hand():
     items = [
-        Item("a", True, True, 10, "1"),
-        Item("b", True, False, 20, "2"),
+        Item("a", True, True, 10, "1", value_tokens=4),
+        Item("b", True, False, 20, "2", value_tokens=8),
         Item("c", False, False, 30, None),
         Item("d", False, None, 0, None),
     ]
     summary = summarize(items)
     assert (summary["n"], summary["correct"], summary["accuracy"]) == (4, 2, 0.5)
     assert summary["standard_error"] == pytest.approx(0.25)
-    assert (summary["sound"], summary["tokens_per_task"]) == (0.25, 15.0)
+    assert (summary["sound"], summary["tokens_per_task"], summary["value_tokens_per_task"]) == (0.25, 15.0, 3.0)
     assert summary["wilson_low"] < 0.5 < summary["wilson_high"]
     assert "sound" not in summarize([Item("a", True, None, 1, "1")])
 

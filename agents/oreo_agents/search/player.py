@@ -90,7 +90,9 @@ class Player:
         """Return V of each of those episodes just before its last action token, float [N] for each task."""
         key = (count, temperature, constrained)
         if key not in self._final_values:
-            drawn = self.samples(*key)
+            if key not in self._samples:
+                self.samples(*key)
+            drawn = self._samples[key]
             values = self.values_after([final_state(episode) for episodes in drawn for episode in episodes])
             ends = np.cumsum([len(episodes) for episodes in drawn])
             self._final_values[key] = np.split(values, ends[:-1])

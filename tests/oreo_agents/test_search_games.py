@@ -1,0 +1,169 @@
+"""Best of K actions in a small game of two turns."""
+
+from collections.abc import Callable, Iterator
+from typing import ClassVar
+
+import gymnasium as gym
+import pytest
+import torch
+from tiny_models import make_model, make_tokenizer
+from torch import Tensor, nn
+
+from oreo_agents.evaluate import evaluate
+from oreo_agents.generate import Sample, Sampling
+from oreo_agents.policy import CausalPolicy
+from oreo_agents.prompts import PromptFormat
+from oreo_agents.search import BestOfKActions, BestOfN, Greedy, Player, StepBeam
+from oreo_agents.search import player as player_module
+from oreo_algos.batch import Batch
+from oreo_envs.base import Opening, Outcome, TextEnv
+
+GAME = "oreo_test/Game-v0"
+FORMAT = PromptFormat(make_tokenizer())
+LIMITS = Sampling(max_new_tokens=8, batch_size=16)
+
+
+class GameEnv(TextEnv):
+    """Two turns; won by saying "up" and then "down"."""
+
+    splits: ClassVar[tuple[str, ...]] = ("train",)
+
+    def __init__(self, *, split: str = "train") -> None:
+        """Play."""
+        super().__init__(split=split, max_steps=4, max_chars=10_000)
+
+    @property
+    def num_tasks(self) -> int:
+        return 5
+
+    def _open(self, index: int) -> Opening:
+        return Opening(f"game/{index}", "go", ({"role": "user", "content": f"go {index}"},))
+
+    def _index_of(self, task_id: str) -> int | None:
+        return None
+
+    def _respond(self, action: str) -> Outcome:
+        said = [message["content"] for message in self._messages if message["role"] == "assistant"]
+        if len(said) == 1:
+            return Outcome(observation="and then?")
+        return Outcome(reward=float(said == ["up", "down"]), terminated=True, info={"success": said == ["up", "down"]})
+
+
+@pytest.fixture(scope="module", autouse=True)
+def game() -> Iterator[None]:
+    gym.register(GAME, entry_point=GameEnv)
+    yield
+    del gym.registry[GAME]
+
+
+class Judge(nn.Module):
+    """V of the state after a row: what a function says of its text."""
+
+    def __init__(self, of_text: Callable[[str], float]) -> None:
+        """Judge by ``of_text``."""
+        super().__init__()
+        self.of_text, self.texts = of_text, []
+        self.anywhere = nn.Parameter(torch.zeros(1))
+
+    def token_values(self, batch: Batch) -> Tensor:
+        values = torch.zeros(len(batch.tokens), batch.tokens.shape[1] + 1)
+        for row, tokens in enumerate(batch.tokens):
+            length = int(batch.attention[row].sum())
+            self.texts.append(FORMAT.decode(tokens[:length].tolist()))
+            values[row, length] = self.of_text(self.texts[-1])
+        return values
+
+
+def make_env() -> gym.Env:
+    return gym.make(GAME, disable_env_checker=True)
+
+
+def make_player(value: nn.Module, count: int = 1, **limits: int) -> Player:
+    sampling = Sampling(**{"max_new_tokens": 8, "batch_size": 16} | limits)
+    policy = CausalPolicy(make_model("llama", context=128))
+    return Player(make_env, policy, FORMAT, range(count), sampling, seed=0, value=value)
+
+
+@pytest.fixture
+def script(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Let the policy propose given texts, turn by turn; one that ends in "..." is cut off before its end."""
+
+    def install(*turns: list[str]) -> None:
+        waiting = list(turns)
+
+        def say(policy, prompts, end_ids, sampling, *, sources, stops, spoken):
+            assert stops is None and set(spoken) == {0}
+            samples = []
+            for text in waiting.pop(0):
+                cut = text.endswith("...")
+                tokens = FORMAT.encode(text.removesuffix("...")) + ([] if cut else [FORMAT.end_of_turn])
+                samples.append(Sample(tokens, [0.0] * len(tokens), not cut))
+            assert len(samples) == len(prompts) == len(sources)
+            return samples
+
+        monkeypatch.setattr(player_module, "generate", say)
+
+    return install
+
+
+def test_every_turn_takes_the_proposal_of_highest_value_just_before_its_end(script):
+    script(["left", "up", "up"], ["down", "up", "left"])
+    judge = Judge(lambda text: float(text.endswith(("up", "down")) and not text.endswith("then?\nup")))
+    player = make_player(judge)
+    [answer] = BestOfKActions(actions=3).answer(player)
+    assert answer is not None and answer.episode.success
+    assert [m["content"] for m in answer.episode.messages] == ["go 0", "up", "and then?", "down"]
+    # Equal proposals are read once, and no end token is read.
+    turns = [["left", "up"], [f"up\nand then?\n{text}" for text in ("down", "up", "left")]]
+    assert sorted(judge.texts) == sorted(f"go 0\n{text}" for turn in turns for text in turn)
+    said = ["left", "up", "up", "down", "up", "left"]
+    assert answer.tokens == sum(len(FORMAT.encode(text)) + 1 for text in said)
+    opening, between = FORMAT.encode("go 0\n"), FORMAT.next_turn("and then?")
+    lengths = {text: len(FORMAT.encode(text)) for text in said}
+    first = [len(opening) + lengths[text] for text in ("left", "up")]
+    # The transcript keeps the end token of "up".
+    second = [len(opening) + lengths["up"] + 1 + len(between) + lengths[text] for text in ("down", "up", "left")]
+    assert answer.value_tokens == sum(first) + sum(second)
+
+
+def test_an_action_that_was_cut_off_is_taken_only_if_there_is_no_other(script):
+    script(["up...", "left"], ["down...", "up..."])
+    [answer] = BestOfKActions(actions=2).answer(make_player(Judge(lambda text: float(text.endswith("up")))))
+    assert answer is not None
+    assert [m["content"] for m in answer.episode.messages if m["role"] == "assistant"] == ["left", "up"]
+
+
+def test_one_action_is_greedy_play():
+    player = make_player(Judge(len), count=5, max_new_tokens=30)
+    played = BestOfKActions(actions=1).answer(player)
+    greedy = Greedy().answer(player)
+    for ours, theirs in zip(played, greedy, strict=True):
+        assert ours is not None and theirs is not None
+        assert ours.episode.tokens.tolist() == theirs.episode.tokens.tolist()
+        assert ours.tokens == theirs.tokens
+
+
+def test_games_beside_it_change_nothing():
+    search = BestOfKActions(actions=3, temperature=1.5)
+    found = [search.answer(make_player(Judge(len), count=5, batch_size=size)) for size in (1, 64)]
+    for one, other in zip(*found, strict=True):
+        assert one is not None and other is not None
+        assert one.episode.tokens.tolist() == other.episode.tokens.tolist()
+
+
+def test_searches_are_refused_where_they_do_not_fit():
+    policy = CausalPolicy(make_model("llama", context=128))
+    with pytest.raises(ValueError, match=r"search mine searches over the steps of one answer; .* best_of_k_actions"):
+        evaluate(make_env, policy, FORMAT, {"mine": StepBeam()}, [0], LIMITS, seed=0, value=Judge(len))
+    arithmetic = lambda: gym.make("oreo/Arithmetic-v0", split="test", disable_env_checker=True)  # noqa: E731
+    with pytest.raises(ValueError, match=r"search mine plays turn by turn; .* use best_of_n or step_beam"):
+        evaluate(arithmetic, policy, FORMAT, {"mine": BestOfKActions()}, [0], LIMITS, seed=0, value=Judge(len))
+    with pytest.raises(ValueError, match="search mine chooses among 8 finished episodes"):
+        evaluate(make_env, policy, FORMAT, {"mine": BestOfN()}, [0], LIMITS, seed=0, value=Judge(len))
+
+
+def test_settings_that_cannot_work_are_refused():
+    with pytest.raises(ValueError, match="actions must be at least 1, got 0"):
+        BestOfKActions(actions=0)
+    with pytest.raises(ValueError, match="temperature must be > 0 to draw different actions, got 0"):
+        BestOfKActions(temperature=0)
