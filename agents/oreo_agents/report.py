@@ -72,7 +72,7 @@ def accuracy_tables(entries: Sequence[Entry]) -> list[Table]:
     for env, split in dict.fromkeys((entry.env, entry.split) for entry in entries):
         table = Table(title=f"Accuracy (%) on {env}, split {split}")
         for name in ("algo", "search"):
-            table.add_column(name)
+            table.add_column(name, no_wrap=True)
         shown = [entry for entry in entries if (entry.env, entry.split) == (env, split)]
         for name in ("runs", "n", "accuracy", "95% interval", "tokens/task"):
             table.add_column(name, justify="right")

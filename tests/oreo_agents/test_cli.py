@@ -117,6 +117,8 @@ def test_an_override_that_cannot_be_read_is_one_message(refused: Caught):
         ("collect.samples=0", "collect.samples and collect.tasks must be at least 1, got 0"),
         ("algorithms.oreo.beta=-1", "beta must be > 0, got -1"),
         ("evaluate.searches=[greddy]", "evaluate.searches: unknown search 'greddy'; did you mean 'greedy'?"),
+        ("search=greedy", "evaluate.searches must be a list of at least one search, got 'greedy'"),
+        ("budget=200", "evaluate.budget must be a list of tokens a task, such as [100,200], got 200"),
         ("algos=[oero]", "algos: unknown algorithm 'oero'; did you mean 'oreo'?"),
         ("+collect.sampels=3", "unexpected keyword argument 'sampels'"),
         ("trainer.micro_batch_size=0", "micro_batch_size must be at least 1 or null, got 0"),
@@ -158,6 +160,18 @@ def test_a_policy_path_alone_chooses_the_settings_of_a_checkpoint(run, composed,
     assert with_path.collect.sampling.max_new_tokens == 2048 and with_path.algo.policy_lr == 5e-6
     assert without.policy.path is None and without.policy.tiny.architecture == "llama"
     assert without.collect.sampling.max_new_tokens < 2048 and without.algo.policy_lr > 5e-6
+
+
+def test_searches_and_budgets_have_short_names(run, composed, tmp_path: Path):
+    run("eval", "search=[greedy,step_beam]", "budget=[100,200]", f"hydra.run.dir={tmp_path / 'a'}")
+    run("eval", "evaluate.searches=[greedy,step_beam]", "evaluate.budget=[100,200]", f"hydra.run.dir={tmp_path / 'b'}")
+    short, long = (config.evaluate for config, _ in composed)
+    assert short == long and short.searches == ["greedy", "step_beam"] and short.budget == [100, 200]
+
+
+def test_a_search_that_is_asked_for_without_a_value_is_refused(refused: Caught, tmp_path: Path):
+    text = refused("eval", "search=[greedy,step_beam]", "policy.path=some/model", f"hydra.run.dir={tmp_path / 'out'}")
+    assert "step_beam: these searches read a value network" in text and "value.path=FOLDER" in text
 
 
 def test_the_null_path_stays_with_the_small_model(run, composed, tmp_path: Path):
