@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from oreo_agents.budget import contender_label
 from oreo_agents.evaluate import Item
 from oreo_agents.prompts import PromptFormat
 from oreo_agents.statistics import compare_paired
@@ -156,8 +157,9 @@ def examine_results(
         Name of an algorithm, and what looks wrong with it.
     """
     for row in rows:
-        algo, where = row["algo"], f"{row['search']}, split {row['split']}"
-        before, after = (_items(folder, name, row["split"], row["search"]) for name in (_START, algo))
+        search = contender_label(row["search"], row.get("budget"))
+        algo, where = row["algo"], f"{search}, split {row['split']}"
+        before, after = (_items(folder, name, row["split"], search) for name in (_START, algo))
         findings = [_grader_failures(where, [(item.task_id, item.grade_reason) for item in after.values()])]
         pairs = [(before[task_id], after[task_id]) for task_id in after if task_id in before]
         if algo != _START and pairs:

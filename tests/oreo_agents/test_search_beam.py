@@ -192,7 +192,7 @@ def test_sizes_hold_no_more_candidates_than_asked_for():
     for answers_asked in range(1, 40):
         beam = StepBeam().sized(answers_asked)
         assert answers_asked * 0.7 < beam.keep * beam.expand <= answers_asked or beam.keep * beam.expand == 1
-    assert StepBeam().sized(16).size == "4 x 4"
+    assert [StepBeam().sized(n).size for n in (1, 2, 4, 8, 18)] == ["1 x 1", "1 x 2", "1 x 4", "2 x 4", "3 x 6"]
 
 
 def test_settings_that_cannot_work_are_refused():

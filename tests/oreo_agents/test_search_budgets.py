@@ -33,7 +33,7 @@ def test_every_search_has_the_size_that_a_budget_holds():
         "best_of_n@100": "2",
         "best_of_n@400": "9",
         "step_beam@100": "1 x 2",
-        "step_beam@400": "3 x 3",
+        "step_beam@400": "2 x 4",
     }
     assert found["majority@400"].search == Majority(samples=9, temperature=0.7)
     assert BestOfKActions().sized(3).size == "3"

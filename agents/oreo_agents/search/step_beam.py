@@ -136,8 +136,11 @@ class StepBeam(Search):
         return f"{self.keep} x {self.expand}"
 
     def sized(self, answers: int) -> "StepBeam":
-        """Keep about as many beams as each is given continuations; every step is drawn ``keep * expand`` times."""
-        keep = isqrt(answers)
+        """Give each beam about twice as many continuations as there are beams: duplicates leave fewer to choose from.
+
+        Every step is drawn ``keep * expand`` times, so as many answers are generated at most.
+        """
+        keep = max(isqrt(answers // 2), 1)
         return replace(self, keep=keep, expand=answers // keep)
 
     def unfit(self, *, played: bool) -> str | None:
