@@ -52,7 +52,7 @@ def main() -> None:
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     if not options.only_report:
-        worlds = [(answer, world) for world in options.worlds for answer in options.answers]
+        worlds = [(answer, world) for answer in options.answers for world in options.worlds]
         with ThreadPoolExecutor(options.jobs) as pool:
             list(pool.map(lambda one: run_world(options.out, *one, options.search_tasks), worlds))
     text, document = report(options.out, options.answers, options.worlds, options.results)

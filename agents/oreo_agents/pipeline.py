@@ -13,8 +13,6 @@ import dataclasses
 import hashlib
 import json
 import logging
-import re
-import tarfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -27,19 +25,16 @@ import numpy as np
 import torch
 from filelock import FileLock
 
-from oreo_agents.budget import Contender, at_budgets
 from oreo_agents.collect import collect, demonstrations, encode
 from oreo_agents.doctor import examine_episodes, examine_results, examine_rounds
-from oreo_agents.evaluate import Item, evaluate, summarize
 from oreo_agents.loading import Loader
 from oreo_agents.model_card import model_card
 from oreo_agents.parallel import cores, side_by_side
-from oreo_agents.progress import progress, start_worker
+from oreo_agents.progress import start_worker
 from oreo_agents.prompts import PromptFormat
-from oreo_agents.rollout import RolloutCounts
-from oreo_agents.search import Greedy
+from oreo_agents.scorebook import ScoreBook
 from oreo_agents.settings import RunSettings
-from oreo_agents.tasks import choose_indices, identities, identity, make_env
+from oreo_agents.tasks import Purpose, choose_indices, derive, env_maker, identity
 from oreo_agents.tiny import byte_tokenizer, create_checkpoint, word_tokenizer
 from oreo_algos import EpisodeBuffer, train
 from oreo_algos.algos import Algorithm
@@ -49,8 +44,6 @@ from oreo_algos.warning_log import WarningLog
 
 _log = logging.getLogger(__name__)
 
-# Purposes of random draws: each has a stream of its own.
-_DEMONSTRATIONS, _COLLECTION, _SELECTION, _EVALUATION = range(4)
 _PARTS: tuple[Literal["policy", "value"], ...] = ("policy", "value")
 
 
@@ -70,6 +63,7 @@ class Run:
         self.start_folder = folder if shared is None else shared / _start_key(settings)
         folder.mkdir(parents=True, exist_ok=True)
         self.load = Loader(settings.policy, settings.value)
+        self.scores = ScoreBook(settings, folder, self.load)
         self.small = settings.policy.path is None and self.load.device.type == "cpu"
         if self.small:
             # A second thread gains a tenth on such models; a second process, see `train_and_evaluate`, nearly all.
@@ -95,7 +89,7 @@ class Run:
             if hasattr(env, "vocabulary"):
                 tokenizer = word_tokenizer(env.vocabulary())
             else:
-                indices = self._indices("train", self.settings.sft.demonstrations, _DEMONSTRATIONS)
+                indices = self._indices("train", self.settings.sft.demonstrations, Purpose.DEMONSTRATIONS)
                 shown = demonstrations(env, indices, [self.settings.seed])
                 texts = [message["content"] for one in shown for message in one.messages]
                 tokenizer = byte_tokenizer(texts, self.settings.policy.tiny.tokenizer_size)
@@ -116,7 +110,7 @@ class Run:
         return self._buffer(
             self.start_folder / "data" / "demonstrations",
             PromptFormat.from_pretrained(self.start()),
-            partial(self._demonstrate, self.settings.sft.demonstrations, 1, _DEMONSTRATIONS),
+            partial(self._demonstrate, self.settings.sft.demonstrations, 1, Purpose.DEMONSTRATIONS),
         )
 
     def episodes(self) -> EpisodeBuffer:
@@ -135,7 +129,7 @@ class Run:
         settings = self.settings.collect
         make: Callable[[PromptFormat], EpisodeBuffer] = partial(self._collect, policy_path, 1)
         if settings.source == "demonstrations":
-            make = partial(self._demonstrate, settings.tasks, settings.samples, _COLLECTION)
+            make = partial(self._demonstrate, settings.tasks, settings.samples, Purpose.COLLECTION)
         return self._buffer(self.start_folder / "data" / "episodes", PromptFormat.from_pretrained(policy_path), make)
 
     def round_episodes(self, name: str, number: int) -> EpisodeBuffer:
@@ -278,122 +272,8 @@ class Run:
     def evaluate(
         self, name: str, policy_path: str, value_path: str | None, *, searches: Sequence[str] | None = None
     ) -> list[dict[str, Any]]:
-        """Evaluate one policy; items already on disk are not computed again.
-
-        Args:
-            name: of the algorithm, in the results.
-            policy_path: its checkpoint.
-            value_path: its value network, None without one.
-            searches: which to use; None: all of the settings that this policy can serve.
-
-        Returns:
-            The rows of the results, one a split, search and budget.
-
-        Raises:
-            ValueError: one of ``searches`` reads a value, and there is none.
-        """
-        settings, known = self.settings.evaluate, self.settings.searches
-        guided = [s for s in searches or () if known[s].needs_value]
-        if guided and value_path is None:
-            raise ValueError(
-                f"{', '.join(guided)}: these searches read a value network, and {name} has none; give "
-                "value.path=FOLDER, or leave them out"
-            )
-        if searches is None:
-            searches = [s for s in settings.searches if value_path is not None or not known[s].needs_value]
-            if not searches:
-                _log.warning("%s has no value that %s could use: not evaluated", name, ", ".join(settings.searches))
-        rows = []
-        for split in settings.splits if searches else ():
-            indices = self._indices(split, settings.tasks)
-            contenders = self._contenders(name, policy_path, split, indices, searches)
-            self._answer(name, policy_path, value_path, split, indices, contenders)
-            rows += self._rows(name, value_path, split, indices, contenders)
-        return rows
-
-    def _contenders(
-        self, name: str, policy_path: str, split: str, indices: Sequence[int], searches: Sequence[str]
-    ) -> list[Contender]:
-        """Return the searches in the sizes of the settings, or in those that the budgets allow this policy."""
-        chosen = {search: self.settings.searches[search] for search in searches}
-        budgets = self.settings.evaluate.budget
-        if not budgets:
-            return [Contender(search, settings) for search, settings in chosen.items()]
-        self._answer(name, policy_path, None, split, indices, [Contender("greedy", Greedy())])
-        lengths = [item.tokens for item in self._items(name, split, "greedy") if item.tokens]
-        return at_budgets(chosen, budgets, float(np.mean(lengths)) if lengths else 1.0, f"{name} on {split}")
-
-    def _answer(
-        self,
-        name: str,
-        policy_path: str,
-        value_path: str | None,
-        split: str,
-        indices: Sequence[int],
-        contenders: Sequence[Contender],
-    ) -> None:
-        """Write down the items of those searches that have none yet."""
-        folder = self.folder / name
-        missing = {c.label: c.search for c in contenders if not _items_path(folder, split, c.label).exists()}
-        if not missing:
-            return
-        counts = RolloutCounts()
-        policy = self.load.policy(policy_path)
-        with progress(f"evaluate {name}, {split}", len(indices) * len(missing)) as advance:
-            found = evaluate(
-                self.make_env(split),
-                policy,
-                PromptFormat.from_pretrained(policy_path),
-                missing,
-                indices,
-                self.settings.evaluate.sampling,
-                seed=_derive(self.settings.seed, _EVALUATION),
-                value=None if value_path is None else self.load.value(value_path, policy_path),
-                counts=counts,
-                progress=advance,
-            )
-        counts.report(f"evaluation of {name} on {split}")
-        folder.mkdir(parents=True, exist_ok=True)
-        for label, items in found.items():
-            lines = [json.dumps(dataclasses.asdict(item)) for item in items]
-            write_text(_items_path(folder, split, label), "\n".join(lines) + "\n")
-
-    def _items(self, name: str, split: str, label: str) -> list[Item]:
-        lines = _items_path(self.folder / name, split, label).read_text(encoding="utf-8").splitlines()
-        return [Item(**json.loads(line)) for line in lines]
-
-    def _rows(
-        self, name: str, value_path: str | None, split: str, indices: Sequence[int], contenders: Sequence[Contender]
-    ) -> list[dict[str, Any]]:
-        """Summarise the items of one split."""
-        trained_on = self._trained_on()
-        seen = len(trained_on & identities(self.make_env(split)(), indices)) if trained_on else 0
-        if seen:
-            _log.warning("%s: %d of %d evaluated tasks are also in the training data", name, seen, len(indices))
-        rows = []
-        for contender in contenders:
-            row = {
-                "algo": name,
-                "search": contender.name,
-                "env": self.settings.env.id,
-                "env_options": dict(self.settings.env.options),
-                "split": split,
-                "seed": self.settings.seed,
-                **summarize(self._items(name, split, contender.label)),
-            }
-            if contender.search.size is not None:
-                row["size"] = contender.search.size
-            if contender.budget is not None:
-                row["budget"] = contender.budget
-            algorithm = self.settings.algorithms.get(re.sub(r"-round\d+$", "", name))
-            if algorithm is not None:
-                row["settings"] = dataclasses.asdict(algorithm)
-            if contender.search.needs_value and value_path is not None:
-                row["value"] = Path(value_path).parent.name
-            if seen:
-                row["seen_in_training"] = seen
-            rows.append(row)
-        return rows
+        """Evaluate one policy, see ``ScoreBook.rows``."""
+        return self.scores.rows(name, policy_path, value_path, self._trained_on, searches=searches)
 
     def write_results(
         self, rows: list[dict[str, Any]], skipped: Mapping[str, str] | None = None
@@ -411,20 +291,8 @@ class Run:
     # How they do it.
 
     def make_env(self, split: str) -> Callable[[], gym.Env[str, str]]:
-        """Return a function that makes an environment of a split.
-
-        Raises:
-            ValueError: ``env.path`` is one file of tasks, which would serve as every split, and this one is not
-                evaluated.
-        """
-        path = self.settings.env.path
-        one_file = path is not None and Path(path).is_file() and not tarfile.is_tarfile(path)
-        if one_file and split not in self.settings.evaluate.splits:
-            raise ValueError(
-                f"env.path={path} is one file, so training and evaluation would see the same tasks; give the folder "
-                "that holds a file for each split"
-            )
-        return partial(make_env, self.settings.env, split)
+        """Return a function that makes an environment of a split, see ``tasks.env_maker``."""
+        return env_maker(self.settings, split)
 
     def _examine(self, folder: Path, episodes: EpisodeBuffer, before: EpisodeBuffer | None = None) -> None:
         """Warn, in a folder, of what looks wrong in episodes, also against those of the round before."""
@@ -491,7 +359,7 @@ class Run:
 
     def _demonstrate(self, count: int | None, samples: int, purpose: int, prompt_format: PromptFormat) -> EpisodeBuffer:
         # The first sample has the seed of the run itself.
-        seeds = [self.settings.seed, *(_derive(self.settings.seed, sample) for sample in range(1, samples))]
+        seeds = [self.settings.seed, *(derive(self.settings.seed, sample) for sample in range(1, samples))]
         shown = demonstrations(self.make_env("train")(), self._indices("train", count, purpose), seeds)
         return encode(shown, prompt_format, self.settings.env.id, self._provenance())
 
@@ -499,7 +367,7 @@ class Run:
         """Sample a policy on the train tasks of a round."""
         settings = self.settings.collect
         # Tasks that were demonstrated stay the same; others are drawn anew for each round.
-        tasks = (_DEMONSTRATIONS,) if settings.demonstrated else self._of_round(_COLLECTION, number)
+        tasks = (Purpose.DEMONSTRATIONS,) if settings.demonstrated else self._of_round(Purpose.COLLECTION, number)
         provenance = self._provenance()
         if number > 1:
             provenance |= {"round": number, "policy": self._name(policy_path)}
@@ -509,8 +377,8 @@ class Run:
             prompt_format,
             self._indices("train", settings.tasks, *tasks),
             settings,
-            seed=_derive(self.settings.seed, *self._of_round(_COLLECTION, number)),
-            selection_seed=_derive(self.settings.seed, *self._of_round(_SELECTION, number)),
+            seed=derive(self.settings.seed, *self._of_round(Purpose.COLLECTION, number)),
+            selection_seed=derive(self.settings.seed, *self._of_round(Purpose.SELECTION, number)),
             provenance=provenance,
         )
 
@@ -541,17 +409,8 @@ class Run:
 
     def _indices(self, split: str, count: int | None, *purpose: int) -> list[int]:
         """Choose tasks; without a purpose always the same ones."""
-        seed = _derive(self.settings.seed, *purpose) if purpose else None
+        seed = derive(self.settings.seed, *purpose) if purpose else None
         return choose_indices(self.make_env(split)(), count, seed)
-
-
-def _derive(seed: int, *purpose: int) -> int:
-    """Return the seed of one purpose."""
-    return int(np.random.SeedSequence([seed, *purpose]).generate_state(1)[0])
-
-
-def _items_path(folder: Path, split: str, label: str) -> Path:
-    return folder / f"items-{split}-{label}.jsonl"
 
 
 def _start_key(settings: RunSettings) -> str:

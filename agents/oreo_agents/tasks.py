@@ -1,18 +1,53 @@
-"""Which tasks a run uses: environments by split, a choice of indices, what tells tasks apart.
+"""Which tasks a run uses: environments by split, a choice of indices, what tells tasks apart; seeds of draws.
 
 Knows: the settings of an environment. Does not know: policies, stages.
 """
 
-from collections.abc import Mapping, Sequence
+import tarfile
+from collections.abc import Callable, Mapping, Sequence
+from enum import IntEnum
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 
-from oreo_agents.settings import EnvSettings
+from oreo_agents.settings import EnvSettings, RunSettings
 
 # Tasks of an environment without end are drawn below this; far fewer are drawn than there are.
 _MAX_INDEX = 2**31
+
+
+class Purpose(IntEnum):
+    """What is drawn in a run: each has a stream of random numbers of its own."""
+
+    DEMONSTRATIONS = 0
+    COLLECTION = 1
+    SELECTION = 2
+    EVALUATION = 3
+
+
+def derive(seed: int, *purpose: int) -> int:
+    """Return the seed of one purpose."""
+    return int(np.random.SeedSequence([seed, *purpose]).generate_state(1)[0])
+
+
+def env_maker(settings: RunSettings, split: str) -> Callable[[], gym.Env[str, str]]:
+    """Return a function that makes an environment of a split of a run.
+
+    Raises:
+        ValueError: ``env.path`` is one file of tasks, which would serve as every split, and this one is not
+            evaluated.
+    """
+    path = settings.env.path
+    one_file = path is not None and Path(path).is_file() and not tarfile.is_tarfile(path)
+    if one_file and split not in settings.evaluate.splits:
+        raise ValueError(
+            f"env.path={path} is one file, so training and evaluation would see the same tasks; give the folder "
+            "that holds a file for each split"
+        )
+    return partial(make_env, settings.env, split)
 
 
 def make_env(settings: EnvSettings, split: str) -> gym.Env[str, str]:

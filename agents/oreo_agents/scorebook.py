@@ -1,0 +1,170 @@
+"""The held-out answers of a run folder: which are missing, where they lie, what they come to.
+
+Knows: searches and their sizes, files of items, rows of results. Does not know: training, tables.
+"""
+
+import dataclasses
+import json
+import logging
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from oreo_agents.budget import Contender, at_budgets
+from oreo_agents.evaluate import Item, evaluate, summarize
+from oreo_agents.loading import Loader
+from oreo_agents.progress import progress
+from oreo_agents.prompts import PromptFormat
+from oreo_agents.rollout import RolloutCounts
+from oreo_agents.search import Greedy
+from oreo_agents.settings import RunSettings
+from oreo_agents.tasks import Purpose, choose_indices, derive, env_maker, identities
+from oreo_algos.atomic import write_text
+
+_log = logging.getLogger(__name__)
+
+
+class ScoreBook:
+    """Answers to held-out tasks, ``<name>/items-<split>-<search>.jsonl`` in a folder, and their summaries."""
+
+    def __init__(self, settings: RunSettings, folder: Path, load: Loader) -> None:
+        """Open the book of a run folder; nothing is read yet."""
+        self.settings, self.folder, self.load = settings, folder, load
+
+    def rows(
+        self,
+        name: str,
+        policy_path: str,
+        value_path: str | None,
+        trained_on: Callable[[], frozenset[str]],
+        *,
+        searches: Sequence[str] | None = None,
+    ) -> list[dict[str, Any]]:
+        """Evaluate one policy; items already on disk are not computed again.
+
+        Args:
+            name: of the algorithm, in the results.
+            policy_path: its checkpoint.
+            value_path: its value network, None without one.
+            trained_on: returns what tells the tasks of all training data, see ``tasks.identity``.
+            searches: which to use; None: all of the settings that this policy can serve.
+
+        Returns:
+            The rows of the results, one a split, search and budget.
+
+        Raises:
+            ValueError: one of ``searches`` reads a value, and there is none.
+        """
+        settings, known = self.settings.evaluate, self.settings.searches
+        guided = [s for s in searches or () if known[s].needs_value]
+        if guided and value_path is None:
+            raise ValueError(
+                f"{', '.join(guided)}: these searches read a value network, and {name} has none; give "
+                "value.path=FOLDER, or leave them out"
+            )
+        if searches is None:
+            searches = [s for s in settings.searches if value_path is not None or not known[s].needs_value]
+            if not searches:
+                _log.warning("%s has no value that %s could use: not evaluated", name, ", ".join(settings.searches))
+        rows = []
+        for split in settings.splits if searches else ():
+            indices = choose_indices(env_maker(self.settings, split)(), settings.tasks, None)
+            contenders = self._contenders(name, policy_path, split, indices, searches)
+            self._answer(name, policy_path, value_path, split, indices, contenders)
+            seen = self._seen(name, split, indices, trained_on())
+            rows += self._rows(name, value_path, split, contenders, seen)
+        return rows
+
+    def _contenders(
+        self, name: str, policy_path: str, split: str, indices: Sequence[int], searches: Sequence[str]
+    ) -> list[Contender]:
+        """Return the searches in the sizes of the settings, or in those that the budgets allow this policy."""
+        chosen = {search: self.settings.searches[search] for search in searches}
+        budgets = self.settings.evaluate.budget
+        if not budgets:
+            return [Contender(search, settings) for search, settings in chosen.items()]
+        self._answer(name, policy_path, None, split, indices, [Contender("greedy", Greedy())])
+        lengths = [item.tokens for item in self._items(name, split, "greedy") if item.tokens]
+        return at_budgets(chosen, budgets, float(np.mean(lengths)) if lengths else 1.0, f"{name} on {split}")
+
+    def _answer(
+        self,
+        name: str,
+        policy_path: str,
+        value_path: str | None,
+        split: str,
+        indices: Sequence[int],
+        contenders: Sequence[Contender],
+    ) -> None:
+        """Write down the items of those searches that have none yet."""
+        folder = self.folder / name
+        missing = {c.label: c.search for c in contenders if not _items_path(folder, split, c.label).exists()}
+        if not missing:
+            return
+        counts = RolloutCounts()
+        policy = self.load.policy(policy_path)
+        with progress(f"evaluate {name}, {split}", len(indices) * len(missing)) as advance:
+            found = evaluate(
+                env_maker(self.settings, split),
+                policy,
+                PromptFormat.from_pretrained(policy_path),
+                missing,
+                indices,
+                self.settings.evaluate.sampling,
+                seed=derive(self.settings.seed, Purpose.EVALUATION),
+                value=None if value_path is None else self.load.value(value_path, policy_path),
+                counts=counts,
+                progress=advance,
+            )
+        counts.report(f"evaluation of {name} on {split}")
+        folder.mkdir(parents=True, exist_ok=True)
+        for label, items in found.items():
+            lines = [json.dumps(dataclasses.asdict(item)) for item in items]
+            write_text(_items_path(folder, split, label), "\n".join(lines) + "\n")
+
+    def _items(self, name: str, split: str, label: str) -> list[Item]:
+        lines = _items_path(self.folder / name, split, label).read_text(encoding="utf-8").splitlines()
+        return [Item(**json.loads(line)) for line in lines]
+
+    def _seen(self, name: str, split: str, indices: Sequence[int], trained_on: frozenset[str]) -> int:
+        """Count the tasks that are in the training data too, and warn of them."""
+        seen = len(trained_on & identities(env_maker(self.settings, split)(), indices)) if trained_on else 0
+        if seen:
+            _log.warning("%s: %d of %d evaluated tasks are also in the training data", name, seen, len(indices))
+        return seen
+
+    def _rows(
+        self, name: str, value_path: str | None, split: str, contenders: Sequence[Contender], seen: int
+    ) -> list[dict[str, Any]]:
+        """Summarise the items of one split."""
+        rows = []
+        for contender in contenders:
+            row = {
+                "algo": name,
+                "search": contender.name,
+                "env": self.settings.env.id,
+                "env_options": dict(self.settings.env.options),
+                "split": split,
+                "seed": self.settings.seed,
+                **summarize(self._items(name, split, contender.label)),
+            }
+            if contender.search.size is not None:
+                row["size"] = contender.search.size
+            if contender.budget is not None:
+                row["budget"] = contender.budget
+            algorithm = self.settings.algorithms.get(re.sub(r"-round\d+$", "", name))
+            if algorithm is not None:
+                row["settings"] = dataclasses.asdict(algorithm)
+            if contender.search.needs_value and value_path is not None:
+                row["value"] = Path(value_path).parent.name
+            if seen:
+                row["seen_in_training"] = seen
+            rows.append(row)
+        return rows
+
+
+def _items_path(folder: Path, split: str, label: str) -> Path:
+    return folder / f"items-{split}-{label}.jsonl"
