@@ -104,7 +104,7 @@ def settings_from_config(config: DictConfig, algorithms: dict[str, Any]) -> Any:
         evaluate=_build(config.evaluate),
         trainer=_build(config.trainer),
         seed=config.seed,
-        data=config.data,
+        data=config.data if isinstance(config.data, str | None) else list(config.data),
         workers=config.workers,
     )
 

@@ -115,22 +115,26 @@ class Run:
 
     def episodes(self) -> EpisodeBuffer:
         """Return the offline episodes: those of ``settings.data``, else those that ``settings.collect`` asks for."""
-        path = self.settings.data
-        if path is not None:
-            fingerprint = PromptFormat.from_pretrained(self.sft()).fingerprint
-            buffer = EpisodeBuffer.load(path, tokenizer_fingerprint=fingerprint)
-            if buffer.env_ids != [self.settings.env.id]:
-                raise ValueError(
-                    f"data={path} holds episodes of {', '.join(buffer.env_ids)}, and this run is about "
-                    f"{self.settings.env.id}; choose the environment with env=..."
-                )
-            return buffer
+        if self.settings.data_folders:
+            return self._given_episodes(self.settings.data_folders)
         policy_path = self.sft()
         settings = self.settings.collect
         make: Callable[[PromptFormat], EpisodeBuffer] = partial(self._collect, policy_path, 1)
         if settings.source == "demonstrations":
             make = partial(self._demonstrate, settings.tasks, settings.samples, Purpose.COLLECTION)
         return self._buffer(self.start_folder / "data" / "episodes", PromptFormat.from_pretrained(policy_path), make)
+
+    def _given_episodes(self, folders: Sequence[str]) -> EpisodeBuffer:
+        """Read and join the buffers that the settings name."""
+        fingerprint = PromptFormat.from_pretrained(self.sft()).fingerprint
+        buffers = [EpisodeBuffer.load(folder, tokenizer_fingerprint=fingerprint) for folder in folders]
+        for folder, buffer in zip(folders, buffers, strict=True):
+            if buffer.env_ids != [self.settings.env.id]:
+                raise ValueError(
+                    f"data={folder} holds episodes of {', '.join(buffer.env_ids)}, and this run is about "
+                    f"{self.settings.env.id}; choose the environment with env=..."
+                )
+        return EpisodeBuffer.concatenate(buffers)
 
     def round_episodes(self, name: str, number: int) -> EpisodeBuffer:
         """Return what a round of an algorithm learns from.
@@ -398,7 +402,7 @@ class Run:
         """Return what tells the tasks of all training data there is until now."""
         env = self.make_env(self.settings.evaluate.splits[0])()
         paths = [self.start_folder / "data" / name for name in ("demonstrations", "episodes")]
-        paths += [Path(self.settings.data)] if self.settings.data else []
+        paths += [Path(path) for path in self.settings.data_folders]
         paths += sorted(self.folder.glob("*/data/episodes"))
         return frozenset(
             identity(env, episode.task_id, episode.messages)

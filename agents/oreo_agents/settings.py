@@ -215,7 +215,7 @@ class RunSettings:
         evaluate: what to measure.
         trainer: how to train.
         seed: of everything random.
-        data: folder of a buffer to train on; None: collect one.
+        data: folder of a buffer to train on, or several, whose episodes are joined; None: collect one.
         workers: processes that train and evaluate side by side; None: one a core for small models on a CPU, else 1.
     """
 
@@ -230,8 +230,13 @@ class RunSettings:
     evaluate: EvaluateSettings = EvaluateSettings()
     trainer: TrainerConfig = TrainerConfig()
     seed: int = 0
-    data: str | None = None
+    data: str | Sequence[str] | None = None
     workers: int | None = None
+
+    @property
+    def data_folders(self) -> list[str]:
+        """Folders of the buffers to train on; none: collect one."""
+        return [self.data] if isinstance(self.data, str) else list(self.data or ())
 
     def __post_init__(self) -> None:
         """Check that what is named is there."""

@@ -135,6 +135,17 @@ def test_a_buffer_of_another_environment_is_refused(tmp_path: Path, checkpoint):
         run.episodes()
 
 
+def test_several_buffers_are_joined_in_their_order(tmp_path: Path, checkpoint):
+    fingerprint = PromptFormat.from_pretrained(checkpoint("llama")).fingerprint
+    for name in ("first", "second"):
+        question = [{"role": "user", "content": name}]
+        episode = text_episode(question, ["#### 1"], [1.0], task_id=name, env_id="oreo/GSM8K-v0", info={})
+        EpisodeBuffer([episode], tokenizer_fingerprint=fingerprint).save(tmp_path / name)
+    run = Run(settings(None, data=[str(tmp_path / "second"), str(tmp_path / "first")]), tmp_path / "run")
+    run.sft = lambda: checkpoint("llama")  # type: ignore[method-assign]
+    assert [episode.task_id for episode in run.episodes()] == ["second", "first"]
+
+
 def test_bfloat16_weights_are_refused_for_full_fine_tuning(tmp_path: Path, checkpoint):
     policy = PolicySettings(path=checkpoint("llama"), dtype="bfloat16")
     run = Run(RunSettings(env=EnvSettings(id="oreo/GSM8K-v0"), policy=policy), tmp_path)
