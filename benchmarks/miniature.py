@@ -5,10 +5,14 @@
 
 Runs the command `oreo` for each world and kind of answer, in folders under ``--out``:
 
-    <answer>-<world>                    oreo run experiment=miniature: all algorithms from one start and one buffer
-    <answer>-<world>-value-<policy>     oreo eval what=value: the value of OREO on fresh samples of a policy
-    <answer>-<world>-search-<policy>    oreo eval search=[...] budget=[...]: the searches with that value
-    boxes-<world>-rounds                oreo run rounds=3: rejection sampling and OREO, iterated
+    <answer>-<world>                 oreo run experiment=miniature: all algorithms from one start and one buffer
+    <answer>-<world>-refit           oreo train algo.value_only=true: OREO's value, also on samples of OREO's policy
+    <answer>-<world>-value-<name>    oreo eval what=value: a value on fresh samples of a policy
+    <answer>-<world>-search-<name>   oreo eval search=[...] budget=[...]: the searches with that value
+    boxes-<world>-rounds             oreo run rounds=3: rejection sampling and OREO, iterated
+
+Names are sft and oreo, those policies with the value that OREO trained, and oreo-refit, OREO's policy with the value of
+the second row.
 
 Killed and started again, it goes on. Then it prints tables of means over worlds with t-intervals, and what the targets
 came to, from the records in these folders, and writes both and plots to ``--results``. Worlds are paired: in each, all
@@ -33,7 +37,9 @@ from oreo_agents.report import compare_entries
 from oreo_agents.results import Entry, load_entries
 from oreo_agents.statistics import seed_interval
 
-POLICIES = ("sft", "oreo")
+GUIDED = {"sft": ("sft", ""), "oreo": ("oreo", ""), "oreo-refit": ("oreo", "-refit")}
+"""By name: whose policy, and which run's value."""
+
 SEARCHES = ("greedy", "majority", "weighted_vote", "best_of_n", "step_beam")
 BUDGETS = (107, 213, 426)  # about 2.5, 5 and 10 answers of 43 tokens
 ROUNDS = 3
@@ -54,7 +60,7 @@ def main() -> None:
     if not options.only_report:
         worlds = [(answer, world) for answer in options.answers for world in options.worlds]
         with ThreadPoolExecutor(options.jobs) as pool:
-            list(pool.map(lambda one: run_world(options.out, *one, options.search_tasks), worlds))
+            list(pool.map(lambda one: run_world(options.out, one[0], one[1], options.search_tasks), worlds))
     text, document = report(options.out, options.answers, options.worlds, options.results)
     print(text)
     (options.results / "report.md").write_text(text, encoding="utf-8")
@@ -69,13 +75,15 @@ def run_world(out: Path, answer: str, world: int, search_tasks: int) -> None:
     run = out / f"{answer}-{world}"
     here = [f"env.options.answer={answer}", f"env.options.world={world}"]
     oreo(run, "run", "experiment=miniature", *here, "workers=1")
-    for policy in POLICIES:
-        trained = [f"policy.path={run / policy / 'policy'}", f"value.path={run / 'oreo' / 'value'}", "policy=tiny"]
+    here += ["env=miniature", "policy=tiny"]
+    refit(run, here)
+    for name, (policy, fitted) in GUIDED.items():
+        trained = [f"policy.path={run / policy / 'policy'}", f"value.path={Path(f'{run}{fitted}') / 'oreo' / 'value'}"]
         reference = f"reference.path={run / 'sft' / 'policy'}"
-        oreo(Path(f"{run}-value-{policy}"), "eval", "what=value", "env=miniature", *here, *trained, reference)
+        oreo(Path(f"{run}-value-{name}"), "eval", "what=value", *here, *trained, reference)
         asked = [f"search=[{','.join(SEARCHES)}]", f"budget=[{','.join(map(str, BUDGETS))}]"]
         size = f"evaluate.tasks={search_tasks}"
-        oreo(Path(f"{run}-search-{policy}"), "eval", "env=miniature", *here, *trained, *asked, size, f"label={policy}")
+        oreo(Path(f"{run}-search-{name}"), "eval", *here, *trained, *asked, size, f"label={name}")
     if answer == "boxes":
         rounds = Path(f"{run}-rounds")
         # What the first run has done is the first round; only what follows is computed.
@@ -84,7 +92,17 @@ def run_world(out: Path, answer: str, world: int, search_tasks: int) -> None:
                 shutil.copytree(run / name, rounds / f".{name}", dirs_exist_ok=True)
                 (rounds / f".{name}").rename(rounds / name)
         algos = "algos=[rejection,oreo]"
-        oreo(rounds, "run", "experiment=miniature", *here, algos, f"rounds={ROUNDS}", "workers=1")
+        oreo(rounds, "run", "experiment=miniature", *here[:2], algos, f"rounds={ROUNDS}", "workers=1")
+
+
+def refit(run: Path, here: Sequence[str]) -> None:
+    """Train OREO's value on, with its policy held fixed, on the first episodes and on samples of that policy."""
+    policy = f"policy.path={run / 'oreo' / 'policy'}"
+    samples = Path(f"{run}-samples")
+    oreo(samples, "collect", *here, policy, "seed=1")
+    both = f"data=[{run / 'data' / 'episodes'},{samples / 'data' / 'episodes'}]"
+    value = [f"value.path={run / 'oreo' / 'value'}", "algo.value_only=true", "algo.value_warmup_steps=0"]
+    oreo(Path(f"{run}-refit"), "train", *here, policy, *value, both, "algo.epochs=3", "evaluate.tasks=1")
 
 
 def oreo(folder: Path, *arguments: str) -> None:
@@ -107,7 +125,8 @@ def oreo(folder: Path, *arguments: str) -> None:
 def report(out: Path, answers: Sequence[str], worlds: Sequence[int], results: Path) -> tuple[str, dict[str, Any]]:
     """Return the report and, as JSON, the records it was made from; draw the plots."""
     results.mkdir(parents=True, exist_ok=True)
-    parts, document = ["# Miniature worlds\n"], {}
+    parts = ["# Miniature worlds\n"]
+    document: dict[str, dict[str, Any]] = {}
     for answer in answers:
         folders = _finished(out, answer, worlds, "")
         if not folders:
@@ -116,11 +135,11 @@ def report(out: Path, answers: Sequence[str], worlds: Sequence[int], results: Pa
         plot_accuracy(entries, results / f"accuracy-{answer}.png")
         parts += [f"## {answer}: {len(folders)} worlds, greedy decoding\n", *algorithm_table(entries, _costs(folders))]
         document[answer] = {"algorithms": [_record(entry) for entry in entries]}
-        values = {policy: _values(out, answer, worlds, policy) for policy in POLICIES}
+        values = {policy: _values(out, answer, worlds, policy) for policy in GUIDED}
         if all(values.values()):
             parts += [f"## {answer}: the value of OREO on fresh samples, T = 1\n", *value_table(values)]
             document[answer]["value"] = values
-        folders = [f for policy in POLICIES for f in _finished(out, answer, worlds, f"-search-{policy}")]
+        folders = [f for policy in GUIDED for f in _finished(out, answer, worlds, f"-search-{policy}")]
         if folders:
             entries = _entries(folders)
             plot_budgets(entries, results / f"search-{answer}.png")
@@ -164,7 +183,7 @@ def value_table(values: Mapping[str, Sequence[Mapping[str, Any]]]) -> Iterator[s
         "first wrong step found, beta l": "localisation/implicit",
         "first wrong step found, chance": "localisation/chance",
     }
-    yield f"| | {' | '.join(f'on the {policy} policy' for policy in values)} |"
+    yield f"| | {' | '.join(values)} |"
     yield f"|---|{'---:|' * len(values)}"
     for heading, name in figures.items():
         cells = []
