@@ -6,6 +6,7 @@ which holds the noise of training, or the interval over all answers where that i
 """
 
 import argparse
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -144,12 +145,12 @@ def kind_tables(entries: Sequence[Entry]) -> list[Table]:
 
 
 def comparison_tables(entries: Sequence[Entry]) -> list[Table]:
-    """Return paired differences: OREO (else the first algorithm) to the others, and searches to majority vote."""
+    """Return paired differences: OREO (its last round; else the first algorithm) to the others, searches to a vote."""
     tables = []
     worlds = dict.fromkeys((entry.env, entry.split) for entry in entries)
     for world in worlds:
         greedy = [entry for entry in entries if entry.search == "greedy" and (entry.env, entry.split) == world]
-        base = next((entry for entry in greedy if entry.algo.split()[0] == "oreo"), greedy[0] if greedy else None)
+        base = max(greedy, key=_rank, default=None)
         if base is not None:
             pairs = [(f"{base.algo} - {other.algo}", base, other) for other in greedy if other is not base]
             where = f" on {base.env}, split {base.split}" if len(worlds) > 1 else ""
@@ -166,6 +167,12 @@ def comparison_tables(entries: Sequence[Entry]) -> list[Table]:
 
 def _search(entry: Entry) -> str:
     return entry.search if entry.budget is None else f"{entry.search}, {entry.budget} tokens"
+
+
+def _rank(entry: Entry) -> int:
+    """Rank entries to compare others with: the last round of OREO first, then earlier ones, then all others."""
+    oreo = re.fullmatch(r"oreo(?:-round(\d+))?", entry.algo.split()[0])
+    return int(oreo[1] or 1) if oreo else 0
 
 
 def compare_entries(first: Entry, second: Entry) -> tuple[Comparison, list[float]] | None:

@@ -253,3 +253,12 @@ def test_kinds_of_tasks_and_splits_have_tables_of_their_own(tmp_path: Path):
     assert columns["n"] == ["2", "2"] and columns["invalid/task"] == ["2.5", "2.5"]
     assert columns["95% interval"][0] == "9.5 to 90.5"
     assert [list(table.columns[3].cells) for table in comparison_tables(entries)] == [["+100.0"], ["+100.0"]]
+
+
+def test_the_last_round_of_oreo_is_compared_with_all_others(tmp_path: Path):
+    rounds = {("sft", "greedy"): SFT, ("oreo", "greedy"): SFT, ("oreo-step", "greedy"): SFT}
+    rounds |= {("oreo-round2", "greedy"): OREO, ("oreo-step-round2", "greedy"): SFT, ("oreo-round10", "greedy"): OREO}
+    entries = load_entries([write_run(tmp_path / "a", rounds) / "results.json"])
+    [table] = comparison_tables(entries)
+    compared = [str(cell) for cell in table.columns[0].cells]
+    assert len(compared) == 5 and all(label.startswith("oreo-round10 - ") for label in compared)
