@@ -204,9 +204,10 @@ class Run:
     def _nothing_to_learn(self, name: str, number: int) -> str | None:
         """Say why an algorithm finds no example for a round, such as no success; None when it finds some."""
         if name in self.settings.algorithms:
+            episodes = self.round_episodes(name, number)
             try:
-                self.settings.algorithms[name].select(self.round_episodes(name, number), np.random.default_rng(0))
-            except ValueError as error:
+                self.settings.algorithms[name].select(episodes, np.random.default_rng(0))
+            except NothingToLearnError as error:
                 return str(error)
         return None
 
