@@ -207,7 +207,7 @@ class Run:
             episodes = self.round_episodes(name, number)
             try:
                 self.settings.algorithms[name].select(episodes, np.random.default_rng(0))
-            except NothingToLearnError as error:
+            except ValueError as error:
                 return str(error)
         return None
 
