@@ -27,6 +27,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -58,9 +59,7 @@ def main() -> None:
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     if not options.only_report:
-        worlds = [(answer, world) for answer in options.answers for world in options.worlds]
-        with ThreadPoolExecutor(options.jobs) as pool:
-            list(pool.map(lambda one: run_world(options.out, one[0], one[1], options.search_tasks), worlds))
+        run_all(options)
     text, document = report(options.out, options.answers, options.worlds, options.results)
     print(text)
     (options.results / "report.md").write_text(text, encoding="utf-8")
@@ -70,45 +69,80 @@ def main() -> None:
 # Running
 
 
-def run_world(out: Path, answer: str, world: int, search_tasks: int) -> None:
-    """Do everything that is missing for one world."""
-    run = out / f"{answer}-{world}"
-    here = [f"env.options.answer={answer}", f"env.options.world={world}"]
-    oreo(run, "run", "experiment=miniature", *here, "workers=1")
-    here += ["env=miniature", "policy=tiny"]
-    refit(run, here)
-    for name, (policy, fitted) in GUIDED.items():
-        trained = [f"policy.path={run / policy / 'policy'}", f"value.path={Path(f'{run}{fitted}') / 'oreo' / 'value'}"]
-        reference = f"reference.path={run / 'sft' / 'policy'}"
-        oreo(Path(f"{run}-value-{name}"), "eval", "what=value", *here, *trained, reference)
-        asked = [f"search=[{','.join(SEARCHES)}]", f"budget=[{','.join(map(str, BUDGETS))}]"]
-        size = f"evaluate.tasks={search_tasks}"
-        oreo(Path(f"{run}-search-{name}"), "eval", *here, *trained, *asked, size, f"label={name}")
-    if answer == "boxes":
-        rounds = Path(f"{run}-rounds")
-        # What the first run has done is the first round; only what follows is computed.
+@dataclass(frozen=True)
+class World:
+    """One world with one kind of answer: its folders and what is run in them."""
+
+    out: Path
+    answer: str
+    number: int
+    search_tasks: int
+
+    @property
+    def run(self) -> Path:
+        """Folder of the main run; those of the others begin with its name."""
+        return self.out / f"{self.answer}-{self.number}"
+
+    @property
+    def here(self) -> list[str]:
+        """Settings of the world."""
+        return [f"env.options.answer={self.answer}", f"env.options.world={self.number}"]
+
+    def algorithms(self) -> None:
+        """Train and evaluate every algorithm."""
+        oreo(self.run, "run", "experiment=miniature", *self.here, "workers=1")
+
+    def refit(self) -> None:
+        """Train OREO's value on, with its policy held fixed, on the first episodes and on samples of that policy."""
+        here = ["env=miniature", "policy=tiny", *self.here, f"policy.path={self.run / 'oreo' / 'policy'}"]
+        samples = Path(f"{self.run}-samples")
+        oreo(samples, "collect", *here, "seed=1")
+        both = f"data=[{self.run / 'data' / 'episodes'},{samples / 'data' / 'episodes'}]"
+        value = [f"value.path={self.run / 'oreo' / 'value'}", "algo.value_only=true", "algo.value_warmup_steps=0"]
+        oreo(Path(f"{self.run}-refit"), "train", *here, *value, both, "algo.epochs=3", "evaluate.tasks=1")
+
+    def guide(self) -> None:
+        """Measure the values, and search with them."""
+        for name, (policy, fitted) in GUIDED.items():
+            here = ["env=miniature", "policy=tiny", *self.here, f"policy.path={self.run / policy / 'policy'}"]
+            here += [f"value.path={Path(f'{self.run}{fitted}') / 'oreo' / 'value'}"]
+            reference = f"reference.path={self.run / 'sft' / 'policy'}"
+            oreo(Path(f"{self.run}-value-{name}"), "eval", "what=value", *here, reference)
+            asked = [f"search=[{','.join(SEARCHES)}]", f"budget=[{','.join(map(str, BUDGETS))}]"]
+            asked += [f"evaluate.tasks={self.search_tasks}", f"label={name}"]
+            oreo(Path(f"{self.run}-search-{name}"), "eval", *here, *asked)
+
+    def iterate(self) -> None:
+        """Go on for further rounds, from what the main run has done in the first."""
+        if self.answer != "boxes":
+            return
+        rounds = Path(f"{self.run}-rounds")
         for name in ("start", "sft", "data", "rejection", "oreo"):
             if not (rounds / name).exists():
-                shutil.copytree(run / name, rounds / f".{name}", dirs_exist_ok=True)
+                shutil.copytree(self.run / name, rounds / f".{name}", dirs_exist_ok=True)
                 (rounds / f".{name}").rename(rounds / name)
-        algos = "algos=[rejection,oreo]"
-        oreo(rounds, "run", "experiment=miniature", *here[:2], algos, f"rounds={ROUNDS}", "workers=1")
+        asked = ["algos=[rejection,oreo]", f"rounds={ROUNDS}", "workers=1"]
+        oreo(rounds, "run", "experiment=miniature", *self.here, *asked)
 
 
-def refit(run: Path, here: Sequence[str]) -> None:
-    """Train OREO's value on, with its policy held fixed, on the first episodes and on samples of that policy."""
-    policy = f"policy.path={run / 'oreo' / 'policy'}"
-    samples = Path(f"{run}-samples")
-    oreo(samples, "collect", *here, policy, "seed=1")
-    both = f"data=[{run / 'data' / 'episodes'},{samples / 'data' / 'episodes'}]"
-    value = [f"value.path={run / 'oreo' / 'value'}", "algo.value_only=true", "algo.value_warmup_steps=0"]
-    oreo(Path(f"{run}-refit"), "train", *here, policy, *value, both, "algo.epochs=3", "evaluate.tasks=1")
+def run_all(options: argparse.Namespace) -> None:
+    """Do everything that is missing, the same stage of all worlds before the next one."""
+    worlds = [
+        World(options.out, answer, world, options.search_tasks)
+        for answer in options.answers
+        for world in options.worlds
+    ]
+    with ThreadPoolExecutor(options.jobs) as pool:
+        for stage in (World.algorithms, World.refit, World.guide, World.iterate):
+            list(pool.map(stage, worlds))
 
 
 def oreo(folder: Path, *arguments: str) -> None:
-    """Run the command in a folder unless it has been done; raises when it fails."""
-    done = folder / ".done"
+    """Run the command in a folder unless it has been done; raises when it fails, or when another one was done there."""
+    done, text = folder / ".done", "\n".join(arguments)
     if done.exists():
+        if done.read_text(encoding="utf-8") != text:
+            raise RuntimeError(f"{folder} was made by another command; delete it, or choose another --out")
         return
     print(f"{folder.name}: oreo {' '.join(arguments)}", file=sys.stderr, flush=True)
     command = [sys.executable, "-m", "oreo_agents.cli", *arguments, f"hydra.run.dir={folder}"]
@@ -116,7 +150,7 @@ def oreo(folder: Path, *arguments: str) -> None:
     finished = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if finished.returncode:
         raise RuntimeError(f"{' '.join(command)}\n{finished.stdout[-2000:]}\n{finished.stderr[-4000:]}")
-    done.touch()
+    done.write_text(text, encoding="utf-8")
 
 
 # Reporting
