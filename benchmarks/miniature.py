@@ -15,28 +15,20 @@ Names are sft and oreo, those policies with the value that OREO trained, and ore
 the second row.
 
 Killed and started again, it goes on. Then it prints tables of means over worlds with t-intervals, and what the targets
-came to, from the records in these folders, and writes both and plots to ``--results``. Worlds are paired: in each, all
-algorithms share start, episodes and held-out problems.
+came to, from the records in these folders, and writes them with plots to ``--results`` (``miniature_report.py``).
+Worlds are paired: in each, all algorithms share start, episodes and held-out problems.
 """
 
 import argparse
-import json
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-
-from oreo_agents.plots import plot_accuracy, plot_budgets
-from oreo_agents.report import compare_entries
-from oreo_agents.results import Entry, load_entries
-from oreo_agents.statistics import seed_interval
+from miniature_report import write_report
 
 GUIDED = {"sft": ("sft", ""), "oreo": ("oreo", ""), "oreo-refit": ("oreo", "-refit")}
 """By name: whose policy, and which run's value."""
@@ -60,13 +52,7 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     if not options.only_report:
         run_all(options)
-    text, document = report(options.out, options.answers, options.worlds, options.results)
-    print(text)
-    (options.results / "report.md").write_text(text, encoding="utf-8")
-    (options.results / "results.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-
-
-# Running
+    print(write_report(options.out, options.answers, options.worlds, tuple(GUIDED), options.results))
 
 
 @dataclass(frozen=True)
@@ -151,150 +137,6 @@ def oreo(folder: Path, *arguments: str) -> None:
     if finished.returncode:
         raise RuntimeError(f"{' '.join(command)}\n{finished.stdout[-2000:]}\n{finished.stderr[-4000:]}")
     done.write_text(text, encoding="utf-8")
-
-
-# Reporting
-
-
-def report(out: Path, answers: Sequence[str], worlds: Sequence[int], results: Path) -> tuple[str, dict[str, Any]]:
-    """Return the report and, as JSON, the records it was made from; draw the plots."""
-    results.mkdir(parents=True, exist_ok=True)
-    parts = ["# Miniature worlds\n"]
-    document: dict[str, dict[str, Any]] = {}
-    for answer in answers:
-        folders = _finished(out, answer, worlds, "")
-        if not folders:
-            continue
-        entries = _entries(folders)
-        plot_accuracy(entries, results / f"accuracy-{answer}.png")
-        parts += [f"## {answer}: {len(folders)} worlds, greedy decoding\n", *algorithm_table(entries, _costs(folders))]
-        document[answer] = {"algorithms": [_record(entry) for entry in entries]}
-        values = {policy: _values(out, answer, worlds, policy) for policy in GUIDED}
-        if all(values.values()):
-            parts += [f"## {answer}: the value of OREO on fresh samples, T = 1\n", *value_table(values)]
-            document[answer]["value"] = values
-        folders = [f for policy in GUIDED for f in _finished(out, answer, worlds, f"-search-{policy}")]
-        if folders:
-            entries = _entries(folders)
-            plot_budgets(entries, results / f"search-{answer}.png")
-            parts += [f"## {answer}: search at equal tokens\n", *search_table(entries)]
-            document[answer]["search"] = [_record(entry) for entry in entries]
-        folders = _finished(out, answer, worlds, "-rounds")
-        if folders:
-            entries = _entries(folders)
-            parts += [f"## {answer}: rounds, {len(folders)} worlds, greedy decoding\n"]
-            parts += algorithm_table(entries, _costs(folders), base="rejection")
-            document[answer]["rounds"] = [_record(entry) for entry in entries]
-    return "\n".join(parts), document
-
-
-def algorithm_table(entries: Sequence[Entry], costs: Mapping[str, float], base: str = "oreo") -> Iterator[str]:
-    """Yield the lines of a table: accuracy, soundness, CPU minutes, and the paired difference of ``base`` to it."""
-    first = next(entry for entry in entries if entry.algo == base)
-    yield f"| algorithm | accuracy (%) | worlds | sound (%) | {base} - it, paired (points) | CPU minutes |"
-    yield "|---|---:|---|---:|---:|---:|"
-    for entry in entries:
-        own = " ".join(f"{100 * row['accuracy']:.1f}" for row in entry.rows)
-        difference = "" if entry is first else _difference(first, entry)
-        yield (
-            f"| {entry.algo} | {_mean([row['accuracy'] for row in entry.rows])} | {own} "
-            f"| {100 * (entry.mean('sound') or 0):.1f} | {difference} | {costs.get(entry.algo, 0):.1f} |"
-        )
-    yield ""
-
-
-def value_table(values: Mapping[str, Sequence[Mapping[str, Any]]]) -> Iterator[str]:
-    """Yield the lines of a table of the value's figures, a mean over worlds."""
-    figures = {
-        "AUC, final": "auc/final",
-        "within-question ordering, 50%": "ordering/50%",
-        "within-question ordering, final": "ordering/final",
-        "ECE, final": "ece/final",
-        "explained variance, final": "explained_variance/final",
-        "step AUC within episodes, V": "steps/explicit_auc_within_episodes",
-        "step AUC within episodes, beta l": "steps/implicit_auc_within_episodes",
-        "first wrong step found, V": "localisation/explicit",
-        "first wrong step found, beta l": "localisation/implicit",
-        "first wrong step found, chance": "localisation/chance",
-    }
-    yield f"| | {' | '.join(values)} |"
-    yield f"|---|{'---:|' * len(values)}"
-    for heading, name in figures.items():
-        cells = []
-        for worlds in values.values():
-            found = [world[name] for world in worlds if world.get(name) is not None]
-            low, high = seed_interval(found) if len(found) > 1 else (np.nan, np.nan)
-            cells.append(f"{np.mean(found):.3f} [{low:.3f}, {high:.3f}]" if found else "undefined")
-        yield f"| {heading} | {' | '.join(cells)} |"
-    yield ""
-
-
-def search_table(entries: Sequence[Entry]) -> Iterator[str]:
-    """Yield the lines of a table: each search against majority vote at the same budget, and against greedy."""
-    yield "| policy | search | budget | tokens | V tokens | accuracy (%) | - majority (points) | - greedy (points) |"
-    yield "|---|---|---:|---:|---:|---:|---:|---:|"
-    for entry in entries:
-        same = [other for other in entries if other.algo == entry.algo]
-        vote = next((o for o in same if o.search == "majority" and o.budget == entry.budget), None)
-        greedy = next(o for o in same if o.search == "greedy")
-        yield (
-            f"| {entry.algo} | {entry.search} | {entry.budget or ''} | {entry.mean('tokens_per_task'):.0f} "
-            f"| {entry.mean('value_tokens_per_task') or 0:.0f} | {_mean([row['accuracy'] for row in entry.rows])} "
-            f"| {'' if vote in (None, entry) else _difference(entry, vote)} "
-            f"| {'' if entry is greedy else _difference(entry, greedy)} |"
-        )
-    yield ""
-
-
-def _finished(out: Path, answer: str, worlds: Sequence[int], kind: str) -> list[Path]:
-    folders = [out / f"{answer}-{world}{kind}" for world in worlds]
-    return [folder for folder in folders if (folder / ".done").exists()]
-
-
-def _entries(folders: Sequence[Path]) -> list[Entry]:
-    return load_entries([folder / "results.json" for folder in folders])
-
-
-def _values(out: Path, answer: str, worlds: Sequence[int], policy: str) -> list[dict[str, Any]]:
-    """Read the figures of each world: their values by name."""
-    documents = [
-        json.loads((folder / "value.json").read_text(encoding="utf-8"))
-        for folder in _finished(out, answer, worlds, f"-value-{policy}")
-    ]
-    return [{name: figure["value"] for name, figure in document["figures"].items()} for document in documents]
-
-
-def _costs(folders: Sequence[Path]) -> dict[str, float]:
-    """CPU minutes of training by algorithm, a mean over runs."""
-    runs = [json.loads((f / "results.json").read_text(encoding="utf-8"))["training"] for f in folders]
-    names = {name for run in runs for name in run}
-    return {name: float(np.mean([run[name]["cpu_seconds"] for run in runs if name in run])) / 60 for name in names}
-
-
-def _record(entry: Entry) -> dict[str, Any]:
-    names = ("accuracy", "n", "correct", "sound", "tokens_per_task", "value_tokens_per_task")
-    rows = [
-        {"world": row["env_options"]["world"], **{name: row[name] for name in names if name in row}}
-        for row in entry.rows
-    ]
-    return {"algo": entry.algo, "search": entry.search, "budget": entry.budget, "rows": rows}
-
-
-def _mean(accuracies: Sequence[float]) -> str:
-    mean = f"{100 * np.mean(accuracies):.1f}"
-    if len(accuracies) == 1:
-        return mean
-    low, high = seed_interval(accuracies)
-    return f"{mean} [{100 * low:.1f}, {100 * high:.1f}]"
-
-
-def _difference(first: Entry, second: Entry) -> str:
-    compared = compare_entries(first, second)
-    if compared is None:
-        return ""
-    pooled, differences = compared
-    low, high = seed_interval(differences) if len(differences) > 1 else (pooled.low, pooled.high)
-    return f"{100 * np.mean(differences):+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"
 
 
 if __name__ == "__main__":
