@@ -33,6 +33,7 @@ class Record:
         generated: tokens drawn on the way here, those that were not kept included.
         invalid: actions that the environment did not admit.
         terminated, truncated: Gymnasium's meaning.
+        ended: the last token is one that the model ended its turn with.
         state: of the environment, where it is shared with other records.
     """
 
@@ -49,6 +50,7 @@ class Record:
     invalid: int = 0
     terminated: bool = False
     truncated: bool = False
+    ended: bool = False
     state: Any = None
 
     @classmethod
@@ -88,13 +90,12 @@ class Record:
 
     @property
     def judged(self) -> list[int]:
-        """The tokens after which V tells how good this is: all of them, or those before a finished answer's last.
+        """The tokens after which V tells how good this is: all of them, or those before the last of a finished answer.
 
-        The last token of a finished answer is its end token as a rule; V after it is 0 by definition.
+        The last token of a finished answer is its end token as a rule; V after an end token is 0 by definition, also
+        where the environment cut off the step that it ends.
         """
-        if not self.terminated:
-            return self.tokens
-        return self.tokens[: np.flatnonzero(np.array(self.step_id) >= 0)[-1]]
+        return self.tokens[:-1] if self.terminated or self.ended else self.tokens
 
     def choices(self, prompt_format: PromptFormat) -> Choices:
         """Return the tokens of each action that the environment admits now."""
@@ -114,6 +115,9 @@ class Record:
         """
         self.generated += len(sample.tokens) + sample.dropped
         numbers, texts = prompt_format.split_steps(sample.tokens, self.delimiters, inside=self.spoken > 0)
+        if self.spoken and sample.ended and texts == [""]:
+            # The end token alone: it belongs to the step before, as where both are generated at once.
+            numbers, texts = [-1] * len(numbers), []
         observation = ""
         used = 0
         for text in texts:
@@ -130,6 +134,7 @@ class Record:
         self.tokens += sample.tokens[:kept]
         self.step_id += [first + number for number in numbers[:kept]]
         self.logprobs += sample.logprobs[:kept]
+        self.ended = sample.ended and kept == len(sample.tokens)
         if self.over or sample.stopped:
             return
         if not sample.ended:
@@ -139,6 +144,7 @@ class Record:
         if len(self.tokens) + len(between) >= max_length:
             self.truncated = True
             return
+        self.ended = False
         self.tokens += between
         self.step_id += [-1] * len(between)
         self.logprobs += [0.0] * len(between)
