@@ -1,9 +1,14 @@
 """Which of several samples a search chooses."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+from hydra.utils import get_class, instantiate
+from omegaconf import OmegaConf
 from tiny_models import make_episode
 
+from oreo_agents.cli import config_folder
 from oreo_agents.search import Admissible, BestOfN, Greedy, Majority, Sampled, SampleSearch, WeightedVote
 from oreo_algos.episode import Episode
 
@@ -87,6 +92,12 @@ def test_single_samples_leave_no_choice():
     assert Sampled().choose(answers("3"), NO_VALUES) == 0
     assert (Greedy().samples, Greedy().temperature) == (1, 0.0)
     assert (Sampled().samples, Sampled().temperature) == (1, 1.0)
+
+
+@pytest.mark.parametrize("path", sorted((config_folder() / "search").glob("*.yaml")), ids=lambda path: path.stem)
+def test_a_search_made_in_python_has_the_defaults_of_its_settings_file(path: Path):
+    settings = OmegaConf.load(path)
+    assert instantiate(settings) == get_class(settings._target_)()
 
 
 def test_only_best_of_n_and_the_weighted_vote_read_the_value():

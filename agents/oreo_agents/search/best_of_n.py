@@ -13,8 +13,6 @@ from oreo_algos.episode import Episode
 class BestOfN(SampleSearch):
     """The finished answer with the highest V just before its end token; an unfinished one only if there is no other."""
 
-    samples: int = 8
-
     needs_value = True
 
     def choose(self, episodes: Sequence[Episode], values: np.ndarray) -> int:

@@ -18,8 +18,6 @@ class Majority(SampleSearch):
     Samples without an answer do not vote.
     """
 
-    samples: int = 8
-
     def choose(self, episodes: Sequence[Episode], values: np.ndarray) -> int:
         """Return the first sample with the commonest answer."""
         answers = [canonical_answer(episode) for episode in episodes]

@@ -21,11 +21,11 @@ class SampleSearch(Search):
 
     Attributes:
         samples: episodes drawn for each task.
-        temperature: of the sampling; 0 is greedy decoding.
+        temperature: of the sampling; 0 is greedy decoding. At 1 the greatest V is that of a rare error it never saw.
     """
 
-    samples: int = 1
-    temperature: float = 1.0
+    samples: int = 8
+    temperature: float = 0.7
 
     constrained: ClassVar[bool] = False
     """Whether the policy can say only what the environment admits, see ``rollout``."""
@@ -45,22 +45,28 @@ class SampleSearch(Search):
 
         Args:
             episodes: the samples of one task; their outcome must not be looked at.
-            values: V of each just before its end token, float [N]; meaningful only if ``needs_value``.
+            values: V of each just before its end token, float [N]; NaN where V is not read: by a search that does not
+                need it, and where there is one sample.
         """
 
     def answer(self, player: Player) -> list[Answer | None]:
         """Draw, score and choose."""
         key = (self.samples, self.temperature, self.constrained)
         drawn = player.samples(*key)
-        values = player.final_values(*key) if self.needs_value else [np.full(len(e), np.nan) for e in drawn]
+        values = player.final_values(*key) if self._reads_value else [np.full(len(e), np.nan) for e in drawn]
         return [self._answer(*task) if task[0] else None for task in zip(drawn, values, strict=True)]
 
     def _answer(self, episodes: Sequence[Episode], values: np.ndarray) -> Answer:
         return Answer(
             episodes[self.choose(episodes, values)],
             sum(int(episode.info["generated_tokens"] or 0) for episode in episodes),
-            sum(len(final_state(episode)) for episode in episodes) if self.needs_value else 0,
+            sum(len(final_state(episode)) for episode in episodes) if self._reads_value else 0,
         )
+
+    @property
+    def _reads_value(self) -> bool:
+        """Among one sample there is nothing to choose."""
+        return self.needs_value and self.samples > 1
 
     @property
     def size(self) -> str | None:

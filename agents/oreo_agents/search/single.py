@@ -13,6 +13,9 @@ from oreo_algos.episode import Episode
 class Sampled(SampleSearch):
     """One sample: what the policy gets on average at a temperature."""
 
+    samples: int = 1
+    temperature: float = 1.0
+
     def choose(self, episodes: Sequence[Episode], values: np.ndarray) -> int:
         """Take the first sample."""
         return 0

@@ -20,8 +20,6 @@ class WeightedVote(SampleSearch):
     does. Equal weights (all 0, say) are decided by the highest V. If nobody votes, the best finished sample answers.
     """
 
-    samples: int = 8
-
     needs_value = True
 
     def choose(self, episodes: Sequence[Episode], values: np.ndarray) -> int:
