@@ -27,14 +27,20 @@ MAKE_ENV = partial(
 FORMAT = PromptFormat(word_tokenizer(MAKE_ENV().unwrapped.vocabulary()))  # type: ignore[attr-defined]
 NUM_PROBLEMS = 12
 READINGS = list(Reading)
-PROBLEMS: list[Problem] = [MAKE_ENV().unwrapped.problem(index) for index in range(NUM_PROBLEMS)]  # type: ignore[attr-defined]
-ASKED = {problem.question: problem for problem in PROBLEMS}
+MAKE_MIXED_ENV = partial(MAKE_ENV, verbs_per_problem=(1, 3))
+PROBLEMS, MIXED_PROBLEMS = (
+    [make().unwrapped.problem(index) for index in range(NUM_PROBLEMS)]  # type: ignore[attr-defined]
+    for make in (MAKE_ENV, MAKE_MIXED_ENV)
+)
+ASKED: dict[str, Problem] = {problem.question: problem for problem in [*PROBLEMS, *MIXED_PROBLEMS]}
 
 
 @cache
 def solutions(question: str) -> dict[tuple[Reading, ...], str]:
     """Every way to answer a question, by how its verbs are read."""
-    return {readings: solve(ASKED[question], readings) for readings in itertools.product(READINGS, repeat=2)}
+    problem = ASKED[question]
+    every = itertools.product(READINGS, repeat=len(problem.verbs))
+    return {readings: solve(problem, readings) for readings in every}
 
 
 def complete(text: str, draw: Callable[[], float] | None) -> str:
@@ -46,7 +52,7 @@ def complete(text: str, draw: Callable[[], float] | None) -> str:
     """
     question, _, said = text.partition("\n")
     fitting = {readings: text for readings, text in solutions(question).items() if text.startswith(said)}
-    for place in range(2):
+    for place in range(len(ASKED[question].verbs)):
         choices = sorted({readings[place] for readings in fitting}, key=READINGS.index)
         liked = READINGS[len(question) % 4]
         taken = liked if liked in choices else choices[0]
@@ -149,7 +155,12 @@ def table(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def make_player(
-    of_text: Callable[[str], float] = greedy_is_right, *, make_env: Any = MAKE_ENV, indices: Any = None, **limits: Any
+    of_text: Callable[[str], float] = greedy_is_right,
+    *,
+    make_env: Any = MAKE_ENV,
+    indices: Any = None,
+    seed: int = 7,
+    **limits: Any,
 ) -> Player:
     return Player(
         make_env,
@@ -157,7 +168,7 @@ def make_player(
         FORMAT,
         range(NUM_PROBLEMS) if indices is None else indices,
         Sampling(**{"max_new_tokens": 80, "batch_size": 64} | limits),
-        seed=7,
+        seed=seed,
         value=TrueValue(of_text),  # type: ignore[arg-type]
     )
 

@@ -1,11 +1,17 @@
 """The step beam with the true value of a policy in a table: what goes wrong cannot be blamed on V."""
 
+import copy
+import zlib
+from collections.abc import Sequence
+
 import gymnasium as gym
 import pytest
 import torch
 from reading_policy import (
     FORMAT,
     MAKE_ENV,
+    MAKE_MIXED_ENV,
+    MIXED_PROBLEMS,
     NUM_PROBLEMS,
     PROBLEMS,
     answers,
@@ -13,18 +19,24 @@ from reading_policy import (
     generate,
     greedy_is_right,
     make_player,
+    right_answer,
+    solutions,
     solved,
     success_probability,
     table,  # noqa: F401 (a fixture)
 )
 from tiny_models import make_model, make_tokenizer
 
-from oreo_agents.generate import Sampling
+from oreo_agents.generate import Sample, Sampling
 from oreo_agents.policy import CausalPolicy
 from oreo_agents.prompts import PromptFormat
+from oreo_agents.record import Record
 from oreo_agents.search import BestOfN, Greedy, Player, StepBeam, WeightedVote
+from oreo_agents.search import player as player_module
+from oreo_agents.search.step_beam import _Beam, _Tree
 from oreo_agents.value import TokenValue
 from oreo_envs.answers import split_steps
+from oreo_envs.arithmetic import ArithmeticEnv
 
 pytestmark = pytest.mark.usefixtures("table")
 SIZES = pytest.mark.parametrize(("keep", "expand"), [(1, 1), (1, 3), (2, 1), (2, 4), (4, 4)])
@@ -32,6 +44,72 @@ SIZES = pytest.mark.parametrize(("keep", "expand"), [(1, 1), (1, 3), (2, 1), (2,
 
 def text_of(tokens: list[int]) -> str:
     return FORMAT.decode(tokens)
+
+
+# Which beams a tree keeps, by hand.
+
+GOING, FINISHED, CUT_OFF = {}, {"terminated": True}, {"truncated": True}
+
+
+def beam(name: int, value: float, state: dict[str, bool]) -> _Beam:
+    """A beam that is told from others by its one token."""
+    return _Beam(Record(None, 0, {}, [name], 0, [0], [0.0], **state), value)  # type: ignore[arg-type]
+
+
+def grown(*depths: Sequence[_Beam], keep: int = 2) -> _Tree:
+    """A tree that got these candidates, depth by depth."""
+    tree = _Tree([])
+    for candidates in depths:
+        tree.candidates += candidates
+        tree.keep(keep)
+    return tree
+
+
+def live(tree: _Tree) -> list[int]:
+    return [record.tokens[0] for record in tree.live]
+
+
+def test_the_best_candidates_go_on_in_the_order_of_their_values():
+    tree = grown([beam(1, 0.2, GOING), beam(2, 0.9, GOING), beam(3, 0.5, GOING)])
+    assert live(tree) == [2, 3] and tree.depth == 1 and not tree.candidates
+
+
+@pytest.mark.parametrize(
+    ("value", "going_on"),
+    [
+        (0.95, [2]),  # above both: one place is taken
+        (0.7, [2]),  # between them
+        (0.5, [2]),  # as good as the second: to go on would cost tokens
+        (0.1, [2, 3]),  # below both: it waits
+    ],
+)
+def test_a_finished_answer_takes_a_place_as_long_as_none_is_left_above_it(value: float, going_on: list[int]):
+    candidates = [beam(1, value, FINISHED), beam(2, 0.9, GOING), beam(3, 0.5, GOING)]
+    assert live(grown(candidates)) == live(grown(candidates[::-1])) == going_on
+
+
+def test_the_search_ends_when_finished_answers_take_every_place():
+    tree = grown([beam(1, 0.5, FINISHED), beam(2, 0.5, GOING)], keep=1)
+    assert live(tree) == [] and tree.best().tokens == [1]
+
+
+def test_finished_answers_of_all_depths_stay_in_the_pool():
+    first = [beam(1, 0.6, FINISHED), beam(2, 0.9, GOING)]
+    tree = grown(first, [beam(3, 0.3, FINISHED), beam(4, 0.5, GOING)])
+    assert tree.best().tokens == [1]
+    assert live(tree) == [4], "the answer of the first depth is above it, that of the second below"
+    assert live(grown(first, [beam(3, 0.7, FINISHED), beam(4, 0.5, GOING)])) == []
+    assert grown(first, [beam(3, 0.7, FINISHED)]).best().tokens == [3]
+
+
+def test_an_answer_that_was_cut_off_takes_no_place_and_is_given_only_if_none_is_finished():
+    tree = grown([beam(1, 0.9, CUT_OFF), beam(2, 0.8, CUT_OFF), beam(3, 0.2, GOING), beam(4, 0.1, GOING)])
+    assert live(tree) == [3, 4]
+    assert grown([beam(1, 0.8, CUT_OFF), beam(2, 0.9, CUT_OFF)]).best().tokens == [2]
+    assert grown([beam(1, 0.9, CUT_OFF)], [beam(2, 0.1, FINISHED)]).best().tokens == [2]
+
+
+# Whole searches.
 
 
 @SIZES
@@ -48,10 +126,77 @@ def test_with_the_true_value_of_greedy_decoding_no_answer_is_worse_than_the_gree
 def test_with_the_true_value_best_of_n_is_as_good_as_the_best_of_its_samples():
     player = make_player(success_probability)
     best = solved(BestOfN(samples=5), player)
-    drawn = player.samples(5, 1.0)
+    drawn = player.samples(5, 0.7)
     assert best == [any(episode.success for episode in episodes) for episodes in drawn]
     assert not all(best)
     assert solved(WeightedVote(samples=5), player) == best, "wrong answers have weight 0"
+
+
+def test_two_beams_find_what_one_misses_where_the_first_step_looks_a_little_better_than_it_is():
+    """V overrates one wrong reading of the first verb, and sees the truth after the second."""
+    question = PROBLEMS[0].question
+    right = {
+        whole.partition("\n")[0] for whole in solutions(question).values() if whole.endswith(right_answer(question))
+    }
+    greedy_line = complete(f"{question}\n", None).partition("\n")[0]
+    first_lines = {whole.partition("\n")[0] for whole in solutions(question).values()}
+    overrated = min(first_lines - right - {greedy_line})
+    assert greedy_line not in right
+
+    def value(text: str) -> float:
+        lines = text.split("\n")[1:-1]
+        if len(lines) == 1:
+            return {overrated: 0.9}.get(lines[0], 0.8 if lines[0] in right else 0.1)
+        return success_probability(text)
+
+    search = {keep: StepBeam(keep=keep, expand=16) for keep in (1, 2)}
+    assert solved(Greedy(), make_player(indices=[0])) == [False]
+    assert solved(search[1], make_player(value, indices=[0])) == [False]
+    assert solved(search[2], make_player(value, indices=[0])) == [True]
+
+
+def test_every_live_beam_is_continued_as_long_as_its_tree_grows():
+    """Problems of one to three verbs: as many lines and an answer. Trees that are done leave the batch."""
+    player = make_player(success_probability, make_env=MAKE_MIXED_ENV)
+    found = answers(StepBeam(keep=2, expand=6), player)
+    lines = [len(problem.verbs) for problem in MIXED_PROBLEMS]
+    assert set(lines) == {1, 2, 3} and [answer.episode.num_steps for answer in found] == [n + 1 for n in lines]
+    assert player.policy.rows == [12 * sum(n >= depth for n in lines) for depth in range(4)]
+
+
+def test_with_problems_of_several_lengths_the_true_value_never_loses_to_greedy_decoding():
+    greedy = solved(Greedy(), make_player(make_env=MAKE_MIXED_ENV))
+    found = solved(StepBeam(keep=2, expand=4), make_player(make_env=MAKE_MIXED_ENV))
+    assert all(ours >= theirs for ours, theirs in zip(found, greedy, strict=True)) and sum(found) > sum(greedy)
+
+
+# Randomness.
+
+
+def test_no_two_continuations_share_their_randomness(monkeypatch: pytest.MonkeyPatch):
+    drawn: list[float] = []
+    asked: list[float] = []
+
+    def spy(*arguments, sources, **options):
+        drawn.extend(copy.deepcopy(source).random() for source in sources if source is not None)
+        asked.append(arguments[3].temperature)
+        return generate(*arguments, sources=sources, **options)
+
+    monkeypatch.setattr(player_module, "generate", spy)
+    for seed in (0, 1):
+        answers(
+            StepBeam(keep=2, expand=4, temperature=0.3), make_player(success_probability, indices=[5, 2], seed=seed)
+        )
+    # Two seeds and two tasks: seven continuations of the root, then three of each of two beams, twice.
+    assert len(drawn) == len(set(drawn)) == 4 * (7 + 2 * 2 * 3)
+    assert set(asked) == {0.3}
+
+
+def test_another_seed_gives_another_search():
+    taste = lambda text: float(zlib.crc32(text.encode()))  # noqa: E731
+    found = [answers(StepBeam(keep=1, expand=2), make_player(taste, seed=seed)) for seed in (0, 0, 1)]
+    first, again, other = ([answer.episode.messages[-1]["content"] for answer in one] for one in found)
+    assert first == again != other
 
 
 def test_a_beam_of_one_greedy_step_generates_the_greedy_episode():
@@ -72,7 +217,10 @@ def test_the_steps_of_an_answer_are_those_of_its_text():
             assert text_of(answer.episode.tokens[answer.episode.step_id == k].tolist()) == text
 
 
-def test_tokens_are_those_that_the_networks_produced_and_read():
+@pytest.mark.parametrize("delimiter", ["\n", "= "])
+def test_tokens_are_those_that_the_networks_produced_and_read(delimiter: str, monkeypatch: pytest.MonkeyPatch):
+    """The token after "= " shows that a step is over: it is taken back, drawn again, and counted twice."""
+    monkeypatch.setattr(ArithmeticEnv, "step_delimiters", (delimiter,))
     for search in (StepBeam(), StepBeam(keep=3, expand=2), BestOfN(samples=3), WeightedVote(samples=3), Greedy()):
         player = make_player()
         found = answers(search, player)
@@ -81,12 +229,28 @@ def test_tokens_are_those_that_the_networks_produced_and_read():
         assert (player.value.read > 0) == search.needs_value
 
 
-def test_tokens_of_one_beam_are_counted_by_hand():
-    """One greedy line after another: a prompt, then every line read with all before it, the end token never."""
-    [answer] = answers(StepBeam(keep=1, expand=1), make_player(indices=[3]))
+def test_a_token_that_is_taken_back_and_drawn_again_counts_twice(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(ArithmeticEnv, "step_delimiters", ("= ",))
+    for answer, problem in zip(answers(StepBeam(keep=1, expand=1), make_player()), PROBLEMS, strict=True):
+        assert answer.episode.num_steps == 1 + len(problem.verbs), "one step up to each equals sign, and the rest"
+        assert answer.tokens == answer.episode.num_action_tokens + len(problem.verbs)
+        assert answer.episode.info["generated_tokens"] == answer.tokens
+
+
+def test_where_there_is_nothing_to_choose_no_value_is_read():
+    for search in (StepBeam(keep=1, expand=1), BestOfN(samples=1), WeightedVote(samples=1)):
+        player = make_player()
+        assert all(answer.value_tokens == 0 for answer in answers(search, player))
+        assert player.value.read == 0
+
+
+def test_tokens_of_one_beam_are_counted_by_hand(monkeypatch: pytest.MonkeyPatch):
+    """One greedy line after another, each twice: every line is read once with all before it, the end token never."""
+    monkeypatch.setattr(Player, "source", lambda *_: None)
+    [answer] = answers(StepBeam(keep=1, expand=2), make_player(indices=[3]))
     question = f"{PROBLEMS[3].question}\n"
     lines = split_steps(complete(question, None), ("\n",))
-    assert answer.tokens == sum(len(FORMAT.encode(line)) for line in lines) + 1
+    assert answer.tokens == 2 * (sum(len(FORMAT.encode(line)) for line in lines) + 1)
     states = ["".join([question, *lines[: k + 1]]) for k in range(len(lines))]
     assert answer.value_tokens == sum(len(FORMAT.encode(state)) for state in states)
 
@@ -130,6 +294,35 @@ def test_at_a_limit_the_best_partial_answer_is_given(limits: dict[str, int]):
     assert player.counts.cut_off == 6
 
 
+def begun(**options: int) -> Record:
+    return Record.begin(MAKE_ENV(**options), 0, 0, FORMAT)
+
+
+def said(text: str, *, end: bool) -> Sample:
+    tokens = [*FORMAT.encode(text), *([FORMAT.end_of_turn] if end else [])]
+    return Sample(tokens, [0.0] * len(tokens), ended=end, stopped=not end)
+
+
+def test_the_end_token_is_not_read_where_the_step_that_it_ends_is_cut_off():
+    line, rest = complete(f"{PROBLEMS[0].question}\n", None).split("\n")[:2]
+    record = begun(max_steps=2)
+    record.advance(said(f"{line}\n", end=False), FORMAT, 512)
+    assert record.judged == record.tokens
+    record.advance(said(rest, end=True), FORMAT, 512)
+    assert record.truncated and not record.terminated
+    assert record.tokens[-1] == FORMAT.end_of_turn and record.judged == record.tokens[:-1]
+
+
+def test_an_end_token_alone_belongs_to_the_step_before_as_in_a_rollout():
+    line = complete(f"{PROBLEMS[0].question}\n", None).split("\n")[0] + "\n"
+    whole, stepwise = begun(), begun()
+    whole.advance(said(line, end=True), FORMAT, 512)
+    stepwise.advance(said(line, end=False), FORMAT, 512)
+    stepwise.advance(said("", end=True), FORMAT, 512)
+    assert whole.terminated and whole.episode({}).num_steps == 1
+    assert stepwise.episode({}).equals(whole.episode({})) and stepwise.judged == whole.judged
+
+
 def test_a_partial_answer_is_given_only_if_none_is_finished():
     # The answers of this problem differ in length, and some of them fit.
     lengths = sorted(len(FORMAT.encode(complete(f"{problem.question}\n", None))) for problem in PROBLEMS)
@@ -156,8 +349,6 @@ def test_beams_of_all_tasks_share_forward_passes():
 
 def test_neither_reward_nor_success_is_looked_at(monkeypatch: pytest.MonkeyPatch):
     """The same answers where everything is judged right, and where everything is judged wrong."""
-    from oreo_envs.arithmetic import ArithmeticEnv
-
     found = []
     for verdict in (True, False):
         monkeypatch.setattr(
@@ -170,7 +361,6 @@ def test_neither_reward_nor_success_is_looked_at(monkeypatch: pytest.MonkeyPatch
 
 def test_with_networks_the_batch_changes_nothing(checkpoint, monkeypatch: pytest.MonkeyPatch):
     from oreo_agents import generate as generate_module
-    from oreo_agents.search import player as player_module
 
     monkeypatch.setattr(player_module, "generate", generate_module.generate)
     value = TokenValue.from_policy(checkpoint("llama"))

@@ -1,5 +1,6 @@
 """Best of K actions in a small game of two turns."""
 
+import copy
 from collections.abc import Callable, Iterator
 from typing import ClassVar
 
@@ -78,10 +79,10 @@ def make_env() -> gym.Env:
     return gym.make(GAME, disable_env_checker=True)
 
 
-def make_player(value: nn.Module, count: int = 1, **limits: int) -> Player:
+def make_player(value: nn.Module, count: int = 1, *, seed: int = 0, **limits: int) -> Player:
     sampling = Sampling(**{"max_new_tokens": 8, "batch_size": 16} | limits)
     policy = CausalPolicy(make_model("llama", context=128))
-    return Player(make_env, policy, FORMAT, range(count), sampling, seed=0, value=value)
+    return Player(make_env, policy, FORMAT, range(count), sampling, seed=seed, value=value)
 
 
 @pytest.fixture
@@ -141,6 +142,8 @@ def test_one_action_is_greedy_play():
         assert ours is not None and theirs is not None
         assert ours.episode.tokens.tolist() == theirs.episode.tokens.tolist()
         assert ours.tokens == theirs.tokens
+        assert ours.value_tokens == 0, "there was nothing to choose"
+    assert isinstance(player.value, Judge) and not player.value.texts
 
 
 def test_games_beside_it_change_nothing():
@@ -149,6 +152,26 @@ def test_games_beside_it_change_nothing():
     for one, other in zip(*found, strict=True):
         assert one is not None and other is not None
         assert one.episode.tokens.tolist() == other.episode.tokens.tolist()
+
+
+def test_no_two_proposals_share_their_randomness_and_another_seed_plays_otherwise(monkeypatch):
+    drawn: list[float] = []
+    temperatures: set[float] = set()
+    original = player_module.generate
+
+    def spy(policy, prompts, end_ids, sampling, *, sources, **options):
+        drawn.extend(copy.deepcopy(source).random() for source in sources if source is not None)
+        temperatures.add(sampling.temperature)
+        return original(policy, prompts, end_ids, sampling, sources=sources, **options)
+
+    monkeypatch.setattr(player_module, "generate", spy)
+    search = BestOfKActions(actions=3, temperature=1.5)
+    found = [search.answer(make_player(Judge(len), count=5, max_new_tokens=30, seed=seed)) for seed in (0, 1, 0)]
+    first, other, again = ([answer.episode.tokens.tolist() for answer in one if answer] for one in found)
+    assert first == again != other
+    turns = sum(answer.episode.num_steps for one in found[:2] for answer in one if answer)
+    assert turns > 2 * 5, "some games have a second turn"
+    assert len(set(drawn)) == 2 * turns and temperatures == {1.5}
 
 
 def test_searches_are_refused_where_they_do_not_fit():

@@ -41,13 +41,17 @@ class Search(ABC):
         """Answer each task of the player; None: its opening fills the policy's context."""
 
     @property
+    @abstractmethod
     def size(self) -> str | None:
         """What decides how much it generates, for a table; None: it has no size."""
-        return None
 
+    @abstractmethod
     def sized(self, answers: int) -> "Search":
-        """Return this search in a size that generates about as much as ``answers`` >= 1 answers, and not more."""
-        return self
+        """Return this search in the size that generates about as much as ``answers`` >= 1 answers; itself without one.
+
+        Raises:
+            ValueError: its other settings do not allow that size.
+        """
 
     def unfit(self, *, played: bool) -> str | None:
         """Say why it cannot answer tasks that are (not) played turn by turn; None when it can."""

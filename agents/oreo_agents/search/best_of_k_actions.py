@@ -38,7 +38,6 @@ class _Game:
 
     def take(self, values: Sequence[float], player: Player) -> None:
         """Act on the proposal of the highest value, an unfinished one only if there is no other."""
-        self.read += sum(map(len, self.states))
         best, _ = max(zip(self.proposed, values, strict=True), key=lambda choice: (choice[0].ended, choice[1]))
         self.record.advance(best, player.prompt_format, player.policy.max_length)
         self.proposed = []
@@ -91,9 +90,18 @@ class BestOfKActions(Search):
         )
         for (game, _), sample in zip(asked, samples, strict=True):
             game.propose(sample)
-        values = iter(player.values_after([state for game in games for state in game.states]).tolist())
+        values = iter(self._judge(player, games))
         for game in games:
-            game.take([next(values) for _ in game.states], player)
+            game.take([next(values) for _ in game.proposed], player)
+
+    def _judge(self, player: Player, games: Sequence[_Game]) -> list[float]:
+        """Read V of each proposal; a single action leaves nothing to choose, and costs no reading."""
+        if self.actions == 1:
+            return [0.0] * len(games)
+        for game in games:
+            game.read += sum(map(len, game.states))
+        values: list[float] = player.values_after([state for game in games for state in game.states]).tolist()
+        return values
 
     def _sources(self, player: Player, game: _Game) -> Iterator[np.random.Generator | None]:
         """Yield the randomness of each action; the first is greedy."""

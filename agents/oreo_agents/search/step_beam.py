@@ -34,6 +34,7 @@ class _Tree:
     depth: int = 0
     generated: int = 0
     read: int = 0
+    seen: set[tuple[int, ...]] = field(default_factory=set)
 
     def keep(self, count: int) -> None:
         """Go on with those candidates that are among the ``count`` best of all beams, finished ones included."""
@@ -105,22 +106,28 @@ class StepBeam(Search):
         ]
         _, parents, sources = zip(*asked, strict=True)
         samples = player.continue_turns(parents, self.temperature, sources, one_step=True)
-        seen: set[tuple[int, ...]] = set()
         children: list[tuple[_Tree, Record]] = []
         for (tree, parent, _), sample in zip(asked, samples, strict=True):
             tree.generated += len(sample.tokens) + sample.dropped
-            step = (id(parent), *sample.tokens)
-            if step not in seen:
-                seen.add(step)
+            transcript = (*parent.tokens, *sample.tokens)
+            if transcript not in tree.seen:
+                tree.seen.add(transcript)
                 child = parent.fork()
                 child.advance(sample, player.prompt_format, player.policy.max_length)
-                tree.read += len(child.judged)
                 children.append((tree, child))
-        values = player.values_after([child.judged for _, child in children])
-        for (tree, child), value in zip(children, values.tolist(), strict=True):
+        for (tree, child), value in zip(children, self._judge(player, children), strict=True):
             tree.candidates.append(_Beam(child, value))
         for tree in trees:
             tree.keep(self.keep)
+
+    def _judge(self, player: Player, children: Sequence[tuple[_Tree, Record]]) -> list[float]:
+        """Read V of each child; a single greedy beam leaves nothing to choose, and costs no reading."""
+        if self.keep * self.expand == 1:
+            return [0.0] * len(children)
+        for tree, child in children:
+            tree.read += len(child.judged)
+        values: list[float] = player.values_after([child.judged for _, child in children]).tolist()
+        return values
 
     def _sources(
         self, player: Player, tree: _Tree, parent: Record, number: int
@@ -138,7 +145,8 @@ class StepBeam(Search):
     def sized(self, answers: int) -> "StepBeam":
         """Give each beam about twice as many continuations as there are beams: duplicates leave fewer to choose from.
 
-        Every step is drawn ``keep * expand`` times, so as many answers are generated at most.
+        Every step is drawn ``keep * expand`` times, so as many answers are generated as a rule. A token that showed
+        that a step was over (see ``PromptFormat.complete_step``) is drawn again and comes on top.
         """
         keep = max(isqrt(answers // 2), 1)
         return replace(self, keep=keep, expand=answers // keep)
