@@ -11,6 +11,9 @@ from oreo_agents.search import Search
 
 _log = logging.getLogger(__name__)
 
+# Of the tokens that a search generates over those of its budget, so much is left unsaid.
+_TOLERANCE = 0.05
+
 
 @dataclass(frozen=True)
 class Contender:
@@ -40,16 +43,20 @@ def contender_label(name: str, budget: int | None) -> str:
 def at_budgets(
     searches: Mapping[str, Search], budgets: Sequence[int], answer_tokens: float, where: str
 ) -> list[Contender]:
-    """Choose the size of every search for every budget, so that it generates no more tokens than that on average.
+    """Choose the size of every search for every budget, so that it can be expected to generate no more tokens.
 
-    A search of size n is expected to generate n answers, each as long as a greedy one. One without a size is a
-    contender once; one for which a budget is too small has its smallest size.
+    A search of size n is expected to generate n answers, each as long as a greedy one on average; what it did generate
+    is for ``report_excess``. One without a size is a contender once; one for which a budget is too small has its
+    smallest size.
 
     Args:
         searches: by name.
         budgets: generated tokens a task.
         answer_tokens: mean length of a greedy answer.
         where: what to call the policy and its tasks in a warning.
+
+    Raises:
+        ValueError: see ``resize``.
     """
     for budget in budgets:
         if budget < answer_tokens:
@@ -66,5 +73,36 @@ def at_budgets(
             contenders.append(Contender(name, search))
         else:
             sizes = {budget: max(int(budget / answer_tokens), 1) for budget in budgets}
-            contenders += [Contender(name, search.sized(size), budget) for budget, size in sizes.items()]
+            contenders += [Contender(name, resize(name, search, size), budget) for budget, size in sizes.items()]
     return contenders
+
+
+def resize(name: str, search: Search, answers: int) -> Search:
+    """Return the search of a name in a size, see ``Search.sized``.
+
+    Raises:
+        ValueError: its other settings do not allow that size.
+    """
+    try:
+        return search.sized(answers)
+    except ValueError as error:
+        raise ValueError(f"search {name} cannot have a size that a budget decides: {error}") from error
+
+
+def report_excess(contender: Contender, tokens: float, where: str) -> None:
+    """Warn of a search that generated clearly more tokens a task than its budget.
+
+    Args:
+        contender: the search.
+        tokens: generated a task, on average.
+        where: what to call the policy and its tasks.
+    """
+    if contender.budget is not None and tokens > (1 + _TOLERANCE) * contender.budget:
+        _log.warning(
+            "%s: %s generated %.0f tokens a task, %.0f%% more than its budget of %d; compare it by its tokens",
+            where,
+            contender.name,
+            tokens,
+            100 * (tokens / contender.budget - 1),
+            contender.budget,
+        )

@@ -3,7 +3,7 @@
 Knows: searches, intervals. Does not know: how a search works, training, tables.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,8 +58,10 @@ def evaluate(
     value: TokenValue | None = None,
     counts: RolloutCounts | None = None,
     progress: Callable[[float], None] = lambda done: None,
-) -> dict[str, list[Item]]:
-    """Answer each task with each search; searches with equal sampling choose among the same samples.
+) -> Iterator[tuple[str, list[Item]]]:
+    """Answer each task with each search, and yield each name with its items as soon as that search is done.
+
+    Searches with equal sampling choose among the same samples; of searches that are equal altogether, one is done.
 
     Args:
         make_env: makes one environment of the split.
@@ -73,20 +75,17 @@ def evaluate(
         counts: filled with what went wrong; a task that could not be begun is an unsolved one.
         progress: called with the number of tasks just answered, perhaps in part, each search for itself.
 
-    Returns:
-        One item a task, in the order of ``indices``, by name of search.
+    Yields:
+        The name of a search, and one item a task in the order of ``indices``.
 
     Raises:
-        ValueError: a search needs a value and there is none, or is not made for tasks of this kind.
+        ValueError: a search needs a value and there is none, or is not made for tasks of this kind; before anything
+            is generated.
     """
-    env = make_env()
-    played = is_played(env)
-    env.close()
     for name, search in searches.items():
         if search.needs_value and value is None:
             raise ValueError(f"search {name} needs a value network, and this policy has none")
-        if (reason := search.unfit(played=played)) is not None:
-            raise ValueError(f"search {name} {reason}")
+    require_fit(searches, make_env)
     player = Player(
         make_env,
         policy,
@@ -98,10 +97,27 @@ def evaluate(
         counts=counts,
         progress=progress,
     )
-    return {
-        name: [_item(answer, index) for answer, index in zip(search.answer(player), indices, strict=True)]
-        for name, search in searches.items()
-    }
+    found: dict[Search, list[Item]] = {}
+    for name, search in searches.items():
+        if search in found:
+            player.progress(len(indices))
+        else:
+            answers = search.answer(player)
+            found[search] = [_item(answer, index) for answer, index in zip(answers, indices, strict=True)]
+        yield name, found[search]
+
+
+def require_fit(searches: Mapping[str, Search], make_env: Callable[[], gym.Env[str, str]]) -> None:
+    """Refuse searches that are not made for tasks of this kind.
+
+    Raises:
+        ValueError: one of them is not.
+    """
+    with make_env() as env:
+        played = is_played(env)
+    for name, search in searches.items():
+        if (reason := search.unfit(played=played)) is not None:
+            raise ValueError(f"search {name} {reason}")
 
 
 def _item(answer: Answer | None, index: int) -> Item:

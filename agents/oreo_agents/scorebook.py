@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from oreo_agents.budget import Contender, at_budgets
-from oreo_agents.evaluate import Item, evaluate, summarize
+from oreo_agents.budget import Contender, at_budgets, report_excess, resize
+from oreo_agents.evaluate import Item, evaluate, require_fit, summarize
 from oreo_agents.loading import Loader
 from oreo_agents.progress import progress
 from oreo_agents.prompts import PromptFormat
@@ -56,7 +56,8 @@ class ScoreBook:
             The rows of the results, one a split, search and budget.
 
         Raises:
-            ValueError: one of ``searches`` reads a value, and there is none.
+            ValueError: one of ``searches`` reads a value, and there is none; or a search is not made for tasks of this
+                kind, or for a budget.
         """
         settings, known = self.settings.evaluate, self.settings.searches
         guided = [s for s in searches or () if known[s].needs_value]
@@ -71,7 +72,8 @@ class ScoreBook:
                 _log.warning("%s has no value that %s could use: not evaluated", name, ", ".join(settings.searches))
         rows = []
         for split in settings.splits if searches else ():
-            indices = choose_indices(env_maker(self.settings, split)(), settings.tasks, None)
+            with env_maker(self.settings, split)() as env:
+                indices = choose_indices(env, settings.tasks, None)
             contenders = self._contenders(name, policy_path, split, indices, searches)
             self._answer(name, policy_path, value_path, split, indices, contenders)
             seen = self._seen(name, split, indices, trained_on())
@@ -86,9 +88,19 @@ class ScoreBook:
         budgets = self.settings.evaluate.budget
         if not budgets:
             return [Contender(search, settings) for search, settings in chosen.items()]
-        self._answer(name, policy_path, None, split, indices, [Contender("greedy", Greedy())])
-        lengths = [item.tokens for item in self._items(name, split, "greedy") if item.tokens]
-        return at_budgets(chosen, budgets, float(np.mean(lengths)) if lengths else 1.0, f"{name} on {split}")
+        # What cannot be sized, or not answer such tasks then, is refused before a token is generated.
+        sized = {search: resize(search, settings, 2) for search, settings in chosen.items()}
+        require_fit(sized, env_maker(self.settings, split))
+        length = self._answer_length(name, policy_path, split, indices)
+        return at_budgets(chosen, budgets, length, f"{name} on {split}")
+
+    def _answer_length(self, name: str, policy_path: str, split: str, indices: Sequence[int]) -> float:
+        """Return how many tokens a greedy answer has on average; the answers serve a search that is greedy too."""
+        known = self.settings.searches.items()
+        label = next((search for search, settings in known if settings == Greedy()), "answer-length")
+        self._answer(name, policy_path, None, split, indices, [Contender(label, Greedy())])
+        lengths = [item.tokens for item in self._items(name, split, label) if item.tokens]
+        return float(np.mean(lengths)) if lengths else 1.0
 
     def _answer(
         self,
@@ -99,15 +111,16 @@ class ScoreBook:
         indices: Sequence[int],
         contenders: Sequence[Contender],
     ) -> None:
-        """Write down the items of those searches that have none yet."""
+        """Write down the items of those searches that have none yet, each search as soon as it is done."""
         folder = self.folder / name
         missing = {c.label: c.search for c in contenders if not _items_path(folder, split, c.label).exists()}
         if not missing:
             return
         counts = RolloutCounts()
         policy = self.load.policy(policy_path)
+        folder.mkdir(parents=True, exist_ok=True)
         with progress(f"evaluate {name}, {split}", len(indices) * len(missing)) as advance:
-            found = evaluate(
+            for label, items in evaluate(
                 env_maker(self.settings, split),
                 policy,
                 PromptFormat.from_pretrained(policy_path),
@@ -118,12 +131,10 @@ class ScoreBook:
                 value=None if value_path is None else self.load.value(value_path, policy_path),
                 counts=counts,
                 progress=advance,
-            )
+            ):
+                lines = [json.dumps(dataclasses.asdict(item)) for item in items]
+                write_text(_items_path(folder, split, label), "\n".join(lines) + "\n")
         counts.report(f"evaluation of {name} on {split}")
-        folder.mkdir(parents=True, exist_ok=True)
-        for label, items in found.items():
-            lines = [json.dumps(dataclasses.asdict(item)) for item in items]
-            write_text(_items_path(folder, split, label), "\n".join(lines) + "\n")
 
     def _items(self, name: str, split: str, label: str) -> list[Item]:
         lines = _items_path(self.folder / name, split, label).read_text(encoding="utf-8").splitlines()
@@ -131,7 +142,10 @@ class ScoreBook:
 
     def _seen(self, name: str, split: str, indices: Sequence[int], trained_on: frozenset[str]) -> int:
         """Count the tasks that are in the training data too, and warn of them."""
-        seen = len(trained_on & identities(env_maker(self.settings, split)(), indices)) if trained_on else 0
+        if not trained_on:
+            return 0
+        with env_maker(self.settings, split)() as env:
+            seen = len(trained_on & identities(env, indices))
         if seen:
             _log.warning("%s: %d of %d evaluated tasks are also in the training data", name, seen, len(indices))
         return seen
@@ -151,6 +165,7 @@ class ScoreBook:
                 "seed": self.settings.seed,
                 **summarize(self._items(name, split, contender.label)),
             }
+            report_excess(contender, row["tokens_per_task"], f"{name} on {split}")
             if contender.search.size is not None:
                 row["size"] = contender.search.size
             if contender.budget is not None:

@@ -17,7 +17,7 @@ from oreo_agents.generate import Sample, Sampling
 from oreo_agents.policy import CausalPolicy
 from oreo_agents.prompts import PromptFormat
 from oreo_agents.rollout import RolloutCounts
-from oreo_agents.search import BestOfN, Greedy, Majority, Player, Sampled, WeightedVote
+from oreo_agents.search import BestOfN, Greedy, Majority, Player, Sampled, Search, WeightedVote
 from oreo_agents.search.player import final_state
 from oreo_agents.value import TokenValue
 from oreo_algos.batch import collate
@@ -65,7 +65,7 @@ def script(monkeypatch: pytest.MonkeyPatch) -> Callable[[list[str]], list[float]
 def test_items_come_in_the_order_of_the_tasks_and_say_what_was_answered(script):
     right = reference_answers(3)
     script([f"#### {right[0]}", "#### 999", "no idea"])
-    items = evaluate(MAKE_ENV, make_policy(), FORMAT, {"greedy": Greedy()}, range(3), LIMITS, seed=0)["greedy"]
+    items = dict(evaluate(MAKE_ENV, make_policy(), FORMAT, {"greedy": Greedy()}, range(3), LIMITS, seed=0))["greedy"]
     assert [item.correct for item in items] == [True, False, False]
     assert [item.answer for item in items] == [right[0], "999", None]
     assert [item.task_id.rpartition("/")[2] for item in items] == ["0", "1", "2"]
@@ -78,7 +78,7 @@ def test_a_worked_solution_is_sound(script):
 
     problem = MAKE_ENV().unwrapped.problem(0)
     script([solve(problem, problem.readings)])
-    [item] = evaluate(MAKE_ENV, make_policy(), FORMAT, {"greedy": Greedy()}, [0], LIMITS, seed=0)["greedy"]
+    [item] = dict(evaluate(MAKE_ENV, make_policy(), FORMAT, {"greedy": Greedy()}, [0], LIMITS, seed=0))["greedy"]
     assert item.correct and item.sound is True
 
 
@@ -91,7 +91,7 @@ def test_searches_of_equal_sampling_share_their_samples(script, value):
         "best": BestOfN(samples=5, temperature=0.7),
         "greedy": Greedy(),
     }
-    items = evaluate(MAKE_ENV, make_policy(), FORMAT, searches, [0], LIMITS, seed=0, value=value)
+    items = dict(evaluate(MAKE_ENV, make_policy(), FORMAT, searches, [0], LIMITS, seed=0, value=value))
     assert list(items) == ["majority", "best", "greedy"]
     assert temperatures == [0.7, 0.0]
     assert items["majority"][0].correct and items["majority"][0].answer == right
@@ -106,7 +106,7 @@ def test_best_of_n_answers_with_the_sample_of_highest_value(script, monkeypatch,
     calls: list[int] = []
     monkeypatch.setattr(Player, "values_after", lambda self, states: calls.append(len(states)) or scores)
     searches = {"best": BestOfN(samples=3, temperature=0.7), "vote": WeightedVote(samples=3, temperature=0.7)}
-    found = evaluate(MAKE_ENV, make_policy(), FORMAT, searches, [0, 1], LIMITS, seed=0, value=value)
+    found = dict(evaluate(MAKE_ENV, make_policy(), FORMAT, searches, [0, 1], LIMITS, seed=0, value=value))
     assert [item.answer for item in found["best"]] == [item.answer for item in found["vote"]] == ["2", "6"]
     assert calls == [6], "samples that two searches share are scored once"
     openings = [len(FORMAT.opening(MAKE_ENV().reset(options={"index": i})[1]["messages"])) for i in (0, 1)]
@@ -136,17 +136,19 @@ def test_tasks_whose_prompt_fills_the_context_are_unsolved_and_counted(value):
     too_long = [length >= 90 for length in lengths]
     assert any(too_long) and not all(too_long)
     searches = {"best": BestOfN(samples=2, temperature=1.0), "majority": Majority(samples=2)}
-    found = evaluate(
-        MAKE_ENV,
-        policy,
-        FORMAT,
-        searches,
-        range(12),
-        LIMITS,
-        seed=0,
-        value=value,
-        counts=counts,
-        progress=done.append,
+    found = dict(
+        evaluate(
+            MAKE_ENV,
+            policy,
+            FORMAT,
+            searches,
+            range(12),
+            LIMITS,
+            seed=0,
+            value=value,
+            counts=counts,
+            progress=done.append,
+        )
     )
     for items in found.values():
         assert [item.tokens == 0 for item in items] == too_long
@@ -156,17 +158,37 @@ def test_tasks_whose_prompt_fills_the_context_are_unsolved_and_counted(value):
     assert sum(done) == pytest.approx(len(searches) * 12)
 
 
+def test_of_equal_searches_one_is_done(monkeypatch, script):
+    script(["#### 1", "#### 2"])
+    done: list[float] = []
+    answered: list[Search] = []
+    original = Majority.answer
+    monkeypatch.setattr(Majority, "answer", lambda self, player: answered.append(self) or original(self, player))
+    searches = {"majority@30": Majority(samples=2), "majority@40": Majority(samples=2)}
+    found = dict(evaluate(MAKE_ENV, make_policy(), FORMAT, searches, [0], LIMITS, seed=0, progress=done.append))
+    assert list(found) == list(searches) and found["majority@30"] == found["majority@40"]
+    assert len(answered) == 1 and sum(done) == pytest.approx(2)
+
+
+def test_the_items_of_a_search_come_before_the_next_search_begins(script):
+    temperatures = script(["#### 1", "#### 2"])
+    searches = {"greedy": Greedy(), "sampled": Sampled()}
+    found = evaluate(MAKE_ENV, make_policy(), FORMAT, searches, [0], LIMITS, seed=0)
+    assert next(found)[0] == "greedy" and temperatures == [0.0]
+    assert next(found)[0] == "sampled" and temperatures == [0.0, 1.0]
+
+
 def test_the_same_seed_gives_the_same_items():
     policy = make_policy()
     first, again = (
-        evaluate(MAKE_ENV, policy, FORMAT, {"sampled": Sampled()}, range(4), LIMITS, seed=3) for _ in range(2)
+        dict(evaluate(MAKE_ENV, policy, FORMAT, {"sampled": Sampled()}, range(4), LIMITS, seed=3)) for _ in range(2)
     )
     assert first == again
 
 
 def test_a_search_by_value_without_a_value_is_refused():
     with pytest.raises(ValueError, match="search best needs a value network, and this policy has none"):
-        evaluate(MAKE_ENV, make_policy(), FORMAT, {"best": BestOfN()}, [0], LIMITS, seed=0)
+        dict(evaluate(MAKE_ENV, make_policy(), FORMAT, {"best": BestOfN()}, [0], LIMITS, seed=0))
 
 
 def test_samples_of_a_dialogue_are_refused(monkeypatch):
@@ -174,7 +196,7 @@ def test_samples_of_a_dialogue_are_refused(monkeypatch):
 
     monkeypatch.setattr(ArithmeticEnv, "step_delimiters", ())
     with pytest.raises(ValueError, match="search vote chooses among 8 finished episodes; a task that is played turn"):
-        evaluate(MAKE_ENV, make_policy(), FORMAT, {"vote": Majority()}, [0], LIMITS, seed=0)
+        dict(evaluate(MAKE_ENV, make_policy(), FORMAT, {"vote": Majority()}, [0], LIMITS, seed=0))
 
 
 def test_a_summary_is_counted_by_hand():
@@ -195,5 +217,5 @@ def test_a_summary_is_counted_by_hand():
 def test_nothing_is_left_on_disk_by_an_evaluation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script):
     monkeypatch.chdir(tmp_path)
     script(["#### 1"])
-    evaluate(MAKE_ENV, make_policy(), FORMAT, {"greedy": Greedy()}, [0], LIMITS, seed=0)
+    dict(evaluate(MAKE_ENV, make_policy(), FORMAT, {"greedy": Greedy()}, [0], LIMITS, seed=0))
     assert not list(tmp_path.iterdir())

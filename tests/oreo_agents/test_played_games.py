@@ -107,8 +107,10 @@ def test_a_constrained_policy_says_only_what_is_admissible(action_format):
     options = {**OPTIONS, "action_format": action_format}
     searches = {"free": Greedy(), "admissible": Admissible()}
     limits = Sampling(max_new_tokens=16, batch_size=8)
-    found = evaluate(
-        partial(MAKE, split="valid_seen", **options), make_policy(WORDS), WORDS, searches, range(6), limits, seed=0
+    found = dict(
+        evaluate(
+            partial(MAKE, split="valid_seen", **options), make_policy(WORDS), WORDS, searches, range(6), limits, seed=0
+        )
     )
     assert [item.invalid for item in found["admissible"]] == [0] * 6
     assert sum(item.invalid or 0 for item in found["free"]) > 0
@@ -118,7 +120,7 @@ def test_a_constrained_policy_says_only_what_is_admissible(action_format):
 def test_an_environment_that_admits_any_text_cannot_constrain():
     make = partial(gym.make, "oreo/Arithmetic-v0", split="test", disable_env_checker=True)
     with pytest.raises(ValueError, match="this environment admits any text"):
-        evaluate(make, make_policy(CHAT), CHAT, {"a": Admissible()}, [0], Sampling(), seed=0)
+        dict(evaluate(make, make_policy(CHAT), CHAT, {"a": Admissible()}, [0], Sampling(), seed=0))
 
 
 def test_games_are_told_apart_by_name_and_questions_by_text():

@@ -149,7 +149,7 @@ def test_two_beams_find_what_one_misses_where_the_first_step_looks_a_little_bett
             return {overrated: 0.9}.get(lines[0], 0.8 if lines[0] in right else 0.1)
         return success_probability(text)
 
-    search = {keep: StepBeam(keep=keep, expand=16) for keep in (1, 2)}
+    search = {keep: StepBeam(keep=keep, expand=64) for keep in (1, 2)}
     assert solved(Greedy(), make_player(indices=[0])) == [False]
     assert solved(search[1], make_player(value, indices=[0])) == [False]
     assert solved(search[2], make_player(value, indices=[0])) == [True]

@@ -1,23 +1,27 @@
 """Sizes by budget, from the settings to the rows, the table and the curve."""
 
 import json
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from oreo_agents.budget import at_budgets
+from oreo_agents import scorebook
+from oreo_agents.budget import Contender, at_budgets, report_excess
 from oreo_agents.evaluate import Item
+from oreo_agents.generate import Sampling
 from oreo_agents.pipeline import Run
 from oreo_agents.report import accuracy_tables, report
 from oreo_agents.results import load_entries
-from oreo_agents.search import BestOfKActions, BestOfN, Greedy, Majority, Search, StepBeam
+from oreo_agents.search import BestOfKActions, BestOfN, Greedy, Majority, Sampled, Search, StepBeam
 from oreo_agents.settings import EnvSettings, EvaluateSettings, PolicySettings, RunSettings, SftSettings
 from oreo_agents.tiny import TinyConfig
 
 SEARCHES: dict[str, Search] = {
     "greedy": Greedy(),
-    "majority": Majority(temperature=0.7),
-    "best_of_n": BestOfN(temperature=0.7),
+    "majority": Majority(),
+    "best_of_n": BestOfN(),
     "step_beam": StepBeam(),
 }
 
@@ -35,8 +39,14 @@ def test_every_search_has_the_size_that_a_budget_holds():
         "step_beam@100": "1 x 2",
         "step_beam@400": "2 x 4",
     }
-    assert found["majority@400"].search == Majority(samples=9, temperature=0.7)
+    assert found["majority@400"].search == Majority(samples=9)
     assert BestOfKActions().sized(3).size == "3"
+
+
+@pytest.mark.parametrize(("budget", "size"), [(84, "1"), (127, "2"), (160, "3"), (170, "4")])
+def test_a_part_of_an_answer_does_not_count(budget: int, size: str):
+    [contender] = at_budgets({"majority": Majority()}, [budget], 42.5, "here")
+    assert contender.search.size == size
 
 
 def test_an_answer_that_fits_a_budget_exactly_is_in_it(caplog: pytest.LogCaptureFixture):
@@ -50,6 +60,15 @@ def test_a_budget_below_one_answer_is_a_warning_and_the_smallest_size(caplog: py
     assert "oreo on test: a budget of 30 tokens is too small, a greedy answer has 42 on average" in caplog.text
 
 
+@pytest.mark.parametrize("tokens", [209.0, 212.0])
+def test_a_search_that_generated_more_than_its_budget_is_a_warning(tokens: float, caplog: pytest.LogCaptureFixture):
+    report_excess(Contender("majority", Majority(), 200), tokens, "oreo on test")
+    expected = "oreo on test: majority generated 212 tokens a task, 6% more than its budget of 200"
+    assert (expected in caplog.text) == bool(caplog.records) == (tokens > 210)
+    report_excess(Contender("greedy", Greedy()), 1e9, "oreo on test")
+    assert len(caplog.records) < 2
+
+
 @pytest.mark.parametrize("budget", [200, [0], ["many"], "200"])
 def test_a_budget_is_a_list_of_numbers(budget):
     with pytest.raises(ValueError, match=r"evaluate.budget must be a list of tokens a task, such as \[100,200\], got"):
@@ -61,29 +80,32 @@ def test_one_search_without_brackets_is_explained():
         EvaluateSettings(searches="greedy")
 
 
-@pytest.fixture
-def run(tmp_path: Path) -> Run:
-    settings = RunSettings(
+def make_settings(searches: dict[str, Search], *, budget: Sequence[int], asked: Sequence[str] = ()) -> RunSettings:
+    return RunSettings(
         env=EnvSettings(id="oreo/Arithmetic-v0"),
         policy=PolicySettings(tiny=TinyConfig(hidden_size=16, layers=1, heads=2, intermediate_size=16)),
         sft=SftSettings(demonstrations=0),
-        searches=SEARCHES,
-        evaluate=EvaluateSettings(tasks=3, searches=["greedy", "majority"], budget=[8, 20]),
+        searches=searches,
+        evaluate=EvaluateSettings(
+            tasks=3, searches=asked or list(searches), budget=budget, sampling=Sampling(max_new_tokens=12)
+        ),
     )
-    return Run(settings, tmp_path / "run")
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    return Run(make_settings(SEARCHES, budget=[8, 20], asked=["greedy", "majority"]), tmp_path / "run")
 
 
 def test_rows_say_budget_and_size_and_items_have_files_of_their_own(run: Run, monkeypatch: pytest.MonkeyPatch):
     asked: list[list[str]] = []
 
-    def answer(make_env, policy, prompt_format, searches, indices, *rest, **options) -> dict[str, list[Item]]:
+    def answer(make_env, policy, prompt_format, searches, indices, *rest, **options) -> Iterator[Any]:
         asked.append(list(searches))
-        return {
-            label: [Item(f"t{i}", i > 0, None, 4 if label == "greedy" else 9, "1") for i in indices]
-            for label in searches
-        }
+        for label in searches:
+            yield label, [Item(f"t{i}", i > 0, None, 4 if label == "greedy" else 9, "1") for i in indices]
 
-    monkeypatch.setattr("oreo_agents.pipeline.evaluate", answer)
+    monkeypatch.setattr(scorebook, "evaluate", answer)
     rows = run.evaluate("sft", run.start(), None)
     assert [(row["search"], row.get("budget"), row.get("size")) for row in rows] == [
         ("greedy", None, None),
@@ -98,6 +120,58 @@ def test_rows_say_budget_and_size_and_items_have_files_of_their_own(run: Run, mo
     }
     # What is there is not answered again, and decides the same sizes.
     assert run.evaluate("sft", run.start(), None) == rows and len(asked) == 2
+
+
+class Killed(Exception):
+    """Stands for a kill signal."""
+
+
+def items_in(run: Run) -> set[str]:
+    return {path.name for path in (run.folder / "sft").glob("items-*")}
+
+
+def test_a_kill_costs_the_search_that_was_going_on_and_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    searches = {"greedy": Greedy(), "sampled": Sampled(), "majority": Majority(samples=2)}
+    run = Run(make_settings(searches, budget=()), tmp_path / "run")
+    with monkeypatch.context() as patch:
+        patch.setattr(Majority, "choose", lambda *_: (_ for _ in ()).throw(Killed()))
+        with pytest.raises(Killed):
+            run.evaluate("sft", run.start(), None)
+    assert items_in(run) == {"items-test-greedy.jsonl", "items-test-sampled.jsonl"}
+    with monkeypatch.context() as patch:
+        patch.setattr(Sampled, "choose", lambda *_: (_ for _ in ()).throw(AssertionError("answered again")))
+        rows = run.evaluate("sft", run.start(), None)
+    assert [row["search"] for row in rows] == list(searches)
+    whole = Run(make_settings(searches, budget=()), tmp_path / "whole")
+    assert whole.evaluate("sft", run.start(), None) == rows
+
+
+def test_the_length_of_an_answer_is_measured_greedily_whatever_is_called_greedy(tmp_path: Path):
+    run = Run(make_settings({"greedy": Sampled(temperature=5.0)}, budget=[20]), tmp_path / "run")
+    run.evaluate("sft", run.start(), None)
+    assert items_in(run) == {"items-test-greedy.jsonl", "items-test-answer-length.jsonl"}
+    run = Run(make_settings({"plain": Greedy()}, budget=[20]), tmp_path / "other")
+    run.evaluate("sft", run.start(), None)
+    assert items_in(run) == {"items-test-plain.jsonl"}
+
+
+@pytest.mark.parametrize(
+    ("search", "sentence"),
+    [
+        (
+            Majority(samples=1, temperature=0),
+            "search mine cannot have a size that a budget decides: temp",
+        ),
+        (BestOfKActions(), "search mine plays turn by turn"),
+    ],
+)
+def test_what_no_budget_fits_is_refused_before_anything_is_generated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, search: Search, sentence: str
+):
+    run = Run(make_settings({"mine": search}, budget=[20]), tmp_path / "run")
+    monkeypatch.setattr(scorebook, "evaluate", lambda *_, **__: pytest.fail("something was generated"))
+    with pytest.raises(ValueError, match=sentence):
+        run.evaluate("sft", run.start(), "value")
 
 
 def test_a_search_that_was_asked_for_and_has_no_value_is_an_error(run: Run):

@@ -177,12 +177,12 @@ def test_no_two_proposals_share_their_randomness_and_another_seed_plays_otherwis
 def test_searches_are_refused_where_they_do_not_fit():
     policy = CausalPolicy(make_model("llama", context=128))
     with pytest.raises(ValueError, match=r"search mine searches over the steps of one answer; .* best_of_k_actions"):
-        evaluate(make_env, policy, FORMAT, {"mine": StepBeam()}, [0], LIMITS, seed=0, value=Judge(len))
+        dict(evaluate(make_env, policy, FORMAT, {"mine": StepBeam()}, [0], LIMITS, seed=0, value=Judge(len)))
     arithmetic = lambda: gym.make("oreo/Arithmetic-v0", split="test", disable_env_checker=True)  # noqa: E731
     with pytest.raises(ValueError, match=r"search mine plays turn by turn; .* use best_of_n or step_beam"):
-        evaluate(arithmetic, policy, FORMAT, {"mine": BestOfKActions()}, [0], LIMITS, seed=0, value=Judge(len))
+        dict(evaluate(arithmetic, policy, FORMAT, {"mine": BestOfKActions()}, [0], LIMITS, seed=0, value=Judge(len)))
     with pytest.raises(ValueError, match="search mine chooses among 8 finished episodes"):
-        evaluate(make_env, policy, FORMAT, {"mine": BestOfN()}, [0], LIMITS, seed=0, value=Judge(len))
+        dict(evaluate(make_env, policy, FORMAT, {"mine": BestOfN()}, [0], LIMITS, seed=0, value=Judge(len)))
 
 
 def test_settings_that_cannot_work_are_refused():
