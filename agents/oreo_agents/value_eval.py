@@ -2,11 +2,13 @@
 
 Knows: what is drawn, read and written. Does not know: Hydra, equations, HTML.
 
-A run folder holds ``samples/`` (a buffer, used again by the same command), ``value.json`` (every figure, with its
-interval or the reason why it is not defined), ``report.md``, ``plots/`` and ``value.html`` (steps in colour).
+A run folder holds ``samples/`` (a buffer, used again by the same command on the same weights), ``value.json`` (every
+figure, with its interval or the reason why it is not defined), ``report.md``, ``plots/`` and ``value.html`` (steps in
+colour).
 """
 
 import dataclasses
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -94,8 +96,8 @@ def evaluate_value(run: Run, settings: ValueEvalSettings) -> dict[str, Any]:
         What ``value.json`` holds.
 
     Raises:
-        ValueError: no policy or value is given, one of the networks reads other tokens than the policy, or no sample
-            could begin.
+        ValueError: no policy or value is given, one of the networks reads other tokens than the policy, no sample
+            could begin, or the samples in the folder are of another policy or other settings.
     """
     policy_path, value_path = run.settings.policy.path, run.settings.value.path
     if policy_path is None or value_path is None:
@@ -149,34 +151,72 @@ def tables(figures: Mapping[str, Figure]) -> list[Table]:
 
 
 def _samples(run: Run, settings: ValueEvalSettings, policy_path: str, policy: CausalPolicy) -> EpisodeBuffer:
-    """Return the samples in the folder, drawn first where there are none."""
+    """Return the samples in the folder, drawn first where there are none.
+
+    Raises:
+        ValueError: they were drawn otherwise.
+    """
     prompt_format = PromptFormat.from_pretrained(policy_path)
     folder = run.folder / "samples"
+    sampling = dataclasses.replace(run.settings.evaluate.sampling, temperature=settings.temperature)
+    # What decides the samples; where the weights lie does not.
+    drawn_with: dict[str, Any] = {
+        "weights": _weights(policy_path),
+        "env": run.settings.env.id,
+        "env_options": json.loads(json.dumps(run.settings.env.keywords())),
+        "seed": run.settings.seed,
+        "max_new_tokens": sampling.max_new_tokens,
+        **{name: getattr(settings, name) for name in ("split", "tasks", "samples", "temperature")},
+    }
     if not (folder / "metadata.json").exists():
         make_env = run.make_env(settings.split)
-        sampling = dataclasses.replace(run.settings.evaluate.sampling, temperature=settings.temperature)
+        with make_env() as env:
+            indices = choose_indices(env, settings.tasks, None)
         collect(
             make_env,
             policy,
             prompt_format,
-            choose_indices(make_env(), settings.tasks, None),
+            indices,
             CollectSettings(samples=settings.samples, sampling=sampling),
             seed=run.settings.seed,
             selection_seed=run.settings.seed,
-            provenance={"policy": policy_path, "split": settings.split},
+            provenance={"policy": policy_path, **drawn_with},
         ).save(folder)
-    return EpisodeBuffer.load(folder, tokenizer_fingerprint=prompt_format.fingerprint)
+    samples = EpisodeBuffer.load(folder, tokenizer_fingerprint=prompt_format.fingerprint)
+    found = samples.provenance
+    different = [
+        f"{name} {found.get(name)} and not {asked}" for name, asked in drawn_with.items() if found.get(name) != asked
+    ]
+    if different:
+        raise ValueError(
+            f"{folder}: these samples were drawn with {'; '.join(different)}; choose another run folder, or delete "
+            "this one to draw them again"
+        )
+    return samples
+
+
+def _weights(policy_path: str) -> str:
+    """Tell the weights of a checkpoint: by their bytes in a folder, by the name of one on the hub."""
+    if not Path(policy_path).is_dir():
+        return policy_path
+    digest = hashlib.sha256()
+    for path in sorted(Path(policy_path).iterdir()):
+        if path.suffix in (".safetensors", ".bin"):
+            with path.open("rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
 
 
 def _rightness(run: Run, split: str, episodes: Sequence[Episode]) -> list[np.ndarray | None]:
     """Ask the environment which steps are right."""
-    env: Any = run.make_env(split)().unwrapped
     found = []
-    for episode in episodes:
-        assert episode.action_spans is not None
-        steps = [episode.messages[message]["content"][start:end] for message, start, end in episode.action_spans]
-        right = env.step_rightness(episode.task_id, steps)
-        found.append(None if right is None else np.array(right))
+    with run.make_env(split)() as env:
+        judge: Any = env.unwrapped
+        for episode in episodes:
+            assert episode.action_spans is not None
+            steps = [episode.messages[message]["content"][start:end] for message, start, end in episode.action_spans]
+            right = judge.step_rightness(episode.task_id, steps)
+            found.append(None if right is None else np.array(right))
     return found
 
 

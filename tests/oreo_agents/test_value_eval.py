@@ -1,12 +1,14 @@
 """The command ``oreo eval what=value`` on networks of random weights that say what a test wants them to."""
 
 import json
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
+import numpy as np
 import pytest
 import torch
 from tiny_models import make_model, make_tokenizer
@@ -16,11 +18,14 @@ from oreo_agents import cli, value_figures
 from oreo_agents import rollout as rollout_module
 from oreo_agents.generate import Sample, Sampling
 from oreo_agents.pipeline import Run
+from oreo_agents.policy import CausalPolicy
 from oreo_agents.prompts import PromptFormat
 from oreo_agents.settings import EnvSettings, EvaluateSettings, PolicySettings, RunSettings, ValueSettings
 from oreo_agents.tiny import TinyConfig, byte_tokenizer, create_checkpoint
 from oreo_agents.value import TokenValue
 from oreo_agents.value_eval import ValueEvalSettings, evaluate_value
+from oreo_agents.value_figures import Reading, measure
+from oreo_agents.value_path import read_paths
 from oreo_algos import EpisodeBuffer
 from oreo_envs.wordproblems import solve
 
@@ -55,7 +60,7 @@ def run(networks: Path, tmp_path: Path) -> Callable[..., Path]:
         options = {"verbs_per_problem": (3, 5)} if path is None else {"prompt": "question", "max_steps": 2}
         settings = RunSettings(
             env=EnvSettings(id=env, options=options, path=path),
-            policy=PolicySettings(path=str(networks / "policy")),
+            policy=PolicySettings(path=chosen.pop("policy_path", str(networks / "policy"))),
             value=ValueSettings(path=chosen.pop("value_path", str(networks / "value"))),
             evaluate=EvaluateSettings(sampling=Sampling(max_new_tokens=new_tokens, batch_size=16)),
         )
@@ -129,6 +134,57 @@ def test_the_same_command_again_reads_the_samples_that_are_there(run, said):
     assert EpisodeBuffer.load(folder / "samples").content_hash == content
     assert first["reference"] is None and "no reference.path" in first["notes"][0]
     assert not any("implicit" in name for name in first["figures"])
+
+
+def test_figures_are_those_of_the_policy_the_reference_and_the_beta_that_were_given(run, said, networks):
+    said(answers())
+    folder = run(reference_path=str(networks / "reference"), beta=0.5, temperature=0.4)
+    found = json.loads((folder / "value.json").read_text(encoding="utf-8"))
+    samples = EpisodeBuffer.load(folder / "samples")
+    assert [episode.info["temperature"] for episode in samples] == [0.4] * 4
+    policy, reference = (CausalPolicy.from_pretrained(str(networks / name)) for name in ("policy", "reference"))
+    value = TokenValue.from_pretrained(str(networks / "value"))
+    paths = read_paths(value, samples, 16, policy=policy, reference=reference)
+    env: Any = gym.make("oreo/Arithmetic-v0", split="test", verbs_per_problem=(3, 5)).unwrapped
+    readings = []
+    for episode, path in zip(samples, paths, strict=True):
+        texts = [episode.messages[m]["content"][start:end] for m, start, end in episode.action_spans]
+        readings.append(Reading(episode, path, np.array(env.step_rightness(episode.task_id, texts))))
+    expected = measure(readings, beta=0.5, implicit=True)
+    assert found["figures"].keys() == expected.keys()
+    for name, figure in expected.items():
+        assert found["figures"][name]["value"] == pytest.approx(figure.value, rel=1e-4), name
+
+
+def test_samples_of_other_weights_or_settings_are_not_used(run, said, networks, tmp_path):
+    copied = tmp_path / "copy"
+    shutil.copytree(networks / "policy", copied)
+    said(answers())
+    run(policy_path=str(copied))
+    said([])  # nothing more can be said
+    run()  # the same weights elsewhere
+    with pytest.raises(ValueError, match=r"samples: these .* drawn with temperature 1\.0 and not 0\.5; choose"):
+        run(temperature=0.5)
+    with pytest.raises(ValueError, match=r"drawn with split test and not dev; tasks 2 and not 3; .* delete this one"):
+        run(tasks=3, split="dev")
+    make_model("llama", seed=5, context=2048).save_pretrained(copied)
+    with pytest.raises(ValueError, match=r"drawn with weights \w{64} and not \w{64}; choose another run folder"):
+        run(policy_path=str(copied))
+
+
+def test_every_environment_is_closed_again(run, said, monkeypatch):
+    made: list[Any] = []
+    original = gym.make
+
+    def make(*arguments: Any, **options: Any) -> Any:
+        made.append(original(*arguments, **options))
+        monkeypatch.setattr(made[-1].unwrapped, "close", lambda env=made[-1]: made.remove(env))
+        return made[-1]
+
+    monkeypatch.setattr(gym, "make", make)
+    said(["#### 1"] * 4)
+    run()
+    assert made == []
 
 
 def test_samples_of_one_outcome_are_reported_with_reasons(run, said, capsys):
