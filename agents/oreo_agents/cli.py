@@ -166,6 +166,12 @@ def _evaluate(config: DictConfig, folder: Path) -> None:
 def _evaluate_value(config: DictConfig, folder: Path) -> None:
     from oreo_agents.value_eval import evaluate_value
 
+    unread = [f"{short}=" for short in _SHORT if _is_given(short)]
+    if unread:
+        raise ValueError(
+            f"what=value measures V along samples and searches nothing: leave out {' and '.join(unread)}, or leave out "
+            "what=value; value_eval.samples=N says how many samples a task"
+        )
     settings = _build(config.value_eval)
     evaluate_value(_prepare(config, folder, {}), settings)
 
@@ -179,13 +185,17 @@ def _evaluate_accuracy(config: DictConfig, folder: Path) -> None:
     run = _prepare(config, folder, {})
     label = config.label or (path.parent.name if path.name == "policy" else path.name)
     # Searches that were asked for are not left out in silence where there is no value for them.
-    named = any(text.startswith(f"{_SHORT['search']}=") for text in HydraConfig.get().overrides.task)
-    searches = list(config.evaluate.searches) if named else None
+    searches = list(config.evaluate.searches) if _is_given("search") else None
     rows = run.evaluate(label, str(path), config.value.path, searches=searches)
     if not rows:
         raise ValueError("nothing was evaluated: give value.path=FOLDER for the searches that read a value")
     run.write_results(rows)
     report([folder], folder)
+
+
+def _is_given(short: str) -> bool:
+    """Whether the command line sets what a short name stands for."""
+    return any(text.startswith(f"{_SHORT[short]}=") for text in HydraConfig.get().overrides.task)
 
 
 _JOBS: dict[str, Callable[[DictConfig, Path], None]] = {

@@ -192,9 +192,14 @@ class EvaluateSettings:
         if isinstance(self.splits, str) or not self.splits:
             raise ValueError(f"evaluate.splits must be a list of at least one split, got {self.splits!r}")
         if isinstance(self.searches, str) or not self.searches:
-            raise ValueError(f"evaluate.searches must be a list of at least one search, got {self.searches!r}")
+            raise ValueError(
+                "evaluate.searches must be a list of at least one search, such as search=[greedy,step_beam], got "
+                f"{self.searches!r}"
+            )
         if not isinstance(self.budget, Sequence) or any(not isinstance(b, int) or b < 1 for b in self.budget):
-            raise ValueError(f"evaluate.budget must be a list of tokens a task, such as [100,200], got {self.budget!r}")
+            raise ValueError(
+                f"evaluate.budget must be a list of tokens a task, such as budget=[100,200], got {self.budget!r}"
+            )
         if self.tasks is not None and self.tasks < 1:
             raise ValueError(f"evaluate.tasks must be at least 1, or null for all, got {self.tasks}")
 

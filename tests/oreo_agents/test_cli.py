@@ -117,8 +117,8 @@ def test_an_override_that_cannot_be_read_is_one_message(refused: Caught):
         ("collect.samples=0", "collect.samples and collect.tasks must be at least 1, got 0"),
         ("algorithms.oreo.beta=-1", "beta must be > 0, got -1"),
         ("evaluate.searches=[greddy]", "evaluate.searches: unknown search 'greddy'; did you mean 'greedy'?"),
-        ("search=greedy", "evaluate.searches must be a list of at least one search, got 'greedy'"),
-        ("budget=200", "evaluate.budget must be a list of tokens a task, such as [100,200], got 200"),
+        ("search=greedy", "must be a list of at least one search, such as search=[greedy,step_beam], got 'greedy'"),
+        ("budget=200", "evaluate.budget must be a list of tokens a task, such as budget=[100,200], got 200"),
         ("algos=[oero]", "algos: unknown algorithm 'oero'; did you mean 'oreo'?"),
         ("+collect.sampels=3", "unexpected keyword argument 'sampels'"),
         ("trainer.micro_batch_size=0", "micro_batch_size must be at least 1 or null, got 0"),
@@ -172,6 +172,13 @@ def test_searches_and_budgets_have_short_names(run, composed, tmp_path: Path):
 def test_a_search_that_is_asked_for_without_a_value_is_refused(refused: Caught, tmp_path: Path):
     text = refused("eval", "search=[greedy,step_beam]", "policy.path=some/model", f"hydra.run.dir={tmp_path / 'out'}")
     assert "step_beam: these searches read a value network" in text and "value.path=FOLDER" in text
+
+
+def test_searches_and_budgets_are_refused_where_a_value_is_measured(refused: Caught, tmp_path: Path):
+    asked = ["what=value", "policy.path=some/model", "value.path=some/value", f"hydra.run.dir={tmp_path / 'out'}"]
+    text = refused("eval", *asked, "search=[greedy]", "evaluate.budget=[100]")
+    assert "what=value measures V along samples and searches nothing: leave out search= and budget=" in text
+    assert "leave out budget=, or" in refused("eval", *asked, "budget=[100]")
 
 
 def test_the_null_path_stays_with_the_small_model(run, composed, tmp_path: Path):
