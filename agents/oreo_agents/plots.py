@@ -79,7 +79,8 @@ def plot_search(entries: Sequence[Entry], path: Path) -> Path | None:
 def plot_budgets(entries: Sequence[Entry], path: Path) -> Path | None:
     """Draw accuracy with its 95% interval against the tokens that were generated, one line a search.
 
-    Each algorithm has a panel. A search without a size, such as greedy decoding, is a point.
+    Each algorithm has a panel. A search without a size, such as greedy decoding, has one accuracy whatever the budget:
+    a dashed line across the panel.
 
     Returns:
         ``path``, or None when nothing was evaluated at a budget.
@@ -96,16 +97,22 @@ def plot_budgets(entries: Sequence[Entry], path: Path) -> Path | None:
     panels = figure.subplots(1, len(by_algo), sharey=True, squeeze=False)[0]
     for axes, (algo, found) in zip(panels, by_algo.items(), strict=True):
         for search, colour in colours.items():
-            line = [entry for entry in found if entry.search == search]
+            for entry in found:
+                if entry.search == search and entry.budget is None:
+                    axes.axhline(100 * entry.accuracy, color=colour, linestyle="--", linewidth=1)
+            line = [entry for entry in found if entry.search == search and entry.budget is not None]
             line.sort(key=lambda entry: entry.mean("tokens_per_task") or 0)
             if line:
                 tokens = [entry.mean("tokens_per_task") or 0 for entry in line]
                 axes.errorbar(tokens, *_points(line), fmt="o-", capsize=2, markersize=4, color=colour)
         _count_tokens(axes, budgets)
+        # The largest budget is in the picture even where no search used it up.
+        axes.set_xlim(right=max(axes.get_xlim()[1], 1.05 * budgets[-1]))
         axes.set_title(algo, fontsize="medium")
     panels[0].set_ylabel("accuracy (%), 95% interval")
+    at_budgets = {entry.search for entry in entries if entry.budget is not None}
     for search, colour in colours.items():
-        panels[0].plot([], [], "o-", color=colour, label=search)
+        panels[0].plot([], [], "o-" if search in at_budgets else "--", color=colour, label=search)
     figure.legend(loc="outside right upper", fontsize="small")
     return _save(figure, path)
 

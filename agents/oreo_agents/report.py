@@ -51,7 +51,7 @@ def report(folders: Sequence[Path], out: Path) -> None:
     skipped = {name: reason for path in runs for name, reason in load_skipped(path).items()}
     tables = [*accuracy_tables(entries), *kind_tables(entries), *comparison_tables(entries)]
     text = ["# Report\n", f"Runs: {', '.join(str(path.parent) for path in runs)}\n"]
-    console = Console(width=max(Console().width, 100))
+    console = Console(width=max(Console().width, 120))
     for table in tables:
         console.print(table)
         text.append(markdown(table))
@@ -145,24 +145,37 @@ def kind_tables(entries: Sequence[Entry]) -> list[Table]:
 
 
 def comparison_tables(entries: Sequence[Entry]) -> list[Table]:
-    """Return paired differences: OREO (its last round; else the first algorithm) to the others, searches to a vote."""
+    """Return paired differences.
+
+    They are those of OREO (its last round; else the first algorithm) to the others, of every search to greedy decoding,
+    and of the searches by the learned value to a majority vote of the same budget.
+    """
     tables = []
     worlds = dict.fromkeys((entry.env, entry.split) for entry in entries)
-    for world in worlds:
-        greedy = [entry for entry in entries if entry.search == "greedy" and (entry.env, entry.split) == world]
+    for env, split in worlds:
+        here = [entry for entry in entries if (entry.env, entry.split) == (env, split)]
+        where = f" on {env}, split {split}" if len(worlds) > 1 else ""
+        greedy = [entry for entry in here if entry.search == "greedy"]
         base = max(greedy, key=_rank, default=None)
         if base is not None:
             pairs = [(f"{base.algo} - {other.algo}", base, other) for other in greedy if other is not base]
-            where = f" on {base.env}, split {base.split}" if len(worlds) > 1 else ""
             tables.append(_comparison_table(f"Greedy decoding, same tasks{where} (points)", pairs))
-    votes = {(e.env, e.split, e.algo, e.budget): e for e in entries if e.search == "majority"}
-    pairs = [
-        (f"{e.algo}: {_search(e)} - majority", e, votes[e.env, e.split, e.algo, e.budget])
-        for e in entries
-        if e.search not in ("majority", "greedy", "sampled") and (e.env, e.split, e.algo, e.budget) in votes
-    ]
-    tables.append(_comparison_table("Search with the learned value, same tasks (points)", pairs))
+        tables.append(_comparison_table(f"Searches, same tasks{where} (points)", _search_pairs(here)))
     return [table for table in tables if table.row_count]
+
+
+def _search_pairs(entries: Sequence[Entry]) -> list[tuple[str, Entry, Entry]]:
+    """Return what to compare searches with, each with a label: greedy decoding, and a vote that generates as much."""
+    greedy = {entry.algo: entry for entry in entries if entry.search == "greedy"}
+    votes = {(entry.algo, entry.budget): entry for entry in entries if entry.search == "majority"}
+    pairs = []
+    for entry in entries:
+        if entry.search != "greedy" and entry.algo in greedy:
+            pairs.append((f"{entry.algo}: {_search(entry)} - greedy", entry, greedy[entry.algo]))
+        vote = votes.get((entry.algo, entry.budget))
+        if vote is not None and entry.search not in ("majority", "greedy", "sampled", "admissible"):
+            pairs.append((f"{entry.algo}: {_search(entry)} - majority", entry, vote))
+    return pairs
 
 
 def _search(entry: Entry) -> str:

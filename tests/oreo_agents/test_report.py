@@ -150,12 +150,42 @@ def test_an_algorithm_with_two_settings_is_two_named_after_what_differs(tmp_path
     assert [(entry.algo, len(entry.rows)) for entry in found] == [("oreo beta=0.03", 2), ("oreo beta=0.1", 2)]
 
 
-def test_oreo_is_compared_with_the_others_and_searches_with_the_vote(tmp_path: Path):
+def test_oreo_is_compared_with_the_others_and_searches_with_greedy_decoding_and_the_vote(tmp_path: Path):
     run = write_run(tmp_path / "run", ONE_RUN)
     greedy, search = comparison_tables(load_entries([run / "results.json"]))
     assert [row[:3] + row[3:4] for row in cells(greedy)] == [["oreo - sft", "1", "8", "+37.5"]]
-    assert [row[0] for row in cells(search)] == ["oreo: best_of_n - majority"]
-    assert cells(search)[0][3] == "+25.0"
+    assert search.title == "Searches, same tasks (points)"
+    assert [(row[0], row[3]) for row in cells(search)] == [
+        ("oreo: majority - greedy", "-12.5"),
+        ("oreo: best_of_n - greedy", "+12.5"),
+        ("oreo: best_of_n - majority", "+25.0"),
+    ]
+
+
+def test_a_search_without_a_value_is_compared_with_greedy_decoding_alone(tmp_path: Path):
+    solved = {
+        ("oreo", "greedy"): SFT,
+        ("oreo", "admissible"): OREO,
+        ("oreo", "majority"): SFT,
+        ("oreo", "sampled"): SFT,
+    }
+    [table] = comparison_tables(load_entries([write_run(tmp_path / "run", solved) / "results.json"]))
+    assert [row[0] for row in cells(table)] == [f"oreo: {s} - greedy" for s in ("admissible", "majority", "sampled")]
+
+
+def test_searches_of_several_splits_have_tables_of_their_own(tmp_path: Path):
+    run = write_run(tmp_path / "run", {("oreo", "greedy"): SFT, ("oreo", "admissible"): OREO})
+    document = json.loads((run / "results.json").read_text())
+    document["results"] += [row | {"split": "dev"} for row in document["results"]]
+    (run / "results.json").write_text(json.dumps(document))
+    for search, outcomes in (("greedy", SFT), ("admissible", SFT)):
+        items = "".join(json.dumps({"task_id": f"t{i}", "correct": bool(x)}) + "\n" for i, x in enumerate(outcomes))
+        (run / "oreo" / f"items-dev-{search}.jsonl").write_text(items)
+    tables = comparison_tables(load_entries([run / "results.json"]))
+    assert [(table.title, cells(table)[0][3]) for table in tables] == [
+        (f"Searches, same tasks on {ENV}, split test (points)", "+37.5"),
+        (f"Searches, same tasks on {ENV}, split dev (points)", "+0.0"),
+    ]
 
 
 def test_a_single_algorithm_has_no_table_of_comparisons(tmp_path: Path):

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from matplotlib.figure import Figure
 
-from oreo_agents import scorebook
+from oreo_agents import plots, scorebook
 from oreo_agents.budget import Contender, at_budgets, report_excess
 from oreo_agents.evaluate import Item
 from oreo_agents.generate import Sampling
@@ -71,12 +72,12 @@ def test_a_search_that_generated_more_than_its_budget_is_a_warning(tokens: float
 
 @pytest.mark.parametrize("budget", [200, [0], ["many"], "200"])
 def test_a_budget_is_a_list_of_numbers(budget):
-    with pytest.raises(ValueError, match=r"evaluate.budget must be a list of tokens a task, such as \[100,200\], got"):
+    with pytest.raises(ValueError, match=r"evaluate.budget must be a list .* such as budget=\[100,200\], got"):
         EvaluateSettings(budget=budget)
 
 
 def test_one_search_without_brackets_is_explained():
-    with pytest.raises(ValueError, match=r"evaluate.searches must be a list of at least one search, got 'greedy'"):
+    with pytest.raises(ValueError, match=r"at least one search, such as search=\[greedy,step_beam\], got 'greedy'"):
         EvaluateSettings(searches="greedy")
 
 
@@ -217,5 +218,21 @@ def test_a_report_has_a_line_and_a_comparison_for_each_budget_and_a_curve(tmp_pa
     text = (tmp_path / "out" / "report.md").read_text()
     assert "| sft: step_beam, 100 tokens - majority | 1 | 4 | +25.0 |" in text
     assert "| sft: step_beam, 200 tokens - majority | 1 | 4 | +25.0 |" in text
+    assert "| sft: step_beam, 200 tokens - greedy | 1 | 4 | +50.0 |" in text
     names = {path.name for path in (tmp_path / "out" / "plots").iterdir()}
     assert names == {"accuracy.png", "budgets.png"}
+
+
+def test_the_curve_is_drawn_at_the_tokens_that_were_generated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    figures: list[Figure] = []
+    monkeypatch.setattr(plots, "_save", lambda figure, path: figures.append(figure))
+    plots.plot_budgets(load_entries([write_rows(tmp_path / "run") / "results.json"]), tmp_path / "budgets.png")
+    [axes] = figures[0].axes
+    curves = [container[0].get_xydata().tolist() for container in axes.containers]
+    # At 0.9 of each budget, see `write_rows`.
+    assert curves == [[[90.0, 25.0], [180.0, 50.0]], [[90.0, 50.0], [180.0, 75.0]]]
+    dashed = [line for line in axes.lines if line.get_linestyle() == "--" and len(line.get_ydata())]
+    assert [list(line.get_ydata()) for line in dashed] == [[25.0, 25.0]], "greedy decoding, across the panel"
+    assert axes.get_xlim()[1] > 200 and list(axes.get_xticks()) == [100, 200]
+    labels = [text.get_text() for text in figures[0].legends[0].get_texts()]
+    assert labels == ["greedy", "majority", "step_beam"]
