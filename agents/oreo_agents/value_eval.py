@@ -204,7 +204,7 @@ def _weights(policy_path: str) -> str:
         if path.suffix in (".safetensors", ".bin"):
             with path.open("rb") as file:
                 digest.update(hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()
+    return digest.hexdigest()[:16]
 
 
 def _rightness(run: Run, split: str, episodes: Sequence[Episode]) -> list[np.ndarray | None]:

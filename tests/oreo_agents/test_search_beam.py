@@ -269,6 +269,26 @@ def test_duplicates_are_read_once(monkeypatch: pytest.MonkeyPatch):
     assert 1 < len(first) <= 4
 
 
+def test_one_text_is_read_once_whichever_beams_it_comes_from(monkeypatch: pytest.MonkeyPatch):
+    """A blank line may end one step or begin the next; the finished answer is the same."""
+    line, final = complete(f"{PROBLEMS[0].question}\n", None).split("\n")[0] + "\n", "#### 1"
+    asked: list[int] = []
+
+    def say(policy, prompts, *_, **options) -> list[Sample]:
+        asked.append(len(prompts))
+        if len(asked) == 1:
+            return [said(line, end=False), said(f"{line}\n", end=False)]
+        blank = [FORMAT.decode(prompt).endswith("\n\n") for prompt in prompts]
+        return [said(final if seen else f"\n{final}", end=True) for seen in blank]
+
+    monkeypatch.setattr(player_module, "generate", say)
+    read: list[str] = []
+    player = make_player(lambda text: float(read.append(text) is None), indices=[0])
+    [answer] = answers(StepBeam(keep=2, expand=1), player)
+    assert asked == [2, 2] and answer.episode.messages[-1]["content"] == f"{line}\n{final}"
+    assert [text.partition("\n")[2] for text in read] == [line, f"{line}\n", f"{line}\n{final}"]
+
+
 def test_a_finished_answer_gives_way_to_a_better_unfinished_one_and_comes_back_when_that_disappoints():
     """V promises much after one line and little after two; the answer that V likes less is short of nothing."""
     promises = iter(range(100))

@@ -98,7 +98,9 @@ def run(tmp_path: Path) -> Run:
     return Run(make_settings(SEARCHES, budget=[8, 20], asked=["greedy", "majority"]), tmp_path / "run")
 
 
-def test_rows_say_budget_and_size_and_items_have_files_of_their_own(run: Run, monkeypatch: pytest.MonkeyPatch):
+def test_rows_say_budget_and_size_and_items_have_files_of_their_own(
+    run: Run, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
     asked: list[list[str]] = []
 
     def answer(make_env, policy, prompt_format, searches, indices, *rest, **options) -> Iterator[Any]:
@@ -114,6 +116,9 @@ def test_rows_say_budget_and_size_and_items_have_files_of_their_own(run: Run, mo
         ("majority", 20, "5"),
     ]
     assert asked == [["greedy"], ["majority@8", "majority@20"]]
+    assert [record.getMessage() for record in caplog.records] == [
+        "sft on test: majority generated 9 tokens a task, 12% more than its budget of 8; compare it by its tokens"
+    ]
     assert {path.name for path in (run.folder / "sft").glob("items-*")} == {
         "items-test-greedy.jsonl",
         "items-test-majority@8.jsonl",

@@ -168,7 +168,7 @@ def test_samples_of_other_weights_or_settings_are_not_used(run, said, networks, 
     with pytest.raises(ValueError, match=r"drawn with split test and not dev; tasks 2 and not 3; .* delete this one"):
         run(tasks=3, split="dev")
     make_model("llama", seed=5, context=2048).save_pretrained(copied)
-    with pytest.raises(ValueError, match=r"drawn with weights \w{64} and not \w{64}; choose another run folder"):
+    with pytest.raises(ValueError, match=r"drawn with weights \w{16} and not \w{16}; choose another run folder"):
         run(policy_path=str(copied))
 
 
