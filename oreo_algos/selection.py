@@ -13,6 +13,10 @@ from oreo_algos.buffer import EpisodeBuffer
 from oreo_algos.episode import Episode
 
 
+class NothingToLearnError(ValueError):
+    """A buffer holds no example for an algorithm, such as no success; the message says why and what to collect."""
+
+
 def outcomes_by_task(buffer: EpisodeBuffer) -> list[tuple[list[int], list[int]]]:
     """Return, for each task, the indices of its successful and of its failed episodes."""
     return [
@@ -39,7 +43,7 @@ def preference_pairs(buffer: EpisodeBuffer, max_pairs: int, rng: np.random.Gener
     """Draw at most ``max_pairs`` (right, wrong) pairs of each task, without replacement.
 
     Raises:
-        ValueError: no task has both a successful and a failed episode, so that there is no preference to learn.
+        NothingToLearnError: no task has both a successful and a failed episode.
     """
     pairs: list[tuple[Episode, Episode]] = []
     for right, wrong in outcomes_by_task(buffer):
@@ -47,7 +51,7 @@ def preference_pairs(buffer: EpisodeBuffer, max_pairs: int, rng: np.random.Gener
         drawn = rng.permutation(len(candidates))[:max_pairs]
         pairs.extend((buffer[candidates[k][0]], buffer[candidates[k][1]]) for k in drawn)
     if not pairs:
-        raise ValueError(
+        raise NothingToLearnError(
             f"none of the {len(buffer.by_task())} tasks of this buffer has both a successful and a failed episode, "
             "so there are no preference pairs; collect more samples a task or harder tasks"
         )

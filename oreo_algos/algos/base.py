@@ -17,6 +17,7 @@ from oreo_algos.buffer import EpisodeBuffer
 from oreo_algos.episode import Episode
 from oreo_algos.metrics import Mean
 from oreo_algos.models import Models, TokenScores
+from oreo_algos.selection import NothingToLearnError
 
 Example = TypeVar("Example")
 AnyBatch = TypeVar("AnyBatch")
@@ -71,7 +72,7 @@ class Algorithm(Generic[Example, AnyBatch]):
             raise ValueError(f"weight_decay must not be negative, got {self.weight_decay}")
 
     def select(self, buffer: EpisodeBuffer, rng: np.random.Generator) -> list[Example]:
-        """Choose the examples to learn from; raises ValueError when there are none."""
+        """Choose the examples to learn from; raises ``NothingToLearnError`` when there are none."""
         raise NotImplementedError
 
     def collate(self, examples: Sequence[Example]) -> AnyBatch:
@@ -104,7 +105,9 @@ class EpisodeAlgorithm(Algorithm[Episode, Batch]):
     def select(self, buffer: EpisodeBuffer, rng: np.random.Generator) -> list[Episode]:
         """Take every episode."""
         if not buffer:
-            raise ValueError("this buffer has no episode, so there is nothing to learn from; collect or import some")
+            raise NothingToLearnError(
+                "this buffer has no episode, so there is nothing to learn from; collect or import some"
+            )
         return list(buffer)
 
     def collate(self, examples: Sequence[Episode]) -> Batch:
@@ -126,8 +129,9 @@ def require_positive(config: object, *names: str) -> None:
 def require_whole(config: object, *names: str) -> None:
     """Raise ValueError for the first of these fields of ``config`` that is not an integer."""
     for name in names:
-        if not isinstance(getattr(config, name), int):
-            raise ValueError(f"{type(config).__name__}.{name} must be an integer, got {getattr(config, name)!r}")
+        value = getattr(config, name)
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise ValueError(f"{type(config).__name__}.{name} must be an integer, got {value!r}")
 
 
 def require_one_of(config: object, name: str, choices: Sequence[str]) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 from oreo_algos.algos.sft import Sft
 from oreo_algos.buffer import EpisodeBuffer
 from oreo_algos.episode import Episode
+from oreo_algos.selection import NothingToLearnError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +24,7 @@ class RejectionSampling(Sft):
         """Keep the successful episodes."""
         successes = [episode for episode in buffer if episode.success]
         if not successes:
-            raise ValueError(
+            raise NothingToLearnError(
                 f"none of the {len(buffer)} episodes of this buffer succeeded, so rejection sampling has "
                 "nothing to learn from; collect more samples or easier tasks"
             )

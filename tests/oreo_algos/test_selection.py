@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from oreo_algos.buffer import EpisodeBuffer
-from oreo_algos.selection import balance, outcomes_by_task, preference_pairs
+from oreo_algos.selection import NothingToLearnError, balance, outcomes_by_task, preference_pairs
 
 
 @pytest.fixture
@@ -75,5 +75,7 @@ def test_a_task_gives_at_most_so_many_pairs_without_replacement(outcomes):
 
 
 def test_no_task_with_both_outcomes_is_an_error_with_the_mend(outcomes):
-    with pytest.raises(ValueError, match=r"none of the 2 tasks .* both a successful and a failed .*; collect more"):
+    with pytest.raises(
+        NothingToLearnError, match=r"none of the 2 tasks .* both a successful and a failed .*; collect more"
+    ):
         preference_pairs(outcomes(a=[1, 1], b=[0]), 6, rng())
