@@ -5,21 +5,27 @@ Knows: names of metrics. Does not know: losses, networks.
 
 # B episodes, T tokens, K steps.
 
+import torch
 from torch import Tensor
 
 from oreo_algos.algos.base import subset_mean
 from oreo_algos.batch import Batch
 from oreo_algos.metrics import Deviation, Maximum, Mean, Minimum
-from oreo_algos.segments import final_values, reward_to_go
+from oreo_algos.segments import final_values, first_token, last_token, reward_to_go
 
 
 def value_metrics(token_values: Tensor, values: Tensor, steps: Batch) -> dict[str, float]:
-    """Describe V: over all states, at the start, and just before the end token by outcome."""
-    seen = values[steps.step_mask]
+    """Describe V: over the states that steps begin in and the final ones, at the start, and at the end by outcome.
+
+    The final state is that just before the end token. At response level there is but one other, the same for all
+    answers to a task: V may tell answers well and be equal there.
+    """
     final = final_values(token_values, steps)
+    counted = first_token(steps).amax(dim=1) == last_token(steps).amax(dim=1)  # the last step is one token
+    seen = torch.cat([values[steps.step_mask], final[~counted]])
     solved = steps.rewards.sum(dim=1) > 0
     metrics = {
-        "values/mean": subset_mean(values, steps.step_mask),
+        "values/mean": Mean(seen.mean().item(), len(seen)),
         "values/std": Deviation(seen.std(correction=0).item(), len(seen), seen.mean().item()),
         "values/min": Minimum(seen.min().item()),
         "values/max": Maximum(seen.max().item()),

@@ -141,6 +141,10 @@ def test_value_and_bellman_metrics_equal_hand_computed_ones(episodes, granularit
     values, targets, residuals = zip(*(step for row in rows for step in row), strict=True)
     last_token = [max(t for t, k in enumerate(episode.step_id) if k >= 0) for episode in episodes]
     final = [value_before(models, episode, t) for episode, t in zip(episodes, last_token, strict=True)]
+    # Of an answer whose last step is one token, the state just before the end token is that step's.
+    actions = [[k for k in episode.step_id if k >= 0] for episode in episodes]
+    begun = [granularity == "token" or (granularity == "step" and own.count(own[-1]) == 1) for own in actions]
+    values += tuple(value for value, counted in zip(final, begun, strict=True) if not counted)
     expected = {
         "values/mean": mean(values),
         "values/std": statistics.pstdev(values),
