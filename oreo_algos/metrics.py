@@ -48,6 +48,11 @@ class MetricsWriter:
         """Show a text in TensorBoard."""
         # Of step 0, for a run that continues drops the events of later steps, and a warning is given only once.
         self._board.add_text(tag, text, 0)
+        self._board.flush()
+
+    def flush(self) -> None:
+        """Hand the TensorBoard events so far to the operating system, as every line of the file is at once."""
+        self._board.flush()
 
     def close(self) -> None:
         """Flush and close both files."""

@@ -7,6 +7,7 @@ import hashlib
 import json
 import logging
 import math
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from multiprocessing import parent_process
@@ -79,12 +80,14 @@ class TrainResult:
         examples: examples of one epoch.
         skipped_too_long: examples left out because they do not fit in the policy's context.
         metrics: those of the last step.
+        cpu_seconds: CPU time until the last checkpoint; of a run that was killed, also that of the processes before.
     """
 
     steps: int
     examples: int
     skipped_too_long: int
     metrics: dict[str, float]
+    cpu_seconds: float
 
 
 def train(
@@ -130,6 +133,7 @@ class _Run:
             if getattr(models, need) is None:
                 raise ValueError(f"{type(algorithm).__name__} needs a {need} network")
         self.algorithm, self.models, self.config, self.folder = algorithm, models, config, folder
+        self.cpu_seconds, self.cpu_since = 0.0, time.process_time()
         generator = np.random.default_rng(np.random.SeedSequence([config.seed, 0]))
         selected = algorithm.select(buffer, generator)
         self.examples = [e for e in selected if _length(e) <= models.policy.max_length]
@@ -209,10 +213,12 @@ class _Run:
                 warnings.give(self.doctor.observe(metrics))
                 self.last_metrics = metrics
                 if self.step % self.config.checkpoint_every == 0 or self.step == self.total_steps:
+                    # What a run that continues will not write again is on disk first.
+                    writer.flush()
                     self._save()
                 # A step without a token that SFT may learn from has no loss.
                 progress.update(bar, completed=self.step, note=f"loss {metrics.get('train/loss', math.nan):.4f}")
-        return TrainResult(self.step, len(self.examples), self.skipped, self.last_metrics)
+        return TrainResult(self.step, len(self.examples), self.skipped, self.last_metrics, self.cpu_seconds)
 
     def _train_step(self) -> dict[str, float]:
         """Take one optimiser step and return its metrics."""
@@ -283,10 +289,13 @@ class _Run:
             )
 
     def _save(self) -> None:
+        now = time.process_time()
+        self.cpu_seconds, self.cpu_since = self.cpu_seconds + now - self.cpu_since, now
         state = {
             "fingerprint": self.fingerprint,
             "step": self.step,
             "num_tokens": self.num_tokens,
+            "cpu_seconds": self.cpu_seconds,
             "metrics": self.last_metrics,
             "policy_is_reference": self.models.policy_is_reference,
             "numbers": dict(self.models.numbers),
@@ -312,6 +321,7 @@ class _Run:
             for name, part in getattr(self, kind).items():
                 part.load_state_dict(state[kind][name])
         self.step, self.num_tokens = state["step"], state["num_tokens"]
+        self.cpu_seconds = state["cpu_seconds"]
         self.last_metrics = state["metrics"]
         self.models.policy_is_reference = state["policy_is_reference"]
         self.models.numbers = state["numbers"]

@@ -49,10 +49,11 @@ class WarningLog:
         """Give those warnings whose name is new to the folder."""
         for finding in findings:
             if all(finding.name != given.name for given in self._given):
-                self._given.append(finding)
-                self._save()
                 _log.warning("doctor: %s: %s", finding.name, finding.text)
                 self._show(f"doctor/{finding.name}", finding.text)
+                # Last, so that a kill in between makes a warning come twice, and not stay away.
+                self._given.append(finding)
+                self._save()
 
     def _save(self) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)

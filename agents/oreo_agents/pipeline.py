@@ -13,7 +13,6 @@ import dataclasses
 import hashlib
 import json
 import logging
-import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from importlib.metadata import version
@@ -40,6 +39,7 @@ from oreo_algos import EpisodeBuffer, train
 from oreo_algos.algos import Algorithm
 from oreo_algos.atomic import replace_folder, write_text
 from oreo_algos.metrics import read_metrics
+from oreo_algos.selection import NothingToLearnError
 from oreo_algos.warning_log import WarningLog
 
 _log = logging.getLogger(__name__)
@@ -321,7 +321,6 @@ class Run:
         """Train in a folder unless that is done; return the path of the policy, see ``Loader.models``."""
         if not (folder / "summary.json").exists():
             buffer = data()
-            started = time.process_time()
             models = self.load.models(
                 algorithm, policy_path, buffer, reference_path=reference_path, value_path=value_path
             )
@@ -336,7 +335,6 @@ class Run:
                             temporary, tokenizer, model_card(part, algorithm, self.settings.env.id, self.settings.seed)
                         )
             summary = dataclasses.asdict(result) | {
-                "cpu_seconds": time.process_time() - started,
                 "policy": self._name(policy_path),
                 "reference": self._name(reference_path or policy_path) if "reference" in algorithm.needs else None,
                 "value": self._name(value_path or self.settings.value.path) if "value" in algorithm.needs else None,

@@ -14,7 +14,7 @@ from killed_training import KILLED_STEP, train_here
 from tabular import parameters, tiny_models
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from oreo_algos import EpisodeBuffer, TrainerConfig, train
+from oreo_algos import EpisodeBuffer, TrainerConfig, train, trainer
 from oreo_algos.algos import Dpo, Kto, Oreo, Sft
 from oreo_algos.checkpoint import list_checkpoints, load_last_checkpoint, save_checkpoint
 from oreo_algos.metrics import FILE_NAME, read_metrics
@@ -82,8 +82,10 @@ def whole_runs(buffer, tmp_path_factory):
 
 
 def assert_same_run(left, right):
-    """Networks, optimisers, schedulers, random state and metrics of two finished runs are equal."""
-    assert_same(load_last_checkpoint(left), load_last_checkpoint(right))
+    """Networks, optimisers, schedulers, random state and metrics of two finished runs are equal; CPU time is not."""
+    states = [load_last_checkpoint(folder) for folder in (left, right)]
+    assert all(state.pop("cpu_seconds") > 0 for state in states)
+    assert_same(*states)
     assert (left / FILE_NAME).read_bytes() == (right / FILE_NAME).read_bytes()
 
 
@@ -150,6 +152,26 @@ def test_a_finished_run_starts_no_step_and_reports_the_same(buffer, tmp_path):
     assert_same(load_last_checkpoint(tmp_path)["networks"]["policy"], models.policy.state_dict())
 
 
+def test_cpu_time_is_that_of_all_processes_of_a_run_without_steps_made_twice(buffer, tmp_path, monkeypatch):
+    clock = 0.0
+    monkeypatch.setattr(trainer.time, "process_time", lambda: clock)
+
+    def tick(step):
+        nonlocal clock
+        clock += 1
+        if step == stop_at:
+            raise Interrupted
+        return {}
+
+    config = TrainerConfig(evaluate_every=1, checkpoint_every=4)
+    stop_at = 7
+    with pytest.raises(Interrupted):
+        train(ALGORITHMS["sft"], tiny_models(), buffer, config, tmp_path, evaluate=tick)
+    stop_at = None
+    result = train(ALGORITHMS["sft"], tiny_models(), buffer, config, tmp_path, evaluate=tick)
+    assert result.cpu_seconds == result.steps == 12
+
+
 def test_numbers_of_numpy_among_the_metrics_do_not_spoil_the_checkpoint(buffer, tmp_path):
     def evaluate(step):
         return {"eval/accuracy": np.float64(0.5), "eval/return": np.float32(0.25)}
@@ -183,6 +205,11 @@ def killed(buffer, tmp_path_factory):
     return base
 
 
+def logged_steps(folder):
+    """Steps of a curve as TensorBoard shows it."""
+    return [event.step for event in EventAccumulator(str(folder)).Reload().Scalars("train/loss")]
+
+
 def test_a_killed_save_leaves_the_checkpoint_before_it_or_the_new_one_and_training_ends_bit_equal(killed, buffer):
     attempts = sorted(killed.glob("operation-*"), key=lambda path: int(path.name.split("-")[1]))
     assert len(attempts) > 8
@@ -191,6 +218,7 @@ def test_a_killed_save_leaves_the_checkpoint_before_it_or_the_new_one_and_traini
         found.add(load_last_checkpoint(folder)["step"])
         train_here(folder, buffer, seed=1)
         assert_same_run(killed / "whole", folder)
+        assert logged_steps(folder) == logged_steps(killed / "whole")
         assert not list(folder.glob(".checkpoint-*"))  # what the kill left behind is gone
     assert found == {KILLED_STEP // 2, KILLED_STEP}
 
@@ -201,6 +229,7 @@ def test_a_state_half_written_is_never_read(killed, buffer):
     assert load_last_checkpoint(folder)["step"] == KILLED_STEP // 2
     train_here(folder, buffer, seed=1)
     assert_same_run(killed / "whole", folder)
+    assert logged_steps(folder) == logged_steps(killed / "whole")
 
 
 # --- files

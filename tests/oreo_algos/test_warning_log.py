@@ -2,7 +2,10 @@
 
 import json
 import logging
+import os
+import signal
 
+import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from oreo_algos.metrics import MetricsWriter
@@ -55,3 +58,17 @@ def test_a_text_of_a_training_run_outlives_the_steps_that_a_restart_drops(tmp_pa
         writer.write(2, {"train/loss": 1.0})
     assert texts(tmp_path) == {"doctor/flat_value": [(0, "V is 0.5 everywhere")]}
     assert len(list(tmp_path.glob("events.out.tfevents.*"))) == 2
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_text_is_in_tensorboard_also_when_the_process_is_killed_at_once(tmp_path):
+    child = os.fork()
+    if child == 0:
+        try:
+            writer = MetricsWriter(tmp_path)
+            WarningLog(tmp_path, writer.write_text).give([FLAT])
+        finally:
+            os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(child, 0)
+    assert read_warnings(tmp_path) == [FLAT]
+    assert texts(tmp_path) == {"doctor/flat_value": [(0, FLAT.text)]}
