@@ -7,7 +7,7 @@ Every warning, what it means and what to do: ``docs/doctor.md``.
 import math
 from collections import defaultdict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 
@@ -58,7 +58,11 @@ class Thresholds:
 
     def __post_init__(self) -> None:
         """Check that there is something to cross."""
-        for name, value in vars(self).items():
+        for field in fields(self):
+            name, value = field.name, getattr(self, field.name)
+            if isinstance(value, bool) or not isinstance(value, int if field.type is int else int | float):
+                kind = "an integer" if field.type is int else "a number"
+                raise ValueError(f"doctor.{name} must be {kind}, got {value!r}")
             if not value > 0:
                 raise ValueError(f"doctor.{name} must be > 0, got {value}")
 

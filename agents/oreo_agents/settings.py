@@ -16,6 +16,7 @@ from oreo_agents.networks import Lora
 from oreo_agents.search import Greedy, Search
 from oreo_agents.tiny import TinyConfig
 from oreo_algos.algos import Algorithm, Sft
+from oreo_algos.algos.base import require_whole
 from oreo_algos.trainer import TrainerConfig
 
 
@@ -158,8 +159,11 @@ class IterationSettings:
 
     def __post_init__(self) -> None:
         """Check the settings."""
+        require_whole(self, "rounds")
         if self.rounds < 1:
             raise ValueError(f"rounds must be at least 1, got {self.rounds}")
+        if not isinstance(self.keep_data, bool):
+            raise ValueError(f"iteration.keep_data must be true or false, got {self.keep_data!r}")
         if self.reference not in ("previous", "start"):
             raise ValueError(f"iteration.reference must be previous or start, got {self.reference!r}")
         if self.value not in ("carried", "fresh"):

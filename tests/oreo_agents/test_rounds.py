@@ -129,7 +129,14 @@ def test_a_round_without_anything_to_learn_ends_the_rounds_and_keeps_what_was_do
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"rounds": 0}, "rounds must be at least 1"), ({"reference": "old"}, "reference"), ({"value": "old"}, "value")],
+    [
+        ({"rounds": 0}, "rounds must be at least 1"),
+        ({"rounds": 2.5}, "rounds must be an integer, got 2.5"),
+        ({"rounds": True}, "rounds must be an integer, got True"),
+        ({"keep_data": "no"}, "keep_data must be true or false, got 'no'"),
+        ({"reference": "old"}, "reference"),
+        ({"value": "old"}, "value"),
+    ],
 )
 def test_an_impossible_setting_is_refused(options, message):
     with pytest.raises(ValueError, match=message):

@@ -76,7 +76,11 @@ FAULTS = {
 }
 KTO_FAULT = Case(Kto(policy_lr=0.5, batch_size=6, epochs=60), lambda: displacing_models(SHARED), "pairs", 60)
 HEALTHY = {
-    "flat_value": Case(Oreo(value_lr=0.05, batch_size=999, epochs=60, beta=TREE.beta), TREE.models, "tree", 60),
+    f"flat_value at {granularity} level": Case(
+        Oreo(value_lr=0.05, batch_size=999, epochs=60, beta=TREE.beta, granularity=granularity), TREE.models, "tree", 60
+    )
+    for granularity in ("token", "step", "response")
+} | {
     "kl_blow_up": Case(Oreo(policy_lr=1e-3, batch_size=14, epochs=40), lambda: tiny_models(moved=False), "random", 40),
     "chosen_logprob_collapse": Case(
         Dpo(policy_lr=0.5, batch_size=3, epochs=60), lambda: displacing_models(APART), "pairs", 60
@@ -212,6 +216,18 @@ def test_groups_without_both_outcomes_are_named_where_there_are_groups(tasks, ex
 
 def test_an_empty_buffer_is_somebody_elses_error():
     assert examine_outcomes(EpisodeBuffer([])) == []
+
+
+@pytest.mark.parametrize("value", [10.5, True, "10"])
+def test_a_window_that_is_no_whole_number_of_steps_is_refused(value):
+    with pytest.raises(ValueError, match=f"doctor.window must be an integer, got {value!r}"):
+        Thresholds(window=value)
+
+
+def test_a_threshold_that_is_no_number_is_refused():
+    with pytest.raises(ValueError, match=r"doctor\.kl must be a number, got 'high'"):
+        Thresholds(kl="high")
+    assert Thresholds(kl=2).kl == 2  # a whole number is one, too
 
 
 @pytest.mark.parametrize("name", ["truncated", "kl", "window"])
