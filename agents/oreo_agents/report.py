@@ -6,7 +6,6 @@ which holds the noise of training, or the interval over all answers where that i
 """
 
 import argparse
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from oreo_agents.layout import split_round
 from oreo_agents.plots import plot_accuracy, plot_budgets, plot_search, plot_training
 from oreo_agents.results import Entry, find_results, load_entries, load_skipped
 from oreo_agents.statistics import Comparison, compare_paired, seed_interval
@@ -184,8 +184,8 @@ def _search(entry: Entry) -> str:
 
 def _rank(entry: Entry) -> int:
     """Rank entries to compare others with: the last round of OREO first, then earlier ones, then all others."""
-    oreo = re.fullmatch(r"oreo(?:-round(\d+))?", entry.algo.split()[0])
-    return int(oreo[1] or 1) if oreo else 0
+    algorithm, number = split_round(entry.algo.split()[0])
+    return number if algorithm == "oreo" else 0
 
 
 def compare_entries(first: Entry, second: Entry) -> tuple[Comparison, list[float]] | None:

@@ -6,7 +6,6 @@ Knows: searches and their sizes, files of items, rows of results. Does not know:
 import dataclasses
 import json
 import logging
-import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import numpy as np
 
 from oreo_agents.budget import Contender, at_budgets, report_excess, resize
 from oreo_agents.evaluate import Item, evaluate, require_fit, summarize
+from oreo_agents.layout import split_round
 from oreo_agents.loading import Loader
 from oreo_agents.progress import progress
 from oreo_agents.prompts import PromptFormat
@@ -170,7 +170,7 @@ class ScoreBook:
                 row["size"] = contender.search.size
             if contender.budget is not None:
                 row["budget"] = contender.budget
-            algorithm = self.settings.algorithms.get(re.sub(r"-round\d+$", "", name))
+            algorithm = self.settings.algorithms.get(split_round(name)[0])
             if algorithm is not None:
                 row["settings"] = dataclasses.asdict(algorithm)
             if contender.search.needs_value and value_path is not None:

@@ -85,6 +85,11 @@ def choose_indices(env: gym.Env[str, str], count: int | None, seed: int | None) 
     return list(range(count)) if seed is None else generator.integers(_MAX_INDEX, size=count).tolist()
 
 
+def train_indices(settings: RunSettings, count: int | None, *purpose: int) -> list[int]:
+    """Choose tasks of the train split of a run, at most ``count``, for a purpose; see ``choose_indices``."""
+    return choose_indices(env_maker(settings, "train")(), count, derive(settings.seed, *purpose))
+
+
 def is_played(env: gym.Env[str, str]) -> bool:
     """Whether a task is played turn by turn, and not answered at once."""
     return not env.unwrapped.step_delimiters  # type: ignore[attr-defined]

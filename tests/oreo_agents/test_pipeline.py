@@ -86,9 +86,8 @@ def test_one_file_does_not_serve_as_train_and_test_split(tmp_path: Path):
 
 def test_evaluated_tasks_that_were_trained_on_are_counted_by_their_text(tmp_path: Path):
     data = gsm8k(tmp_path / "d", train=["x"], test=["seen", "new"])
-    run = Run(
-        settings(data, evaluate=EvaluateSettings(searches=("greedy",)), searches={"greedy": Greedy()}), tmp_path / "run"
-    )
+    chosen = {"evaluate": EvaluateSettings(searches=("greedy",)), "searches": {"greedy": Greedy()}}
+    run = Run(settings(data, algorithms={"dpo": Dpo()}, **chosen), tmp_path / "run")
     episode = text_episode(
         [{"role": "user", "content": "seen"}], ["#### 0"], [1.0], task_id="elsewhere", env_id="oreo/GSM8K-v0", info={}
     )
@@ -105,14 +104,14 @@ def test_an_algorithm_with_nothing_to_learn_is_named_with_its_reason(tmp_path: P
     failed = text_episode(
         [{"role": "user", "content": "q"}], ["no"], [0.0], task_id="t", env_id="oreo/GSM8K-v0", info={"success": False}
     )
-    EpisodeBuffer([failed]).save(tmp_path / "b")
-    run = Run(settings(None, algorithms={"rejection": RejectionSampling(), "dpo": Dpo()}), tmp_path / "run")
-    run.episodes = lambda: EpisodeBuffer.load(tmp_path / "b")  # type: ignore[method-assign]
+    fingerprint = PromptFormat.from_pretrained(checkpoint("llama")).fingerprint
+    EpisodeBuffer([failed], tokenizer_fingerprint=fingerprint).save(tmp_path / "b")
+    algorithms = {"rejection": RejectionSampling(), "dpo": Dpo()}
+    data = gsm8k(tmp_path / "d", train=["q"], test=["t"])
+    run = Run(settings(data, algorithms=algorithms, data=str(tmp_path / "b")), tmp_path / "run")
+    run.sft = lambda: checkpoint("llama")  # type: ignore[method-assign]
     assert "none of the 1 episodes" in (run._nothing_to_learn("rejection", 1) or "")
     assert "no preference pairs" in (run._nothing_to_learn("dpo", 1) or "")
-    run.sft = lambda: checkpoint("llama")  # type: ignore[method-assign]
-    data = gsm8k(tmp_path / "d", train=["q"], test=["t"])
-    run.settings = settings(data, algorithms=run.settings.algorithms)
     with pytest.raises(ValueError, match=r"rejection: none of the 1 episodes.*dpo: none of the 1 tasks"):
         run.train_and_evaluate(["rejection", "dpo"])
 

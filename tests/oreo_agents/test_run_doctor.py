@@ -12,7 +12,7 @@ import pytest
 from tiny_models import CHATML, make_episode, make_model, make_tokenizer
 
 from oreo_agents import doctor as text_doctor
-from oreo_agents import pipeline
+from oreo_agents import run_data
 from oreo_agents.doctor import examine_episodes, examine_results, examine_rounds
 from oreo_agents.evaluate import Item
 from oreo_agents.generate import Sampling
@@ -264,8 +264,8 @@ def test_a_run_whose_grader_says_yes_to_everything_is_told_once(tmp_path, monkey
         ]
         return EpisodeBuffer(right, tokenizer_fingerprint=collected.tokenizer_fingerprint)
 
-    collect = pipeline.collect
-    monkeypatch.setattr(pipeline, "collect", generous)
+    collect = run_data.collect
+    monkeypatch.setattr(run_data, "collect", generous)
     for _ in range(2):  # the second continues
         small_run(tmp_path, algorithms={"oreo": Oreo(batch_size=4)}).train_and_evaluate(["sft", "oreo"])
     [finding] = read_warnings(tmp_path)
@@ -279,7 +279,7 @@ def test_imitation_of_good_episodes_alone_is_no_fault(tmp_path):
         shown = CollectSettings(source="demonstrations", tasks=8)
         run = small_run(tmp_path / name, collect=shown, algorithms={name: algorithm})
         good = run.episodes().filter(lambda episode: episode.success)
-        run.episodes = lambda good=good: good  # type: ignore[method-assign]
+        good.save(run.layout.offline)
         run.prepare(episodes=True)
         assert good and [finding.name for finding in read_warnings(tmp_path / name)] == expected
 
