@@ -92,12 +92,17 @@ def test_evaluated_tasks_that_were_trained_on_are_counted_by_their_text(tmp_path
         [{"role": "user", "content": "seen"}], ["#### 0"], [1.0], task_id="elsewhere", env_id="oreo/GSM8K-v0", info={}
     )
     EpisodeBuffer([episode]).save(run.start_folder / "data" / "episodes")
-    (run.folder / "dpo").mkdir()
     items = [Item(f"gsm8k/test/{i}", True, None, 1, "0") for i in range(2)]
     lines = "".join(json.dumps(item.__dict__) + "\n" for item in items)
-    (run.folder / "dpo" / "items-test-greedy.jsonl").write_text(lines, encoding="utf-8")
+    for name in ("sft", "dpo"):
+        (run.folder / name).mkdir()
+        (run.folder / name / "items-test-greedy.jsonl").write_text(lines, encoding="utf-8")
     [row] = run.evaluate("dpo", "unused", None)
     assert row["seen_in_training"] == 1 and row["n"] == 2
+    [row] = run.evaluate("sft", "unused", None)
+    assert "seen_in_training" not in row
+    [row] = run.evaluate("sft", "unused", str(run.folder / "dpo" / "value"))
+    assert row["seen_in_training"] == 1
 
 
 def test_an_algorithm_with_nothing_to_learn_is_named_with_its_reason(tmp_path: Path, checkpoint):

@@ -2,13 +2,16 @@
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
+from oreo_agents import run_data
+from oreo_agents.collect import collect
 from oreo_agents.generate import Sampling
 from oreo_agents.pipeline import Run
-from oreo_agents.search import Greedy
+from oreo_agents.search import BestOfN, Greedy
 from oreo_agents.settings import (
     CollectSettings,
     EnvSettings,
@@ -21,6 +24,7 @@ from oreo_agents.settings import (
 from oreo_agents.tiny import TinyConfig
 from oreo_algos import EpisodeBuffer
 from oreo_algos.algos import Oreo, RejectionSampling, Sft
+from oreo_algos.warning_log import read_warnings
 
 TINY = PolicySettings(tiny=TinyConfig(hidden_size=16, layers=1, heads=2, intermediate_size=16))
 SHORT = Sampling(max_new_tokens=16)
@@ -38,8 +42,8 @@ def settings(**iteration) -> RunSettings:
         collect=CollectSettings(tasks=3, samples=2, sampling=SHORT),
         algorithms={"oreo": Oreo(batch_size=4, policy_lr=1e-3, value_lr=1e-2)},
         iteration=IterationSettings(rounds=ROUNDS, **iteration),
-        searches={"greedy": Greedy()},
-        evaluate=EvaluateSettings(tasks=2, sampling=SHORT),
+        searches={"greedy": Greedy(), "best_of_n": BestOfN(samples=2)},
+        evaluate=EvaluateSettings(tasks=2, searches=["greedy", "best_of_n"], start_value="oreo", sampling=SHORT),
         workers=1,
     )
 
@@ -51,14 +55,37 @@ def summary(folder: Path) -> dict:
 @pytest.fixture(scope="module")
 def carried(tmp_path_factory) -> Run:
     run = Run(settings(), tmp_path_factory.mktemp("carried"))
-    run.rows = run.train_and_evaluate(["sft", "oreo"])  # type: ignore[attr-defined]
+    run.seeds = []  # type: ignore[attr-defined]
+
+    def watched(*arguments, seed, selection_seed, **options):
+        run.seeds.append((seed, selection_seed))  # type: ignore[attr-defined]
+        return collect(*arguments, seed=seed, selection_seed=selection_seed, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run_data, "collect", watched)
+        run.train_and_evaluate(["sft", "oreo"])
     return run
+
+
+@pytest.fixture
+def copy(carried: Run, tmp_path: Path) -> Path:
+    """A folder of the same finished run, to go on in."""
+    return Path(shutil.copytree(carried.folder, tmp_path / "copy"))
+
+
+def stamps(folder: Path) -> dict[str, int]:
+    names = ("*.safetensors", "metrics.jsonl", "items-*.jsonl", "part-*.parquet", "summary.json")
+    return {str(path.relative_to(folder)): path.stat().st_mtime_ns for name in names for path in folder.rglob(name)}
 
 
 def test_every_round_has_a_folder_and_rows_with_its_number(carried: Run):
     rows = json.loads((carried.folder / "results.json").read_text(encoding="utf-8"))["results"]
-    named = [(row["algo"], row.get("round")) for row in rows]
+    named = [(row["algo"], row.get("round")) for row in rows if row["search"] == "greedy"]
     assert named == [("sft", None), ("oreo", 1), ("oreo-round2", 2), ("oreo-round3", 3)]
+    guided = [(row["algo"], row["round"], row["value"]) for row in rows if row["search"] == "best_of_n"]
+    # The start is guided by the value of the first round alone, which was fitted to it.
+    later = [(name, number, name) for name, number in (("oreo-round2", 2), ("oreo-round3", 3))]
+    assert guided == [("oreo", 1, "oreo"), ("sft", 1, "oreo"), *later]
     assert all(row["settings"]["batch_size"] == 4 for row in rows if row["algo"] != "sft")
     for number in (2, 3):
         folder = carried.folder / f"oreo-round{number}"
@@ -69,13 +96,23 @@ def test_a_round_collects_on_new_tasks_with_the_policy_before_and_says_so(carrie
     buffers = [EpisodeBuffer.load(carried.folder / "data" / "episodes")]
     for number in (2, 3):
         buffers.append(EpisodeBuffer.load(carried.folder / f"oreo-round{number}" / "data" / "episodes"))
-        assert buffers[-1].provenance["round"] == number
-        before = "oreo/policy" if number == 2 else "oreo-round2/policy"
-        assert buffers[-1].provenance["policy"] == before
+    collected = [(buffer.provenance["round"], buffer.provenance["policy"]) for buffer in buffers]
+    assert collected == [(1, "sft/policy"), (2, "oreo/policy"), (3, "oreo-round2/policy")]
     tasks = [set(buffer.by_task()) for buffer in buffers]
     assert all(len(found) == 3 for found in tasks)
     assert tasks[0].isdisjoint(tasks[1]) and tasks[1].isdisjoint(tasks[2])
     assert all("/train/" in task for found in tasks for task in found)
+
+
+def test_every_round_draws_and_selects_with_seeds_of_its_own(carried: Run):
+    seeds = [seed for pair in carried.seeds for seed in pair]  # type: ignore[attr-defined]
+    assert len(seeds) == len(set(seeds)) == 2 * ROUNDS
+
+
+def test_the_episodes_of_every_round_are_examined(carried: Run):
+    """Answers of this model are cut off at the limit."""
+    for folder in (carried.folder, *(carried.folder / f"oreo-round{number}" for number in (2, 3))):
+        assert "truncated" in [finding.name for finding in read_warnings(folder)]
 
 
 def test_a_round_goes_on_from_the_one_before_with_all_data(carried: Run):
@@ -85,6 +122,10 @@ def test_a_round_goes_on_from_the_one_before_with_all_data(carried: Run):
         assert (found["policy"], found["reference"], found["value"]) == (f"{before}/policy",) * 2 + (f"{before}/value",)
         own = EpisodeBuffer.load(carried.folder / f"oreo-round{number}" / "data" / "episodes")
         expected = EpisodeBuffer.concatenate([expected, own])
+        paths = ["data/episodes", *(f"oreo-round{k}/data/episodes" for k in range(2, number + 1))]
+        assert [buffer["path"] for buffer in found["buffers"]] == paths
+        newest = {"path": paths[-1], "content_hash": own.content_hash, "episodes": 6}
+        assert found["buffers"][-1] == newest
         assert found["content_hash"] == expected.content_hash and found["episodes"] == 6 * number
     first = summary(carried.folder / "oreo")
     assert (first["policy"], first["reference"], first["value"]) == ("sft/policy", "sft/policy", None)
@@ -125,6 +166,27 @@ def test_a_round_without_anything_to_learn_ends_the_rounds_and_keeps_what_was_do
     document = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))
     assert "none of the" in document["skipped"]["rejection-round2"]
     assert not (tmp_path / "rejection-round2" / "policy").exists()
+
+
+def test_an_error_while_a_round_collects_is_not_taken_for_nothing_to_learn(copy: Path, monkeypatch):
+    def broken(*arguments, **options):
+        raise ValueError("could not convert string to float: 'abc'")
+
+    monkeypatch.setattr(run_data, "collect", broken)
+    shutil.rmtree(copy / "oreo-round3")
+    with pytest.raises(ValueError, match="could not convert string to float"):
+        Run(settings(), copy).train_and_evaluate(["oreo"])
+
+
+def test_a_finished_run_gets_another_round_and_nothing_else_is_done_again(copy: Path):
+    before = stamps(copy)
+    chosen = settings()
+    more = dataclasses.replace(chosen, iteration=dataclasses.replace(chosen.iteration, rounds=ROUNDS + 1))
+    rows = Run(more, copy).train_and_evaluate(["oreo"])
+    assert [row["round"] for row in rows if row["search"] == "greedy"] == [1, 2, 3, 4]
+    after = stamps(copy)
+    assert before.items() < after.items()
+    assert all(name.startswith("oreo-round4/") for name in after.keys() - before.keys())
 
 
 @pytest.mark.parametrize(

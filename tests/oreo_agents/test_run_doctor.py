@@ -234,6 +234,10 @@ def test_rounds_whose_answers_grow_are_named(repeats, expected, chat):
     long = EpisodeBuffer(answer(chat, i, text="21 + 5 = 26\n" * repeats * 2 + "#### 26") for i in range(50))
     before = short if repeats == 2 else long
     assert [finding.name for finding in examine_rounds(before, long, Thresholds())] == expected
+    # Also where only those with one outcome do.
+    for outcome in (True, False):
+        after = EpisodeBuffer([now if now.success is outcome else then for then, now in zip(before, long, strict=True)])
+        assert [finding.name for finding in examine_rounds(before, after, Thresholds())] == expected
 
 
 # --- a whole run
