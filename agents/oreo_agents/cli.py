@@ -52,6 +52,10 @@ _SHARED = Path("outputs") / "starts"
 _SHORT = {"search": "evaluate.searches", "budget": "evaluate.budget"}
 
 
+# What a run may do more of, or otherwise, in a folder that it worked in before: nothing that is there becomes wrong.
+_GROWING = ("rounds", "iteration.rounds", "algos", "workers")
+
+
 class UserError(Exception):
     """A mistake in what the user gave, with a message that says what to do; shown without a traceback."""
 
@@ -231,16 +235,38 @@ def _prepare(
     settings = settings_from_config(config, algorithms)
     if settings.policy.path is not None and not supervised:
         settings = dataclasses.replace(settings, sft=dataclasses.replace(settings.sft, demonstrations=0))
-    text = OmegaConf.to_yaml(config, resolve=True)
-    path = folder / "config.yaml"
-    if path.exists() and path.read_text(encoding="utf-8") != text:
-        raise ValueError(
-            f"{folder} holds a run with another configuration (see {path}); choose another hydra.run.dir, or delete "
-            "it to start again"
-        )
-    folder.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
+    _write_down(config, folder)
     return Run(settings, folder, shared=shared)
+
+
+def _write_down(config: DictConfig, folder: Path) -> None:
+    """Write ``config.yaml``, or add to what a run does whose folder this is.
+
+    Raises:
+        ValueError: the folder holds a run with other settings, apart from those in ``_GROWING``.
+    """
+    from oreo_algos.atomic import write_text
+
+    path = folder / "config.yaml"
+    text = OmegaConf.to_yaml(config, resolve=True)
+    if path.exists():
+        before = path.read_text(encoding="utf-8")
+        if before == text:
+            return
+        if _lasting(OmegaConf.create(before)) != _lasting(OmegaConf.create(text)):
+            raise ValueError(
+                f"{folder} holds a run with another configuration (see {path}); choose another hydra.run.dir, or "
+                f"delete it to start again; only {', '.join(_GROWING)} may change"
+            )
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(path, text)
+
+
+def _lasting(config: Any) -> Any:
+    """Return the settings that may not change in a folder."""
+    for key in _GROWING:
+        OmegaConf.update(config, key, None)
+    return config
 
 
 def _run_hydra(command: str, arguments: Sequence[str]) -> None:

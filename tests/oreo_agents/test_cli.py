@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from omegaconf import DictConfig
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig, OmegaConf
 
 from oreo_agents import cli, pipeline
 
@@ -195,6 +196,38 @@ def test_a_run_folder_keeps_its_configuration_and_refuses_another(run, composed,
     text = refused("collect", f"hydra.run.dir={folder}", "seed=2")
     assert f"{folder} holds a run with another configuration" in text
     assert (folder / "config.yaml").read_text() == written
+
+
+def test_a_finished_run_may_be_given_more_rounds_and_algorithms(tmp_path: Path):
+    path = tmp_path / "config.yaml"
+    with initialize_config_dir(str(cli.config_folder()), version_base="1.3"):
+        first = compose("run", ["algos=[oreo]"])
+        more = ["rounds=2", "algos=[oreo,dpo]", "workers=1"]
+        second = compose("run", more)
+        others = [
+            compose("run", [*more, other]) for other in ("seed=2", "iteration.keep_data=false", "policy.tiny.layers=1")
+        ]
+    cli._write_down(first, tmp_path)
+    stamp = path.stat().st_mtime_ns
+    cli._write_down(first, tmp_path)
+    assert path.stat().st_mtime_ns == stamp, "what is there already is not written again"
+    cli._write_down(second, tmp_path)
+    written = path.read_text(encoding="utf-8")
+    assert OmegaConf.create(written).iteration.rounds == 2 and OmegaConf.create(written).algos == ["oreo", "dpo"]
+    for other in others:
+        with pytest.raises(ValueError, match=r"only rounds, iteration\.rounds, algos, workers may change"):
+            cli._write_down(other, tmp_path)
+    assert path.read_text(encoding="utf-8") == written
+
+
+def test_a_kill_while_the_configuration_is_written_leaves_none(monkeypatch, tmp_path: Path):
+    def killed(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        cli._write_down(OmegaConf.create({"seed": 1}), tmp_path)
+    assert not (tmp_path / "config.yaml").exists()
 
 
 def test_overrides_win_over_an_experiment(run, composed, tmp_path: Path):
