@@ -160,13 +160,34 @@ def examine_results(
         search = contender_label(row["search"], row.get("budget"))
         algo, where = row["algo"], f"{search}, split {row['split']}"
         before, after = (_items(folder, name, row["split"], search) for name in (_START, algo))
-        findings = [_grader_failures(where, [(item.task_id, item.grade_reason) for item in after.values()])]
+        findings = [
+            _grader_failures(where, [(item.task_id, item.grade_reason) for item in after.values()]),
+            _unread_answers(list(after.values()), list(before.values()), where, thresholds),
+        ]
         pairs = [(before[task_id], after[task_id]) for task_id in after if task_id in before]
         if algo != _START and pairs:
             findings += [_length_of_answers(pairs, where, thresholds), _accuracy_without_soundness(pairs, where)]
         for finding in findings:
             if finding is not None:
                 yield algo, finding
+
+
+def _unread_answers(items: Sequence[Item], start: Sequence[Item], where: str, thresholds: Thresholds) -> Finding | None:
+    """Judge how answers end: that the environment grades them shows in those that have a verdict."""
+    if all(item.grade_reason is None for item in (*items, *start)):
+        return None
+    begun = [item for item in items if item.tokens]
+    cut_off = sum(item.grade_reason is None for item in begun)
+    unread = sum(item.grade_reason in _UNREAD for item in begun)
+    if cut_off + unread <= thresholds.unread_answers * len(begun):
+        return None
+    return Finding(
+        "unread_answers",
+        f"{where}: {cut_off} of {len(begun)} answers were cut off, and {unread} hold nothing that can be read; they "
+        "count as wrong whatever was reasoned: the policy lost its end or the form of an answer, or never had it; read "
+        "some, lower policy_lr, raise alpha or beta, show the form in demonstrations (sft), or raise "
+        "evaluate.sampling.max_new_tokens",
+    )
 
 
 def _length_of_answers(pairs: Sequence[tuple[Item, Item]], where: str, thresholds: Thresholds) -> Finding | None:

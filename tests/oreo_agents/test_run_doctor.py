@@ -228,6 +228,29 @@ def test_an_evaluated_answer_without_a_verdict_is_named_also_without_a_start(tmp
     assert found == [("checkpoint", "grader_failures")]
 
 
+@pytest.mark.parametrize("reason", ["no_answer", "unparsable", "too_large", None])
+def test_a_policy_that_lost_the_form_of_an_answer_is_named(reason, tmp_path):
+    """An answer without a verdict, where others have one, was cut off."""
+    start = items(40, correct=20, reason="exact")
+    lost = items(40, correct=0, reason=reason)
+    assert compare(tmp_path, start, [*lost[:2], *start[2:]]) == []  # one in twenty
+    assert compare(tmp_path, start, [*lost[:3], *start[3:]]) == [("oreo", "unread_answers")]
+    assert compare(tmp_path, start, lost) == [("oreo", "unread_answers")]
+
+
+def test_answers_that_are_not_read_are_named_also_without_a_start(tmp_path):
+    graded = items(40, correct=20, reason="exact")
+    row = write_items(tmp_path, "checkpoint", [*items(3, correct=0), *graded[3:]])
+    [(_, finding)] = examine_results([row], tmp_path, Thresholds())
+    assert "3 of 40 answers were cut off, and 0 hold nothing" in finding.text
+
+
+def test_games_and_tasks_that_could_not_begin_are_not_taken_for_cut_off(tmp_path):
+    assert compare(tmp_path, items(30, correct=10), items(30, correct=10)) == []
+    graded = items(30, correct=10, reason="exact")
+    assert compare(tmp_path, graded, [*graded[:20], *items(10, correct=0, tokens=0)]) == []
+
+
 @pytest.mark.parametrize(("repeats", "expected"), [(1, []), (2, ["length_drift"])])
 def test_rounds_whose_answers_grow_are_named(repeats, expected, chat):
     short = EpisodeBuffer(answer(chat, i) for i in range(50))
@@ -321,4 +344,4 @@ def test_every_warning_is_documented_and_nothing_else():
     code = "".join(Path(module.__file__).read_text(encoding="utf-8") for module in (buffer_doctor, text_doctor))
     named = re.findall(r'Finding\(\s+"(\w+)"', code)
     documented = re.findall(r"^\| `(\w+)`", (root / "docs" / "doctor.md").read_text(encoding="utf-8"), re.MULTILINE)
-    assert sorted(documented) == sorted(named) and len(documented) == 11
+    assert sorted(documented) == sorted(named) and len(documented) == 12
