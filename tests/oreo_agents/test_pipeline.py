@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -105,7 +106,7 @@ def test_evaluated_tasks_that_were_trained_on_are_counted_by_their_text(tmp_path
     assert row["seen_in_training"] == 1
 
 
-def test_an_algorithm_with_nothing_to_learn_is_named_with_its_reason(tmp_path: Path, checkpoint):
+def test_an_algorithm_with_nothing_to_learn_is_named_with_its_reason(tmp_path: Path, checkpoint, monkeypatch):
     failed = text_episode(
         [{"role": "user", "content": "q"}], ["no"], [0.0], task_id="t", env_id="oreo/GSM8K-v0", info={"success": False}
     )
@@ -117,6 +118,9 @@ def test_an_algorithm_with_nothing_to_learn_is_named_with_its_reason(tmp_path: P
     run.sft = lambda: checkpoint("llama")  # type: ignore[method-assign]
     assert "none of the 1 episodes" in (run._nothing_to_learn("rejection", 1) or "")
     assert "no preference pairs" in (run._nothing_to_learn("dpo", 1) or "")
+    with monkeypatch.context() as patch, pytest.raises(ValueError, match="a mistake of ours"):
+        patch.setattr(Dpo, "select", Mock(side_effect=ValueError("a mistake of ours")))
+        run._nothing_to_learn("dpo", 1)
     with pytest.raises(ValueError, match=r"rejection: none of the 1 episodes.*dpo: none of the 1 tasks"):
         run.train_and_evaluate(["rejection", "dpo"])
 
