@@ -107,6 +107,7 @@ def train_case(tmp_path, pairs, random_episodes):
 
 @pytest.mark.parametrize("name", FAULTS)
 def test_a_fault_of_training_is_named_once_also_when_the_run_is_killed_and_goes_on(name, train_case, tmp_path, caplog):
+    caplog.set_level("WARNING")  # tests of the command line leave another
     case = FAULTS[name]
     with pytest.raises(KeyboardInterrupt):
         train_case(case, stop_at=case.steps - 5, checkpoint_every=case.steps // 10 * 8)
