@@ -164,7 +164,29 @@ def _evaluate(config: DictConfig, folder: Path) -> None:
     subjects = {"accuracy": _evaluate_accuracy, "value": _evaluate_value}
     if config.what not in subjects:
         raise ValueError(f"what={config.what}: oreo eval measures {' or '.join(subjects)}")
+    other = other_tasks(config)
+    if other is not None:
+        logging.getLogger(__name__).warning(other)
     subjects[config.what](config, folder)
+
+
+def other_tasks(config: DictConfig) -> str | None:
+    """Say in what the tasks to evaluate on differ from those of the run that trained the policy.
+
+    Returns:
+        A sentence; None when they do not differ, or when the policy does not lie in a run folder.
+    """
+    trained = Path(config.policy.path or "").parent.parent / "config.yaml"
+    if config.policy.path is None or not trained.exists():
+        return None
+    before, now = OmegaConf.select(OmegaConf.load(trained), "env") or {}, config.env
+    names = sorted({*before.get("options", {}), *now.options})
+    pairs = {"id": (before.get("id"), now.id)}
+    pairs |= {f"options.{name}": (before.get("options", {}).get(name), now.options.get(name)) for name in names}
+    differing = [f"env.{name}={new} (there {old})" for name, (old, new) in pairs.items() if old != new]
+    if not differing:
+        return None
+    return f"the policy was trained on other tasks, see {trained}: here {', '.join(differing)}"
 
 
 def _evaluate_value(config: DictConfig, folder: Path) -> None:

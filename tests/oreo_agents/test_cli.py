@@ -261,3 +261,17 @@ def test_from_a_shell_a_mistake_is_printed_without_a_traceback(tmp_path: Path):
     assert result.stderr.startswith("oreo: run: there is no setting 'collect.sampels'; did you mean")
     assert "Traceback" not in result.stderr
     assert not list(tmp_path.iterdir()), "a mistake leaves no folder behind"
+
+
+def test_a_policy_of_other_tasks_is_warned_of(tmp_path: Path):
+    def config(world: int) -> DictConfig:
+        env = {"id": "oreo/Arithmetic-v0", "options": {"world": world, "answer": "boxes"}}
+        return OmegaConf.create({"env": env, "policy": {"path": str(tmp_path / "oreo" / "policy")}})
+
+    assert cli.other_tasks(config(1)) is None
+    OmegaConf.save(config(1), tmp_path / "config.yaml")
+    assert cli.other_tasks(config(1)) is None
+    assert "here env.options.world=2 (there 1)" in (cli.other_tasks(config(2)) or "")
+    alone = config(2)
+    alone.policy.path = None
+    assert cli.other_tasks(alone) is None
