@@ -111,10 +111,6 @@ class Run:
             self.start_folder / "sft", settings.algorithm, start, lambda: [self.data.demonstrations(start)]
         )
 
-    def demonstrations(self) -> EpisodeBuffer:
-        """Return the encoded demonstrations."""
-        return self.data.demonstrations(self.start()).buffer
-
     def episodes(self) -> EpisodeBuffer:
         """Return the offline episodes: those of ``settings.data``, else those that ``settings.collect`` asks for."""
         return join(self.data.offline(self.sft()))

@@ -99,6 +99,10 @@ class TrueValue(nn.Module):
         return values
 
 
+def _uniform(generator: torch.Generator | None) -> float:
+    return float(torch.rand((), generator=generator))
+
+
 class TablePolicy(nn.Module):
     """What `generate` below is given; it says what `complete` says, and remembers how many tokens that was."""
 
@@ -130,7 +134,7 @@ def generate(
         source = None if sources is None else sources[i]
         draw: Callable[[], float] | None = None if source is None else source.random
         if sources is None and sampling.temperature > 0:
-            draw = lambda: float(torch.rand((), generator=generator))  # noqa: E731
+            draw = partial(_uniform, generator)
         tokens = [*FORMAT.encode(complete(FORMAT.decode(prompt), draw)), FORMAT.end_of_turn]
         limit = sampling.max_new_tokens - (spoken[i] if spoken else 0)
         sample = Sample([], [])

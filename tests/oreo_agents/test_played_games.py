@@ -167,7 +167,7 @@ def test_collection_on_demonstrated_tasks_stays_on_them(tmp_path: Path):
         sft=SftSettings(demonstrations=4, algorithm=Sft(epochs=1, batch_size=4, policy_lr=1e-3)),
         collect=CollectSettings(tasks=3, samples=1, demonstrated=True, sampling=Sampling(max_new_tokens=4)),
     )
-    assert {e.task_id for e in run.episodes()} <= {e.task_id for e in run.demonstrations()}
+    assert {e.task_id for e in run.episodes()} <= {e.task_id for e in run.data.demonstrations(run.start()).buffer}
 
 
 def test_a_run_evaluates_every_split_by_kind(tmp_path: Path):

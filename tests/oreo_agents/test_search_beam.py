@@ -3,6 +3,7 @@
 import copy
 import zlib
 from collections.abc import Sequence
+from functools import partial
 
 import gymnasium as gym
 import pytest
@@ -193,7 +194,9 @@ def test_no_two_continuations_share_their_randomness(monkeypatch: pytest.MonkeyP
 
 
 def test_another_seed_gives_another_search():
-    taste = lambda text: float(zlib.crc32(text.encode()))  # noqa: E731
+    def taste(text):
+        return float(zlib.crc32(text.encode()))
+
     found = [answers(StepBeam(keep=1, expand=2), make_player(taste, seed=seed)) for seed in (0, 0, 1)]
     first, again, other = ([answer.episode.messages[-1]["content"] for answer in one] for one in found)
     assert first == again != other
@@ -306,7 +309,7 @@ def test_a_finished_answer_gives_way_to_a_better_unfinished_one_and_comes_back_w
 @pytest.mark.parametrize("limits", [{"max_new_tokens": 14}, {"max_steps": 2}, {"max_new_tokens": 3}])
 def test_at_a_limit_the_best_partial_answer_is_given(limits: dict[str, int]):
     options = {name: limits.pop(name) for name in list(limits) if name == "max_steps"}
-    make_env = lambda: MAKE_ENV(**options)  # noqa: E731
+    make_env = partial(MAKE_ENV, **options)
     player = make_player(make_env=make_env, indices=range(6), **limits)
     for answer in answers(StepBeam(keep=2, expand=3), player):
         assert answer.episode.truncated and not answer.episode.terminated and answer.episode.num_steps >= 1
@@ -386,7 +389,7 @@ def test_with_networks_the_batch_changes_nothing(checkpoint, monkeypatch: pytest
     value = TokenValue.from_policy(checkpoint("llama"))
     value.model.score.weight.data.normal_(generator=torch.Generator().manual_seed(0))
     policy, prompt_format = CausalPolicy(make_model("llama", context=200)), PromptFormat(make_tokenizer())
-    make_env = lambda: gym.make("oreo/Arithmetic-v0", split="test", disable_env_checker=True)  # noqa: E731
+    make_env = partial(gym.make, "oreo/Arithmetic-v0", split="test", disable_env_checker=True)
     found = []
     for batch_size in (1, 64):
         sampling = Sampling(max_new_tokens=20, batch_size=batch_size)

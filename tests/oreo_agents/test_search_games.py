@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import ClassVar
 
 import gymnasium as gym
@@ -178,7 +179,7 @@ def test_searches_are_refused_where_they_do_not_fit():
     policy = CausalPolicy(make_model("llama", context=128))
     with pytest.raises(ValueError, match=r"search mine searches over the steps of one answer; .* best_of_k_actions"):
         dict(evaluate(make_env, policy, FORMAT, {"mine": StepBeam()}, [0], LIMITS, seed=0, value=Judge(len)))
-    arithmetic = lambda: gym.make("oreo/Arithmetic-v0", split="test", disable_env_checker=True)  # noqa: E731
+    arithmetic = partial(gym.make, "oreo/Arithmetic-v0", split="test", disable_env_checker=True)
     with pytest.raises(ValueError, match=r"search mine plays turn by turn; .* use best_of_n or step_beam"):
         dict(evaluate(arithmetic, policy, FORMAT, {"mine": BestOfKActions()}, [0], LIMITS, seed=0, value=Judge(len)))
     with pytest.raises(ValueError, match="search mine chooses among 8 finished episodes"):

@@ -116,8 +116,13 @@ def test_a_source_draws_from_the_distribution_of_the_policy():
 
 def test_a_stop_keeps_what_it_says_and_counts_what_it_takes_back(policy):
     free = generate(policy, PROMPTS, END, Sampling(temperature=0, max_new_tokens=8))
-    stop = lambda tokens: 3 if len(tokens) == 4 else None  # noqa: E731
-    never = lambda tokens: None  # noqa: E731
+
+    def stop(tokens):
+        return 3 if len(tokens) == 4 else None
+
+    def never(tokens):
+        return None
+
     stops = [stop, never, stop, never]
     found = generate(policy, PROMPTS, END, Sampling(temperature=0, max_new_tokens=8), stops=stops)
     for k, (whole, sample) in enumerate(zip(free, found, strict=True)):

@@ -360,7 +360,10 @@ def moved(history):
 
 def run_and_watch(algorithm, buffer, folder):
     models = tiny_models()
-    snapshot = lambda: {kind: parameters(getattr(models, kind)) for kind in ("policy", "value")}  # noqa: E731
+
+    def snapshot():
+        return {kind: parameters(getattr(models, kind)) for kind in ("policy", "value")}
+
     history = [snapshot()]
     run(algorithm, buffer, folder, models, lambda step: history.append(snapshot()) or {})
     return moved(history)
