@@ -1,0 +1,138 @@
+"""Two ways to do the same work, measured side by side in one run.
+
+Knows: CPU and GPU time, memory of fresh processes, the rows that all benchmarks of speed print.
+Does not know: what is measured.
+
+A row holds what we need and what the peer needs, lower is better, and ``ratio`` = peer / ours. Times are medians over
+repetitions that take turns, ours first; on a CPU they are CPU seconds of one thread, so that other work on the machine
+disturbs them little.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+
+
+@dataclass(frozen=True)
+class Row:
+    """One comparison.
+
+    Attributes:
+        name: of what is measured.
+        ours, peer: median time, or memory; lower is better.
+        unit: of both.
+        n: repetitions of each side.
+    """
+
+    name: str
+    ours: float
+    peer: float
+    unit: str
+    n: int
+
+    @property
+    def ratio(self) -> float:
+        """How many times better we are."""
+        return self.peer / self.ours
+
+
+def parse(description: str | None, **defaults: int) -> argparse.Namespace:
+    """Read the command line that all benchmarks of speed share, and set up torch for it.
+
+    Args:
+        description: the docstring of the script.
+        defaults: further whole-number options by name.
+    """
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", action="store_true", help="print only a list of rows on stdout")
+    parser.add_argument("--quick", action="store_true", help="small, within 45 seconds on two cores")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    for name, default in defaults.items():
+        parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=default)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    return options
+
+
+def take_turns(
+    name: str, ours: Callable[[], object], peer: Callable[[], object], *, n: int, device: str = "cpu", warmup: int = 1
+) -> Row:
+    """Time both sides ``n`` times each, in turns, after ``warmup`` untimed calls of each; seconds, medians."""
+    for _ in range(warmup):
+        ours()
+        peer()
+    times: tuple[list[float], list[float]] = ([], [])
+    for _ in range(n):
+        for work, seconds in zip((ours, peer), times, strict=True):
+            seconds.append(_seconds(work, device))
+    row = Row(name, statistics.median(times[0]), statistics.median(times[1]), "s", n)
+    say(row)
+    return row
+
+
+def _seconds(work: Callable[[], object], device: str) -> float:
+    """CPU seconds of this process, or on a GPU the wall time until it is idle again."""
+    if device == "cpu":
+        start = time.process_time()
+        work()
+        return time.process_time() - start
+    torch.cuda.synchronize()
+    start = time.perf_counter()
+    work()
+    torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def peak_above(ready: Callable[[], Callable[[], object]], *, calls: int = 3, device: str = "cpu") -> float:
+    """Return the memory that ``calls`` calls need above what stands before them, MiB; call it in a fresh process.
+
+    Args:
+        ready: sets everything up that stays (models, state of optimisers) and returns the work to measure.
+        calls: of that work.
+        device: ``cpu``: greatest resident size of the process; else what torch holds on the GPU at most.
+    """
+    work = ready()
+    if device != "cpu":
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+        standing = torch.cuda.memory_allocated()
+        for _ in range(calls):
+            work()
+        return (torch.cuda.max_memory_allocated() - standing) / 2**20
+    standing_pages = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[1])
+    for _ in range(calls):
+        work()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+    return peak - standing_pages * resource.getpagesize() / 2**20
+
+
+def in_fresh_process(script: str, arguments: Sequence[str]) -> float:
+    """Run a script that prints one number, and return it."""
+    command = [sys.executable, script, *arguments]
+    return float(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.split()[-1])
+
+
+def say(row: Row) -> None:
+    """Show a row on stderr as soon as it is there."""
+    print(f"{row.name}: {row.ours:.4g} {row.unit}, peer {row.peer:.4g}, {row.ratio:.2f} times", file=sys.stderr)
+
+
+def report(rows: Sequence[Row], *, as_json: bool) -> None:
+    """Print all rows on stdout, as a table or as JSON."""
+    if as_json:
+        print(json.dumps([asdict(row) | {"ratio": row.ratio} for row in rows], indent=1))
+        return
+    print("| | n | ours | peer | times |\n|---|---|---|---|---|")
+    for row in rows:
+        print(f"| {row.name} | {row.n} | {row.ours:.4g} {row.unit} | {row.peer:.4g} {row.unit} | {row.ratio:.2f} |")
