@@ -353,6 +353,11 @@ def _check_keys(command: str, config: DictConfig) -> None:
 
     known = [str(key) for key in compose(command)]
     for key in config:
+        if key in ("algos", "algorithms") and key not in known:
+            raise UserError(
+                f"{command}: this experiment sets {key!r}, so it is one for `oreo run`, where algos=[NAME] chooses "
+                "among its algorithms; here give the groups that it is made of, such as env=NAME"
+            )
         if key not in known:
             raise UserError(f"{command}: there is no setting {str(key)!r}{_closest(str(key), known)}")
 

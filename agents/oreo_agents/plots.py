@@ -45,7 +45,10 @@ def plot_accuracy(entries: Sequence[Entry], path: Path) -> Path | None:
         places = [labels.index(_label(entry, entries)) + (k - (len(searches) - 1) / 2) * width for entry in shown]
         heights, errors = _points(shown)
         axes.bar(places, heights, width, yerr=errors, capsize=2, label=search)
-    axes.set_xticks(range(len(labels)), labels)
+    if len(labels) > 6:
+        axes.set_xticks(range(len(labels)), labels, rotation=30, ha="right")
+    else:
+        axes.set_xticks(range(len(labels)), labels)
     axes.set_ylabel("accuracy (%), 95% interval")
     axes.set_ylim(0, 100)
     figure.legend(loc="outside upper center", ncols=len(searches))
@@ -66,8 +69,8 @@ def plot_search(entries: Sequence[Entry], path: Path) -> Path | None:
     axes = figure.subplots()
     for k, (algo, found) in enumerate(by_algo.items()):
         for entry in found:
-            axes.plot(entry.mean("tokens_per_task") or 0, 100 * entry.accuracy, markers[entry.search], color=f"C{k}")
-        axes.plot([], [], "s", color=f"C{k}", label=algo)
+            axes.plot(entry.mean("tokens_per_task") or 0, 100 * entry.accuracy, markers[entry.search], color=_colour(k))
+        axes.plot([], [], "s", color=_colour(k), label=algo)
     for search, marker in markers.items():
         axes.plot([], [], marker, color="grey", label=search)
     _count_tokens(axes, sorted({round(entry.mean("tokens_per_task") or 1, -1) or 1 for entry in entries}))
@@ -92,7 +95,7 @@ def plot_budgets(entries: Sequence[Entry], path: Path) -> Path | None:
     for entry in entries:
         if entry.mean("tokens_per_task"):
             by_algo[_label(entry, entries)].append(entry)
-    colours = {search: f"C{k}" for k, search in enumerate(dict.fromkeys(entry.search for entry in entries))}
+    colours = {search: _colour(k) for k, search in enumerate(dict.fromkeys(entry.search for entry in entries))}
     figure = Figure(figsize=(1 + 4.5 * len(by_algo), 4), layout="constrained")
     panels = figure.subplots(1, len(by_algo), sharey=True, squeeze=False)[0]
     for axes, (algo, found) in zip(panels, by_algo.items(), strict=True):
@@ -136,13 +139,22 @@ def plot_training(metrics: Mapping[str, Sequence[Sequence[Mapping[str, float]]]]
                 for name, style in names.items():
                     points = np.array([(row["step"], row[name]) for row in rows if row.get(name) is not None])
                     if len(points) > 1:
-                        axes.plot(points[:, 0], _smooth(points[:, 1]), style, color=f"C{k}", linewidth=1)
+                        axes.plot(points[:, 0], _smooth(points[:, 1]), style, color=_colour(k), linewidth=1)
+        if title.startswith("explained variance"):
+            # Early values lie far below -1 and would hide the rest.
+            axes.set_ylim(max(axes.get_ylim()[0], -1), 1)
         axes.set_title(title, fontsize="medium")
         axes.set_xlabel("step")
     for k, algo in enumerate(metrics):
-        axes.plot([], [], color=f"C{k}", label=algo)
+        axes.plot([], [], color=_colour(k), label=algo)
     figure.legend(loc="outside right upper", fontsize="small")
     return _save(figure, path)
+
+
+def _colour(number: int) -> tuple[float, ...]:
+    """Return one of the ten usual colours, then of their pale sisters; further lines begin again."""
+    pale, hue = divmod(number % 20, 10)
+    return matplotlib.colormaps["tab20"](2 * hue + pale)
 
 
 def _smooth(values: np.ndarray) -> np.ndarray:

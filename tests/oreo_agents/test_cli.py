@@ -108,6 +108,11 @@ def test_a_misspelt_name_offers_the_closest_right_one(arguments, name: str, mean
     assert f"there is no setting {name!r}; did you mean {meant!r}?" in text
 
 
+@pytest.mark.parametrize("command", ["train", "eval"])
+def test_an_experiment_of_several_algorithms_is_sent_to_oreo_run(command: str, refused: Caught):
+    assert "it is one for `oreo run`, where algos=[NAME] chooses" in refused(command, "experiment=smoke")
+
+
 def test_an_override_that_cannot_be_read_is_one_message(refused: Caught):
     assert "no viable alternative at input '[1'" in refused("run", "seed=[1")
 
