@@ -198,7 +198,9 @@ def test_a_run_folder_keeps_its_configuration_and_refuses_another(run, composed,
     written = (folder / "config.yaml").read_text()
     assert "seed: 1\n" in written
     run("collect", f"hydra.run.dir={folder}", "seed=1")
+    files = {path: path.read_bytes() for path in folder.rglob("*.yaml")}
     text = refused("collect", f"hydra.run.dir={folder}", "seed=2")
+    assert {path: path.read_bytes() for path in folder.rglob("*.yaml")} == files
     assert f"{folder} holds a run with another configuration" in text
     assert (folder / "config.yaml").read_text() == written
 
