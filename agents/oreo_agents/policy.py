@@ -95,20 +95,36 @@ class CausalPolicy(nn.Module):
         Raises:
             ValueError: ``kl`` without a reference.
         """
+        return self(batch, reference, kl)
+
+    def forward(
+        self,
+        batch: Batch,
+        reference: Policy | None = None,
+        kl: KLEstimate | None = None,
+        *,
+        features_only: bool = False,
+    ) -> TokenScores | Tensor:
+        """Do what ``score`` says; hooks of a wrapper, such as FSDP's, fire on a call of the module only.
+
+        With ``features_only`` return what the head reads instead, as ``_features`` does: of a reference no more is
+        asked, because the exact KL compares whole distributions.
+        """
+        # Logits at position t - 1 predict token t, so the first column never counts.
+        scored = batch.action_mask.clone()
+        scored[:, 0] = False
+        if features_only:
+            return self._features(batch, scored[:, 1:])
         if kl is not None and reference is None:
             raise ValueError(f"kl={kl!r} needs a reference")
         if reference is not None and not isinstance(reference, CausalPolicy):
             raise TypeError(f"a CausalPolicy is compared with another one, got {type(reference).__name__}")
-        # Logits at position t - 1 predict token t, so the first column never counts.
-        scored = batch.action_mask.clone()
-        scored[:, 0] = False
-        before = scored[:, 1:]
         targets = batch.tokens[scored]
-        features = self._features(batch)[:, :-1][before]
+        features = self._features(batch, scored[:, 1:])
         ref_features = None
         if reference is not None:
             with torch.no_grad():
-                ref_features = reference._features(batch)[:, :-1][before]
+                ref_features = reference(batch, features_only=True)
         columns = [
             self._spread(torch.cat(parts), scored) if parts[0] is not None else None
             for parts in zip(*self._score_chunks(features, targets, reference, ref_features, kl), strict=True)
@@ -121,14 +137,23 @@ class CausalPolicy(nn.Module):
         """Write a plain Hugging Face folder."""
         save_plain(self.model, folder, tokenizer, card)
 
-    def _features(self, batch: Batch) -> Tensor:
-        """Return what the head reads, [B, T, D], or the logits themselves where the head is not plain.
+    def _features(self, batch: Batch, wanted: Tensor) -> Tensor:
+        """Return what the head reads at some positions, or the logits themselves where the head is not plain.
 
         Padding is on the right and attention is causal, so no attention mask is needed.
+
+        Args:
+            batch: padded on the right.
+            wanted: the positions whose output is needed, those of the tokens before the scored ones, bool [B, T - 1].
+
+        Returns:
+            Float [N, D], or [N, V] where the head is not plain, rows in the order of ``wanted``.
         """
         if self._plain_head:
-            return base_model(self.model)(batch.tokens, use_cache=False).last_hidden_state
-        return self.causal_lm(batch.tokens, use_cache=False).logits
+            outputs = base_model(self.model)(batch.tokens, use_cache=False).last_hidden_state
+        else:
+            outputs = self.causal_lm(batch.tokens, use_cache=False).logits
+        return outputs[:, :-1][wanted]
 
     def _logits(self, features: Tensor) -> Tensor:
         if not self._plain_head:
