@@ -14,9 +14,11 @@ from typing import Any
 import torch
 from peft import PeftModel
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
+from oreo_agents import packing
 from oreo_agents.networks import (
     Lora,
     base_model,
@@ -46,6 +48,7 @@ class CausalPolicy(nn.Module):
         self.model = (lora or Lora()).wrap(model)
         self.eval()
         self._plain_head = self._head_is_plain()
+        self._longest_packed = packing.enable(self.causal_lm)
 
     @classmethod
     def from_pretrained(
@@ -140,8 +143,6 @@ class CausalPolicy(nn.Module):
     def _features(self, batch: Batch, wanted: Tensor) -> Tensor:
         """Return what the head reads at some positions, or the logits themselves where the head is not plain.
 
-        Padding is on the right and attention is causal, so no attention mask is needed.
-
         Args:
             batch: padded on the right.
             wanted: the positions whose output is needed, those of the tokens before the scored ones, bool [B, T - 1].
@@ -149,11 +150,8 @@ class CausalPolicy(nn.Module):
         Returns:
             Float [N, D], or [N, V] where the head is not plain, rows in the order of ``wanted``.
         """
-        if self._plain_head:
-            outputs = base_model(self.model)(batch.tokens, use_cache=False).last_hidden_state
-        else:
-            outputs = self.causal_lm(batch.tokens, use_cache=False).logits
-        return outputs[:, :-1][wanted]
+        model = base_model(self.model) if self._plain_head else self.causal_lm
+        return packing.outputs_at(model, batch, F.pad(wanted, (0, 1)), self._longest_packed)
 
     def _logits(self, features: Tensor) -> Tensor:
         if not self._plain_head:

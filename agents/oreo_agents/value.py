@@ -19,6 +19,7 @@ from transformers.models.auto.modeling_auto import (
 )
 from transformers.utils import logging as transformers_logging
 
+from oreo_agents import packing
 from oreo_agents.networks import Lora, load_config, require_causal, save_plain
 from oreo_algos.batch import Batch
 from oreo_algos.segments import shift_values
@@ -39,6 +40,7 @@ class TokenValue(nn.Module):
             # With adapters the head that is trained is a copy.
             getattr(model, name).bias.requires_grad_(False)
         self.eval()
+        self._longest_packed = packing.enable(model)
 
     @classmethod
     def from_policy(
@@ -114,10 +116,10 @@ class TokenValue(nn.Module):
         return super().train(False)
 
     def token_values(self, batch: Batch) -> Tensor:
-        """Return V of the state just before each token, float [B, T + 1], see ``oreo_algos.segments``."""
-        # Padding is on the right and attention is causal, so no attention mask is needed.
-        outputs = self.model(input_ids=batch.tokens, use_cache=False)
-        return shift_values(outputs.logits.squeeze(-1).float())
+        """Return V of the state just before each token, 0 on padding, float [B, T + 1]; see ``oreo_algos.segments``."""
+        outputs = packing.outputs_at(self.model, batch, batch.attention, self._longest_packed).float()
+        values = torch.zeros(batch.tokens.shape, device=outputs.device).masked_scatter(batch.attention, outputs)
+        return shift_values(values)
 
     def save(self, folder: Path, tokenizer: PreTrainedTokenizerBase, card: str) -> None:
         """Write a plain Hugging Face folder."""

@@ -66,13 +66,13 @@ def test_the_bias_that_gpt2_keeps_is_zero_and_frozen_also_after_a_round_trip(che
 def test_a_bias_that_was_asked_for_starts_at_its_value_and_is_trained(family: str, checkpoint, tmp_path: Path):
     value = TokenValue.from_policy(checkpoint(family), bias=0.25)
     batch = collate(draw_episodes(2))
-    assert value.token_values(batch)[:, 1:].eq(0.25).all()
+    assert value.token_values(batch)[:, 1:][batch.attention].eq(0.25).all()
     assert head_of(value).bias.requires_grad
     value.save(tmp_path, make_tokenizer(), "card")
     assert json.loads((tmp_path / "config.json").read_text())["token_classification_bias"] is True
     again = TokenValue.from_pretrained(str(tmp_path))
     assert head_of(again).bias.requires_grad
-    assert again.token_values(batch)[:, 1:].eq(0.25).all()
+    assert again.token_values(batch)[:, 1:][batch.attention].eq(0.25).all()
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -101,7 +101,7 @@ def test_saved_value_is_a_plain_one_label_classifier(family: str, checkpoint, tm
     assert type(plain).__name__.endswith("ForTokenClassification")
     batch = collate(draw_episodes(2))
     with torch.no_grad():
-        outputs = plain(batch.tokens).logits.squeeze(-1)
+        outputs = plain(batch.tokens).logits.squeeze(-1) * batch.attention
     torch.testing.assert_close(value.token_values(batch)[:, 1:], outputs)
     torch.testing.assert_close(TokenValue.from_pretrained(str(tmp_path)).token_values(batch)[:, 1:], outputs)
     names = {path.name for path in tmp_path.iterdir()}
