@@ -7,7 +7,6 @@ Does not know: tokenizers, environments, losses.
 # B episodes, T tokens, N action tokens of a batch, D hidden size, V vocabulary
 
 import copy
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +26,11 @@ from oreo_agents.networks import (
     require_causal,
     save_plain,
 )
+from oreo_agents.token_scores import HeadInput, Scores, head_scores, logit_scores
 from oreo_algos.batch import Batch
 from oreo_algos.models import KLEstimate, Policy, TokenScores
 
-# Logits of this many elements at most are held at once (128 MiB in float32); the backward computes them again.
+# Where the head is not plain, log-probabilities of this many elements at most are held at once (128 MiB in float32).
 _CHUNK_ELEMENTS = 2**25
 
 
@@ -128,11 +128,8 @@ class CausalPolicy(nn.Module):
         if reference is not None:
             with torch.no_grad():
                 ref_features = reference(batch, features_only=True)
-        columns = [
-            self._spread(torch.cat(parts), scored) if parts[0] is not None else None
-            for parts in zip(*self._score_chunks(features, targets, reference, ref_features, kl), strict=True)
-        ]
-        logprobs, *others = columns
+        scores = self._head_scores(features, targets, reference, ref_features, kl)
+        logprobs, *others = (None if column is None else self._spread(column, scored) for column in scores)
         assert logprobs is not None
         return TokenScores(logprobs, *others)
 
@@ -153,42 +150,66 @@ class CausalPolicy(nn.Module):
         model = base_model(self.model) if self._plain_head else self.causal_lm
         return packing.outputs_at(model, batch, F.pad(wanted, (0, 1)), self._longest_packed)
 
-    def _logits(self, features: Tensor) -> Tensor:
-        if not self._plain_head:
-            return features.float()
-        return self.causal_lm.get_output_embeddings()(features).float()
-
-    def _score_chunks(
+    def _head_scores(
         self,
         features: Tensor,
         targets: Tensor,
         reference: "CausalPolicy | None",
         ref_features: Tensor | None,
         kl: KLEstimate | None,
-    ) -> Iterator[tuple[Tensor | None, ...]]:
-        """Yield logprobs, ref_logprobs, kl and entropy, [n] each, of one chunk of action tokens after another."""
-        rows = max(_CHUNK_ELEMENTS // self.causal_lm.config.get_text_config().vocab_size, 1)
-        one_chunk = len(targets) <= rows
+    ) -> Scores:
+        """Score the tokens chosen from what the heads read, without all their logits where both heads are plain."""
+        if not self._plain_head or not (reference is None or reference._plain_head):
+            return self._scores_of_logits(features, targets, reference, ref_features, kl)
+        other = None
+        if reference is not None and ref_features is not None:
+            other = reference._head_input(ref_features)
+        return head_scores(self._head_input(features), targets, other, kl)
 
-        def score(features: Tensor, ref_features: Tensor | None, targets: Tensor) -> tuple[Tensor | None, ...]:
+    def _head_input(self, features: Tensor) -> HeadInput:
+        head: Any = self.causal_lm.get_output_embeddings()
+        return HeadInput(features, head.weight, head.bias)
+
+    def _logits(self, features: Tensor) -> Tensor:
+        if not self._plain_head:
+            return features.float()
+        return self.causal_lm.get_output_embeddings()(features).float()
+
+    def _scores_of_logits(
+        self,
+        features: Tensor,
+        targets: Tensor,
+        reference: "CausalPolicy | None",
+        ref_features: Tensor | None,
+        kl: KLEstimate | None,
+    ) -> Scores:
+        """Score the tokens chosen, some at a time; the backward computes their log-probabilities again."""
+        rows = max(_CHUNK_ELEMENTS // self.causal_lm.config.get_text_config().vocab_size, 1)
+
+        def score(features: Tensor, ref_features: Tensor | None, targets: Tensor) -> Scores:
             logp = self._logits(features).log_softmax(dim=-1)
             ref_logp = None
             if reference is not None and ref_features is not None:
                 with torch.no_grad():
                     ref_logp = reference._logits(ref_features).log_softmax(dim=-1)
-            return token_scores(logp, ref_logp, targets, kl)
+            return logit_scores(logp, ref_logp, targets, kl)
 
+        chunks = []
         for start in range(0, max(len(targets), 1), rows):
             chunk = slice(start, start + rows)
-            arguments = (
-                features[chunk],
-                None if ref_features is None else ref_features[chunk],
-                targets[chunk],
-            )
-            if one_chunk or not torch.is_grad_enabled():
-                yield score(*arguments)
+            arguments = (features[chunk], None if ref_features is None else ref_features[chunk], targets[chunk])
+            if len(targets) <= rows or not torch.is_grad_enabled():
+                chunks.append(score(*arguments))
             else:
-                yield checkpoint(score, *arguments, use_reentrant=False)
+                chunks.append(checkpoint(score, *arguments, use_reentrant=False))
+        logprobs, ref_logprobs, divergence, entropy = zip(*chunks, strict=True)
+        present = (ref_logprobs[0] is not None, divergence[0] is not None)
+        return (
+            torch.cat(logprobs),
+            torch.cat(ref_logprobs) if present[0] else None,
+            torch.cat(divergence) if present[1] else None,
+            torch.cat(entropy),
+        )
 
     @staticmethod
     def _spread(values: Tensor, where: Tensor) -> Tensor:
@@ -202,7 +223,7 @@ class CausalPolicy(nn.Module):
         say large numbers for once: a cap leaves the small logits of a fresh model as they are.
         """
         head = self.causal_lm.get_output_embeddings()
-        if head is None:
+        if type(head) is not nn.Linear:  # adapters and quantised weights compute something else
             return False
         read: list[Tensor] = []
         said: list[Tensor] = []
@@ -225,34 +246,3 @@ class CausalPolicy(nn.Module):
             and torch.allclose(read[0], hidden, atol=1e-4, rtol=1e-4)
             and torch.allclose(said[0].to(logits), logits)
         )
-
-
-def token_scores(
-    logp: Tensor, ref_logp: Tensor | None, targets: Tensor, kl: KLEstimate | None
-) -> tuple[Tensor | None, ...]:
-    """Return log-probability, that of the reference, KL estimate and entropy of each choice, nats, [N] each.
-
-    Args:
-        logp: log-probabilities of the policy, [N, V].
-        ref_logp: log-probabilities of the reference, [N, V].
-        targets: the tokens chosen, int64 [N].
-        kl: ``exact``: sum over the vocabulary of pi (log pi - log ref); ``forward``: of ref (log ref - log pi);
-            ``k3``: ref/pi - 1 - log(ref/pi) of the chosen token (Schulman 2020, unbiased under pi).
-    """
-    chosen = logp.gather(-1, targets[:, None]).squeeze(-1)
-    with torch.no_grad():
-        entropy = -(logp.exp() * logp).sum(dim=-1)
-    if ref_logp is None:
-        return chosen, None, None, entropy
-    ref_chosen = ref_logp.gather(-1, targets[:, None]).squeeze(-1)
-    divergence = None
-    if kl == "exact":
-        divergence = (logp.exp() * (logp - ref_logp)).sum(dim=-1)
-    elif kl == "forward":
-        divergence = (ref_logp.exp() * (ref_logp - logp)).sum(dim=-1)
-    elif kl == "k3":
-        log_ratio = ref_chosen - chosen
-        divergence = log_ratio.exp() - 1 - log_ratio
-    elif kl is not None:
-        raise ValueError(f"kl must be 'exact', 'forward', 'k3' or None, got {kl!r}")
-    return chosen, ref_chosen, divergence, entropy

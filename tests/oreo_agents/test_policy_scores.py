@@ -6,8 +6,10 @@ from tiny_models import OTHER_HEADS, PLAIN_HEADS, draw_episodes, make_model
 from transformers import BertConfig, BertLMHeadModel
 
 from oreo_agents import policy as policy_module
+from oreo_agents import token_scores
 from oreo_agents.networks import Lora
-from oreo_agents.policy import CausalPolicy, token_scores
+from oreo_agents.policy import CausalPolicy
+from oreo_agents.token_scores import logit_scores
 from oreo_algos.batch import collate
 from oreo_algos.models import TokenScores
 
@@ -89,6 +91,7 @@ def test_chunks_change_neither_scores_nor_gradients(family: str, kl: str, monkey
     whole = policy.score(batch, reference, kl=kl)
     whole_gradients = gradients(policy, reference, whole)
     monkeypatch.setattr(policy_module, "_CHUNK_ELEMENTS", 3 * policy.causal_lm.config.vocab_size)
+    monkeypatch.setattr(token_scores, "_CPU_TILE", (3, 40))
     chunked = policy.score(batch, reference, kl=kl)
     for name in ("logprobs", "ref_logprobs", "kl", "entropy"):
         torch.testing.assert_close(getattr(chunked, name), getattr(whole, name), atol=1e-5, rtol=1e-5)
@@ -169,7 +172,7 @@ def test_without_reference_there_is_no_ratio_and_a_kl_is_an_error():
 def test_an_unknown_kl_estimate_is_refused_by_name():
     logp = torch.zeros(1, 2).log_softmax(-1)
     with pytest.raises(ValueError, match="kl must be 'exact', 'forward', 'k3' or None, got 'reverse'"):
-        token_scores(logp, logp, torch.zeros(1, dtype=torch.long), "reverse")  # type: ignore[arg-type]
+        logit_scores(logp, logp, torch.zeros(1, dtype=torch.long), "reverse")  # type: ignore[arg-type]
 
 
 def test_a_reference_that_is_no_causal_policy_is_refused():
