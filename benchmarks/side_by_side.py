@@ -12,14 +12,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
+import multiprocessing
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -47,19 +47,19 @@ class Row:
         return self.peer / self.ours
 
 
-def parse(description: str | None, **defaults: int) -> argparse.Namespace:
+def parse(description: str | None, **defaults: int | str) -> argparse.Namespace:
     """Read the command line that all benchmarks of speed share, and set up torch for it.
 
     Args:
         description: the docstring of the script.
-        defaults: further whole-number options by name.
+        defaults: further options by name; a whole number or a text, as the default is.
     """
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", action="store_true", help="print only a list of rows on stdout")
     parser.add_argument("--quick", action="store_true", help="small, within 45 seconds on two cores")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     for name, default in defaults.items():
-        parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=default)
+        parser.add_argument(f"--{name.replace('_', '-')}", type=type(default), default=default)
     options = parser.parse_args()
     torch.set_num_threads(1)
     return options
@@ -110,17 +110,41 @@ def peak_above(ready: Callable[[], Callable[[], object]], *, calls: int = 3, dev
         for _ in range(calls):
             work()
         return (torch.cuda.max_memory_allocated() - standing) / 2**20
-    standing_pages = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[1])
+    # The high-water mark starts anew here; ru_maxrss would be that of the process that started this one, if greater.
+    Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
+    standing = _status("VmRSS")
     for _ in range(calls):
         work()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
-    return peak - standing_pages * resource.getpagesize() / 2**20
+    return (_status("VmHWM") - standing) / 2**10
 
 
-def in_fresh_process(script: str, arguments: Sequence[str]) -> float:
-    """Run a script that prints one number, and return it."""
-    command = [sys.executable, script, *arguments]
-    return float(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.split()[-1])
+def _status(field: str) -> int:
+    """Read a number of kB that Linux keeps about this process."""
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(f"{field}:"))
+
+
+def in_fresh_processes(*works: Callable[[], Any]) -> list[Any]:
+    """Do each of the works in a process of its own, all at a time, and return their results.
+
+    They are forks of this process, which should have done nothing but import: importing again takes longer than most
+    works.
+
+    Raises:
+        EOFError: a process ended without a result; it has said why on stderr.
+    """
+    context = multiprocessing.get_context("fork")
+    started = []
+    for work in works:
+        receiver, sender = context.Pipe(duplex=False)
+        process = context.Process(target=lambda work=work, sender=sender: sender.send(work()))
+        process.start()
+        sender.close()
+        started.append((process, receiver))
+    results = [receiver.recv() for _, receiver in started]
+    for process, _ in started:
+        process.join()
+    return results
 
 
 def say(row: Row) -> None:

@@ -98,7 +98,7 @@ class CausalPolicy(nn.Module):
         Raises:
             ValueError: ``kl`` without a reference.
         """
-        return self(batch, reference, kl)
+        return TokenScores(*self(batch, reference, kl))
 
     def forward(
         self,
@@ -107,8 +107,8 @@ class CausalPolicy(nn.Module):
         kl: KLEstimate | None = None,
         *,
         features_only: bool = False,
-    ) -> TokenScores | Tensor:
-        """Do what ``score`` says; hooks of a wrapper, such as FSDP's, fire on a call of the module only.
+    ) -> tuple[Tensor | None, ...] | Tensor:
+        """Return the fields of ``score``'s result, as a tuple; wrappers such as DDP act on a call of the module only.
 
         With ``features_only`` return what the head reads instead, as ``_features`` does: of a reference no more is
         asked, because the exact KL compares whole distributions.
@@ -129,9 +129,7 @@ class CausalPolicy(nn.Module):
             with torch.no_grad():
                 ref_features = reference(batch, features_only=True)
         scores = self._head_scores(features, targets, reference, ref_features, kl)
-        logprobs, *others = (None if column is None else self._spread(column, scored) for column in scores)
-        assert logprobs is not None
-        return TokenScores(logprobs, *others)
+        return tuple(None if column is None else self._spread(column, scored) for column in scores)
 
     def save(self, folder: Path, tokenizer: PreTrainedTokenizerBase, card: str) -> None:
         """Write a plain Hugging Face folder."""
