@@ -22,8 +22,10 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import matplotlib
 import numpy as np
 import torch
+from matplotlib import pyplot as plt
 from side_by_side import Row, in_fresh_processes, parse, peak_above, report, say, take_turns
 from torch import Tensor
 from torch.optim import AdamW
@@ -35,6 +37,8 @@ from oreo_agents.value import TokenValue
 from oreo_algos import Episode, Models
 from oreo_algos.algos import Oreo
 from oreo_algos.batch import Batch, collate
+
+matplotlib.use("Agg")
 
 MICRO_BATCH = 4
 ALGORITHM = Oreo()
@@ -292,26 +296,30 @@ GROWTH = {
 }
 
 
-def plot_growth(path: Path) -> None:
-    """Write a log-log plot of time and peak memory of both sides, and beside it the numbers as JSON."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
+def measure_growth() -> dict[str, list[dict[str, float]]]:
+    """What both sides need at every point of `GROWTH`."""
     found: dict[str, list[dict[str, float]]] = {}
-    figure, axes = plt.subplots(2, len(GROWTH), figsize=(12, 6), sharey="row", layout="constrained")
-    for label, points, column in zip(GROWTH, GROWTH.values(), axes.T, strict=True):
-        rows = []
+    for label, points in GROWTH.items():
+        found[label] = []
         for x, (count, longest, vocabulary) in points:
             lengths = draw_lengths(count, longest // 2, longest)
             mine, theirs = in_fresh_processes(*(partial(needs, f, lengths, vocabulary) for f in (ours, peer)))
-            rows.append({"x": x, "ours_s": mine[0], "peer_s": theirs[0], "ours_mib": mine[1], "peer_mib": theirs[1]})
-            print(label, rows[-1], file=sys.stderr)
-        found[label] = rows
+            row = {"x": x, "ours_s": mine[0], "peer_s": theirs[0], "ours_mib": mine[1], "peer_mib": theirs[1]}
+            print(label, row, file=sys.stderr)
+            found[label].append(row)
+    return found
+
+
+def plot_growth(found: dict[str, list[dict[str, float]]], path: Path) -> None:
+    """Write a log-log plot of time and peak memory, and beside it the numbers as JSON."""
+    figure, axes = plt.subplots(2, len(found), figsize=(12, 6), sharex="col", sharey="row", layout="constrained")
+    for (label, rows), column in zip(found.items(), axes.T, strict=True):
+        points = [row["x"] for row in rows]
         for axis, unit in zip(column, ("s", "mib"), strict=True):
             for side in ("ours", "peer"):
-                axis.loglog([row["x"] for row in rows], [row[f"{side}_{unit}"] for row in rows], "o-", label=side)
+                axis.loglog(points, [row[f"{side}_{unit}"] for row in rows], "o-", label=side)
+            axis.set_xticks(points, [f"{x:,}" for x in points])
+            axis.minorticks_off()
         column[1].set_xlabel(label)
     axes[0, 0].set_ylabel("CPU seconds an update")
     axes[1, 0].set_ylabel("peak memory above static, MiB")
@@ -325,7 +333,7 @@ def main() -> None:
     """Print the rows."""
     options = parse(__doc__, growth="")
     if options.growth:
-        plot_growth(Path(options.growth))
+        plot_growth(measure_growth(), Path(options.growth))
         return
     rows = on_cpu(quick=options.quick) if options.device == "cpu" else on_gpu(options.device, quick=options.quick)
     report(rows, as_json=options.json)

@@ -39,7 +39,7 @@ class Loader:
 
     def policy(self, path: str) -> CausalPolicy:
         """Load a policy."""
-        return CausalPolicy.from_pretrained(path, **self._where(), lora=self.policy_settings.lora)
+        return CausalPolicy.from_pretrained(path, **self._how(self.policy_settings))
 
     def value(self, path: str, policy_path: str) -> TokenValue:
         """Load a trained value network.
@@ -48,7 +48,7 @@ class Loader:
             ValueError: it reads other tokens than the policy.
         """
         require_same_tokens("value.path", path, policy_path)
-        return TokenValue.from_pretrained(path, **self._where(), lora=self.value_settings.lora)
+        return TokenValue.from_pretrained(path, **self._how(self.value_settings))
 
     def models(
         self,
@@ -95,10 +95,16 @@ class Loader:
         bias = None
         if self.value_settings.bias_at_mean_reward:
             bias = float(np.mean([episode.total_reward for episode in buffer]))
-        return TokenValue.from_policy(path, bias=bias, **self._where(), lora=self.value_settings.lora)
+        return TokenValue.from_policy(path, bias=bias, **self._how(self.value_settings))
 
-    def _where(self) -> dict[str, Any]:
-        return {"device": self.device, "dtype": getattr(torch, self.policy_settings.dtype)}
+    def _how(self, settings: PolicySettings | ValueSettings) -> dict[str, Any]:
+        """Return the keyword arguments with which a network is loaded; a value network goes where the policy goes."""
+        return {
+            "device": self.device,
+            "dtype": getattr(torch, self.policy_settings.dtype),
+            "lora": settings.lora,
+            "gradient_checkpointing": settings.gradient_checkpointing,
+        }
 
 
 def require_same_tokens(setting: str, path: str, policy_path: str) -> None:

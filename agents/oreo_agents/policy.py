@@ -21,6 +21,7 @@ from oreo_agents import packing
 from oreo_agents.networks import (
     Lora,
     base_model,
+    checkpoint_layers,
     load_config,
     max_length,
     require_causal,
@@ -40,12 +41,16 @@ class CausalPolicy(nn.Module):
     Dropout is off at all times: it would make the log-ratio of two equal networks differ from 0.
     """
 
-    def __init__(self, model: PreTrainedModel, lora: Lora | None = None) -> None:
+    def __init__(
+        self, model: PreTrainedModel, lora: Lora | None = None, *, gradient_checkpointing: bool = False
+    ) -> None:
         """Wrap a loaded model, with adapters when ``lora`` asks for them."""
         super().__init__()
         require_causal(model)
         self.max_length = max_length(model.config)
         self.model = (lora or Lora()).wrap(model)
+        if gradient_checkpointing:
+            checkpoint_layers(self.model)
         self.eval()
         self._plain_head = self._head_is_plain()
         self._longest_packed = packing.enable(self.causal_lm)
@@ -58,6 +63,7 @@ class CausalPolicy(nn.Module):
         device: str | torch.device = "cpu",
         dtype: torch.dtype = torch.float32,
         lora: Lora | None = None,
+        gradient_checkpointing: bool = False,
     ) -> "CausalPolicy":
         """Load a checkpoint from a folder or the hub.
 
@@ -66,7 +72,7 @@ class CausalPolicy(nn.Module):
         """
         load_config(path)
         model: Any = AutoModelForCausalLM.from_pretrained(path, dtype=dtype)
-        return cls(model.to(device), lora)
+        return cls(model.to(device), lora, gradient_checkpointing=gradient_checkpointing)
 
     @property
     def causal_lm(self) -> PreTrainedModel:

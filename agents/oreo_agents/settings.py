@@ -69,6 +69,7 @@ class PolicySettings:
         lora: adapters in place of full fine-tuning.
         device: ``auto``: the GPU when there is one.
         dtype: of the weights; on a GPU, float32 weights are computed with in bfloat16.
+        gradient_checkpointing: compute layers again in the backward: less memory, about a third more time.
     """
 
     path: str | None = None
@@ -76,6 +77,7 @@ class PolicySettings:
     lora: Lora = Lora()
     device: str = "auto"
     dtype: str = "float32"
+    gradient_checkpointing: bool = False
 
     def __post_init__(self) -> None:
         """Check the settings."""
@@ -91,11 +93,13 @@ class ValueSettings:
         path: folder of a trained value network; None: the policy's weights with a head that says 0.
         bias_at_mean_reward: give the head a trained bias that starts at the buffer's mean reward.
         lora: adapters in place of full fine-tuning.
+        gradient_checkpointing: compute layers again in the backward: less memory, about a third more time.
     """
 
     path: str | None = None
     bias_at_mean_reward: bool = False
     lora: Lora = Lora()
+    gradient_checkpointing: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

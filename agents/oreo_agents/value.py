@@ -20,7 +20,7 @@ from transformers.models.auto.modeling_auto import (
 from transformers.utils import logging as transformers_logging
 
 from oreo_agents import packing
-from oreo_agents.networks import Lora, load_config, require_causal, save_plain
+from oreo_agents.networks import Lora, checkpoint_layers, load_config, require_causal, save_plain
 from oreo_algos.batch import Batch
 from oreo_algos.segments import shift_values
 
@@ -28,7 +28,9 @@ from oreo_algos.segments import shift_values
 class TokenValue(nn.Module):
     """V of every state of a transcript, from the output at the token before it; dropout is off at all times."""
 
-    def __init__(self, model: PreTrainedModel, lora: Lora | None = None) -> None:
+    def __init__(
+        self, model: PreTrainedModel, lora: Lora | None = None, *, gradient_checkpointing: bool = False
+    ) -> None:
         """Wrap a loaded classifier, with adapters when ``lora`` asks for them."""
         super().__init__()
         require_causal(model)
@@ -36,6 +38,8 @@ class TokenValue(nn.Module):
         bias = getattr(model, name).bias
         frozen_bias = bias is not None and not bias.requires_grad
         self.model = (lora or Lora()).wrap(model, train_head=name)
+        if gradient_checkpointing:
+            checkpoint_layers(self.model)
         if frozen_bias:
             # With adapters the head that is trained is a copy.
             getattr(model, name).bias.requires_grad_(False)
@@ -51,6 +55,7 @@ class TokenValue(nn.Module):
         device: str | torch.device = "cpu",
         dtype: torch.dtype = torch.float32,
         lora: Lora | None = None,
+        gradient_checkpointing: bool = False,
     ) -> "TokenValue":
         """Start from the weights of a policy's checkpoint with a head that says 0 everywhere.
 
@@ -61,6 +66,7 @@ class TokenValue(nn.Module):
             device: where to.
             dtype: of the weights.
             lora: adapters.
+            gradient_checkpointing: see ``networks.checkpoint_layers``.
 
         Raises:
             ValueError: nothing readable at ``path``, or transformers has no token classifier for its architecture.
@@ -83,7 +89,7 @@ class TokenValue(nn.Module):
             # Some classes (GPT-2) keep a bias regardless: it stays 0 unless one was asked for.
             nn.init.constant_(head.bias, bias or 0.0)
             head.bias.requires_grad_(bias is not None)
-        return cls(model.to(device), lora)
+        return cls(model.to(device), lora, gradient_checkpointing=gradient_checkpointing)
 
     @classmethod
     def from_pretrained(
@@ -93,6 +99,7 @@ class TokenValue(nn.Module):
         device: str | torch.device = "cpu",
         dtype: torch.dtype = torch.float32,
         lora: Lora | None = None,
+        gradient_checkpointing: bool = False,
     ) -> "TokenValue":
         """Load a trained value network, one label, from a folder or the hub.
 
@@ -109,7 +116,7 @@ class TokenValue(nn.Module):
         head = getattr(model, _head_name(model))
         if head.bias is not None and not getattr(config, "token_classification_bias", False):
             head.bias.requires_grad_(False)
-        return cls(model.to(device), lora)
+        return cls(model.to(device), lora, gradient_checkpointing=gradient_checkpointing)
 
     def train(self, mode: bool = True) -> "TokenValue":
         """Stay in evaluation mode, see the class."""
