@@ -124,14 +124,11 @@ def _status(field: str) -> int:
     return next(int(line.split()[1]) for line in lines if line.startswith(f"{field}:"))
 
 
-def in_fresh_processes(*works: Callable[[], Any]) -> list[Any]:
-    """Do each of the works in a process of its own, all at a time, and return their results.
+def in_fresh_processes(*works: Callable[[], Any]) -> Callable[[], list[Any]]:
+    """Start each of the works in a process of its own; call what is returned to wait for their results.
 
     They are forks of this process, which should have done nothing but import: importing again takes longer than most
-    works.
-
-    Raises:
-        EOFError: a process ended without a result; it has said why on stderr.
+    works. Waiting raises EOFError when a process ended without a result; it has said why on stderr.
     """
     context = multiprocessing.get_context("fork")
     started = []
@@ -141,10 +138,14 @@ def in_fresh_processes(*works: Callable[[], Any]) -> list[Any]:
         process.start()
         sender.close()
         started.append((process, receiver))
-    results = [receiver.recv() for _, receiver in started]
-    for process, _ in started:
-        process.join()
-    return results
+
+    def wait() -> list[Any]:
+        results = [receiver.recv() for _, receiver in started]
+        for process, _ in started:
+            process.join()
+        return results
+
+    return wait
 
 
 def say(row: Row) -> None:

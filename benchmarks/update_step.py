@@ -204,8 +204,8 @@ def needs(losses: Losses, lengths: Sequence[int], vocabulary: int, device: str =
     return statistics.median(seconds), memory
 
 
-def compare_memory(longest: dict[int, int]) -> list[Row]:
-    """Memory of both sides for a micro-batch, each in a process of its own.
+def compare_memory(longest: dict[int, int]) -> Callable[[], list[Row]]:
+    """Start to measure the memory of both sides for a micro-batch; call what is returned for the rows.
 
     Args:
         longest: by vocabulary, the length of the longest of its episodes, tokens.
@@ -215,19 +215,24 @@ def compare_memory(longest: dict[int, int]) -> list[Row]:
         for vocabulary, length in longest.items()
         for losses in (ours, peer)
     ]
-    memory = [mebibytes for _, mebibytes in in_fresh_processes(*works)]
-    rows = []
-    for vocabulary, mine, theirs in zip(longest, memory[::2], memory[1::2], strict=True):
-        rows.append(Row(f"update, peak memory {vocabulary // 1000}k", mine, theirs, "MiB", 1))
-        say(rows[-1])
+    results = in_fresh_processes(*works)
+
+    def rows() -> list[Row]:
+        memory = [mebibytes for _, mebibytes in results()]
+        found = []
+        for vocabulary, mine, theirs in zip(longest, memory[::2], memory[1::2], strict=True):
+            found.append(Row(f"update, peak memory {vocabulary // 1000}k", mine, theirs, "MiB", 1))
+            say(found[-1])
+        return found
+
     return rows
 
 
 def on_cpu(*, quick: bool) -> list[Row]:
-    """All rows of a CPU: memory first, because its processes are copies of this one."""
-    rows = compare_memory({32_000: 200, 152_000: 110} if quick else {32_000: 400, 152_000: 400})
+    """All rows of a CPU."""
+    memory = compare_memory({32_000: 200, 152_000: 110} if quick else {32_000: 400, 152_000: 400})
     lengths = draw_lengths(MICRO_BATCH if quick else 4 * MICRO_BATCH, 50, 400)
-    return [*rows, compare("update, time 32k", lengths, 32_000, n=5, device="cpu")]
+    return [compare("update, time 32k", lengths, 32_000, n=5, device="cpu"), *memory()]
 
 
 def on_gpu(device: str, *, quick: bool) -> list[Row]:
@@ -303,7 +308,7 @@ def measure_growth() -> dict[str, list[dict[str, float]]]:
         found[label] = []
         for x, (count, longest, vocabulary) in points:
             lengths = draw_lengths(count, longest // 2, longest)
-            mine, theirs = in_fresh_processes(*(partial(needs, f, lengths, vocabulary) for f in (ours, peer)))
+            mine, theirs = in_fresh_processes(*(partial(needs, f, lengths, vocabulary) for f in (ours, peer)))()
             row = {"x": x, "ours_s": mine[0], "peer_s": theirs[0], "ours_mib": mine[1], "peer_mib": theirs[1]}
             print(label, row, file=sys.stderr)
             found[label].append(row)
