@@ -1,19 +1,22 @@
 """Batched sampling from a causal language model with a key-value cache.
 
 Knows: tokens and caches. Does not know: text, environments.
+
+Equal prompts of a batch are read once, and so is what a kept cache holds of a prompt; rows that are finished leave the
+batch, and the last rows take their places, so that little is copied.
 """
 
 # B rows still being generated, V vocabulary
 
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import DynamicCache
 
+from oreo_agents.kv_cache import BatchCache, Prefix, pad_left
 from oreo_agents.networks import autocast
 from oreo_agents.policy import CausalPolicy
 
@@ -59,6 +62,8 @@ class Sample:
         ended: the model ended its turn.
         stopped: the row's ``Stop`` said so before a limit was reached; neither: a limit cut it off.
         dropped: tokens that were drawn and not kept, because the ``Stop`` took them back.
+        cache: what the policy has read of the prompt and these tokens, never the last of them; nothing unless
+            ``generate`` is to keep it.
     """
 
     tokens: list[int]
@@ -66,6 +71,7 @@ class Sample:
     ended: bool = False
     stopped: bool = False
     dropped: int = 0
+    cache: Prefix = field(default_factory=Prefix)
 
     def stop_at(self, length: int) -> None:
         """Keep so many tokens; the turn goes on another time."""
@@ -83,6 +89,7 @@ class _Row:
     choices: Choices | None = None
     source: np.random.Generator | None = None
     stop: Stop | None = None
+    cache: Prefix = field(default_factory=Prefix)
 
     def append(self, token: int, logprob: float, end_ids: Collection[int]) -> bool:
         """Add a token; returns whether the row goes on."""
@@ -112,6 +119,7 @@ def generate(
     sources: Sequence[np.random.Generator | None] | None = None,
     stops: Sequence[Stop] | None = None,
     spoken: Sequence[int] | None = None,
+    caches: Sequence[Prefix] | None = None,
 ) -> list[Sample]:
     """Continue each prompt until an end token, a stop or a limit.
 
@@ -126,6 +134,9 @@ def generate(
             depend on the rows beside it.
         stops: where else to stop, for each row.
         spoken: tokens at the end of each prompt that belong to the same turn and count against ``max_new_tokens``.
+        caches: what the policy has read of each prompt, from the samples of earlier calls; each sample then says what
+            it has read of it. None: neither used nor kept. A policy that cannot go on from a cache, see
+            ``can_resume``, keeps none and reads whole prompts.
 
     Returns:
         One sample a prompt, in their order.
@@ -147,6 +158,7 @@ def generate(
             choices[i] if choices else None,
             sources[i] if sources else None,
             stops[i] if stops else None,
+            caches[i].before(len(prompt)) if caches else Prefix(),
         )
         for i, prompt in enumerate(prompts)
     ]
@@ -154,7 +166,15 @@ def generate(
     order = sorted(rows, key=lambda row: len(row.prompt))
     for start in range(0, len(order), sampling.batch_size):
         batch = order[start : start + sampling.batch_size]
-        _generate_batch(policy, batch, end_ids, sampling.temperature, generator, from_sources=sources is not None)
+        _generate_batch(
+            policy,
+            batch,
+            end_ids,
+            sampling.temperature,
+            generator,
+            from_sources=sources is not None,
+            keep_caches=caches is not None and policy.resumes,
+        )
     return [row.sample for row in rows]
 
 
@@ -176,29 +196,28 @@ def _generate_batch(
     generator: torch.Generator | None,
     *,
     from_sources: bool,
+    keep_caches: bool,
 ) -> None:
     """Fill the samples of ``rows``; finished rows leave the batch."""
-    model = policy.causal_lm
     device = next(policy.parameters()).device
-    width = max(len(row.prompt) for row in rows)
-    tokens = torch.zeros(len(rows), width, dtype=torch.long, device=device)
-    mask = torch.zeros_like(tokens)
-    for i, row in enumerate(rows):
-        tokens[i, width - len(row.prompt) :] = torch.tensor(row.prompt, device=device)
-        mask[i, width - len(row.prompt) :] = 1
-    cache = DynamicCache(config=model.config)
-    while rows:
-        positions = (mask.cumsum(dim=1) - 1).clamp(min=0)[:, -tokens.shape[1] :]
-        with autocast(device):
-            logits = model(
-                tokens,
-                attention_mask=mask,
-                position_ids=positions,
-                past_key_values=cache,
-                use_cache=True,
-                logits_to_keep=1,
-            ).logits[:, -1]
-        logits = logits.float()
+    # Each distinct prompt is read by the first row that has it.
+    readers = {tuple(row.prompt): row for row in rows}
+    places = {prompt: place for place, prompt in enumerate(readers)}
+    prefixes = [row.cache for row in readers.values()]
+    unread = [row.prompt[len(row.cache) :] for row in readers.values()]
+    cache = BatchCache(policy.causal_lm.config, prefixes, device)
+    tokens, present = pad_left(unread, device)
+    logits = _next_logits(policy, tokens, cache, present)
+    which = [places[tuple(row.prompt)] for row in rows]
+    if keep_caches:
+        read = cache.newest(range(len(unread)), tokens.shape[1])
+        prefixes = [p.then(r[-len(new) :].clone()) for p, r, new in zip(prefixes, read, unread, strict=True)]
+        for row, place in zip(rows, which, strict=True):
+            row.cache = prefixes[place]
+    if len(unread) < len(rows):
+        cache.select(which)
+        logits = logits[which]
+    while True:
         constrained = [row.choices for row in rows if row.choices is not None]
         if constrained:
             logits = logits + _forbid_all_but(constrained, logits.shape[1]).to(device)
@@ -206,18 +225,41 @@ def _generate_batch(
             chosen, logprobs = draw_by_row(logits, temperature, [row.source for row in rows])
         else:
             chosen, logprobs = draw(logits, temperature, generator)
-        kept = [
-            i
-            for i, (row, token, logprob) in enumerate(zip(rows, chosen.tolist(), logprobs.tolist(), strict=True))
-            if row.append(token, logprob, end_ids)
-        ]
-        if len(kept) < len(rows):
-            index = torch.tensor(kept, dtype=torch.long, device=device)
-            cache.batch_select_indices(index)
-            mask, chosen = mask[index], chosen[index]
-            rows = [rows[i] for i in kept]
-        tokens = chosen[:, None]
-        mask = torch.cat([mask, torch.ones_like(tokens)], dim=1)
+        drawn = zip(rows, chosen.tolist(), logprobs.tolist(), strict=True)
+        finished = [i for i, (row, *draws) in enumerate(drawn) if not row.append(*draws, end_ids)]
+        if keep_caches and finished:
+            _keep_caches([rows[i] for i in finished], finished, cache)
+        if finished:
+            order = _close_ranks(len(rows), finished)
+            rows = [rows[i] for i in order]
+            if not rows:
+                return
+            cache.select(order)
+            chosen = chosen[order]
+        logits = _next_logits(policy, chosen[:, None], cache, torch.ones_like(chosen[:, None]))
+
+
+def _next_logits(policy: CausalPolicy, tokens: Tensor, cache: BatchCache, present: Tensor) -> Tensor:
+    """Read the next tokens of each row, [B, t], and return the logits of the one after them, [B, V]."""
+    with autocast(tokens.device):
+        logits: Tensor = policy.causal_lm(tokens, **cache.reads(present), logits_to_keep=1).logits[:, -1]
+    return logits.float()
+
+
+def _keep_caches(rows: Sequence[_Row], places: Sequence[int], cache: BatchCache) -> None:
+    """Note on finished samples what has been read of them: each token but the last, none that was taken back."""
+    count = len(rows[0].sample.tokens) + rows[0].sample.dropped - 1
+    for row, read in zip(rows, cache.newest(places, count), strict=True):
+        row.sample.cache = row.cache.then(read[: max(len(row.sample.tokens) - 1, 0)].clone())
+
+
+def _close_ranks(count: int, gone: Sequence[int]) -> list[int]:
+    """Say which of ``count`` rows stand where once some are gone: the last ones fill the gaps."""
+    order = list(range(count - len(gone)))
+    gaps = [row for row in gone if row < len(order)]
+    for gap, row in zip(gaps, sorted(set(range(len(order), count)) - set(gone)), strict=True):
+        order[gap] = row
+    return order
 
 
 def _forbid_all_but(choices: Sequence[Choices], vocabulary: int) -> Tensor:
@@ -231,11 +273,10 @@ def _forbid_all_but(choices: Sequence[Choices], vocabulary: int) -> Tensor:
 def draw(logits: Tensor, temperature: float, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
     """Choose one token a row of logits [B, V]; returns tokens int64 [B] and their log-probabilities [B], nats."""
     if temperature == 0:
-        logprobs = logits.log_softmax(dim=-1)
-        chosen = logits.argmax(dim=-1)
-    else:
-        logprobs = (logits / temperature).log_softmax(dim=-1)
-        chosen = torch.multinomial(logprobs.exp(), 1, generator=generator).squeeze(-1)
+        likeliest, chosen = logits.max(dim=-1)
+        return chosen, likeliest - logits.logsumexp(dim=-1)
+    logprobs = (logits / temperature).log_softmax(dim=-1)
+    chosen = torch.multinomial(logprobs.exp(), 1, generator=generator).squeeze(-1)
     return chosen, logprobs.gather(-1, chosen[:, None]).squeeze(-1)
 
 

@@ -7,6 +7,7 @@ Does not know: tokenizers, environments, losses.
 # B episodes, T tokens, N action tokens of a batch, D hidden size, V vocabulary
 
 import copy
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
 from oreo_agents import packing
+from oreo_agents.kv_cache import can_resume
 from oreo_agents.networks import (
     Lora,
     base_model,
@@ -79,6 +81,11 @@ class CausalPolicy(nn.Module):
         """The transformers model, with adapters in place if there are any."""
         plain: Any = self.model.get_base_model() if isinstance(self.model, PeftModel) else self.model
         return plain
+
+    @cached_property
+    def resumes(self) -> bool:
+        """Whether it can go on from kept keys and values."""
+        return can_resume(self.causal_lm)
 
     def frozen_copy(self) -> "CausalPolicy":
         """Return a copy with the same weights that is never trained."""

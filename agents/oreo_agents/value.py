@@ -5,13 +5,16 @@ Source: Wang et al. 2024 (arXiv:2412.16145): a separate transformer that starts 
 bias-free linear head that is zero at the start. Saved, it is a plain Hugging Face folder.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 from peft import PeftModel
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoModelForTokenClassification, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.models.auto.modeling_auto import (
     MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
@@ -20,6 +23,7 @@ from transformers.models.auto.modeling_auto import (
 from transformers.utils import logging as transformers_logging
 
 from oreo_agents import packing
+from oreo_agents.kv_cache import BatchCache, Prefix, can_resume, pad_left
 from oreo_agents.networks import Lora, checkpoint_layers, load_config, require_causal, save_plain
 from oreo_algos.batch import Batch
 from oreo_algos.segments import shift_values
@@ -127,6 +131,40 @@ class TokenValue(nn.Module):
         outputs = packing.outputs_at(self.model, batch, batch.attention, self._longest_packed).float()
         values = torch.zeros(batch.tokens.shape, device=outputs.device).masked_scatter(batch.attention, outputs)
         return shift_values(values)
+
+    @cached_property
+    def resumes(self) -> bool:
+        """Whether it can go on from kept keys and values."""
+        model: Any = self.model.get_base_model() if isinstance(self.model, PeftModel) else self.model
+        return can_resume(model)
+
+    @torch.no_grad()
+    def values_after(
+        self, transcripts: Sequence[Sequence[int]], prefixes: Sequence[Prefix]
+    ) -> tuple[Tensor, list[Prefix]]:
+        """Return V of the state after each transcript, read together in one batch.
+
+        Args:
+            transcripts: token ids, none empty.
+            prefixes: what it has read of each transcript; only the other tokens are read.
+
+        Returns:
+            V, float [B]; and what it has read now: nothing where it does not resume.
+        """
+        device = next(self.parameters()).device
+        if not self.resumes:
+            # Padding is on the right and attention is causal, so no attention mask is needed.
+            tokens = pad_sequence([torch.tensor(row) for row in transcripts], batch_first=True).to(device)
+            values = self.model(input_ids=tokens, use_cache=False).logits.squeeze(-1).float()
+            last = torch.tensor([[len(row) - 1] for row in transcripts], device=device)
+            return values.gather(1, last).squeeze(1), [Prefix() for _ in transcripts]
+        prefixes = [prefix.before(len(row)) for row, prefix in zip(transcripts, prefixes, strict=True)]
+        unread = [row[len(prefix) :] for row, prefix in zip(transcripts, prefixes, strict=True)]
+        cache = BatchCache(self.model.config, prefixes, device)
+        tokens, present = pad_left(unread, device)
+        values = self.model(input_ids=tokens, **cache.reads(present)).logits[:, -1, 0].float()
+        read = cache.newest(range(len(unread)), tokens.shape[1])
+        return values, [p.then(r[-len(new) :].clone()) for p, r, new in zip(prefixes, read, unread, strict=True)]
 
     def save(self, folder: Path, tokenizer: PreTrainedTokenizerBase, card: str) -> None:
         """Write a plain Hugging Face folder."""
