@@ -226,7 +226,7 @@ def _generate_batch(
         else:
             chosen, logprobs = draw(logits, temperature, generator)
         drawn = zip(rows, chosen.tolist(), logprobs.tolist(), strict=True)
-        finished = [i for i, (row, *draws) in enumerate(drawn) if not row.append(*draws, end_ids)]
+        finished = [i for i, (row, token, logprob) in enumerate(drawn) if not row.append(token, logprob, end_ids)]
         if keep_caches and finished:
             _keep_caches([rows[i] for i in finished], finished, cache)
         if finished:

@@ -101,6 +101,7 @@ class BatchCache:
             moved = [place for place, row in enumerate(rows) if place != row]
             to = torch.tensor(moved, dtype=torch.long, device=device)
             for layer in self._cache.layers:
+                assert isinstance(layer, _RoomyLayer)
                 layer.keep(len(rows), to, index[to])
         else:
             self._cache.batch_select_indices(index)
@@ -117,6 +118,9 @@ class BatchCache:
 
 class _RoomyLayer(DynamicLayer):
     """A layer that writes new tokens into room it has to spare, where its base copies all it holds each time."""
+
+    keys: Tensor
+    values: Tensor
 
     def __init__(self) -> None:
         super().__init__()

@@ -11,6 +11,7 @@ import gymnasium as gym
 import numpy as np
 
 from oreo_agents.generate import Choices, Sample, make_choices
+from oreo_agents.kv_cache import Prefix
 from oreo_agents.prompts import PromptFormat
 from oreo_algos.episode import Episode
 
@@ -35,6 +36,7 @@ class Record:
         terminated, truncated: Gymnasium's meaning.
         ended: the last token is one that the model ended its turn with.
         state: of the environment, where it is shared with other records.
+        policy_cache, value_cache: what the two networks have read of ``tokens``; shared with forks.
     """
 
     env: gym.Env[str, str]
@@ -52,6 +54,8 @@ class Record:
     truncated: bool = False
     ended: bool = False
     state: Any = None
+    policy_cache: Prefix = field(default_factory=Prefix)
+    value_cache: Prefix = field(default_factory=Prefix)
 
     @classmethod
     def begin(cls, env: gym.Env[str, str], slot: int, index: int, prompt_format: PromptFormat) -> "Record":
@@ -71,6 +75,10 @@ class Record:
         for name in ("tokens", "step_id", "logprobs", "rewards", "spans"):
             setattr(twin, name, list(getattr(self, name)))
         return twin
+
+    def forget(self) -> None:
+        """Release what the networks have read; an episode that goes no further does not need it."""
+        self.policy_cache = self.value_cache = Prefix()
 
     @property
     def over(self) -> bool:
@@ -135,6 +143,7 @@ class Record:
         self.step_id += [first + number for number in numbers[:kept]]
         self.logprobs += sample.logprobs[:kept]
         self.ended = sample.ended and kept == len(sample.tokens)
+        self.policy_cache = sample.cache
         if self.over or sample.stopped:
             return
         if not sample.ended:

@@ -82,7 +82,9 @@ def rollout(
     pool = [make_env() for _ in range(min(sampling.batch_size, len(indices)))]
     extra = {"seed": seed, "temperature": sampling.temperature, **(info or {})}
     try:
-        if pool and not pool[0].unwrapped.step_delimiters:  # type: ignore[attr-defined]
+        # An answer is one turn: nothing of it is read a second time.
+        in_turns = bool(pool) and not pool[0].unwrapped.step_delimiters  # type: ignore[attr-defined]
+        if in_turns:
             prompt_format.require_turns()
         if constrained and pool and not hasattr(pool[0].unwrapped, "action_text"):
             raise ValueError("constrained: this environment admits any text; use a search that does not constrain")
@@ -104,6 +106,7 @@ def rollout(
                     sampling,
                     generator,
                     choices=[episode.choices(prompt_format) for episode in running] if constrained else None,
+                    caches=[episode.policy_cache for episode in running] if in_turns else None,
                 )
                 for episode, sample in zip(running, samples, strict=True):
                     episode.advance(sample, prompt_format, policy.max_length)

@@ -135,8 +135,13 @@ class TokenValue(nn.Module):
     @cached_property
     def resumes(self) -> bool:
         """Whether it can go on from kept keys and values."""
-        model: Any = self.model.get_base_model() if isinstance(self.model, PeftModel) else self.model
-        return can_resume(model)
+        return can_resume(self._classifier)
+
+    @property
+    def _classifier(self) -> PreTrainedModel:
+        """The transformers model, with adapters in place if there are any."""
+        plain: Any = self.model.get_base_model() if isinstance(self.model, PeftModel) else self.model
+        return plain
 
     @torch.no_grad()
     def values_after(
@@ -160,7 +165,7 @@ class TokenValue(nn.Module):
             return values.gather(1, last).squeeze(1), [Prefix() for _ in transcripts]
         prefixes = [prefix.before(len(row)) for row, prefix in zip(transcripts, prefixes, strict=True)]
         unread = [row[len(prefix) :] for row, prefix in zip(transcripts, prefixes, strict=True)]
-        cache = BatchCache(self.model.config, prefixes, device)
+        cache = BatchCache(self._classifier.config, prefixes, device)
         tokens, present = pad_left(unread, device)
         values = self.model(input_ids=tokens, **cache.reads(present)).logits[:, -1, 0].float()
         read = cache.newest(range(len(unread)), tokens.shape[1])

@@ -14,11 +14,11 @@ from torch import Tensor, nn
 import oreo_envs  # noqa: F401 (registers the ids)
 from oreo_agents import rollout as rollout_module
 from oreo_agents.generate import Sample, Sampling
+from oreo_agents.kv_cache import Prefix
 from oreo_agents.prompts import PromptFormat
 from oreo_agents.search import Answer, Player, Search
 from oreo_agents.search import player as player_module
 from oreo_agents.tiny import word_tokenizer
-from oreo_algos.batch import Batch
 from oreo_envs.arithmetic import Problem, Reading, solve
 
 MAKE_ENV = partial(
@@ -81,7 +81,9 @@ def success_probability(text: str) -> float:
 
 
 class TrueValue(nn.Module):
-    """V of the state after all tokens of a row, 0 elsewhere; remembers how many tokens it was given."""
+    """V of the state after all tokens of a row; remembers how many tokens it was given to read."""
+
+    resumes = True
 
     def __init__(self, of_text: Callable[[str], float]) -> None:
         """Judge the text of a row by ``of_text``."""
@@ -90,13 +92,14 @@ class TrueValue(nn.Module):
         self.anywhere = nn.Parameter(torch.zeros(1))
         self.read = 0
 
-    def token_values(self, batch: Batch) -> Tensor:
-        values = torch.zeros(batch.tokens.shape[0], batch.tokens.shape[1] + 1)
-        for row, tokens in enumerate(batch.tokens):
-            length = int(batch.attention[row].sum())
-            self.read += length
-            values[row, length] = self.of_text(FORMAT.decode(tokens[:length].tolist()))
-        return values
+    def values_after(
+        self, transcripts: Sequence[Sequence[int]], prefixes: Sequence[Prefix]
+    ) -> tuple[Tensor, list[Prefix]]:
+        known = [prefix.before(len(row)) for row, prefix in zip(transcripts, prefixes, strict=True)]
+        new = [torch.zeros(len(row) - len(prefix), 1) for row, prefix in zip(transcripts, known, strict=True)]
+        self.read += sum(map(len, new))
+        values = torch.tensor([self.of_text(FORMAT.decode(row)) for row in transcripts])
+        return values, [prefix.then(chunk) for prefix, chunk in zip(known, new, strict=True)]
 
 
 def _uniform(generator: torch.Generator | None) -> float:
@@ -126,6 +129,7 @@ def generate(
     sources: Sequence[np.random.Generator | None] | None = None,
     stops: Any = None,
     spoken: Sequence[int] | None = None,
+    caches: Sequence[Prefix] | None = None,
 ) -> list[Sample]:
     """Stand in for ``oreo_agents.generate.generate``."""
     samples = []

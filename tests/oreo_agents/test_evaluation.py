@@ -14,11 +14,12 @@ import oreo_envs  # noqa: F401 (registers the ids)
 from oreo_agents import rollout as rollout_module
 from oreo_agents.evaluate import Item, evaluate, summarize
 from oreo_agents.generate import Sample, Sampling
+from oreo_agents.kv_cache import Prefix
 from oreo_agents.policy import CausalPolicy
 from oreo_agents.prompts import PromptFormat
 from oreo_agents.rollout import RolloutCounts
 from oreo_agents.search import BestOfN, Greedy, Majority, Player, Sampled, Search, WeightedVote
-from oreo_agents.search.player import final_state
+from oreo_agents.search.player import Judgement, final_state
 from oreo_agents.value import TokenValue
 from oreo_algos.batch import collate
 
@@ -104,15 +105,19 @@ def test_best_of_n_answers_with_the_sample_of_highest_value(script, monkeypatch,
     script([f"#### {n}" for n in (1, 2, 3, 4, 5, 6)])
     scores = np.array([0.1, 0.9, 0.3, 0.2, 0.0, 0.7])
     calls: list[int] = []
-    monkeypatch.setattr(Player, "values_after", lambda self, states: calls.append(len(states)) or scores)
+
+    def judge(self, openings, continuations):
+        calls.append(len(openings))
+        return [Judgement(score, len(tokens), Prefix()) for score, tokens in zip(scores, continuations, strict=True)]
+
+    monkeypatch.setattr(Player, "judge", judge)
     searches = {"best": BestOfN(samples=3, temperature=0.7), "vote": WeightedVote(samples=3, temperature=0.7)}
     found = dict(evaluate(MAKE_ENV, make_policy(), FORMAT, searches, [0, 1], LIMITS, seed=0, value=value))
     assert [item.answer for item in found["best"]] == [item.answer for item in found["vote"]] == ["2", "6"]
     assert calls == [6], "samples that two searches share are scored once"
-    openings = [len(FORMAT.opening(MAKE_ENV().reset(options={"index": i})[1]["messages"])) for i in (0, 1)]
-    # Each prompt is read with each of its samples, the end token never.
+    # The end token is never read.
     lengths = [len(FORMAT.encode(f"#### {n}")) for n in (1, 2, 3, 4, 5, 6)]
-    expected = [3 * openings[0] + sum(lengths[:3]), 3 * openings[1] + sum(lengths[3:])]
+    expected = [sum(lengths[:3]), sum(lengths[3:])]
     assert [item.value_tokens for item in found["best"]] == [item.value_tokens for item in found["vote"]] == expected
 
 
@@ -125,7 +130,10 @@ def test_final_values_are_those_just_before_the_last_action_token_whatever_the_b
     for batch_size in (1, 3, 16):
         sampling = Sampling(batch_size=batch_size)
         player = Player(MAKE_ENV, make_policy(), FORMAT, [0], sampling, seed=0, value=value)
-        assert player.values_after([final_state(e) for e in episodes]).tolist() == pytest.approx(expected, abs=1e-5)
+        player._samples[1, 0.7, False] = [[episode] for episode in episodes]
+        found = [judgement for task in player.final_values(1, 0.7) for judgement in task]
+        assert [judgement.value for judgement in found] == pytest.approx(expected, abs=1e-5)
+        assert [judgement.read for judgement in found] == [len(final_state(episode)) for episode in episodes]
 
 
 def test_tasks_whose_prompt_fills_the_context_are_unsolved_and_counted(value):

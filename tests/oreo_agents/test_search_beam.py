@@ -248,14 +248,13 @@ def test_where_there_is_nothing_to_choose_no_value_is_read():
 
 
 def test_tokens_of_one_beam_are_counted_by_hand(monkeypatch: pytest.MonkeyPatch):
-    """One greedy line after another, each twice: every line is read once with all before it, the end token never."""
+    """One greedy line after another, each twice: everything is read once, the end token never."""
     monkeypatch.setattr(Player, "source", lambda *_: None)
     [answer] = answers(StepBeam(keep=1, expand=2), make_player(indices=[3]))
     question = f"{PROBLEMS[3].question}\n"
     lines = split_steps(complete(question, None), ("\n",))
     assert answer.tokens == 2 * (sum(len(FORMAT.encode(line)) for line in lines) + 1)
-    states = ["".join([question, *lines[: k + 1]]) for k in range(len(lines))]
-    assert answer.value_tokens == sum(len(FORMAT.encode(state)) for state in states)
+    assert answer.value_tokens == len(FORMAT.encode(question)) + sum(len(FORMAT.encode(line)) for line in lines)
 
 
 def test_duplicates_are_read_once(monkeypatch: pytest.MonkeyPatch):
@@ -289,7 +288,7 @@ def test_one_text_is_read_once_whichever_beams_it_comes_from(monkeypatch: pytest
     player = make_player(lambda text: float(read.append(text) is None), indices=[0])
     [answer] = answers(StepBeam(keep=2, expand=1), player)
     assert asked == [2, 2] and answer.episode.messages[-1]["content"] == f"{line}\n{final}"
-    assert [text.partition("\n")[2] for text in read] == [line, f"{line}\n", f"{line}\n{final}"]
+    assert [text.partition("\n")[2] for text in read] == ["", line, f"{line}\n", f"{line}\n{final}"]
 
 
 def test_a_finished_answer_gives_way_to_a_better_unfinished_one_and_comes_back_when_that_disappoints():

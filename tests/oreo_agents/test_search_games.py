@@ -1,7 +1,7 @@
 """Best of K actions in a small game of two turns."""
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import ClassVar
 
@@ -13,11 +13,11 @@ from torch import Tensor, nn
 
 from oreo_agents.evaluate import evaluate
 from oreo_agents.generate import Sample, Sampling
+from oreo_agents.kv_cache import Prefix
 from oreo_agents.policy import CausalPolicy
 from oreo_agents.prompts import PromptFormat
 from oreo_agents.search import BestOfKActions, BestOfN, Greedy, Player, StepBeam
 from oreo_agents.search import player as player_module
-from oreo_algos.batch import Batch
 from oreo_envs.base import Opening, Outcome, TextEnv
 
 GAME = "oreo_test/Game-v0"
@@ -61,19 +61,21 @@ def game() -> Iterator[None]:
 class Judge(nn.Module):
     """V of the state after a row: what a function says of its text."""
 
+    resumes = True
+
     def __init__(self, of_text: Callable[[str], float]) -> None:
         """Judge by ``of_text``."""
         super().__init__()
         self.of_text, self.texts = of_text, []
         self.anywhere = nn.Parameter(torch.zeros(1))
 
-    def token_values(self, batch: Batch) -> Tensor:
-        values = torch.zeros(len(batch.tokens), batch.tokens.shape[1] + 1)
-        for row, tokens in enumerate(batch.tokens):
-            length = int(batch.attention[row].sum())
-            self.texts.append(FORMAT.decode(tokens[:length].tolist()))
-            values[row, length] = self.of_text(self.texts[-1])
-        return values
+    def values_after(
+        self, transcripts: Sequence[Sequence[int]], prefixes: Sequence[Prefix]
+    ) -> tuple[Tensor, list[Prefix]]:
+        texts = [FORMAT.decode(row) for row in transcripts]
+        self.texts += texts
+        read = [Prefix((torch.zeros(len(row), 1),)) for row in transcripts]
+        return torch.tensor([float(self.of_text(text)) for text in texts]), read
 
 
 def make_env() -> gym.Env:
@@ -93,7 +95,7 @@ def script(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     def install(*turns: list[str]) -> None:
         waiting = list(turns)
 
-        def say(policy, prompts, end_ids, sampling, *, sources, stops, spoken):
+        def say(policy, prompts, end_ids, sampling, *, sources, stops, spoken, caches):
             assert stops is None and set(spoken) == {0}
             samples = []
             for text in waiting.pop(0):
@@ -115,17 +117,18 @@ def test_every_turn_takes_the_proposal_of_highest_value_just_before_its_end(scri
     [answer] = BestOfKActions(actions=3).answer(player)
     assert answer is not None and answer.episode.success
     assert [m["content"] for m in answer.episode.messages] == ["go 0", "up", "and then?", "down"]
-    # Equal proposals are read once, and no end token is read.
+    # Equal proposals are read once, and so is what they share: an end token only if a turn follows it.
     turns = [["left", "up"], [f"up\nand then?\n{text}" for text in ("down", "up", "left")]]
-    assert sorted(judge.texts) == sorted(f"go 0\n{text}" for turn in turns for text in turn)
+    shared = ["", "up\nand then?\n"]
+    assert sorted(judge.texts) == sorted(f"go 0\n{text}" for turn in [shared, *turns] for text in turn)
     said = ["left", "up", "up", "down", "up", "left"]
     assert answer.tokens == sum(len(FORMAT.encode(text)) + 1 for text in said)
     opening, between = FORMAT.encode("go 0\n"), FORMAT.next_turn("and then?")
     lengths = {text: len(FORMAT.encode(text)) for text in said}
-    first = [len(opening) + lengths[text] for text in ("left", "up")]
-    # The transcript keeps the end token of "up".
-    second = [len(opening) + lengths["up"] + 1 + len(between) + lengths[text] for text in ("down", "up", "left")]
-    assert answer.value_tokens == sum(first) + sum(second)
+    first = [lengths[text] for text in ("left", "up")]
+    # The transcript keeps the end token of "up", which was not read when that was judged.
+    second = [lengths[text] for text in ("down", "up", "left")]
+    assert answer.value_tokens == len(opening) + sum(first) + 1 + len(between) + sum(second)
 
 
 def test_an_action_that_was_cut_off_is_taken_only_if_there_is_no_other(script):

@@ -21,7 +21,8 @@ class Answer:
     Attributes:
         episode: the answer given.
         tokens: tokens generated for it, with those of samples and beams not chosen.
-        value_tokens: tokens that the value network read for it; a token that is read twice counts twice.
+        value_tokens: tokens that the value network read for it: what its samples or beams share is read once as a
+            rule, and one that is read twice counts twice.
     """
 
     episode: Episode

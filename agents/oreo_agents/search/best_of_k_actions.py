@@ -10,9 +10,10 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from oreo_agents.generate import Sample
+from oreo_agents.kv_cache import Prefix
 from oreo_agents.record import Record
 from oreo_agents.search.base import Answer, Search
-from oreo_agents.search.player import Player
+from oreo_agents.search.player import Judgement, Player
 
 
 @dataclass
@@ -32,13 +33,15 @@ class _Game:
             self.proposed.append(sample)
 
     @property
-    def states(self) -> list[list[int]]:
-        """The tokens after which V judges each action: those before its end token."""
-        return [[*self.record.tokens, *sample.tokens[: -1 if sample.ended else None]] for sample in self.proposed]
+    def actions(self) -> list[list[int]]:
+        """The tokens of each action, but for its end token, after which V is 0."""
+        return [sample.tokens[: -1 if sample.ended else None] for sample in self.proposed]
 
-    def take(self, values: Sequence[float], player: Player) -> None:
+    def take(self, judged: Sequence[Judgement], player: Player) -> None:
         """Act on the proposal of the highest value, an unfinished one only if there is no other."""
-        best, _ = max(zip(self.proposed, values, strict=True), key=lambda choice: (choice[0].ended, choice[1]))
+        best, judgement = max(zip(self.proposed, judged, strict=True), key=lambda c: (c[0].ended, c[1].value))
+        self.read += sum(each.read for each in judged)
+        self.record.value_cache = judgement.cache
         self.record.advance(best, player.prompt_format, player.policy.max_length)
         self.proposed = []
         self.turn += 1
@@ -90,18 +93,18 @@ class BestOfKActions(Search):
         )
         for (game, _), sample in zip(asked, samples, strict=True):
             game.propose(sample)
-        values = iter(self._judge(player, games))
+        judged = iter(self._judge(player, games))
         for game in games:
-            game.take([next(values) for _ in game.proposed], player)
+            game.take([next(judged) for _ in game.proposed], player)
 
-    def _judge(self, player: Player, games: Sequence[_Game]) -> list[float]:
-        """Read V of each proposal; a single action leaves nothing to choose, and costs no reading."""
+    def _judge(self, player: Player, games: Sequence[_Game]) -> list[Judgement]:
+        """Read V after each proposal; a single action leaves nothing to choose, and costs no reading."""
         if self.actions == 1:
-            return [0.0] * len(games)
-        for game in games:
-            game.read += sum(map(len, game.states))
-        values: list[float] = player.values_after([state for game in games for state in game.states]).tolist()
-        return values
+            return [Judgement(0.0, 0, Prefix())] * len(games)
+        return player.judge(
+            [game.record for game in games for _ in game.proposed],
+            [action for game in games for action in game.actions],
+        )
 
     def _sources(self, player: Player, game: _Game) -> Iterator[np.random.Generator | None]:
         """Yield the randomness of each action; the first is greedy."""

@@ -1,27 +1,55 @@
 """What searches work with: a policy, perhaps its value, and the tasks to answer.
 
 Knows: rollouts, records, batches. Does not know: a particular search, whether an answer is right.
-Nothing else in this folder runs a network: ``continue_turns`` and ``values_after`` read the tokens of a record anew
-each time.
+Nothing else in this folder runs a network: ``continue_turns`` and ``judge`` read of a record only what the network has
+not read yet, and remember what it has.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import gymnasium as gym
 import numpy as np
-import torch
 
 from oreo_agents.generate import Sample, Sampling, generate
+from oreo_agents.kv_cache import Prefix
 from oreo_agents.networks import autocast
 from oreo_agents.policy import CausalPolicy
 from oreo_agents.prompts import PromptFormat
 from oreo_agents.record import Record
 from oreo_agents.rollout import RolloutCounts, rollout
 from oreo_agents.value import TokenValue
-from oreo_algos.batch import Batch
 from oreo_algos.episode import Episode
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What the value network says of a state.
+
+    Attributes:
+        value: V, reward units.
+        read: tokens that it read for that; what several states share counts for the first of them.
+        cache: what it has read of the state's transcript.
+    """
+
+    value: float
+    read: int
+    cache: Prefix
+
+
+@dataclass
+class _Opening:
+    """What the samples of a task have in common."""
+
+    tokens: list[int]
+    value_cache: Prefix = field(default_factory=Prefix)
+
+    @classmethod
+    def of(cls, episode: Episode) -> "_Opening":
+        """Return the tokens before the first action."""
+        return cls(episode.tokens[: int((episode.step_id >= 0).argmax())].tolist())
 
 
 class Player:
@@ -59,7 +87,7 @@ class Player:
         self.counts = RolloutCounts() if counts is None else counts
         self.progress = progress
         self._samples: dict[tuple[int, float, bool], list[list[Episode]]] = {}
-        self._final_values: dict[tuple[int, float, bool], list[np.ndarray]] = {}
+        self._final_values: dict[tuple[int, float, bool], list[list[Judgement]]] = {}
 
     # Whole episodes.
 
@@ -86,17 +114,33 @@ class Player:
         self._samples[key] = [[episode for episode in block if episode is not None] for block in blocks]
         return self._samples[key]
 
-    def final_values(self, count: int, temperature: float, constrained: bool = False) -> list[np.ndarray]:
-        """Return V of each of those episodes just before its last action token, float [N] for each task."""
+    def final_values(self, count: int, temperature: float, constrained: bool = False) -> list[list[Judgement]]:
+        """Judge each of those episodes just before its last action token.
+
+        The opening that the samples of a task share is read once.
+        """
         key = (count, temperature, constrained)
         if key not in self._final_values:
             if key not in self._samples:
                 self.samples(*key)
             drawn = self._samples[key]
-            values = self.values_after([final_state(episode) for episodes in drawn for episode in episodes])
-            ends = np.cumsum([len(episodes) for episodes in drawn])
-            self._final_values[key] = np.split(values, ends[:-1])
+            tasks = max(self.sampling.batch_size // count, 1)
+            blocks = [drawn[start : start + tasks] for start in range(0, len(drawn), tasks)]
+            self._final_values[key] = [judged for block in blocks for judged in self._judge_finals(block)]
         return self._final_values[key]
+
+    def _judge_finals(self, drawn: Sequence[Sequence[Episode]]) -> list[list[Judgement]]:
+        """Judge the samples of a few tasks, which are read side by side."""
+        openings = [_Opening.of(episodes[0]) if episodes else _Opening([]) for episodes in drawn]
+        pairs = [(opening, episode) for opening, episodes in zip(openings, drawn, strict=True) for episode in episodes]
+        judged = iter(
+            self.judge(
+                [opening for opening, _ in pairs],
+                [final_state(episode)[len(opening.tokens) :] for opening, episode in pairs],
+            )
+        )
+        # These episodes are over: nothing goes on from what was read.
+        return [[replace(next(judged), cache=Prefix()) for _ in episodes] for episodes in drawn]
 
     # Episodes on their way.
 
@@ -159,48 +203,59 @@ class Player:
             sources=sources,
             stops=stops,
             spoken=[record.spoken for record in records],
+            caches=[record.policy_cache for record in records],
         )
 
-    @torch.no_grad()
-    def values_after(self, prefixes: Sequence[Sequence[int]]) -> np.ndarray:
-        """Return V of the state after each of these token sequences, float [N].
+    def judge(self, records: Sequence[Record | _Opening], continuations: Sequence[Sequence[int]]) -> list[Judgement]:
+        """Return V of the state after some more tokens of each record, without adding them to it.
+
+        What the network has not read of a record itself is read first, once, and noted there.
+
+        Args:
+            records: the same one may occur several times.
+            continuations: of each, may be empty.
 
         Raises:
             ValueError: there is no value network.
         """
         if self.value is None:
             raise ValueError("this search reads V, and the player has no value network")
-        device = next(self.value.parameters()).device
-        # Prefixes of similar length share a batch.
-        order = sorted(range(len(prefixes)), key=lambda i: len(prefixes[i]))
-        values = np.zeros(len(prefixes))
+        distinct = {id(record): record for record in records} if self.value.resumes else {}
+        behind = [record for record in distinct.values() if len(record.value_cache) < len(record.tokens)]
+        read: Counter[int] = Counter()
+        caught_up = self._read(self.value, [r.tokens for r in behind], [r.value_cache for r in behind])
+        for record, judgement in zip(behind, caught_up, strict=True):
+            record.value_cache, read[id(record)] = judgement.cache, judgement.read
+        judged = self._read(
+            self.value,
+            [[*record.tokens, *more] for record, more in zip(records, continuations, strict=True)],
+            [record.value_cache for record in records],
+        )
+        return [
+            replace(judgement, read=judgement.read + read.pop(id(record), 0))
+            for record, judgement in zip(records, judged, strict=True)
+        ]
+
+    def _read(
+        self, value: TokenValue, transcripts: Sequence[Sequence[int]], prefixes: Sequence[Prefix]
+    ) -> list[Judgement]:
+        """Judge the state after each of these token sequences, of which ``prefixes`` have been read."""
+        device = next(value.parameters()).device
+        # Transcripts of similar length share a batch.
+        order = sorted(range(len(transcripts)), key=lambda i: len(transcripts[i]))
+        found: dict[int, Judgement] = {}
         for start in range(0, len(order), self.sampling.batch_size):
             rows = order[start : start + self.sampling.batch_size]
-            batch = _pad([prefixes[i] for i in rows]).to(device)
-            after = batch.attention.sum(dim=1, keepdim=True)
             with autocast(device):
-                values[rows] = self.value.token_values(batch).gather(1, after).squeeze(1).cpu().numpy()
-        return values
+                values, caches = value.values_after([transcripts[i] for i in rows], [prefixes[i] for i in rows])
+            for i, v, cache in zip(rows, values.tolist(), caches, strict=True):
+                # The last token is always read: V is said of it.
+                unread = max(len(transcripts[i]) - len(prefixes[i]), 1)
+                found[i] = Judgement(v, unread, cache)
+        return [found[i] for i in range(len(transcripts))]
 
 
 def final_state(episode: Episode) -> list[int]:
     """Return the tokens before the last action token, which is the end token: V after it is 0 by definition."""
     tokens: list[int] = episode.tokens[: np.flatnonzero(episode.step_id >= 0)[-1]].tolist()
     return tokens
-
-
-def _pad(prefixes: Sequence[Sequence[int]]) -> Batch:
-    """Return a batch of tokens in which nothing is an action."""
-    lengths = torch.tensor([len(prefix) for prefix in prefixes])
-    attention = torch.arange(int(lengths.max())) < lengths[:, None]
-    tokens = torch.zeros(attention.shape, dtype=torch.long)
-    tokens[attention] = torch.tensor([token for prefix in prefixes for token in prefix])
-    nothing = torch.zeros_like(attention)
-    return Batch(
-        tokens=tokens,
-        step_id=tokens.new_full(tokens.shape, -1),
-        loss_mask=nothing,
-        attention=attention,
-        rewards=torch.zeros(len(tokens), 1),
-        step_mask=nothing[:, :1],
-    )

@@ -11,7 +11,7 @@ from typing import ClassVar
 import numpy as np
 
 from oreo_agents.search.base import Answer, Search
-from oreo_agents.search.player import Player, final_state
+from oreo_agents.search.player import Judgement, Player
 from oreo_algos.episode import Episode
 
 
@@ -53,14 +53,15 @@ class SampleSearch(Search):
         """Draw, score and choose."""
         key = (self.samples, self.temperature, self.constrained)
         drawn = player.samples(*key)
-        values = player.final_values(*key) if self._reads_value else [np.full(len(e), np.nan) for e in drawn]
-        return [self._answer(*task) if task[0] else None for task in zip(drawn, values, strict=True)]
+        judged = player.final_values(*key) if self._reads_value else [[] for _ in drawn]
+        return [self._answer(*task) if task[0] else None for task in zip(drawn, judged, strict=True)]
 
-    def _answer(self, episodes: Sequence[Episode], values: np.ndarray) -> Answer:
+    def _answer(self, episodes: Sequence[Episode], judged: Sequence[Judgement]) -> Answer:
+        values = np.array([judgement.value for judgement in judged]) if judged else np.full(len(episodes), np.nan)
         return Answer(
             episodes[self.choose(episodes, values)],
             sum(int(episode.info["generated_tokens"] or 0) for episode in episodes),
-            sum(len(final_state(episode)) for episode in episodes) if self._reads_value else 0,
+            sum(judgement.read for judgement in judged),
         )
 
     @property

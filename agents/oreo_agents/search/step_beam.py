@@ -43,6 +43,9 @@ class _Tree:
         self.cut_off += [beam for beam in self.candidates if beam.record.truncated]
         # Finished ones come first where V is equal: they cost nothing more.
         best = sorted([*self.finished, *going], key=lambda beam: -beam.value)[:count]
+        done = [beam.record for beam in self.candidates if beam.record.over]
+        for record in [*self.live, *done]:
+            record.forget()
         self.live = [beam.record for beam in best if not beam.record.over]
         self.candidates = []
         self.depth += 1
@@ -106,7 +109,7 @@ class StepBeam(Search):
         ]
         _, parents, sources = zip(*asked, strict=True)
         samples = player.continue_turns(parents, self.temperature, sources, one_step=True)
-        children: list[tuple[_Tree, Record]] = []
+        children: list[tuple[_Tree, Record, Record]] = []
         for (tree, parent, _), sample in zip(asked, samples, strict=True):
             tree.generated += len(sample.tokens) + sample.dropped
             transcript = (*parent.tokens, *sample.tokens)
@@ -114,20 +117,25 @@ class StepBeam(Search):
                 tree.seen.add(transcript)
                 child = parent.fork()
                 child.advance(sample, player.prompt_format, player.policy.max_length)
-                children.append((tree, child))
-        for (tree, child), value in zip(children, self._judge(player, children), strict=True):
-            tree.candidates.append(_Beam(child, value))
+                children.append((tree, parent, child))
+        self._judge(player, children)
         for tree in trees:
             tree.keep(self.keep)
 
-    def _judge(self, player: Player, children: Sequence[tuple[_Tree, Record]]) -> list[float]:
-        """Read V of each child; a single greedy beam leaves nothing to choose, and costs no reading."""
+    def _judge(self, player: Player, children: Sequence[tuple[_Tree, Record, Record]]) -> None:
+        """Make candidates of the children of beams; a single greedy one leaves nothing to choose, and no V is read."""
         if self.keep * self.expand == 1:
-            return [0.0] * len(children)
-        for tree, child in children:
-            tree.read += len(child.judged)
-        values: list[float] = player.values_after([child.judged for _, child in children]).tolist()
-        return values
+            for tree, _, child in children:
+                tree.candidates.append(_Beam(child, 0.0))
+            return
+        judged = player.judge(
+            [parent for _, parent, _ in children],
+            [child.judged[len(parent.tokens) :] for _, parent, child in children],
+        )
+        for (tree, _, child), judgement in zip(children, judged, strict=True):
+            tree.read += judgement.read
+            child.value_cache = judgement.cache
+            tree.candidates.append(_Beam(child, judgement.value))
 
     def _sources(
         self, player: Player, tree: _Tree, parent: Record, number: int
