@@ -126,15 +126,11 @@ class ReencodingPlayer(Player):
 
 
 def write_answer(rng: random.Random) -> str:
-    """Write steps that are easy to learn to imitate: a verb and rising numbers each."""
+    """Write steps that are easy to learn to imitate: a verb and eight rising numbers each."""
     lines = []
     for _ in range(5):
-        words = [rng.choice(VERBS)]
-        number = rng.randint(1, 8)
-        while number < 40:
-            words.append(str(number))
-            number += rng.randint(3, 6)
-        lines.append(" ".join(words) + "\n")
+        numbers = [str(6 * place + rng.randint(0, 5)) for place in range(8)]
+        lines.append(" ".join([rng.choice(VERBS), *numbers]) + "\n")
     return "".join(lines)
 
 
