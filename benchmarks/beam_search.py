@@ -204,16 +204,16 @@ def same(ours: Sequence[Answer | None], theirs: Sequence[Answer | None]) -> None
 def main() -> None:
     """Measure."""
     options = parse(__doc__, tasks=16, width=2)
-    tasks, n = (6, 3) if options.quick else (options.tasks, 5)
+    tasks, n = (4, 3) if options.quick else (options.tasks, 5)
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as name:
-        prompt_format = train_policy(Path(name), steps=40)
+        prompt_format = train_policy(Path(name), steps=80)
         widen(Path(name), options.width)
         policy = CausalPolicy.from_pretrained(name, device=options.device)
         value = TokenValue.from_policy(name, device=options.device)
     head = value.model.score.weight
     torch.nn.init.normal_(head, generator=torch.Generator(head.device).manual_seed(0))
-    for search in (StepBeam(keep=2, expand=4), StepBeam(keep=4, expand=4)):
+    for search in (StepBeam(keep=4, expand=4), StepBeam(keep=2, expand=4)):
 
         def answer(player: type[Player], search: StepBeam = search) -> list[Answer | None]:
             make_env, limits = partial(MAKE_ENV, split="test"), Sampling(max_new_tokens=200, batch_size=256)
