@@ -204,7 +204,7 @@ def same(ours: Sequence[Answer | None], theirs: Sequence[Answer | None]) -> None
 def main() -> None:
     """Measure."""
     options = parse(__doc__, tasks=16, width=2)
-    tasks, n = (4, 3) if options.quick else (options.tasks, 5)
+    tasks, n = (4, 2) if options.quick else (options.tasks, 5)
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as name:
         prompt_format = train_policy(Path(name), steps=80)
