@@ -1,4 +1,4 @@
-"""Folders that appear whole or not at all, whenever the process is killed.
+"""Folders and files that appear whole or not at all, whenever the process is killed.
 
 Knows: the temporary name, the order of the renames, and how to recover from a kill between them.
 Does not know: what the files mean.
@@ -40,6 +40,31 @@ def replace_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
         shutil.rmtree(temporary)
         raise
     _swap(temporary, target)
+
+
+@contextmanager
+def replace_file(path: Path) -> Iterator[Path]:
+    """Write a new file that takes the place of `path` when the block ends without an exception.
+
+    The block writes `.<name>.tmp-<pid>` beside `path`. Files that killed processes left there are removed. Several
+    processes of one machine may write to `path`: the last to end its block wins.
+
+    Args:
+        path: the file to create or replace; its folder is there.
+
+    Yields:
+        The temporary file, not made yet.
+    """
+    for leftover in _hidden(path, "tmp"):
+        if not _is_alive(_pid(leftover)):
+            leftover.unlink(missing_ok=True)
+    temporary = _beside(path, "tmp")
+    try:
+        yield temporary
+        _fsync(temporary)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -100,7 +125,7 @@ def _remove_leftovers(target: Path) -> None:
     """Remove the folders of processes that are dead, or had our number before us."""
     for kind in ("tmp", "old", "gone"):
         for folder in _hidden(target, kind):
-            pid = int(folder.name.rpartition("-")[2])
+            pid = _pid(folder)
             if pid == os.getpid() or not _is_alive(pid):
                 _discard(folder, target)
 
@@ -120,6 +145,11 @@ def _written(folder: Path) -> float:
     with suppress(FileNotFoundError):
         return folder.stat().st_mtime
     return 0.0
+
+
+def _pid(hidden: Path) -> int:
+    """Return the number of the process that made a hidden file or folder."""
+    return int(hidden.name.rpartition("-")[2])
 
 
 def _is_alive(pid: int) -> bool:

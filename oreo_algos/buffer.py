@@ -10,6 +10,7 @@ import math
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import TypeAlias, overload
 
 import numpy as np
@@ -27,6 +28,7 @@ class EpisodeBuffer(Sequence[Episode]):
     Attributes:
         tokenizer_fingerprint: identifies that tokenizer; "" when none has encoded the episodes.
         provenance: where the episodes come from, as JSON: environment, policy, seed, commit.
+        folder: where exactly these episodes were loaded from; None: they are in memory only.
     """
 
     def __init__(
@@ -35,6 +37,7 @@ class EpisodeBuffer(Sequence[Episode]):
         *,
         tokenizer_fingerprint: str = "",
         provenance: Mapping[str, JSON] | None = None,
+        folder: Path | None = None,
     ) -> None:
         """Collect episodes, in the order that indices refer to; there may be none.
 
@@ -42,7 +45,7 @@ class EpisodeBuffer(Sequence[Episode]):
             ValueError: `provenance` is not JSON.
         """
         self._episodes = tuple(episodes)
-        self.tokenizer_fingerprint = tokenizer_fingerprint
+        self.tokenizer_fingerprint, self.folder = tokenizer_fingerprint, folder
         try:
             text = json.dumps(dict(provenance or {}), allow_nan=False)
         except (TypeError, ValueError) as error:
@@ -86,7 +89,7 @@ class EpisodeBuffer(Sequence[Episode]):
 
     @classmethod
     def concatenate(cls, buffers: Sequence["EpisodeBuffer"]) -> "EpisodeBuffer":
-        """Join buffers of one tokenizer, in order.
+        """Join buffers of one tokenizer, in order; a single one is returned as it is.
 
         The provenance is that of the buffers when they agree, else `{"parts": [...]}`.
 
@@ -101,6 +104,8 @@ class EpisodeBuffer(Sequence[Episode]):
                 f"concatenate: the buffers were encoded with different tokenizers {fingerprints}; "
                 "encode them again with one (`oreo data encode`)"
             )
+        if len(buffers) == 1:
+            return buffers[0]
         parts = [buffer.provenance for buffer in buffers]
         return cls(
             (episode for buffer in buffers for episode in buffer),
@@ -191,6 +196,7 @@ class EpisodeBuffer(Sequence[Episode]):
             storage.read_episodes(path, metadata),
             tokenizer_fingerprint=found,
             provenance=metadata["provenance"],
+            folder=Path(path),
         )
 
     def _select(self, episodes: Iterable[Episode]) -> "EpisodeBuffer":

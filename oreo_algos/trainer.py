@@ -16,18 +16,23 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
 from oreo_algos.algos.base import Algorithm
+from oreo_algos.batch import Batch, collate
 from oreo_algos.buffer import EpisodeBuffer
 from oreo_algos.checkpoint import load_last_checkpoint, save_checkpoint
 from oreo_algos.doctor import Thresholds, TrainingDoctor
 from oreo_algos.episode import Episode
+from oreo_algos.fingerprint import summary
 from oreo_algos.metrics import MetricsWriter, WeightedMean, read_metrics
+from oreo_algos.micro_batches import cut_by_tokens, episodes_of, longest
 from oreo_algos.models import Models, Network
+from oreo_algos.reference import reference_logprobs
 from oreo_algos.schedule import Schedule
 from oreo_algos.warning_log import WarningLog
 
@@ -42,9 +47,9 @@ class TrainerConfig:
 
     Attributes:
         seed: order of the data and choice among it.
-        micro_batch_size: examples a forward pass; None: the whole batch at once. Changes neither losses nor
-            gradients beyond rounding (and the draws of dropout), nor metrics but those that are defined within a
-            micro-batch: ``log_ratio/*_median`` and ``bellman/explained_variance`` of OREO.
+        micro_batch_tokens: tokens a forward pass, padding not counted; an example that is longer goes alone. Changes
+            neither losses nor gradients beyond rounding (and the draws of dropout), nor metrics but those that are
+            defined within a micro-batch: ``log_ratio/*_median`` and ``bellman/explained_variance`` of OREO.
         checkpoint_every: optimiser steps between checkpoints; there is always one at the end.
         keep_checkpoints: how many of the newest stay on disk.
         evaluate_every: optimiser steps between calls of ``evaluate``; 0: never.
@@ -53,7 +58,7 @@ class TrainerConfig:
     """
 
     seed: int = 0
-    micro_batch_size: int | None = None
+    micro_batch_tokens: int = 16384
     checkpoint_every: int = 200
     keep_checkpoints: int = 1
     evaluate_every: int = 0
@@ -62,13 +67,11 @@ class TrainerConfig:
 
     def __post_init__(self) -> None:
         """Check the settings."""
-        for name in ("checkpoint_every", "keep_checkpoints"):
+        for name in ("micro_batch_tokens", "checkpoint_every", "keep_checkpoints"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if self.evaluate_every < 0:
             raise ValueError(f"evaluate_every must be at least 1, or 0 for never, got {self.evaluate_every}")
-        if self.micro_batch_size is not None and self.micro_batch_size < 1:
-            raise ValueError(f"micro_batch_size must be at least 1 or null, got {self.micro_batch_size}")
 
 
 @dataclass(frozen=True)
@@ -91,7 +94,7 @@ class TrainResult:
 
 
 def train(
-    algorithm: Algorithm[Any, Any],
+    algorithm: Algorithm[Any],
     models: Models,
     buffer: EpisodeBuffer,
     config: TrainerConfig,
@@ -106,7 +109,7 @@ def train(
     Args:
         algorithm: what to learn from and how.
         models: the networks; those that the algorithm ``needs`` must be there.
-        buffer: encoded episodes.
+        buffer: encoded episodes; where it has a folder, log-probabilities of the reference are kept there.
         config: how to run.
         folder: run folder for checkpoints, ``metrics.jsonl``, ``warnings.jsonl`` and TensorBoard events.
         evaluate: called with the step every ``config.evaluate_every`` steps; its metrics are logged.
@@ -123,7 +126,7 @@ class _Run:
 
     def __init__(
         self,
-        algorithm: Algorithm[Any, Any],
+        algorithm: Algorithm[Any],
         models: Models,
         buffer: EpisodeBuffer,
         config: TrainerConfig,
@@ -132,11 +135,11 @@ class _Run:
         for need in sorted(algorithm.needs):
             if getattr(models, need) is None:
                 raise ValueError(f"{type(algorithm).__name__} needs a {need} network")
-        self.algorithm, self.models, self.config, self.folder = algorithm, models, config, folder
+        self.algorithm, self.models, self.buffer, self.config, self.folder = algorithm, models, buffer, config, folder
         self.cpu_seconds, self.cpu_since = 0.0, time.process_time()
         generator = np.random.default_rng(np.random.SeedSequence([config.seed, 0]))
         selected = algorithm.select(buffer, generator)
-        self.examples = [e for e in selected if _length(e) <= models.policy.max_length]
+        self.examples = [e for e in selected if longest(e) <= models.policy.max_length]
         self.skipped = len(selected) - len(self.examples)
         self._report_skipped(len(selected))
 
@@ -177,11 +180,14 @@ class _Run:
         self.doctor = TrainingDoctor(config.doctor, float(np.std([episode.total_reward for episode in buffer])))
         self.step, self.num_tokens = 0, 0
         self.last_metrics: dict[str, float] = {}
+        self.ref_logprobs: dict[Episode, NDArray[np.float32]] = {}
         algorithm.begin_run(models, self.examples)
         self._restore()
 
     def finish(self, evaluate: Evaluate | None) -> TrainResult:
         """Run the remaining steps."""
+        if self.step < self.total_steps:
+            self.ref_logprobs = self._reference_logprobs()
         columns = (
             TextColumn("{task.description}"),
             BarColumn(),
@@ -225,12 +231,11 @@ class _Run:
         algorithm, models = self.algorithm, self.models
         models.policy_frozen = not self.schedule.trains_policy(self.step)
         examples = [self.examples[i] for i in self.schedule.batch(self.step)]
-        size = self.config.micro_batch_size or len(examples)
-        batches = [algorithm.collate(examples[i : i + size]).to(self.device) for i in range(0, len(examples), size)]
+        batches = self._micro_batches(examples)
         weights = [algorithm.weight(batch) for batch in batches]
         mean = WeightedMean()
         with self._autocast():
-            context = algorithm.begin_step(batches, models)
+            context = algorithm.begin_step(examples, models, self._micro_batches)
         for batch, weight in zip(batches, weights, strict=True):
             if weight == 0:
                 continue  # e.g. no token that SFT may learn from: nothing to add
@@ -240,10 +245,36 @@ class _Run:
             self._check_finite(total, "loss")
             (total * (weight / sum(weights))).backward()
             mean.add({"loss": total.item(), **losses.metrics}, weight)
-        self.num_tokens += sum(episode.num_tokens for example in examples for episode in _episodes(example))
+        self.num_tokens += sum(episode.num_tokens for episode in episodes_of(examples))
         metrics = mean.result() | self._update() | self._progress()
         algorithm.end_step(models, metrics)
         return {f"train/{name}": value for name, value in metrics.items()}
+
+    def _micro_batches(self, examples: Sequence[Any]) -> list[Batch]:
+        """Cut examples to the token budget and pad each piece, with what is known of the reference."""
+        pieces = [episodes_of(piece) for piece in cut_by_tokens(examples, self.config.micro_batch_tokens)]
+        return [collate(piece, ref_logprobs=self._known(piece)).to(self.device) for piece in pieces]
+
+    def _known(self, episodes: Sequence[Episode]) -> list[NDArray[np.float32]] | None:
+        """Return the reference's log-probabilities of episodes, None unless all of them are known."""
+        if not all(episode in self.ref_logprobs for episode in episodes):
+            return None
+        return [self.ref_logprobs[episode] for episode in episodes]
+
+    def _reference_logprobs(self) -> dict[Episode, NDArray[np.float32]]:
+        """Take once what the steps read of the reference; nothing where they read all of it, or none of it."""
+        reference = self.models.reference
+        # While the policy is the reference every log-ratio is 0.
+        stays = self.models.policy_is_reference and self.schedule.policy_steps == 0
+        if reference is None or self.algorithm.reference_use != "logprobs" or stays:
+            return {}
+        return reference_logprobs(
+            reference,
+            self.buffer,
+            episodes_of(self.examples),
+            max_tokens=self.config.micro_batch_tokens,
+            bf16=self.bf16,
+        )
 
     def _update(self) -> dict[str, float]:
         """Clip and apply the gradients of each network that is being trained."""
@@ -345,32 +376,10 @@ def cosine_with_warmup(steps: int, warmup_ratio: float) -> Callable[[int], float
     return factor
 
 
-def _length(example: Episode | Sequence[Episode]) -> int:
-    """Count the tokens of an example that have to fit in a context: of a pair, those of the longer one."""
-    return max(episode.num_tokens for episode in _episodes(example))
-
-
-def _episodes(example: Episode | Sequence[Episode]) -> Sequence[Episode]:
-    return [example] if isinstance(example, Episode) else example
-
-
 def _fingerprint(
-    algorithm: Algorithm[Any, Any], config: TrainerConfig, buffer: EpisodeBuffer, models: Models, *, bf16: bool
+    algorithm: Algorithm[Any], config: TrainerConfig, buffer: EpisodeBuffer, models: Models, *, bf16: bool
 ) -> str:
     """Identify what a checkpoint may be continued with; how often to save or evaluate does not matter."""
-    networks = {name: _summary(getattr(models, name)) for name in sorted({"policy"} | algorithm.needs)}
+    networks = {name: summary(getattr(models, name)) for name in sorted({"policy"} | algorithm.needs)}
     facts = [type(algorithm).__name__, asdict(algorithm), config.seed, bf16, buffer.content_hash, networks]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
-
-
-def _summary(network: Network) -> list[Any]:
-    """Tell networks apart: names, and of each parameter the shape, a checksum and the first numbers.
-
-    Bits are added as integers, so that neither device nor number of threads changes the sum.
-    """
-    integer = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
-    summary: list[Any] = [list(network.state_dict())]
-    for parameter in network.parameters():
-        bits = parameter.detach().view(integer[parameter.element_size()])
-        summary.append([list(bits.shape), bits.sum(dtype=torch.int64).item(), bits.flatten()[:4].tolist()])
-    return summary

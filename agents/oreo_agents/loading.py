@@ -52,7 +52,7 @@ class Loader:
 
     def models(
         self,
-        algorithm: Algorithm[Any, Any],
+        algorithm: Algorithm[Any],
         path: str,
         buffer: EpisodeBuffer,
         *,

@@ -14,7 +14,7 @@ _ROLES = {
 }
 
 
-def model_card(part: Literal["policy", "value"], algorithm: Algorithm[Any, Any], env_id: str, seed: int) -> str:
+def model_card(part: Literal["policy", "value"], algorithm: Algorithm[Any], env_id: str, seed: int) -> str:
     """Return a Hugging Face model card: what the network is, and the settings that trained it."""
     name = type(algorithm).__name__
     fields = "\n".join(f"- {key}: {value}" for key, value in dataclasses.asdict(algorithm).items())

@@ -265,7 +265,7 @@ class Run:
     def _train(
         self,
         folder: Path,
-        algorithm: Algorithm[Any, Any],
+        algorithm: Algorithm[Any],
         policy_path: str,
         data: Callable[[], Sequence[Part]],
         *,

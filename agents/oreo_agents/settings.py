@@ -237,7 +237,7 @@ class RunSettings:
     value: ValueSettings = ValueSettings()
     sft: SftSettings = SftSettings()
     collect: CollectSettings = CollectSettings()
-    algorithms: Mapping[str, Algorithm[Any, Any]] = field(default_factory=dict)
+    algorithms: Mapping[str, Algorithm[Any]] = field(default_factory=dict)
     iteration: IterationSettings = IterationSettings()
     searches: Mapping[str, Search] = field(default_factory=lambda: {"greedy": Greedy()})
     evaluate: EvaluateSettings = EvaluateSettings()

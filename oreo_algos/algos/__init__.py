@@ -2,7 +2,7 @@
 
 from oreo_algos.algos.base import Algorithm, Losses
 from oreo_algos.algos.constant import ConstantBaseline
-from oreo_algos.algos.dpo import Dpo, Preference
+from oreo_algos.algos.dpo import Dpo
 from oreo_algos.algos.dqo import Dqo
 from oreo_algos.algos.kto import Kto
 from oreo_algos.algos.oreo import Oreo
@@ -17,7 +17,6 @@ __all__ = [
     "Kto",
     "Losses",
     "Oreo",
-    "Preference",
     "RejectionSampling",
     "Sft",
 ]

@@ -5,22 +5,27 @@ The trainer owns optimisers, schedules, checkpoints and logs; an algorithm owns 
 """
 
 import difflib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar, Generic, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Generic, Literal
 
 import numpy as np
 from torch import Tensor
 
-from oreo_algos.batch import Batch, collate
+from oreo_algos.batch import Batch
 from oreo_algos.buffer import EpisodeBuffer
 from oreo_algos.episode import Episode
+from oreo_algos.losses import k3_estimate
 from oreo_algos.metrics import Mean
-from oreo_algos.models import Models, TokenScores
+from oreo_algos.micro_batches import Example
+from oreo_algos.models import KLEstimate, Models, TokenScores
 from oreo_algos.selection import NothingToLearnError
 
-Example = TypeVar("Example")
-AnyBatch = TypeVar("AnyBatch")
+ReferenceUse = Literal["nothing", "logprobs", "distribution"]
+"""What a loss reads of the reference: its log-probabilities of the tokens taken never change and are cached."""
+
+MicroBatches = Callable[[Sequence[Episode]], list[Batch]]
+"""Cuts episodes into micro-batches that fit into memory, and pads each."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +45,7 @@ class Losses:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Algorithm(Generic[Example, AnyBatch]):
+class Algorithm(Generic[Example]):
     """Base class: the optimisation settings, with the defaults of the paper where it names one for all.
 
     Attributes:
@@ -71,27 +76,32 @@ class Algorithm(Generic[Example, AnyBatch]):
         if self.weight_decay < 0:
             raise ValueError(f"weight_decay must not be negative, got {self.weight_decay}")
 
+    @property
+    def reference_use(self) -> ReferenceUse:
+        """What ``losses`` reads of the reference.
+
+        ``logprobs``: those of the examples' episodes are taken once, before the first step, and every batch brings
+        them; what ``begin_step`` scores beside is another matter.
+        """
+        return "logprobs" if "reference" in self.needs else "nothing"
+
     def select(self, buffer: EpisodeBuffer, rng: np.random.Generator) -> list[Example]:
         """Choose the examples to learn from; raises ``NothingToLearnError`` when there are none."""
         raise NotImplementedError
 
-    def collate(self, examples: Sequence[Example]) -> AnyBatch:
-        """Pad examples into what ``losses`` reads."""
-        raise NotImplementedError
-
-    def weight(self, batch: AnyBatch) -> float:
+    def weight(self, batch: Batch) -> float:
         """Count what the means of ``losses`` are over, so that micro-batches add up to one big batch."""
         raise NotImplementedError
 
     def begin_run(self, models: Models, examples: Sequence[Example]) -> None:
         """Put into ``models`` what the algorithm adapts itself; a checkpoint then replaces it."""
 
-    def begin_step(self, batches: Sequence[AnyBatch], models: Models) -> Any:
-        """Compute, before the micro-batches of an optimiser step, what needs all of them."""
+    def begin_step(self, examples: Sequence[Example], models: Models, micro_batches: MicroBatches) -> Any:
+        """Compute, before the micro-batches of an optimiser step, what needs all of its examples."""
         return None
 
-    def losses(self, batch: AnyBatch, models: Models, context: Any = None) -> Losses:
-        """Score a micro-batch; ``context`` is what ``begin_step`` returned."""
+    def losses(self, batch: Batch, models: Models, context: Any = None) -> Losses:
+        """Score a micro-batch, whose rows are the episodes of its examples; ``context`` is from ``begin_step``."""
         raise NotImplementedError
 
     def end_step(self, models: Models, metrics: Mapping[str, float]) -> None:
@@ -99,7 +109,7 @@ class Algorithm(Generic[Example, AnyBatch]):
 
 
 @dataclass(frozen=True, kw_only=True)
-class EpisodeAlgorithm(Algorithm[Episode, Batch]):
+class EpisodeAlgorithm(Algorithm[Episode]):
     """An algorithm whose example is one episode and whose means are over episodes."""
 
     def select(self, buffer: EpisodeBuffer, rng: np.random.Generator) -> list[Episode]:
@@ -110,13 +120,24 @@ class EpisodeAlgorithm(Algorithm[Episode, Batch]):
             )
         return list(buffer)
 
-    def collate(self, examples: Sequence[Episode]) -> Batch:
-        """Pad the episodes on the right."""
-        return collate(examples)
-
     def weight(self, batch: Batch) -> float:
         """Count episodes."""
         return float(len(batch))
+
+
+def score(batch: Batch, models: Models, *, kl: KLEstimate | None = None) -> TokenScores:
+    """Score a batch with the policy and the reference, which is not asked where the batch brings what it would say.
+
+    Args:
+        batch: with ``ref_logprobs`` or without; with them ``kl`` is ``k3`` or None, see ``Algorithm.reference_use``.
+        models: policy and reference.
+        kl: which estimate of the KL to the reference to return.
+    """
+    if batch.ref_logprobs is None:
+        return models.policy.score(batch, models.reference, kl=kl)
+    scores = models.policy.score(batch)
+    estimate = None if kl is None else k3_estimate(scores.logprobs, batch.ref_logprobs)
+    return replace(scores, ref_logprobs=batch.ref_logprobs, kl=estimate)
 
 
 def require_positive(config: object, *names: str) -> None:

@@ -12,9 +12,11 @@ import numpy as np
 from oreo_algos.algos.base import (
     EpisodeAlgorithm,
     Losses,
+    ReferenceUse,
     mean_entropy,
     require_one_of,
     require_positive,
+    score,
     token_log_ratio,
 )
 from oreo_algos.algos.oreo import ALPHA
@@ -60,6 +62,11 @@ class ConstantBaseline(EpisodeAlgorithm):
         if self.alpha < 0:
             raise ValueError(f"alpha must not be negative, got {self.alpha}")
 
+    @property
+    def reference_use(self) -> ReferenceUse:
+        """A sum over the vocabulary needs the whole distribution."""
+        return "logprobs" if self.kl == "k3" else "distribution"
+
     def begin_run(self, models: Models, examples: Sequence[Episode]) -> None:
         """Take the mean reward of the examples for the constant, where none is given."""
         mean = float(np.mean([episode.total_reward for episode in examples]))
@@ -68,7 +75,7 @@ class ConstantBaseline(EpisodeAlgorithm):
     def losses(self, batch: Batch, models: Models, context: Any = None) -> Losses:
         """Policy loss with its KL regulariser, means over episodes."""
         steps = regroup(batch, self.granularity)
-        scores = models.policy.score(batch, models.reference, kl=self.kl)
+        scores = score(batch, models, kl=self.kl)
         log_ratio = sum_by_step(token_log_ratio(scores), steps)
         returns = reward_to_go(steps.rewards, steps.step_mask)
         values = returns.new_full(returns.shape, models.numbers["baseline"])

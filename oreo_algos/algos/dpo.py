@@ -4,11 +4,11 @@ Source: Rafailov et al. 2023 (arXiv:2305.18290); baseline of Wang et al. 2024 (a
 the names and the form of TRL.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from oreo_algos.algos.base import (
@@ -17,9 +17,10 @@ from oreo_algos.algos.base import (
     mean_entropy,
     require_one_of,
     require_positive,
+    score,
     transcript_log_ratio,
 )
-from oreo_algos.batch import Batch, collate
+from oreo_algos.batch import Batch
 from oreo_algos.buffer import EpisodeBuffer
 from oreo_algos.episode import Episode
 from oreo_algos.losses import dpo_hinge_loss, dpo_loss, ipo_loss
@@ -29,20 +30,11 @@ from oreo_algos.selection import preference_pairs
 LossType = Literal["sigmoid", "hinge", "ipo"]
 
 
-class Preference(NamedTuple):
-    """Two batches of equal length: row b of ``chosen`` is preferred to row b of ``rejected``."""
-
-    chosen: Batch
-    rejected: Batch
-
-    def to(self, device: Any) -> "Preference":
-        """Move both batches."""
-        return Preference(self.chosen.to(device), self.rejected.to(device))
-
-
 @dataclass(frozen=True, kw_only=True)
-class Dpo(Algorithm[tuple[Episode, Episode], Preference]):
+class Dpo(Algorithm[tuple[Episode, Episode]]):
     """DPO, by default with the sigmoid loss of its paper.
+
+    A batch holds pairs in neighbouring rows, chosen before rejected, so that one forward pass scores both.
 
     Attributes:
         beta: KL temperature of the implicit reward, reward units per nat; with ``ipo`` the margin to reach is
@@ -74,38 +66,39 @@ class Dpo(Algorithm[tuple[Episode, Episode], Preference]):
         """Draw pairs of each task that has both outcomes."""
         return preference_pairs(buffer, self.max_pairs, rng)
 
-    def collate(self, examples: Sequence[tuple[Episode, Episode]]) -> Preference:
-        """Pad the chosen and the rejected episodes, each among themselves."""
-        chosen, rejected = zip(*examples, strict=True)
-        return Preference(collate(chosen), collate(rejected))
-
-    def weight(self, batch: Preference) -> float:
+    def weight(self, batch: Batch) -> float:
         """Count pairs."""
-        return float(len(batch.chosen))
+        return len(batch) / 2
 
-    def losses(self, batch: Preference, models: Models, context: Any = None) -> Losses:
+    def losses(self, batch: Batch, models: Models, context: Any = None) -> Losses:
         """DPO loss, mean over pairs."""
-        chosen = models.policy.score(batch.chosen, models.reference)
-        rejected = models.policy.score(batch.rejected, models.reference)
-        chosen_ratio, rejected_ratio = transcript_log_ratio(chosen), transcript_log_ratio(rejected)
+        scores = score(batch, models)
+        chosen_ratio, rejected_ratio = _pairs(transcript_log_ratio(scores))
+        chosen_logprob, rejected_logprob = _pairs(scores.logprobs.detach().sum(dim=1))
+        is_chosen = torch.arange(len(batch), device=batch.tokens.device) % 2 == 0
         margins = (self.beta * (chosen_ratio - rejected_ratio)).detach()
         metrics = {
             "rewards/chosen": self.beta * chosen_ratio.mean().item(),
             "rewards/rejected": self.beta * rejected_ratio.mean().item(),
             "rewards/margins": margins.mean().item(),
             "rewards/accuracies": (margins > 0).float().mean().item(),
-            "logps/chosen": chosen.logprobs.sum(dim=1).mean().item(),
-            "logps/rejected": rejected.logprobs.sum(dim=1).mean().item(),
-            **mean_entropy(chosen, batch.chosen.action_mask),
+            "logps/chosen": chosen_logprob.mean().item(),
+            "logps/rejected": rejected_logprob.mean().item(),
+            **mean_entropy(scores, batch.action_mask & is_chosen[:, None]),
         }
         return Losses({"policy": self._loss(chosen_ratio, rejected_ratio, batch)}, metrics)
 
-    def _loss(self, chosen_ratio: Tensor, rejected_ratio: Tensor, batch: Preference) -> Tensor:
+    def _loss(self, chosen_ratio: Tensor, rejected_ratio: Tensor, batch: Batch) -> Tensor:
         match self.loss_type:
             case "sigmoid":
                 return dpo_loss(chosen_ratio, rejected_ratio, beta=self.beta, label_smoothing=self.label_smoothing)
             case "hinge":
                 return dpo_hinge_loss(chosen_ratio, rejected_ratio, beta=self.beta)
             case "ipo":
-                chosen, rejected = (half.action_mask.sum(dim=1) for half in batch)
+                chosen, rejected = _pairs(batch.action_mask.sum(dim=1))
                 return ipo_loss(chosen_ratio / chosen, rejected_ratio / rejected, beta=self.beta)
+
+
+def _pairs(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Split a number a row, [2 B], into those of the chosen and of the rejected episodes, [B] each."""
+    return rows[0::2], rows[1::2]

@@ -15,6 +15,7 @@ from oreo_algos.algos.base import (
     mean_entropy,
     require_positive,
     require_whole,
+    score,
     token_log_ratio,
 )
 from oreo_algos.algos.value_metrics import bellman_metrics, ratio_metrics, value_metrics
@@ -91,4 +92,4 @@ class Dqo(EpisodeAlgorithm):
         if models.policy_frozen and models.policy_is_reference:
             return None
         with torch.set_grad_enabled(not models.policy_frozen):
-            return models.policy.score(batch, models.reference)
+            return score(batch, models)

@@ -9,22 +9,25 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
 from oreo_algos.algos.base import (
     EpisodeAlgorithm,
     Losses,
+    MicroBatches,
     mean_entropy,
     require_positive,
+    score,
     subset_mean,
     transcript_log_ratio,
 )
 from oreo_algos.batch import Batch
+from oreo_algos.episode import Episode
 from oreo_algos.losses import kto_loss
 from oreo_algos.models import Models
-from oreo_algos.segments import prompt_lengths
 
 _log = logging.getLogger(__name__)
 
@@ -51,36 +54,33 @@ class Kto(EpisodeAlgorithm):
         super().__post_init__()
         require_positive(self, "beta", "desirable_weight", "undesirable_weight")
 
-    def begin_step(self, batches: Sequence[Batch], models: Models) -> Tensor:
+    def begin_step(self, examples: Sequence[Episode], models: Models, micro_batches: MicroBatches) -> Tensor:
         """Estimate KL(pi || ref), nats, at least 0, without gradient.
 
         Single-turn episodes: the mean log-ratio of mismatched pairs, the prompt of one episode with the completion
         of the next. A mismatched transcript of several turns is no state that its environment could reach, so
         there the matched log-ratios are averaged instead. Without a mismatched pair that fits the estimate is 0.
+        Either takes a policy forward of its own; of a mismatched pair the reference is asked, too.
         """
-        pairs = mismatched_pairs(batches, models.policy.max_length)
+        pairs = mismatched_pairs(examples, models.policy.max_length)
         if pairs is None:
             _warn_once(
                 "kto: episodes of several turns, so the KL reference point is the mean of the matched log-ratios "
                 "of a step's batch, clamped at 0"
             )
-        elif not len(pairs):
+        elif not pairs:
             _warn_once(
                 "kto: a step whose batch has no mismatched pair (its prompts are all equal, or every pair is longer "
                 "than the policy's context), so its KL reference point is 0"
             )
-        # Scored in pieces no larger than the micro-batches, which are known to fit in memory.
-        size = max(len(batch) for batch in batches)
-        scored = (
-            list(batches) if pairs is None else [pairs.rows(slice(i, i + size)) for i in range(0, len(pairs), size)]
-        )
+        scored = micro_batches(examples if pairs is None else pairs)
         with torch.no_grad():
-            log_ratio = [transcript_log_ratio(models.policy.score(batch, models.reference)) for batch in scored]
+            log_ratio = [transcript_log_ratio(score(batch, models)) for batch in scored]
         return torch.cat(log_ratio).mean().clamp(min=0) if log_ratio else torch.tensor(0.0)
 
     def losses(self, batch: Batch, models: Models, context: Any = None) -> Losses:
         """KTO loss, mean over episodes; ``context`` is the KL estimate of the step."""
-        scores = models.policy.score(batch, models.reference)
+        scores = score(batch, models)
         log_ratio = transcript_log_ratio(scores)
         desirable = batch.rewards.sum(dim=1) > 0
         loss = kto_loss(
@@ -100,42 +100,45 @@ class Kto(EpisodeAlgorithm):
         return Losses({"policy": loss}, metrics)
 
 
-def mismatched_pairs(batches: Sequence[Batch], max_length: int) -> Batch | None:
-    """Pair the prompt of each row with the completion of the next row, over all batches together.
+def mismatched_pairs(episodes: Sequence[Episode], max_length: int) -> list[Episode] | None:
+    """Pair the prompt of each episode with the completion of the next, that of the last with the first's.
 
     The prompt is everything before the first action token. Pairs of equal prompts (two samples of one question)
-    and pairs longer than ``max_length`` tokens are left out, so the result may have no row.
+    and pairs longer than ``max_length`` tokens are left out, so there may be none.
 
     Returns:
-        One batch, or None when a row has observations after its first action (several turns).
+        Episodes of one action without a reward, or None when one has observations after its first action (several
+        turns).
     """
-    rows: list[tuple[Tensor, Tensor]] = []
-    for batch in batches:
-        for row, start in enumerate(prompt_lengths(batch).tolist()):
-            length = int(batch.attention[row].sum())
-            if (batch.step_id[row, start:length] < 0).any():
-                return None
-            transcript = batch.tokens[row, :length]
-            rows.append((transcript[:start], transcript[start:]))
-    pairs = [
-        (prompt, completion)
-        for (prompt, _), (other, completion) in zip(rows, rows[1:] + rows[:1], strict=True)
-        if not torch.equal(prompt, other) and len(prompt) + len(completion) <= max_length
+    starts = [int(np.argmax(episode.step_id >= 0)) for episode in episodes]
+    if any((episode.step_id[start:] < 0).any() for episode, start in zip(episodes, starts, strict=True)):
+        return None
+    prompts = [episode.tokens[:start] for episode, start in zip(episodes, starts, strict=True)]
+    completions = [episode.tokens[start:] for episode, start in zip(episodes, starts, strict=True)]
+    return [
+        _one_action(episode, prompt, completion)
+        for episode, prompt, other, completion in zip(
+            episodes, prompts, _rotated(prompts), _rotated(completions), strict=True
+        )
+        if not np.array_equal(prompt, other) and len(prompt) + len(completion) <= max_length
     ]
-    if not pairs:
-        return batches[0].rows(slice(0, 0))
-    tokens = [torch.cat(pair) for pair in pairs]
-    step_id = [torch.cat([torch.full_like(prompt, -1), torch.zeros_like(completion)]) for prompt, completion in pairs]
-    device = batches[0].tokens.device
-    padded_steps = pad_sequence(step_id, batch_first=True, padding_value=-1)
-    attention = pad_sequence([torch.ones_like(t, dtype=torch.bool) for t in tokens], batch_first=True)
-    return Batch(
-        tokens=pad_sequence(tokens, batch_first=True),
-        step_id=padded_steps,
-        loss_mask=padded_steps >= 0,
-        attention=attention,
-        rewards=torch.zeros(len(tokens), 1, device=device),
-        step_mask=torch.ones(len(tokens), 1, dtype=torch.bool, device=device),
+
+
+def _rotated(rows: list[NDArray[np.int32]]) -> list[NDArray[np.int32]]:
+    """Put the first row last."""
+    return rows[1:] + rows[:1]
+
+
+def _one_action(episode: Episode, prompt: NDArray[np.int32], completion: NDArray[np.int32]) -> Episode:
+    """Return an episode of the same task whose action is ``completion`` after ``prompt``."""
+    return Episode(
+        tokens=np.concatenate([prompt, completion]),
+        step_id=np.repeat([-1, 0], [len(prompt), len(completion)]),
+        rewards=np.zeros(1, np.float32),
+        terminated=True,
+        truncated=False,
+        task_id=episode.task_id,
+        env_id=episode.env_id,
     )
 
 

@@ -6,7 +6,7 @@ those of the authors' released code. Every equation and deviation: ``docs/algori
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 import torch
@@ -16,10 +16,12 @@ from oreo_algos.adaptation import dual_ascent, frozen_copy, move_towards
 from oreo_algos.algos.base import (
     EpisodeAlgorithm,
     Losses,
+    ReferenceUse,
     mean_entropy,
     require_one_of,
     require_positive,
     require_whole,
+    score,
     token_log_ratio,
 )
 from oreo_algos.algos.value_metrics import bellman_metrics, ratio_metrics, value_metrics
@@ -137,6 +139,11 @@ class Oreo(EpisodeAlgorithm):
         return self.alpha
 
     @property
+    def reference_use(self) -> ReferenceUse:
+        """A sum over the vocabulary needs the whole distribution, and is taken of a policy that is trained."""
+        return "logprobs" if self.kl == "k3" or self.value_only else "distribution"
+
+    @property
     def trains_final_value(self) -> bool:
         """Whether V is trained just before the end token, where a search reads it."""
         return self.granularity == "token" or self.boundary_values
@@ -204,11 +211,11 @@ class Oreo(EpisodeAlgorithm):
     def _score(self, batch: Batch, models: Models) -> TokenScores | None:
         """Score the batch, or return None when every log-ratio is 0 and no gradient is wanted."""
         if not models.policy_frozen:
-            return models.policy.score(batch, models.reference, kl=self.kl)
+            return score(batch, models, kl=self.kl)
         if models.policy_is_reference:
             return None
         with torch.no_grad():
-            return (models.target or models.policy).score(batch, models.reference)
+            return score(batch, models if models.target is None else replace(models, policy=models.target))
 
     def _target_ratio(self, scores: TokenScores | None, token_ratio: Tensor, batch: Batch, models: Models) -> Tensor:
         """Return the token log-ratios that the value learns from, without gradient, float [B, T]."""

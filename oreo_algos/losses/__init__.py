@@ -1,5 +1,6 @@
 """Losses: pure functions of tensors, which own no model, optimiser, device or logger."""
 
+from oreo_algos.losses.divergence import k3_estimate
 from oreo_algos.losses.dpo import dpo_hinge_loss, dpo_loss, ipo_loss
 from oreo_algos.losses.kto import kto_loss
 from oreo_algos.losses.masked import masked_episode_mean, partial_episode_mean
@@ -25,6 +26,7 @@ __all__ = [
     "full_gradient_policy_loss",
     "importance_weights",
     "ipo_loss",
+    "k3_estimate",
     "kto_loss",
     "lambda_value_loss",
     "masked_episode_mean",

@@ -127,7 +127,7 @@ def test_an_override_that_cannot_be_read_is_one_message(refused: Caught):
         ("budget=200", "evaluate.budget must be a list of tokens a task, such as budget=[100,200], got 200"),
         ("algos=[oero]", "algos: unknown algorithm 'oero'; did you mean 'oreo'?"),
         ("+collect.sampels=3", "unexpected keyword argument 'sampels'"),
-        ("trainer.micro_batch_size=0", "micro_batch_size must be at least 1 or null, got 0"),
+        ("trainer.micro_batch_tokens=0", "micro_batch_tokens must be at least 1, got 0"),
     ],
 )
 def test_a_value_that_is_refused_gives_its_sentence(override: str, sentence: str, refused: Caught, tmp_path: Path):

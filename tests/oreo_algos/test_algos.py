@@ -5,9 +5,10 @@ import pytest
 import torch
 from tabular import tiny_models
 
-from oreo_algos.algos import Dpo, Dqo, Kto, Oreo, Preference, RejectionSampling, Sft
+from oreo_algos.algos import Dpo, Dqo, Kto, Oreo, RejectionSampling, Sft
 from oreo_algos.batch import collate
 from oreo_algos.buffer import EpisodeBuffer
+from oreo_algos.micro_batches import episodes_of
 
 ALGORITHMS = {
     "sft": Sft(),
@@ -42,8 +43,16 @@ def has_gradient(network):
     return any(p.grad is not None and p.grad.any() for p in network.parameters())
 
 
-def run(algorithm, batch, models):
-    return algorithm.losses(batch, models, algorithm.begin_step([batch], models))
+def padded(examples):
+    return collate(episodes_of(examples))
+
+
+def in_one(episodes):
+    return [collate(episodes)]
+
+
+def run(algorithm, examples, models):
+    return algorithm.losses(padded(examples), models, algorithm.begin_step(examples, models, in_one))
 
 
 # --- contract
@@ -53,7 +62,7 @@ def test_the_networks_that_an_algorithm_names_are_all_it_reads(algorithm, exampl
     models = tiny_models()
     for optional in {"reference", "value"} - algorithm.needs:
         setattr(models, optional, None)
-    losses = run(algorithm, algorithm.collate(examples), models)
+    losses = run(algorithm, examples, models)
     assert set(losses.terms) == {"policy"} | (algorithm.needs & {"value"})
     assert all(term.ndim == 0 for term in losses.terms.values())
     assert all(isinstance(value, float) for value in losses.metrics.values())
@@ -61,7 +70,7 @@ def test_the_networks_that_an_algorithm_names_are_all_it_reads(algorithm, exampl
 
 def test_each_term_reaches_its_own_network_and_no_other(algorithm, examples):
     models = tiny_models()
-    terms = run(algorithm, algorithm.collate(examples), models).terms
+    terms = run(algorithm, examples, models).terms
     networks = {"policy": models.policy, "value": models.value, "reference": models.reference}
     for name, term in terms.items():
         for network in networks.values():
@@ -74,15 +83,11 @@ def test_each_term_reaches_its_own_network_and_no_other(algorithm, examples):
 def test_more_padding_and_another_order_change_no_loss(algorithm, examples, make_episode):
     models = tiny_models()
     long = make_episode([-1, *range(60)], [1.0] * 60, tokens=[1] * 61)
-    keep = slice(0, len(examples))
-    if isinstance(algorithm, Dpo):
-        padded = Preference(*(half.rows(keep) for half in algorithm.collate([*examples, (long, long)])))
-    else:
-        padded = algorithm.collate([*examples, long]).rows(keep)
-    shuffled = algorithm.collate([examples[i] for i in np.random.default_rng(1).permutation(len(examples))])
-    context = algorithm.begin_step([algorithm.collate(examples)], models)
-    expected = algorithm.losses(algorithm.collate(examples), models, context)
-    for batch in (padded, shuffled):
+    wide = padded([*examples, long]).rows(slice(0, len(episodes_of(examples))))
+    shuffled = padded([examples[i] for i in np.random.default_rng(1).permutation(len(examples))])
+    context = algorithm.begin_step(examples, models, in_one)
+    expected = algorithm.losses(padded(examples), models, context)
+    for batch in (wide, shuffled):
         found = algorithm.losses(batch, models, context)
         for name, term in expected.terms.items():
             assert found.terms[name].item() == pytest.approx(term.item(), rel=1e-12)
@@ -91,9 +96,9 @@ def test_more_padding_and_another_order_change_no_loss(algorithm, examples, make
 
 def test_micro_batches_weighted_by_their_weight_add_up_to_the_whole(algorithm, examples):
     models = tiny_models()
-    whole = algorithm.collate(examples)
-    parts = [algorithm.collate(examples[i : i + 3]) for i in range(0, len(examples), 3)]
-    context = algorithm.begin_step([whole], models)
+    whole = padded(examples)
+    parts = [padded(examples[i : i + 3]) for i in range(0, len(examples), 3)]
+    context = algorithm.begin_step(examples, models, in_one)
     weights = [algorithm.weight(part) for part in parts]
     assert sum(weights) == algorithm.weight(whole)
     expected = algorithm.losses(whole, models, context).terms
@@ -187,7 +192,7 @@ def test_sft_is_the_mean_surprise_of_the_tokens_to_imitate(buffer):
         for t in np.flatnonzero((episode.step_id >= 0) & mask):
             prefix = torch.tensor(episode.tokens[None, :t], dtype=torch.long)
             surprise.append(-models.policy.logits(prefix)[0, -1].log_softmax(-1)[episode.tokens[t]].item())
-    batch = Sft().collate(list(buffer))
+    batch = collate(list(buffer))
     assert Sft().weight(batch) == len(surprise)
     assert Sft().losses(batch, models).terms["policy"].item() == pytest.approx(np.mean(surprise), rel=1e-12)
 
@@ -197,7 +202,7 @@ def test_rejection_sampling_is_sft_on_the_successful_episodes(buffer):
     kept = RejectionSampling().select(buffer, np.random.default_rng(0))
     assert kept == [episode for episode in buffer if episode.success]
     assert 0 < len(kept) < len(buffer)
-    loss = RejectionSampling().losses(RejectionSampling().collate(kept), models).terms["policy"]
+    loss = RejectionSampling().losses(collate(kept), models).terms["policy"]
     assert loss.item() == Sft().losses(collate(kept), models).terms["policy"].item()
 
 

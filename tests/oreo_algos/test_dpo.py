@@ -9,6 +9,7 @@ from tabular import tiny_models
 from oreo_algos.algos import Dpo
 from oreo_algos.batch import collate
 from oreo_algos.buffer import EpisodeBuffer
+from oreo_algos.micro_batches import episodes_of
 
 BETA = 0.7
 
@@ -39,13 +40,13 @@ def test_loss_and_metrics_equal_hand_computed_ones(pairs):
     assert 0 < expected["rewards/accuracies"] < 1
     scored = [models.policy.score(collate([chosen])).entropy.sum().item() for chosen, _ in pairs]
     expected["entropy"] = sum(scored) / sum(chosen.num_action_tokens for chosen, _ in pairs)
-    losses = algorithm.losses(algorithm.collate(pairs), models)
+    losses = algorithm.losses(collate(episodes_of(pairs)), models)
     found = {"loss": losses.terms["policy"].item(), **losses.metrics}
     assert found == pytest.approx(expected, rel=1e-6)
 
 
 def test_at_the_reference_the_loss_is_log_2_and_no_pair_counts_as_right(pairs):
-    losses = Dpo().losses(Dpo().collate(pairs), tiny_models(moved=False))
+    losses = Dpo().losses(collate(episodes_of(pairs)), tiny_models(moved=False))
     assert losses.terms["policy"].item() == pytest.approx(math.log(2))
     assert losses.metrics["rewards/accuracies"] == 0
     assert losses.metrics["rewards/margins"] == 0
@@ -59,7 +60,7 @@ def log_ratios(models, pair, per_token=False):
 
 def loss_of(pairs, models, **options):
     algorithm = Dpo(beta=BETA, **options)
-    return algorithm.losses(algorithm.collate(pairs), models).terms["policy"].item()
+    return algorithm.losses(collate(episodes_of(pairs)), models).terms["policy"].item()
 
 
 def test_ipo_asks_for_a_margin_of_the_mean_over_tokens(pairs):
@@ -84,15 +85,7 @@ def test_label_smoothing_belongs_to_the_sigmoid():
 
 
 def test_the_weight_of_a_batch_is_its_number_of_pairs(pairs):
-    batch = Dpo().collate(pairs)
-    assert Dpo().weight(batch) == 5
-    assert batch.chosen.tokens.shape[1] == max(chosen.num_tokens for chosen, _ in pairs)
-    assert batch.rejected.tokens.shape[1] == max(rejected.num_tokens for _, rejected in pairs)
-
-
-def test_moving_a_preference_moves_both_batches(pairs):
-    moved = Dpo().collate(pairs).to("meta")
-    assert moved.chosen.tokens.device.type == moved.rejected.tokens.device.type == "meta"
+    assert Dpo().weight(collate(episodes_of(pairs))) == 5
 
 
 def test_pairs_are_of_one_task_with_the_success_first(random_episodes):

@@ -46,52 +46,45 @@ def log_ratio(models, episode):
     return (models.policy.score(batch).logprobs - models.reference.score(batch).logprobs).sum().item()
 
 
-def in_micro_batches(episodes, size):
-    return [collate(episodes[i : i + size]) for i in range(0, len(episodes), size)]
+def in_micro_batches(size):
+    return lambda episodes: [collate(episodes[i : i + size]) for i in range(0, len(episodes), size)]
 
 
-def unpadded(batch):
-    """[(prompt, completion)] of a batch."""
-    rows = []
-    for row in range(len(batch)):
-        length = int(batch.attention[row].sum())
-        prompt = int((batch.step_id[row, :length] < 0).sum())
-        tokens = batch.tokens[row, :length].tolist()
-        rows.append((tokens[:prompt], tokens[prompt:]))
-    return rows
+def parts(pairs):
+    """[(prompt, completion)] of mismatched pairs."""
+    return [(pair.tokens[pair.step_id < 0].tolist(), pair.tokens[pair.step_id >= 0].tolist()) for pair in pairs]
 
 
 # --- mismatched pairs
 
 
-@pytest.mark.parametrize("size", [1, 2, 3])
-def test_the_prompt_of_a_row_meets_the_completion_of_the_next_across_micro_batches(answer, size):
+def test_the_prompt_of_an_episode_meets_the_completion_of_the_next(answer):
     episodes = [answer([1], [10, 11]), answer([2, 2], [20]), answer([3, 3, 3], [30, 31, 32])]
-    pairs = mismatched_pairs(in_micro_batches(episodes, size), max_length=100)
-    assert unpadded(pairs) == [([1], [20]), ([2, 2], [30, 31, 32]), ([3, 3, 3], [10, 11])]
+    assert parts(mismatched_pairs(episodes, max_length=100)) == [
+        ([1], [20]),
+        ([2, 2], [30, 31, 32]),
+        ([3, 3, 3], [10, 11]),
+    ]
 
 
 def test_every_token_of_a_mismatched_completion_is_an_action_and_none_of_its_prompt(answer):
-    pairs = mismatched_pairs([collate([answer([1], [10, 11, 12]), answer([2, 2], [20])])], max_length=100)
-    assert pairs.step_id.tolist() == [[-1, 0, -1, -1, -1], [-1, -1, 0, 0, 0]]
-    assert pairs.attention.tolist() == [[True, True, False, False, False], [True] * 5]
-    assert torch.equal(pairs.loss_mask, pairs.action_mask)
+    pairs = mismatched_pairs([answer([1], [10, 11, 12]), answer([2, 2], [20])], max_length=100)
+    assert [pair.step_id.tolist() for pair in pairs] == [[-1, 0], [-1, -1, 0, 0, 0]]
 
 
 def test_two_samples_of_one_prompt_are_no_mismatched_pair(answer):
     episodes = [answer([1], [10]), answer([1], [11]), answer([2], [20])]
-    assert unpadded(mismatched_pairs([collate(episodes)], max_length=100)) == [([1], [20]), ([2], [10])]
+    assert parts(mismatched_pairs(episodes, max_length=100)) == [([1], [20]), ([2], [10])]
 
 
 def test_pairs_longer_than_the_context_are_left_out(answer):
     episodes = [answer([1], [10, 11, 12]), answer([2, 2], [20]), answer([3, 3], [30])]
-    pairs = mismatched_pairs([collate(episodes)], max_length=4)
-    assert unpadded(pairs) == [([1], [20]), ([2, 2], [30])]
+    assert parts(mismatched_pairs(episodes, max_length=4)) == [([1], [20]), ([2, 2], [30])]
 
 
 def test_an_observation_after_the_first_action_allows_no_mismatched_pair(answer, make_episode):
     several_turns = make_episode([-1, 0, -1, 1], [0.0, 1.0])
-    assert mismatched_pairs([collate([answer([1], [10])]), collate([several_turns])], max_length=100) is None
+    assert mismatched_pairs([answer([1], [10]), several_turns], max_length=100) is None
 
 
 # --- KL reference point
@@ -106,7 +99,7 @@ def test_the_reference_point_is_the_mean_over_the_whole_step_whatever_the_micro_
     for own, other in zip(answers, others, strict=True):
         prompt, completion = own.tokens[own.step_id < 0].tolist(), other.tokens[other.step_id >= 0].tolist()
         crossed.append(log_ratio(models, answer(prompt, completion)))
-    kl = ALGORITHM.begin_step(in_micro_batches(answers, size), models)
+    kl = ALGORITHM.begin_step(answers, models, in_micro_batches(size))
     assert kl.item() == pytest.approx(max(np.mean(crossed), 0), rel=1e-9)
     assert not kl.requires_grad
 
@@ -116,7 +109,7 @@ def test_a_reference_point_below_0_is_0(answers):
     models = tiny_models()
     swapped = tiny_models()
     swapped.policy, swapped.reference = models.reference, models.policy
-    both = [ALGORITHM.begin_step([collate(answers)], each).item() for each in (models, swapped)]
+    both = [ALGORITHM.begin_step(answers, each, in_micro_batches(9)).item() for each in (models, swapped)]
     assert min(both) == 0 < max(both)
 
 
@@ -129,16 +122,15 @@ def test_without_a_mismatched_pair_the_reference_point_is_0_and_the_log_says_so_
     if case == "too long":
         episodes[1] = answer([2], [12, 13])
         models.policy.max_length = 2
-    batches = in_micro_batches(episodes, 1)
     with caplog.at_level(logging.WARNING, logger="oreo_algos"):
         for _ in range(2):
-            kl = ALGORITHM.begin_step(batches, models)
+            kl = ALGORITHM.begin_step(episodes, models, in_micro_batches(1))
             assert kl.item() == 0
     assert caplog.messages == [
         "kto: a step whose batch has no mismatched pair (its prompts are all equal, or every pair is longer "
         "than the policy's context), so its KL reference point is 0"
     ]
-    assert ALGORITHM.losses(batches[0], models, kl).metrics["kl"] == 0
+    assert ALGORITHM.losses(collate(episodes), models, kl).metrics["kl"] == 0
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -147,7 +139,7 @@ def test_with_several_turns_it_is_the_matched_mean_clamped_at_0_and_the_log_says
     expected = max(np.mean([log_ratio(models, episode) for episode in episodes]), 0)
     with caplog.at_level(logging.WARNING, logger="oreo_algos"):
         for size in (2, 7):
-            kl = ALGORITHM.begin_step(in_micro_batches(episodes, size), models)
+            kl = ALGORITHM.begin_step(episodes, models, in_micro_batches(size))
             assert kl.item() == pytest.approx(expected, rel=1e-9)
     assert [record.message for record in caplog.records] == [
         "kto: episodes of several turns, so the KL reference point is the mean of the matched log-ratios "
@@ -156,7 +148,7 @@ def test_with_several_turns_it_is_the_matched_mean_clamped_at_0_and_the_log_says
 
 
 def test_with_a_single_turn_nothing_is_logged(answers, caplog):
-    ALGORITHM.begin_step([collate(answers)], tiny_models())
+    ALGORITHM.begin_step(answers, tiny_models(), in_micro_batches(9))
     assert not caplog.records
 
 
