@@ -1,8 +1,8 @@
 """DPO's training step against TRL's DPOTrainer: same model, pairs, order and options, losses and weights compared.
 
-Both sides run their own loops from their own data (``train`` of either), logging as little as they can; what is timed is
-from the end of one optimiser step to the end of the next, so that loading, scoring the reference beforehand and
-compilation of anything are left out. TRL has gradient checkpointing off and float32, its fastest on a CPU, and a batch
+Both sides run their own loops from their own data (``train`` of either), logging as little as they can; what is timed
+is from the end of one optimiser step to the end of the next, so that loading and scoring the reference beforehand are
+left out. TRL has gradient checkpointing off and float32, its fastest on a CPU, and a batch
 that it takes in one piece. The rows come with the reference scored at each step by TRL, and with it precomputed; ours
 always reads its cache. Needs ``pip install -e '.[bench]'``.
 """

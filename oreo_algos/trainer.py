@@ -169,7 +169,7 @@ class _Run:
                 lr=getattr(algorithm, f"{name}_lr"),
                 betas=(0.9, 0.95),
                 weight_decay=algorithm.weight_decay,
-                fused=self.device.type == "cuda",
+                fused=True,
             )
             for name, network in self.networks.items()
         }
