@@ -241,7 +241,7 @@ def check(ours: Outcome, peer: Outcome, start: dict[str, torch.Tensor], *, toler
         raise SystemExit(f"after {len(ours.losses)} steps the weights differ by {apart / moved:.1e} of their way")
 
 
-def compare(case: Case, n: int, device: str) -> list[Row]:
+def compare(case: Case, turns: int, device: str) -> list[Row]:
     """Train on both sides in turns; one row for each way in which TRL reads the reference."""
     with tempfile.TemporaryDirectory() as folder, _quiet():
         sides = Sides(case, Path(folder), device)
@@ -251,16 +251,17 @@ def compare(case: Case, n: int, device: str) -> list[Row]:
             "reference precomputed": lambda: sides.peer(precompute=True),
         }
         seconds: dict[str, list[float]] = {name: [] for name in runs}
-        for turn in range(n):
+        for turn in range(turns):
             outcomes = {name: run() for name, run in runs.items()}
             for name, outcome in outcomes.items():
-                seconds[name].append(statistics.median(outcome.seconds))
+                seconds[name] += outcome.seconds
                 if turn == 0 and name != "ours":
                     start = sides.policy.state_dict()
                     check(outcomes["ours"], outcome, start, tolerance=1e-5 if device == "cpu" else 1e-2)
     ours = statistics.median(seconds.pop("ours"))
     return [
-        Row(f"dpo step, {case.name}, {name}", ours, statistics.median(times), "s", n) for name, times in seconds.items()
+        Row(f"dpo step, {case.name}, {name}", ours, statistics.median(times), "s", len(times))
+        for name, times in seconds.items()
     ]
 
 
@@ -281,7 +282,7 @@ def _quiet() -> Iterator[None]:
 
 
 CASES = {
-    "quick": [Case(name="vocabulary 32k", vocabulary=32_000, hidden=64, layers=2, batch=2, steps=3, longest=140)],
+    "quick": [Case(name="vocabulary 32k", vocabulary=32_000, hidden=64, layers=2, batch=2, steps=4, longest=80)],
     "cpu": [
         Case(name="vocabulary 32k", vocabulary=32_000, hidden=64, layers=2, batch=4, steps=4),
         Case(name="wider, vocabulary 32k", vocabulary=32_000, hidden=128, layers=4, batch=4, steps=4),
@@ -292,12 +293,12 @@ CASES = {
 
 def main() -> None:
     """Compare and print."""
-    options = parse(__doc__, repetitions=7)
+    options = parse(__doc__, turns=5)
     device = "cpu" if options.device == "cpu" else "cuda"
-    n = 5 if options.quick else options.repetitions
+    turns = 2 if options.quick else options.turns
     rows = []
     for case in CASES["quick" if options.quick and device == "cpu" else device]:
-        for row in compare(case, n, options.device):
+        for row in compare(case, turns, options.device):
             say(row)
             rows.append(row)
     report(rows, as_json=options.json)
