@@ -181,14 +181,6 @@ def test_a_run_folder_in_use_is_refused(tmp_path: Path, monkeypatch, capsys):
     assert "another process works in this folder" in capsys.readouterr().err
 
 
-def test_an_experiment_with_an_unknown_setting_is_refused(monkeypatch, capsys):
-    monkeypatch.setattr("sys.argv", ["oreo", "train", "experiment=smoke"])
-    with pytest.raises(SystemExit) as stopped:
-        cli.main()
-    assert stopped.value.code == 2
-    assert "train: there is no setting 'algorithms'" in capsys.readouterr().err
-
-
 def test_missing_held_out_data_is_missed_before_any_training(tmp_path: Path):
     run = Run(settings(tmp_path / "nowhere"), tmp_path / "run")
     with pytest.raises(FileNotFoundError, match="nowhere: no such file or folder"):
