@@ -219,13 +219,18 @@ def main() -> None:
             make_env, limits = partial(MAKE_ENV, split="test"), Sampling(max_new_tokens=200, batch_size=256)
             return search.answer(player(make_env, policy, prompt_format, range(tasks), limits, seed=0, value=value))
 
-        sides = [partial(answer, player) for player in (Player, ReencodingPlayer)]
-        found, counts = zip(*(count_trunk_tokens(side, policy, value) for side in sides), strict=True)
-        same(*found)
+        found: dict[type[Player], tuple[list[Answer | None], int]] = {}
+
+        def measured(player: type[Player], found: dict[Any, Any] = found, answer: Any = answer) -> None:
+            found[player] = count_trunk_tokens(partial(answer, player), policy, value)
+
         label = f"step beam {search.size}, {tasks} tasks"
-        rows.append(Row(f"{label}: trunk tokens", *counts, "tokens", 1))
-        say(rows[-1])
+        sides = partial(measured, Player), partial(measured, ReencodingPlayer)
         rows.append(take_turns(f"{label}: time", *sides, n=n, device=options.device, warmup=0))
+        (ours, count), (theirs, peer_count) = found[Player], found[ReencodingPlayer]
+        same(ours, theirs)
+        rows.append(Row(f"{label}: trunk tokens", count, peer_count, "tokens", n))
+        say(rows[-1])
         if options.quick:
             break
     report(rows, as_json=options.json)

@@ -125,25 +125,26 @@ def _status(field: str) -> int:
 
 
 def in_fresh_processes(*works: Callable[[], Any]) -> Callable[[], list[Any]]:
-    """Start each of the works in a process of its own; call what is returned to wait for their results.
+    """Start to run works, one after another, each in a process of its own; call what is returned for their results.
 
     They are forks of this process, which should have done nothing but import: importing again takes longer than most
     works. Waiting raises EOFError when a process ended without a result; it has said why on stderr.
     """
-    context = multiprocessing.get_context("fork")
-    started = []
-    for work in works:
-        receiver, sender = context.Pipe(duplex=False)
-        process = context.Process(target=lambda work=work, sender=sender: sender.send(work()))
-        process.start()
-        sender.close()
-        started.append((process, receiver))
+    return _forked(lambda: [_forked(work)() for work in works])
 
-    def wait() -> list[Any]:
-        results = [receiver.recv() for _, receiver in started]
-        for process, _ in started:
-            process.join()
-        return results
+
+def _forked(work: Callable[[], Any]) -> Callable[[], Any]:
+    """Start a work in a fork of this process; call what is returned for its result."""
+    context = multiprocessing.get_context("fork")
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=lambda: sender.send(work()))
+    process.start()
+    sender.close()
+
+    def wait() -> Any:
+        result = receiver.recv()
+        process.join()
+        return result
 
     return wait
 

@@ -60,7 +60,7 @@ class Side:
     def __post_init__(self) -> None:
         """Give each network that learns its optimiser."""
         self.optimizers = [
-            AdamW(network.parameters(), lr=1e-6, betas=(0.9, 0.95), weight_decay=0.0, fused=self.device != "cpu")
+            AdamW(network.parameters(), lr=1e-6, betas=(0.9, 0.95), weight_decay=0.0, fused=True)
             for network in (self.policy, self.value)
         ]
         for optimizer in self.optimizers:  # its state stands before anything is measured
@@ -204,35 +204,30 @@ def needs(losses: Losses, lengths: Sequence[int], vocabulary: int, device: str =
     return statistics.median(seconds), memory
 
 
-def compare_memory(longest: dict[int, int]) -> Callable[[], list[Row]]:
-    """Start to measure the memory of both sides for a micro-batch; call what is returned for the rows.
+def compare_memory(vocabulary: int, longest: int) -> Callable[[], Row]:
+    """Start to measure the memory of both sides for a micro-batch, whose longest episode is given, tokens.
 
-    Args:
-        longest: by vocabulary, the length of the longest of its episodes, tokens.
+    Call what is returned for the row.
     """
-    works = [
-        partial(needs, losses, draw_lengths(MICRO_BATCH, length // 8, length), vocabulary)
-        for vocabulary, length in longest.items()
-        for losses in (ours, peer)
-    ]
-    results = in_fresh_processes(*works)
+    lengths = draw_lengths(MICRO_BATCH, longest // 8, longest)
+    results = in_fresh_processes(*(partial(needs, losses, lengths, vocabulary) for losses in (ours, peer)))
 
-    def rows() -> list[Row]:
-        memory = [mebibytes for _, mebibytes in results()]
-        found = []
-        for vocabulary, mine, theirs in zip(longest, memory[::2], memory[1::2], strict=True):
-            found.append(Row(f"update, peak memory {vocabulary // 1000}k", mine, theirs, "MiB", 1))
-            say(found[-1])
+    def row() -> Row:
+        (_, mine), (_, theirs) = results()
+        found = Row(f"update, peak memory {vocabulary // 1000}k", mine, theirs, "MiB", 1)
+        say(found)
         return found
 
-    return rows
+    return row
 
 
 def on_cpu(*, quick: bool) -> list[Row]:
     """All rows of a CPU."""
-    memory = compare_memory({32_000: 200, 152_000: 110} if quick else {32_000: 400, 152_000: 400})
+    longest = {32_000: 200, 152_000: 80} if quick else {32_000: 400, 152_000: 400}
+    memory = [compare_memory(*pair) for pair in longest.items()]
     lengths = draw_lengths(MICRO_BATCH if quick else 4 * MICRO_BATCH, 50, 400)
-    return [compare("update, time 32k", lengths, 32_000, n=5, device="cpu"), *memory()]
+    time_row = compare("update, time 32k", lengths, 32_000, n=3 if quick else 5, device="cpu")
+    return [time_row, *(row() for row in memory)]
 
 
 def on_gpu(device: str, *, quick: bool) -> list[Row]:

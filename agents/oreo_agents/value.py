@@ -128,6 +128,11 @@ class TokenValue(nn.Module):
 
     def token_values(self, batch: Batch) -> Tensor:
         """Return V of the state just before each token, 0 on padding, float [B, T + 1]; see ``oreo_algos.segments``."""
+        values: Tensor = self(batch)
+        return values
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Do what ``token_values`` says; hooks of a wrapper, such as FSDP's, fire on a call of the module only."""
         outputs = packing.outputs_at(self.model, batch, batch.attention, self._longest_packed).float()
         values = torch.zeros(batch.tokens.shape, device=outputs.device).masked_scatter(batch.attention, outputs)
         return shift_values(values)
