@@ -1,4 +1,4 @@
-"""Gradients of a policy on two processes against those of one that sees all episodes."""
+"""Gradients of policy and value on two processes against those of one that sees all episodes."""
 
 from pathlib import Path
 
@@ -9,37 +9,53 @@ from tiny_models import draw_episodes, make_model
 from torch import Tensor
 from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
+from transformers import AutoModelForTokenClassification
 
 from oreo_agents.policy import CausalPolicy
+from oreo_agents.value import TokenValue
 from oreo_algos.batch import collate
 from oreo_algos.models import TokenScores
 
 
-def networks() -> tuple[CausalPolicy, CausalPolicy]:
-    return CausalPolicy(make_model("llama")), CausalPolicy(make_model("llama", seed=1)).requires_grad_(False)
+def networks() -> tuple[CausalPolicy, CausalPolicy, TokenValue]:
+    reference = CausalPolicy(make_model("llama", seed=1)).requires_grad_(False)
+    config = make_model("llama").config
+    config.num_labels, config.classifier_dropout = 1, 0.0
+    with torch.random.fork_rng():
+        torch.manual_seed(2)
+        value = TokenValue(AutoModelForTokenClassification.from_config(config))
+    torch.nn.init.normal_(value.model.score.weight, generator=torch.Generator().manual_seed(0))
+    return CausalPolicy(make_model("llama")), reference, value
 
 
-def loss(scores: TokenScores, episodes: int) -> Tensor:
+def loss(scores: TokenScores, values: Tensor, episodes: int) -> Tensor:
     assert scores.kl is not None
-    return (scores.logprobs.sum() + 0.3 * scores.kl.square().sum()) / episodes
+    return (scores.logprobs.sum() + 0.3 * scores.kl.square().sum() + values.square().sum()) / episodes
+
+
+def gradients(policy: CausalPolicy, value: TokenValue) -> dict[str, Tensor]:
+    found = [*policy.named_parameters(), *value.named_parameters(prefix="value")]
+    return {name: parameter.grad for name, parameter in found if parameter.grad is not None}
 
 
 def work(rank: int, wrapper: str, folder: str) -> None:
     """Be one of two processes; the first saves the gradients."""
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
-    policy, reference = networks()
+    policy, reference, value = networks()
     batch = collate(draw_episodes(6)[rank::2])
     if wrapper == "ddp":
-        wrapped = DistributedDataParallel(policy)  # it must live until the backward
-        scores = TokenScores(*wrapped(batch, reference, "exact"))
+        wrapped = [DistributedDataParallel(network) for network in (policy, value)]  # they must live until the backward
+        scores, values = TokenScores(*wrapped[0](batch, reference, "exact")), wrapped[1](batch)
     else:
-        for network in (policy, reference):
-            for layer in network.causal_lm.model.layers:
+        for network in (policy, reference, value):
+            for layer in network.model.model.layers:
                 fully_shard(layer)
             fully_shard(network)
-        scores = policy.score(batch, reference, kl="exact")
-    loss(scores, 3).backward()
-    found = {name: p.grad.full_tensor() if wrapper == "fsdp" else p.grad for name, p in policy.named_parameters()}
+        scores, values = policy.score(batch, reference, kl="exact"), value.token_values(batch)
+    loss(scores, values, 3).backward()
+    found = gradients(policy, value)
+    if wrapper == "fsdp":
+        found = {name: gradient.full_tensor() for name, gradient in found.items()}
     if rank == 0:
         torch.save(found, f"{folder}/gradients.pt")
     dist.barrier()
@@ -50,8 +66,10 @@ def work(rank: int, wrapper: str, folder: str) -> None:
 @pytest.mark.parametrize("wrapper", ["ddp", "fsdp"])
 def test_two_processes_get_the_gradients_of_one(wrapper: str, tmp_path: Path):
     torch.multiprocessing.spawn(work, (wrapper, str(tmp_path)), nprocs=2)
-    policy, reference = networks()
-    loss(policy.score(collate(draw_episodes(6)), reference, kl="exact"), 6).backward()
-    found = torch.load(tmp_path / "gradients.pt")
-    for name, parameter in policy.named_parameters():
-        torch.testing.assert_close(found[name], parameter.grad, atol=1e-5, rtol=1e-5)
+    policy, reference, value = networks()
+    batch = collate(draw_episodes(6))
+    loss(policy.score(batch, reference, kl="exact"), value.token_values(batch), 6).backward()
+    found, expected = torch.load(tmp_path / "gradients.pt"), gradients(policy, value)
+    assert found.keys() == expected.keys() and any(name.startswith("value") for name in found)
+    for name, gradient in expected.items():
+        assert (found[name] - gradient).norm() < 1e-5 * gradient.norm(), name
