@@ -200,7 +200,7 @@ class _Run:
             Progress(*columns, disable=self.step == self.total_steps or parent_process() is not None) as progress,
         ):
             bar = progress.add_task(
-                type(self.algorithm).__name__.lower(),
+                self.folder.name,
                 total=self.total_steps,
                 completed=self.step,
                 note="",

@@ -49,7 +49,7 @@ class WarningLog:
         """Give those warnings whose name is new to the folder."""
         for finding in findings:
             if all(finding.name != given.name for given in self._given):
-                _log.warning("doctor: %s: %s", finding.name, finding.text)
+                _log.warning("doctor: %s: %s: %s", self._folder.name, finding.name, finding.text)
                 self._show(f"doctor/{finding.name}", finding.text)
                 # Last, so that a kill in between makes a warning come twice, and not stay away.
                 self._given.append(finding)

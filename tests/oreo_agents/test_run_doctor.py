@@ -298,7 +298,7 @@ def test_a_run_whose_grader_says_yes_to_everything_is_told_once(tmp_path, monkey
     [finding] = read_warnings(tmp_path)
     assert finding.name == "equal_rewards"
     told = [r.getMessage() for r in caplog.records if r.getMessage().startswith("doctor:")]
-    assert told == [f"doctor: equal_rewards: {finding.text}"]
+    assert told == [f"doctor: {tmp_path.name}: equal_rewards: {finding.text}"]
 
 
 def test_imitation_of_good_episodes_alone_is_no_fault(tmp_path):

@@ -31,8 +31,8 @@ def test_a_warning_is_given_everywhere_once_and_other_names_beside_it(tmp_path, 
         log.give([FLAT, FLAT])
         log.give([ALL_EQUAL, Finding("flat_value", "V is 0.4 everywhere")])
     assert [record.getMessage() for record in caplog.records] == [
-        "doctor: flat_value: V is 0.5 everywhere",
-        "doctor: equal_rewards: all are 1",
+        "doctor: run: flat_value: V is 0.5 everywhere",
+        "doctor: run: equal_rewards: all are 1",
     ]
     assert {record.levelno for record in caplog.records} == {logging.WARNING}
     lines = (tmp_path / "run" / FILE_NAME).read_text().splitlines()
