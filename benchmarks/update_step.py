@@ -318,7 +318,7 @@ def plot_growth(found: dict[str, list[dict[str, float]]], path: Path) -> None:
         for axis, unit in zip(column, ("s", "mib"), strict=True):
             for side in ("ours", "peer"):
                 axis.loglog(points, [row[f"{side}_{unit}"] for row in rows], "o-", label=side)
-            axis.set_xticks(points, [f"{x:,}" for x in points])
+            axis.set_xticks(points, [f"{x // 1000}k" if x >= 4000 else f"{x:,}" for x in points])
             axis.minorticks_off()
         column[1].set_xlabel(label)
     axes[0, 0].set_ylabel("CPU seconds an update")
