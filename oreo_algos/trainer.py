@@ -28,7 +28,7 @@ from oreo_algos.buffer import EpisodeBuffer
 from oreo_algos.checkpoint import load_last_checkpoint, save_checkpoint
 from oreo_algos.doctor import Thresholds, TrainingDoctor
 from oreo_algos.episode import Episode
-from oreo_algos.fingerprint import summary
+from oreo_algos.fingerprint import policy_summary, value_summary
 from oreo_algos.metrics import MetricsWriter, WeightedMean, read_metrics
 from oreo_algos.micro_batches import cut_by_tokens, episodes_of, longest
 from oreo_algos.models import Models, Network
@@ -162,7 +162,14 @@ class _Run:
         self.device = next(models.policy.parameters()).device
         self.bf16 = self.device.type == "cuda" if config.bf16 is None else config.bf16
         # Of the networks as they were given: before anything is restored.
-        self.fingerprint = _fingerprint(algorithm, config, buffer, models, bf16=self.bf16)
+        self.fingerprint = _fingerprint(
+            algorithm,
+            config,
+            buffer,
+            models,
+            bf16=self.bf16,
+            example=max(episodes_of(self.examples), key=lambda episode: episode.num_tokens),
+        )
         self.optimizers = {
             name: AdamW(
                 [p for p in network.parameters() if p.requires_grad],
@@ -268,13 +275,7 @@ class _Run:
         stays = self.models.policy_is_reference and self.schedule.policy_steps == 0
         if reference is None or self.algorithm.reference_use != "logprobs" or stays:
             return {}
-        return reference_logprobs(
-            reference,
-            self.buffer,
-            episodes_of(self.examples),
-            max_tokens=self.config.micro_batch_tokens,
-            bf16=self.bf16,
-        )
+        return reference_logprobs(reference, self.buffer, episodes_of(self.examples), bf16=self.bf16)
 
     def _update(self) -> dict[str, float]:
         """Clip and apply the gradients of each network that is being trained."""
@@ -377,9 +378,22 @@ def cosine_with_warmup(steps: int, warmup_ratio: float) -> Callable[[int], float
 
 
 def _fingerprint(
-    algorithm: Algorithm[Any], config: TrainerConfig, buffer: EpisodeBuffer, models: Models, *, bf16: bool
+    algorithm: Algorithm[Any],
+    config: TrainerConfig,
+    buffer: EpisodeBuffer,
+    models: Models,
+    *,
+    bf16: bool,
+    example: Episode,
 ) -> str:
-    """Identify what a checkpoint may be continued with; how often to save or evaluate does not matter."""
-    networks = {name: summary(getattr(models, name)) for name in sorted({"policy"} | algorithm.needs)}
+    """Identify what a checkpoint may be continued with; how often to save or evaluate does not matter.
+
+    ``example`` is one that all networks read.
+    """
+    networks = {"policy": policy_summary(models.policy, example)}
+    if "reference" in algorithm.needs and models.reference is not None:
+        networks["reference"] = policy_summary(models.reference, example)
+    if "value" in algorithm.needs and models.value is not None:
+        networks["value"] = value_summary(models.value, example)
     facts = [type(algorithm).__name__, asdict(algorithm), config.seed, bf16, buffer.content_hash, networks]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()

@@ -1,5 +1,6 @@
 """Log-probabilities of the reference: taken once, kept beside the buffer, right after every kind of accident."""
 
+import dataclasses
 import logging
 import shutil
 
@@ -14,7 +15,9 @@ from oreo_algos.algos import Dpo, Kto, Oreo
 from oreo_algos.batch import collate
 from oreo_algos.reference import reference_logprobs
 
-OPTIONS = {"max_tokens": 30, "bf16": False}
+OPTIONS = {"bf16": False}
+LOOK = 1
+"""Episodes that every call reads to see which reference it is."""
 FAST = {"policy_lr": 0.01, "batch_size": 4, "epochs": 2}
 CACHED = {
     "dpo": Dpo(**FAST),
@@ -67,39 +70,67 @@ def assert_right(found, model, episodes):
 def test_rows_are_taken_once_and_read_from_the_folder_afterwards(buffer, model):
     first = reference_logprobs(model, buffer, buffer, **OPTIONS)
     assert_right(first, model, buffer)
-    assert model.rows == len(buffer)
+    assert model.rows == LOOK + len(buffer)
     again = EpisodeBuffer.load(buffer.folder)
     second = reference_logprobs(model, again, again, **OPTIONS)
-    assert model.rows == len(buffer)
+    assert model.rows == LOOK + len(buffer) + LOOK
     for one, other in zip(buffer, again, strict=True):
         assert np.array_equal(first[one], second[other])
 
 
-def test_only_the_episodes_asked_for_are_scored_and_others_join_their_file(buffer, model):
+def test_only_pieces_with_episodes_asked_for_are_scored_and_others_join_their_file(buffer, model, monkeypatch):
+    monkeypatch.setattr(reference, "_PIECE_TOKENS", 1)  # an episode a piece
     some = [buffer[5], buffer[2], buffer[5]]
     assert_right(reference_logprobs(model, buffer, some, **OPTIONS), model, some)
-    assert model.rows == 2
-    first = pq.read_table(side_files(buffer)[0])["logprobs"].to_pylist()
-    found = reference_logprobs(model, buffer, buffer, max_tokens=7, bf16=False)
-    assert model.rows == len(buffer)
+    assert model.rows == LOOK + 2
+    assert pq.read_table(side_files(buffer)[0])["episode"].to_pylist() == [2, 5]
+    assert_right(reference_logprobs(model, buffer, buffer, **OPTIONS), model, buffer)
+    assert model.rows == 2 * LOOK + len(buffer)
     assert len(side_files(buffer)) == 1
-    assert [found[buffer[i]].tolist() for i in (2, 5)] == first  # as they were, to the bit
+
+
+def test_a_row_has_the_same_bits_whatever_was_asked_for_before(random_episodes, tmp_path, monkeypatch):
+    """Of a reference whose rounding depends on what it reads at once, as that of fast kernels does."""
+    monkeypatch.setattr(reference, "_PIECE_TOKENS", 30)
+    model = Counted(tiny_models().reference)
+    plain = model.score
+    model.score = lambda batch: dataclasses.replace(
+        plain(batch), logprobs=plain(batch).logprobs * (1 + 1e-3 * batch.tokens.numel())
+    )
+    found = []
+    for number, asked in enumerate([[range(40)], [[7], range(20, 40), [3, 4], range(40)], [[39], range(40)]]):
+        EpisodeBuffer(random_episodes(40)).save(tmp_path / str(number))
+        buffer = EpisodeBuffer.load(tmp_path / str(number))
+        for some in asked:
+            rows = reference_logprobs(model, buffer, [buffer[i] for i in some], **OPTIONS)
+        found.append([rows[episode].tolist() for episode in buffer])
+    assert found[0] == found[1] == found[2]
+    in_memory = reference_logprobs(model, buffer[:], buffer, **OPTIONS)
+    assert found[0] == [in_memory[episode].tolist() for episode in buffer]
+
+
+def test_what_the_reference_cannot_read_and_an_episode_that_occurs_twice_are_no_obstacle(random_episodes, model):
+    episodes = random_episodes(6)
+    model.max_length = sorted(episode.num_tokens for episode in episodes)[3]
+    fit = [episode for episode in episodes if episode.num_tokens <= model.max_length]
+    assert 0 < len(fit) < 6
+    assert_right(reference_logprobs(model, EpisodeBuffer([*episodes, fit[0]]), fit, **OPTIONS), model, fit)
 
 
 def test_another_reference_tokenizer_precision_or_data_is_a_miss(buffer, model, random_episodes):
     reference_logprobs(model, buffer, buffer, **OPTIONS)
     other = Counted(tiny_models(1).reference)
     assert_right(reference_logprobs(other, buffer, buffer, **OPTIONS), other, buffer)
-    assert other.rows == len(buffer)
+    assert other.rows == LOOK + len(buffer)
     kinds = {
         "tokenizer": EpisodeBuffer(buffer, tokenizer_fingerprint="u", folder=buffer.folder),
         "data": EpisodeBuffer(random_episodes(14, seed=1), tokenizer_fingerprint="t", folder=buffer.folder),
     }
     for count, changed in enumerate(kinds.values(), start=2):
         assert_right(reference_logprobs(model, changed, changed, **OPTIONS), model, changed)
-        assert model.rows == count * 14
-    reference_logprobs(model, buffer, buffer, max_tokens=30, bf16=True)
-    assert model.rows == 4 * 14
+        assert model.rows == count * (LOOK + 14)
+    reference_logprobs(model, buffer, buffer, bf16=True)
+    assert model.rows == 4 * (LOOK + 14)
 
 
 @pytest.mark.parametrize("damage", ["truncated", "foreign", "flipped", "other rows"])
@@ -120,12 +151,12 @@ def test_a_damaged_file_is_reported_and_taken_again(damage, buffer, model, caplo
             pq.write_table(table.set_column(1, "logprobs", table["logprobs"].take(list(range(13, -1, -1)))), file)
     with caplog.at_level(logging.WARNING, logger="oreo_algos"):
         assert_right(reference_logprobs(model, buffer, buffer, **OPTIONS), model, buffer)
-    assert model.rows == 2 * len(buffer)
+    assert model.rows == 2 * (LOOK + len(buffer))
     (message,) = caplog.messages
     assert message.startswith(f"{file}: damaged (")
     assert message.endswith("the log-probabilities of the reference are taken again")
     reference_logprobs(model, buffer, buffer, **OPTIONS)
-    assert model.rows == 2 * len(buffer)
+    assert model.rows == 2 * (LOOK + len(buffer)) + LOOK
 
 
 def test_a_folder_that_cannot_be_written_and_a_buffer_in_memory_go_on_in_memory(buffer, model, caplog):
@@ -145,9 +176,9 @@ def test_two_runs_that_score_at_the_same_time_both_keep_what_was_written_first(b
 
     def meanwhile(*arguments, **options):
         monkeypatch.setattr(reference, "_score", original)
-        reference_logprobs(model, buffer, list(buffer)[:9], max_tokens=1, bf16=False)
+        reference_logprobs(model, buffer, list(buffer)[:9], **OPTIONS)
         rows = original(*arguments, **options)
-        return [row + 1e-3 for row in rows]  # as if rounded otherwise
+        return {episode: row + 1e-3 for episode, row in rows.items()}  # as if rounded otherwise
 
     monkeypatch.setattr(reference, "_score", meanwhile)
     mine = reference_logprobs(model, buffer, list(buffer)[5:], **OPTIONS)
@@ -162,7 +193,7 @@ def test_only_the_newest_side_files_stay(buffer):
     assert len(side_files(buffer)) == reference._KEPT
     last = Counted(tiny_models(reference._KEPT + 2).reference)
     reference_logprobs(last, buffer, buffer, **OPTIONS)
-    assert last.rows == 0
+    assert last.rows == LOOK
 
 
 # --- in training
