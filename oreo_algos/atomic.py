@@ -46,8 +46,8 @@ def replace_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
 def replace_file(path: Path) -> Iterator[Path]:
     """Write a new file that takes the place of `path` when the block ends without an exception.
 
-    The block writes `.<name>.tmp-<pid>` beside `path`. Files that killed processes left there are removed. Several
-    processes of one machine may write to `path`: the last to end its block wins.
+    The block writes `.<name>.tmp-<pid>` beside `path`. What killed processes left of this and any other file of the
+    folder is removed. Several processes of one machine may write to `path`: the last to end its block wins.
 
     Args:
         path: the file to create or replace; its folder is there.
@@ -55,8 +55,8 @@ def replace_file(path: Path) -> Iterator[Path]:
     Yields:
         The temporary file, not made yet.
     """
-    for leftover in _hidden(path, "tmp"):
-        if not _is_alive(_pid(leftover)):
+    for leftover in path.parent.glob(".*"):
+        if is_temporary(leftover) and leftover.is_file() and _is_dead(_pid(leftover)):
             leftover.unlink(missing_ok=True)
     temporary = _beside(path, "tmp")
     try:
@@ -65,6 +65,11 @@ def replace_file(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def is_temporary(path: Path) -> bool:
+    """Say whether a name is that of something on the way to its place."""
+    return re.fullmatch(r"\..+\.tmp-\d+", path.name) is not None
 
 
 def write_text(path: Path, text: str) -> None:
@@ -125,8 +130,7 @@ def _remove_leftovers(target: Path) -> None:
     """Remove the folders of processes that are dead, or had our number before us."""
     for kind in ("tmp", "old", "gone"):
         for folder in _hidden(target, kind):
-            pid = _pid(folder)
-            if pid == os.getpid() or not _is_alive(pid):
+            if _is_dead(_pid(folder)):
                 _discard(folder, target)
 
 
@@ -152,14 +156,15 @@ def _pid(hidden: Path) -> int:
     return int(hidden.name.rpartition("-")[2])
 
 
-def _is_alive(pid: int) -> bool:
+def _is_dead(pid: int) -> bool:
+    """Say whether who left something under a number is gone; with our own number it was a process before us."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
-        return False
+        return True
     except PermissionError:
-        return True  # only a living process of somebody else's refuses
-    return True
+        return False  # only a living process of somebody else's refuses
+    return pid == os.getpid()
 
 
 def _flush(folder: Path) -> None:

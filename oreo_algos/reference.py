@@ -116,6 +116,8 @@ def _read(file: Path, buffer: EpisodeBuffer) -> Rows:
         found = {buffer[i]: row for i, row in zip(table["episode"].to_pylist(), rows, strict=True)}
         if any(len(row) != episode.num_tokens for episode, row in found.items()):
             raise ValueError("its rows do not fit the episodes")
+        with suppress(OSError):
+            os.utime(file)  # used last
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, IndexError, TypeError, pa.ArrowException) as error:
@@ -127,14 +129,14 @@ def _read(file: Path, buffer: EpisodeBuffer) -> Rows:
 
 
 def _write(file: Path, rows: Rows, buffer: EpisodeBuffer) -> None:
-    """Write a side file and remove the oldest ones; a folder that cannot be written stays as it is."""
+    """Write a side file and remove those not used for longest; a folder that cannot be written stays as it is."""
     positions = [i for i, episode in enumerate(buffer) if episode in rows]
     table = pa.table({"episode": positions, "logprobs": [rows[buffer[i]] for i in positions]}, schema=_SCHEMA)
     try:
         with replace_file(file) as temporary:
             pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)
-        others = sorted(file.parent.glob("ref-*.parquet"), key=os.path.getmtime, reverse=True)
-        for old in others[_KEPT:]:
+        used = sorted(file.parent.glob("ref-*.parquet"), key=os.path.getmtime, reverse=True)
+        for old in used[_KEPT:]:
             old.unlink(missing_ok=True)
     except OSError as error:
         _log.warning("%s: not written (%s); the log-probabilities of the reference are in memory only", file, error)

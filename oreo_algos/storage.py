@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from oreo_algos.atomic import recover_folder, replace_folder
+from oreo_algos.atomic import is_temporary, recover_folder, replace_folder
 from oreo_algos.episode import Episode
 
 FORMAT = "oreo-episodes"
@@ -57,7 +57,7 @@ def write_episodes(
     """Write a folder of episodes, or replace one, whole or not at all.
 
     Other files in a folder that is replaced stay, but side files `ref-*.parquet` only when
-    `metadata["content_hash"]` is the one they were computed for.
+    `metadata["content_hash"]` is the one they were computed for, and files that were never finished do not.
 
     Args:
         path: a new or empty folder, or one that an earlier call wrote.
@@ -156,7 +156,9 @@ def _files_to_keep(target: Path, metadata: Mapping[str, Any]) -> list[Path]:
     ours = {METADATA, *(shard["file"] for shard in present["shards"])}
     same = present["content_hash"] == metadata["content_hash"]
     return [
-        entry for entry in target.iterdir() if entry.name not in ours and (same or not entry.match("ref-*.parquet"))
+        entry
+        for entry in target.iterdir()
+        if entry.name not in ours and not is_temporary(entry) and (same or not entry.match("ref-*.parquet"))
     ]
 
 

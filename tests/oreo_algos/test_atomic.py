@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from oreo_algos.atomic import recover_folder, replace_folder
+from oreo_algos.atomic import recover_folder, replace_file, replace_folder
 
 NO_PROCESS = 2**22 + 1  # above the highest number that Linux gives
 
@@ -118,3 +118,14 @@ def test_an_exception_in_the_block_leaves_what_was_there(tmp_path):
         raise RuntimeError("stop")
     assert content(tmp_path / "folder") == "before"
     assert os.listdir(tmp_path) == ["folder"]
+
+
+def test_a_file_that_is_written_takes_the_leftovers_of_dead_writers_of_any_file_with_it(tmp_path):
+    stay = [f".other.tmp-{os.getppid()}", f".other.old-{NO_PROCESS}", ".other.tmp-note", f"other.tmp-{NO_PROCESS}"]
+    for name in [f".file.tmp-{NO_PROCESS}", f".other.tmp-{NO_PROCESS}", f".other.tmp-{os.getpid()}", *stay]:
+        (tmp_path / name).write_text("half")
+    (tmp_path / f".folder.tmp-{NO_PROCESS}").mkdir()
+    with replace_file(tmp_path / "file") as temporary:
+        temporary.write_text("whole")
+    assert set(os.listdir(tmp_path)) == {"file", f".folder.tmp-{NO_PROCESS}", *stay}
+    assert (tmp_path / "file").read_text() == "whole"

@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+import os
 import shutil
 
 import numpy as np
@@ -187,13 +188,24 @@ def test_two_runs_that_score_at_the_same_time_both_keep_what_was_written_first(b
     assert all(np.array_equal(mine[episode], kept[episode]) for episode in mine)
 
 
-def test_only_the_newest_side_files_stay(buffer):
-    for seed in range(reference._KEPT + 3):
-        reference_logprobs(tiny_models(seed).reference, buffer, buffer, **OPTIONS)
+def test_the_side_files_used_last_stay(buffer):
+    def use(seed):
+        """Ask for the rows of a reference; returns whether they were known."""
+        model = Counted(tiny_models(seed).reference)
+        reference_logprobs(model, buffer, buffer, **OPTIONS)
+        return model.rows == LOOK
+
+    files = []
+    for seed in range(reference._KEPT):
+        assert not use(seed)
+        files += set(side_files(buffer)) - set(files)
+    # Reference 0 was written last, then 1 and so on; names say nothing.
+    for age, file in enumerate(files):
+        os.utime(file, (1000 - age, 1000 - age))
+    assert use(reference._KEPT - 1)
+    assert not use(100)
     assert len(side_files(buffer)) == reference._KEPT
-    last = Counted(tiny_models(reference._KEPT + 2).reference)
-    reference_logprobs(last, buffer, buffer, **OPTIONS)
-    assert last.rows == LOOK
+    assert set(files) - set(side_files(buffer)) == {files[reference._KEPT - 2]}, "not used for longest"
 
 
 # --- in training

@@ -167,12 +167,14 @@ def test_a_second_save_replaces_the_first(buffer, tmp_path):
 def test_reference_files_stay_with_their_content_and_notes_always(buffer, tmp_path):
     buffer.save(tmp_path)
     (tmp_path / "ref-abc.parquet").write_bytes(b"log-probabilities")
+    (tmp_path / ".ref-abc.parquet.tmp-12").write_bytes(b"half")
     (tmp_path / "README.md").write_text("about")
     (tmp_path / "plots").mkdir()
     EpisodeBuffer(buffer, provenance={"new": True}).save(tmp_path)
-    assert {"ref-abc.parquet", "README.md", "plots"} < names(tmp_path)
+    kept = {"metadata.json", "part-00000.parquet", "README.md", "plots"}
+    assert names(tmp_path) == kept | {"ref-abc.parquet"}
     buffer[:1].save(tmp_path)
-    assert names(tmp_path) == {"metadata.json", "part-00000.parquet", "README.md", "plots"}
+    assert names(tmp_path) == kept
 
 
 def test_a_link_to_a_folder_stays_a_link(buffer, tmp_path):
