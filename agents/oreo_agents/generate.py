@@ -136,7 +136,7 @@ def generate(
         spoken: tokens at the end of each prompt that belong to the same turn and count against ``max_new_tokens``.
         caches: what the policy has read of each prompt, from the samples of earlier calls; each sample then says what
             it has read of it. None: neither used nor kept. A policy that cannot go on from a cache, see
-            ``can_resume``, keeps none and reads whole prompts.
+            ``can_resume``, uses and keeps none and reads whole prompts.
 
     Returns:
         One sample a prompt, in their order.
@@ -149,6 +149,7 @@ def generate(
             raise ValueError(
                 f"a prompt of {len(prompt)} tokens cannot be continued in a context of {policy.max_length}"
             )
+    keep_caches = caches is not None and policy.resumes
     rows = [
         _Row(
             prompt,
@@ -158,7 +159,7 @@ def generate(
             choices[i] if choices else None,
             sources[i] if sources else None,
             stops[i] if stops else None,
-            caches[i].before(len(prompt)) if caches else Prefix(),
+            caches[i].before(len(prompt)) if caches and keep_caches else Prefix(),
         )
         for i, prompt in enumerate(prompts)
     ]
@@ -173,7 +174,7 @@ def generate(
             sampling.temperature,
             generator,
             from_sources=sources is not None,
-            keep_caches=caches is not None and policy.resumes,
+            keep_caches=keep_caches,
         )
     return [row.sample for row in rows]
 
@@ -200,8 +201,10 @@ def _generate_batch(
 ) -> None:
     """Fill the samples of ``rows``; finished rows leave the batch."""
     device = next(policy.parameters()).device
-    # Each distinct prompt is read by the first row that has it.
-    readers = {tuple(row.prompt): row for row in rows}
+    # Each distinct prompt is read once, by the first row that has it.
+    readers: dict[tuple[int, ...], _Row] = {}
+    for row in rows:
+        readers.setdefault(tuple(row.prompt), row)
     places = {prompt: place for place, prompt in enumerate(readers)}
     prefixes = [row.cache for row in readers.values()]
     unread = [row.prompt[len(row.cache) :] for row in readers.values()]

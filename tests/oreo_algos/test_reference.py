@@ -255,6 +255,14 @@ def test_while_the_policy_stays_the_reference_nothing_is_taken(buffer, tmp_path)
     assert not side_files(buffer)
 
 
+def test_a_run_that_is_finished_takes_nothing(buffer, tmp_path):
+    run(CACHED["dpo"], buffer, tmp_path / "run", tiny_models())
+    (file,) = side_files(buffer)
+    file.unlink()
+    run(CACHED["dpo"], buffer, tmp_path / "run", tiny_models())
+    assert not side_files(buffer)
+
+
 def test_the_exact_divergence_takes_nothing_before_the_steps(buffer, tmp_path):
     run(Oreo(**FAST, value_lr=0.01), buffer, tmp_path / "run", tiny_models())
     assert not side_files(buffer)

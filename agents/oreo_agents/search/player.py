@@ -164,7 +164,8 @@ class Player:
                 env.close()
 
     def end(self, record: Record, temperature: float) -> Episode:
-        """Freeze the record that answers its task."""
+        """Freeze the record that answers its task, and release what was read of it."""
+        record.forget()
         self.counts.cut_off += record.truncated
         self.progress(1)
         return record.episode({"seed": self.seed, "temperature": temperature})
