@@ -10,7 +10,7 @@ import pytest
 import torch
 from tiny_models import VOCABULARY, make_model, make_tokenizer
 from torch import nn
-from transformers import MistralConfig, MistralForCausalLM
+from transformers import DynamicCache, MistralConfig, MistralForCausalLM
 
 import oreo_envs  # noqa: F401 (registers the ids)
 from oreo_agents.generate import Sampling, generate
@@ -174,24 +174,72 @@ def test_a_model_with_a_sliding_window_keeps_nothing_and_is_right(tmp_path, chec
     assert all(answer.value_tokens > len(answer.episode.tokens) for answer in found)
 
 
+def test_a_cache_that_a_policy_cannot_go_on_from_is_not_used():
+    policy = CausalPolicy(make_model("gemma2"))
+    assert not policy.resumes
+    foreign = Prefix((torch.ones(2, 4, 1, 8),))
+    samples = generate(policy, PROMPTS[1:3], (), GREEDY, caches=[foreign] * 2)
+    expected = generate(policy, PROMPTS[1:3], (), GREEDY)
+    assert [sample.tokens for sample in samples] == [sample.tokens for sample in expected]
+    assert not any(len(sample.cache) for sample in samples)
+
+
+def test_of_equal_prompts_the_first_is_read_with_what_is_known_of_it():
+    policy = CausalPolicy(make_model("llama"))
+    [known] = generate(policy, [PROMPTS[1][:4]], (), Sampling(temperature=0, max_new_tokens=1), caches=[Prefix()])
+    read = counted(policy)
+    one = Sampling(temperature=0, max_new_tokens=1)
+    for caches in ([known.cache, Prefix()], [Prefix(), known.cache]):
+        generate(policy, [PROMPTS[1]] * 2, (), one, caches=caches)
+    assert read == [2, 6]
+
+
+@pytest.mark.parametrize("error", [0.0, 1e-2])
+def test_a_network_that_says_something_else_from_its_cache_is_found_out(error: float, monkeypatch: pytest.MonkeyPatch):
+    model = make_model("llama")
+    trunk = base_model(model)
+    forward = trunk.forward
+
+    def forgetful(*arguments: object, past_key_values: DynamicCache | None = None, **options: object) -> object:
+        resumed = past_key_values is not None and past_key_values.get_seq_length() > 0
+        output = forward(*arguments, past_key_values=past_key_values, **options)
+        output.last_hidden_state += error * resumed
+        return output
+
+    monkeypatch.setattr(trunk, "forward", forgetful)
+    assert can_resume(model) == (error == 0)
+
+
 def play(policy: CausalPolicy, value: TokenValue, search: StepBeam | BestOfN) -> list:
     limits = Sampling(max_new_tokens=30, batch_size=64)
     return search.answer(Player(MAKE_ENV, policy, FORMAT, range(3), limits, seed=0, value=value))
 
 
 @pytest.mark.parametrize("search", [StepBeam(keep=2, expand=3, temperature=1.0), BestOfN(samples=3)], ids=str)
-def test_the_value_network_reads_each_token_once_and_no_cache_outlives_its_search(search, checkpoint):
+def test_both_networks_read_each_token_once_and_no_cache_outlives_its_search(search, checkpoint):
     policy, value = CausalPolicy(make_model("llama", context=400)), make_value(checkpoint, "llama")
     assert policy.resumes and value.resumes
-    read = counted(value)
+    read, read_by_policy = counted(value), counted(policy)
     found = play(policy, value, search)
     assert sum(answer.value_tokens for answer in found) == sum(read)
     # The prompt once, and each token that was drawn at most once: those of duplicates and end tokens not at all.
     prompts = sum(int((answer.episode.step_id >= 0).argmax()) for answer in found)
     drawn = sum(answer.tokens for answer in found)
     assert prompts < sum(read) <= prompts + drawn
+    assert prompts < sum(read_by_policy) <= prompts + drawn
     gc.collect()
     assert not any(type(thing) is Prefix and thing.chunks for thing in gc.get_objects())
+
+
+def test_the_policy_reads_each_token_of_a_beam_of_many_steps_once(monkeypatch: pytest.MonkeyPatch, checkpoint):
+    monkeypatch.setattr(FORMAT, "complete_step", lambda tokens, **_: 4 if len(tokens) == 5 else None)
+    policy = CausalPolicy(make_model("llama", context=400))
+    assert policy.resumes
+    read = counted(policy)
+    found = play(policy, make_value(checkpoint, "llama"), StepBeam(keep=2, expand=2, temperature=1.0))
+    prompts = sum(int((answer.episode.step_id >= 0).argmax()) for answer in found)
+    assert max(answer.episode.num_action_tokens for answer in found) > 12, "more than three steps"
+    assert prompts < sum(read) <= prompts + sum(answer.tokens for answer in found)
 
 
 def test_only_live_beams_hold_what_was_read():

@@ -212,6 +212,21 @@ def test_behaviour_logprobs_equal_the_policys_scores_at_temperature_one(prompt_f
         assert scores[row, : episode.num_tokens].tolist() == pytest.approx(episode.behavior_logprobs.tolist(), abs=2e-4)
 
 
+def test_the_policy_reads_each_token_of_two_turns_once():
+    policy, read = make_policy(), list[int]()
+
+    def note(module, arguments, keywords, output) -> None:
+        read.append(int(keywords["attention_mask"][:, -arguments[0].shape[1] :].sum()))
+
+    policy.causal_lm.register_forward_hook(note, with_kwargs=True)
+    assert policy.resumes
+    read.clear()
+    episodes = list(play(DIALOGUE_ENV, PLAIN, range(20), policy=policy, max_new_tokens=200).values())
+    assert sum(episode.num_steps == 2 for episode in episodes) >= 3
+    # The last token of a transcript says nothing more.
+    assert sum(read) == sum(episode.num_tokens - 1 for episode in episodes)
+
+
 def test_equal_seeds_give_equal_episodes_and_other_seeds_do_not():
     first, again, other = (play(QUESTION_ENV, PLAIN, [1, 1, 2], seed=seed) for seed in (5, 5, 6))
     assert all(first[slot].equals(again[slot]) for slot in range(3))

@@ -16,6 +16,7 @@ from oreo_agents.generate import Sample, Sampling
 from oreo_agents.kv_cache import Prefix
 from oreo_agents.policy import CausalPolicy
 from oreo_agents.prompts import PromptFormat
+from oreo_agents.record import Record
 from oreo_agents.search import BestOfKActions, BestOfN, Greedy, Player, StepBeam
 from oreo_agents.search import player as player_module
 from oreo_envs.base import Opening, Outcome, TextEnv
@@ -148,6 +149,27 @@ def test_one_action_is_greedy_play():
         assert ours.tokens == theirs.tokens
         assert ours.value_tokens == 0, "there was nothing to choose"
     assert isinstance(player.value, Judge) and not player.value.texts
+
+
+def test_a_game_that_is_over_holds_nothing_that_was_read_while_others_go_on(monkeypatch):
+    player = make_player(Judge(len), count=5, max_new_tokens=30)
+    end, continue_turns = player.end, player.continue_turns
+    over: list[Record] = []
+    held: list[list[int]] = []
+
+    def noted_end(record, temperature):
+        assert len(record.policy_cache) and len(record.value_cache)
+        over.append(record)
+        return end(record, temperature)
+
+    def noted_turns(*arguments, **options):
+        held.append([len(record.policy_cache) + len(record.value_cache) for record in over])
+        return continue_turns(*arguments, **options)
+
+    monkeypatch.setattr(player, "end", noted_end)
+    monkeypatch.setattr(player, "continue_turns", noted_turns)
+    BestOfKActions(actions=3, temperature=1.5).answer(player)
+    assert len(held) == 2 and held[1] and not any(held[1]), "some games are over after a turn"
 
 
 def test_games_beside_it_change_nothing():
