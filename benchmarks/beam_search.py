@@ -9,6 +9,10 @@ The peer is ``Player`` as it was before caches were kept, which is how the autho
 policy reads the whole transcript for each continuation (within a step it has a key-value cache), and V reads all of
 each candidate. Trunk tokens are the positions, padding included, that pass through the trunks of both networks.
 
+The gain grows with beams and tasks that share a pass, for a pass costs something whatever it holds: with few rows that
+is most of what is left to us. On one core of a busy machine 4 x 4 with 4 tasks, which ``--quick`` runs, took 2.6 to 3.0
+times less; 2 x 4 took 2.4 times less with 4 tasks and 3.0 times less with 16, which the full run has.
+
     python benchmarks/beam_search.py [--json] [--quick] [--device cuda] [--tasks 16] [--width 2]
 """
 
@@ -146,7 +150,7 @@ def train_policy(folder: Path, steps: int) -> PromptFormat:
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, steps)
     for step in range(steps):
         rows = []
-        for index in range(8 * step, 8 * (step + 1)):
+        for index in range(4 * step, 4 * (step + 1)):
             _, info = env.reset(options={"index": index})
             prompt = prompt_format.opening(info["messages"])
             rows.append(torch.tensor([*prompt, *prompt_format.encode(write_answer(rng))]))
@@ -204,7 +208,7 @@ def same(ours: Sequence[Answer | None], theirs: Sequence[Answer | None]) -> None
 def main() -> None:
     """Measure."""
     options = parse(__doc__, tasks=16, width=2)
-    tasks, n = (4, 2) if options.quick else (options.tasks, 5)
+    tasks, n = (4, 3) if options.quick else (options.tasks, 5)
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as name:
         prompt_format = train_policy(Path(name), steps=80)
