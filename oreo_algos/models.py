@@ -80,7 +80,8 @@ class Models:
         reference: frozen; None when the algorithm does not need one.
         value: trained; None when the algorithm does not need one.
         policy_is_reference: no update has moved the policy from the reference yet, so that every
-            log-ratio is exactly 0 and neither needs a forward pass.
+            log-ratio is 0 and a step that trains the value only reads neither. A step that trains the policy
+            compares its scores with those kept of the reference, and finds 0 to rounding.
         policy_frozen: this step trains the value only (value warm-up).
         target: moving average of the policy; None unless the algorithm keeps one.
         numbers: what else the algorithm adapts from step to step, by name; part of a checkpoint.

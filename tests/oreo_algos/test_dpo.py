@@ -45,7 +45,7 @@ def test_loss_and_metrics_equal_hand_computed_ones(pairs):
     assert found == pytest.approx(expected, rel=1e-6)
 
 
-def test_at_the_reference_the_loss_is_log_2_and_no_pair_counts_as_right(pairs):
+def test_at_a_reference_scored_with_the_batch_the_loss_is_log_2_and_no_pair_counts_as_right(pairs):
     losses = Dpo().losses(collate(episodes_of(pairs)), tiny_models(moved=False))
     assert losses.terms["policy"].item() == pytest.approx(math.log(2))
     assert losses.metrics["rewards/accuracies"] == 0
