@@ -157,19 +157,20 @@ def enable(model: PreTrainedModel) -> int:
     return longest
 
 
-def outputs_at(model: nn.Module, batch: Batch, wanted: Tensor, longest: int) -> Tensor:
+def outputs_at(model: Any, batch: Batch, wanted: Tensor, longest: int) -> Tensor:
     """Return what a model says of some tokens, computed on a packed row where that is possible.
 
     Args:
         model: called as it is, so that hooks fire; the first of its outputs counts.
         batch: padded on the right, so that causal attention needs no mask.
         wanted: the tokens, none of them padding, bool [B, T].
-        longest: what ``enable`` returned for the model.
+        longest: what ``enable`` returned for the model. If its attention has been changed since, e.g. by
+            ``set_attn_implementation("eager")``, it reads a padded batch.
 
     Returns:
         [wanted.sum(), ...], in the order of ``wanted``.
     """
-    if batch.tokens.shape[1] > longest:
+    if batch.tokens.shape[1] > longest or model.config.get_text_config()._attn_implementation != _NAME:
         padded: Tensor = model(batch.tokens, use_cache=False)[0]
         return padded[wanted]
     packing = pack(batch)

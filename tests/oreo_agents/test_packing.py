@@ -218,6 +218,25 @@ def test_no_mask_over_the_whole_row_is_made(family: str, monkeypatch: pytest.Mon
     assert largest.elements < row_length**2 / 8
 
 
+@pytest.mark.parametrize("lora", [None, Lora(rank=2)])
+@pytest.mark.parametrize("implementation", ["sdpa", "eager"])
+def test_an_attention_that_is_changed_later_reads_padded_batches(
+    implementation: str, lora: Lora | None, batch: Batch, checkpoint: Callable[[str], str]
+):
+    policy = CausalPolicy(make_model("llama"), lora)
+    value = TokenValue.from_policy(checkpoint("llama"), bias=1.0, lora=lora)
+    calls: list[torch.Size] = []
+    with torch.no_grad():
+        value._classifier.score.weight.copy_(weights_of((1, 16)))
+        expected = policy.score(batch).logprobs, value.token_values(batch)
+        for model in (policy.causal_lm, value._classifier):
+            model.set_attn_implementation(implementation)
+            model.get_input_embeddings().register_forward_hook(lambda *args: calls.append(args[2].shape))
+        found = policy.score(batch).logprobs, value.token_values(batch)
+    assert [shape[:2] for shape in calls] == [batch.tokens.shape] * 2
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
+
+
 @pytest.mark.parametrize("family", PADDED)
 @pytest.mark.filterwarnings("ignore:The fast path is not available:UserWarning")
 def test_models_that_cannot_read_a_row_get_padded_batches(family: str, batch: Batch):
