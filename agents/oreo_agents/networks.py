@@ -77,6 +77,12 @@ def autocast(device: torch.device) -> torch.autocast:
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda")
 
 
+def product_dtype(factor: torch.Tensor) -> torch.dtype:
+    """Return the dtype in which autocast, or else a factor itself, would have matrices multiplied."""
+    device = factor.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else factor.dtype
+
+
 def max_length(config: PretrainedConfig) -> int:
     """Return the longest input of a model, tokens."""
     return getattr(config.get_text_config(), "max_position_embeddings", None) or _UNLIMITED

@@ -14,6 +14,7 @@ import inspect
 import logging
 import math
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -25,7 +26,7 @@ from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedM
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from oreo_agents.networks import autocast, base_model, max_length
+from oreo_agents.networks import autocast, base_model, max_length, product_dtype
 from oreo_algos.batch import Batch
 
 _NAME = "oreo_packed"
@@ -34,7 +35,10 @@ _NAME = "oreo_packed"
 _PADDING_PER_CALL = 16
 
 # Layers that attend: other kinds carry a state from one document to the next.
-_ATTENDING = {"full_attention", "sliding_attention", "chunked_attention"}
+_ATTENDING = {"full_attention", "sliding_attention"}
+
+# A mask of four dimensions is taken as it is, so that none of [N, N] is made; nobody reads it.
+_MASK = (1, 1, 1, 1)
 
 # What a layer may ask of the attention beyond scaled products.
 _UNKNOWN = ("softcap", "s_aux", "position_bias")
@@ -73,8 +77,7 @@ class Packing:
         return {
             "input_ids": tokens.flatten()[self.source][None],
             "position_ids": self.position_ids,
-            # A mask of four dimensions is taken as it is, so that none of [N, N] is made; nobody reads it.
-            "attention_mask": torch.zeros(1, 1, 1, 1, dtype=torch.bool, device=tokens.device),
+            "attention_mask": torch.zeros(_MASK, dtype=torch.bool, device=tokens.device),
             "packing": self,
         }
 
@@ -148,13 +151,23 @@ def enable(model: PreTrainedModel) -> int:
     if not (attends and model._supports_attention_backend and implementation in ("sdpa", _NAME)):
         return 0
     # Within its window a layer attends to everything; longer documents are left to the masks of transformers.
-    windows = (getattr(config, name, None) for name in ("sliding_window", "attention_chunk_size"))
-    longest = min(window for window in (max_length(config), *windows) if window)
+    longest = min(max_length(config), getattr(config, "sliding_window", None) or max_length(config))
     model.set_attn_implementation(_NAME)
-    if not _reads_packed(model, longest):
+    try:
+        _check_reads_packed(model, longest)
+    except (TypeError, ValueError, RuntimeError, NotImplementedError) as error:
+        if isinstance(error, torch.OutOfMemoryError):
+            raise
         model.set_attn_implementation("sdpa")
+        _warn_of_padding(type(model).__name__, str(error))
         return 0
     return longest
+
+
+@cache
+def _warn_of_padding(model: str, reason: str) -> None:
+    """Say once that a model with the right interface reads padded batches."""
+    _log.warning("%s computes on padding, because it cannot read documents packed in a row: %s", model, reason)
 
 
 def outputs_at(model: Any, batch: Batch, wanted: Tensor, longest: int) -> Tensor:
@@ -177,28 +190,47 @@ def outputs_at(model: Any, batch: Batch, wanted: Tensor, longest: int) -> Tensor
     return packing.rows(model(**packing.inputs(batch.tokens), use_cache=False)[0], wanted)
 
 
-def _reads_packed(model: PreTrainedModel, longest: int) -> bool:
-    """Say whether the trunk gives the same for documents in one row as for padded ones."""
+@torch.enable_grad()
+def _check_reads_packed(model: PreTrainedModel, longest: int) -> None:
+    """Try a row of four documents; raise RuntimeError where it does not give what each of them gives alone.
+
+    That documents are apart is a gradient of exactly 0: what leaks through small weights is less than rounding.
+    """
     device = next(model.parameters()).device
-    lengths = torch.tensor([3, 24, 2], device=device).clamp(max=longest)
+    lengths = torch.tensor([3, 24, 2, 5], device=device).clamp(max=longest)
     real = torch.arange(int(lengths.max()), device=device) < lengths[:, None]
     tokens = (1 + torch.arange(real.numel(), device=device).view(real.shape) % 5) * real
     packing = _lay_out(real)
+    embedded: list[Tensor] = []
     hidden: list[Tensor] = []
-    hook = base_model(model).register_forward_hook(lambda module, inputs, output: hidden.append(output[0].float()))
+
+    def embed(module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
+        embedded.append(output.detach().requires_grad_())
+        return embedded[-1]
+
+    hooks = [
+        model.get_input_embeddings().register_forward_hook(embed),
+        base_model(model).register_forward_hook(lambda module, inputs, output: hidden.append(output[0].float())),
+    ]
     try:
-        with torch.no_grad(), autocast(device):
+        with autocast(device):
             model(**packing.inputs(tokens), use_cache=False)
             model(tokens, use_cache=False)
-    except (TypeError, ValueError, RuntimeError, NotImplementedError) as error:
-        _log.info("%s reads padded batches: %s", type(model).__name__, error)
-        return False
     finally:
-        hook.remove()
+        for hook in hooks:
+            hook.remove()
     packed, padded = packing.rows(hidden[0], real), hidden[1][real]
     exact = device.type == "cpu" and model.dtype == torch.float32
-    difference = (packed - padded).abs().max() / padded.abs().max()
-    return bool(difference < (1e-4 if exact else 0.05))
+    difference = ((packed - padded).abs().max() / padded.abs().max()).item()
+    if not difference < (1e-5 if exact else 0.05):
+        raise RuntimeError(f"its outputs there and on a padded batch differ by {difference:.2g} of the largest")
+    # Every other document of the row, so that each has a stranger before it or after it.
+    own = torch.zeros_like(real)
+    own[lengths.argsort()[1::2]] = True
+    read = packing.rows(hidden[0], real & own)
+    (gradient,) = torch.autograd.grad((read * torch.linspace(-1, 1, read.shape[1], device=device)).sum(), embedded[0])
+    if packing.rows(gradient, real & ~own).any():
+        raise RuntimeError("its outputs for a document depend on other documents of the row")
 
 
 def attention(
@@ -221,7 +253,7 @@ def attention(
         query: [1, H, N, D].
         key: [1, H or a divisor of it, N, D].
         value: as ``key``.
-        attention_mask: not read where ``packing`` is given.
+        attention_mask: where ``packing`` is given, the one that `Packing.inputs` gives the model, which is not read.
         packing: where the documents lie.
         scaling: of the products of query and key; None: 1 / sqrt(D).
         kwargs: for ``sdpa``; there is no dropout in a packed row.
@@ -236,11 +268,10 @@ def attention(
         return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **kwargs)
     if any(kwargs.get(name) is not None for name in _UNKNOWN):
         raise NotImplementedError(f"packed attention knows none of {', '.join(_UNKNOWN)}")
-    if torch.is_autocast_enabled(query.device.type):
-        # Rotated in float32, while the values come from a linear layer in half precision.
-        dtype = torch.get_autocast_dtype(query.device.type)
-        query, key, value = query.to(dtype), key.to(dtype), value.to(dtype)
-    if query.is_cuda and query.dtype in (torch.float16, torch.bfloat16):
+    if attention_mask is None or attention_mask.shape != _MASK:
+        found = None if attention_mask is None else tuple(attention_mask.shape)
+        raise NotImplementedError(f"packed attention reads no mask, and the layer made one of its own, shape {found}")
+    if query.is_cuda and product_dtype(query) in (torch.float16, torch.bfloat16):
         return _attend_by_kernel(query, key, value, packing, scaling), None
     return _attend_by_group(query, key, value, packing, scaling), None
 
@@ -261,7 +292,8 @@ def _attend_by_group(query: Tensor, key: Tensor, value: Tensor, packing: Packing
 
 def _attend_by_kernel(query: Tensor, key: Tensor, value: Tensor, packing: Packing, scaling: float | None) -> Tensor:
     """Attend with the kernel for documents of different lengths; its arguments grew from torch 2.10 to 2.12."""
-    query, key, value = (x[0].transpose(0, 1) for x in (query, key, value))
+    # Under autocast queries and keys are rotated in float32, while the values come from a linear layer.
+    query, key, value = (x[0].transpose(0, 1).to(product_dtype(x)) for x in (query, key, value))
     known = inspect.signature(varlen.varlen_attn).parameters
     options: dict[str, Any] = {"window_size": (-1, 0)} if "window_size" in known else {"is_causal": True}
     shared = query.shape[1] // key.shape[1]

@@ -19,6 +19,8 @@ from transformers import (
     BloomForCausalLM,
     Gemma3ForCausalLM,
     Gemma3TextConfig,
+    Lfm2Config,
+    Lfm2ForCausalLM,
     MambaConfig,
     MambaForCausalLM,
     MistralConfig,
@@ -266,6 +268,60 @@ def test_a_model_that_hides_the_documents_from_its_attention_is_found_out(
     assert packing.enable(model) == 64
 
 
+def with_a_state(init_std: float) -> PreTrainedModel:
+    """A model whose first layer carries a state from one token to the next."""
+    shape = SHAPE | {"initializer_range": init_std}
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return Lfm2ForCausalLM(Lfm2Config(**shape, layer_types=["conv", "full_attention"])).eval()
+
+
+@pytest.mark.parametrize("init_std", [0.001, 0.02, 0.3])
+def test_a_state_that_passes_between_documents_is_found_out_however_small_the_weights(
+    init_std: float, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    packing._warn_of_padding.cache_clear()
+    monkeypatch.setattr(packing, "_ATTENDING", {"conv", "full_attention"})
+    with caplog.at_level("WARNING", "oreo_agents"):
+        assert [packing.enable(with_a_state(init_std)) for _ in range(2)] == [0, 0]
+    assert len(caplog.messages) == 1, "said once"
+    assert "depend on other documents" in caplog.text or "differ by" in caplog.text
+
+
+def test_layers_that_say_that_they_do_more_than_attend_are_not_even_tried(monkeypatch: pytest.MonkeyPatch):
+    """A short trial cannot tell what a layer does with longer documents."""
+    monkeypatch.setattr(packing, "_check_reads_packed", lambda *_: None)
+    assert packing.enable(with_a_state(0.02)) == 0
+    assert packing.enable(build("qwen3")) == 64
+
+
+def test_a_model_that_takes_no_notice_of_positions_is_found_out(caplog: pytest.LogCaptureFixture):
+    packing._warn_of_padding.cache_clear()
+    model = make_model("gpt2")
+    positions = model.transformer.wpe
+    with torch.no_grad():
+        positions.weight.mul_(0.01)
+    positions.register_forward_pre_hook(lambda module, inputs: torch.arange(inputs[0].shape[-1])[None])
+    assert packing.enable(model) == 0
+    assert "differ by" in caplog.text
+
+
+def test_out_of_memory_is_no_reason_to_pad(monkeypatch: pytest.MonkeyPatch):
+    def fail(*args: Any, **kwargs: Any) -> None:
+        raise torch.OutOfMemoryError("no memory left")
+
+    monkeypatch.setattr(packing, "_attend_by_group", fail)
+    with pytest.raises(torch.OutOfMemoryError, match="no memory left"):
+        packing.enable(make_model("llama"))
+
+
+@pytest.mark.parametrize("mask", [None, torch.zeros(1, 1, 8, 8)])
+def test_a_mask_that_a_layer_made_itself_is_refused(mask: Tensor | None, batch: Batch):
+    heads = torch.zeros(1, 2, 8, 8)
+    with pytest.raises(NotImplementedError, match="packed attention reads no mask"):
+        packing.attention(torch.nn.Identity(), heads, heads, heads, mask, packing=packing.pack(batch))
+
+
 @pytest.mark.parametrize("option", ["softcap", "s_aux", "position_bias"])
 def test_attention_with_more_than_scaled_products_is_refused(option: str, batch: Batch):
     heads = torch.zeros(1, 2, 8, 8)
@@ -382,6 +438,7 @@ def kernel_of_2_12(
 def reference_kernel(query: Tensor, key: Tensor, value: Tensor, ends: Tensor, longest: int, scale: float) -> Tensor:
     assert ends.dtype == torch.int32 and ends.diff().max() == longest
     assert query.shape == key.shape == value.shape
+    assert query.dtype == key.dtype == value.dtype
     spans: Iterator[tuple[int, int]] = zip(ends[:-1].tolist(), ends[1:].tolist(), strict=True)
     outputs = []
     for start, end in spans:
@@ -405,6 +462,8 @@ def test_the_kernel_of_each_torch_gets_what_the_groups_get(
     by_group = packing._attend_by_group(query, key, value, row, scaling)
     assert by_kernel.shape == (1, length, 4, 8)
     torch.testing.assert_close(by_kernel, by_group, atol=1e-5, rtol=1e-5)
+    with torch.autocast("cpu", torch.bfloat16):  # values come from a linear layer, the others were rotated in float32
+        assert packing._attend_by_kernel(query, key, value.bfloat16(), row, scaling).dtype == torch.bfloat16
 
 
 def test_the_installed_kernel_knows_the_arguments_that_it_is_given():
