@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from oreo_agents.networks import product_dtype
 from oreo_algos.models import KLEstimate
 
 # Rows and elements of a tile, at most: on a CPU what stays in its cache, elsewhere what keeps a GPU busy (128 MiB a
@@ -62,9 +63,9 @@ def head_scores(
         See `Scores`. Gradients reach the policy through the log-probability and the KL estimate.
 
     Raises:
-        ValueError: ``kl`` is not one of the estimates.
+        ValueError: ``kl`` is not one of the estimates, or the reference has another vocabulary.
     """
-    _check_estimate(kl)
+    _check(kl, len(policy.weight), None if reference is None else len(reference.weight))
     exact = kl in ("exact", "forward")
     columns = _HeadScores.apply(policy.features, policy.weight, policy.bias, targets, reference, kl if exact else None)
     logprobs, ref_logprobs, divergence, entropy = columns
@@ -84,9 +85,9 @@ def logit_scores(logp: Tensor, ref_logp: Tensor | None, targets: Tensor, kl: KLE
             ``k3``: ref/pi - 1 - log(ref/pi) of the chosen token (Schulman 2020, unbiased under pi).
 
     Raises:
-        ValueError: ``kl`` is not one of the estimates.
+        ValueError: ``kl`` is not one of the estimates, or the reference has another vocabulary.
     """
-    _check_estimate(kl)
+    _check(kl, logp.shape[-1], None if ref_logp is None else ref_logp.shape[-1])
     chosen = logp.gather(-1, targets[:, None]).squeeze(-1)
     with torch.no_grad():
         entropy = -(logp.exp() * logp).sum(dim=-1)
@@ -108,9 +109,16 @@ def _k3(logprobs: Tensor, ref_logprobs: Tensor) -> Tensor:
     return log_ratio.exp() - 1 - log_ratio
 
 
-def _check_estimate(kl: KLEstimate | None) -> None:
+def _check(kl: KLEstimate | None, vocabulary: int, r_vocabulary: int | None) -> None:
+    """Raise ValueError for an unknown estimate, and for distributions over unequal sets."""
     if kl not in ("exact", "forward", "k3", None):
         raise ValueError(f"kl must be 'exact', 'forward', 'k3' or None, got {kl!r}")
+    if r_vocabulary not in (vocabulary, None):
+        raise ValueError(
+            f"the policy chooses among {vocabulary} tokens, the reference among {r_vocabulary}; checkpoints of one "
+            "family may be padded differently: bring one to the size of the other with resize_token_embeddings, or "
+            "take a reference of the policy's size"
+        )
 
 
 class _HeadScores(torch.autograd.Function):
@@ -127,7 +135,8 @@ class _HeadScores(torch.autograd.Function):
         kl: KLEstimate | None,
     ) -> Scores:
         ctx.set_materialize_grads(False)
-        ctx.reference, ctx.kl, ctx.dtype = reference, kl, _product_dtype(features)
+        # Without a KL no gradient depends on the reference: let its hidden states go.
+        ctx.reference, ctx.kl, ctx.dtype = reference if kl else None, kl, product_dtype(features)
         head = _Head(HeadInput(features, weight, bias), ctx.dtype)
         r_head = None if reference is None else _Head(reference, ctx.dtype)
         tiles = _Tiles(len(targets), len(weight), features)
@@ -242,7 +251,8 @@ class _Running:
     """Of one distribution a row, read tile by tile: its normaliser, the logit of the target, and means under it."""
 
     def __init__(self, means: int, like: Tensor) -> None:
-        self.maximum = torch.full_like(like, float("-inf"))
+        # Not -inf, from which a tile of such logits would make NaN.
+        self.maximum = torch.full_like(like, torch.finfo(like.dtype).min)
         self.chosen = torch.zeros_like(like)
         self.total = torch.zeros_like(like)
         self.sums = [torch.zeros_like(like) for _ in range(means)]
@@ -250,7 +260,7 @@ class _Running:
     def read(self, z: Tensor, place: tuple[Tensor, Tensor], values: Sequence[Tensor], tile: _Tile) -> None:
         """Add a tile of logits and, of the same choices, what the means are over; the last two buffers are free."""
         column, there = place
-        self.chosen += z.gather(1, column) * there
+        self.chosen += torch.where(there, z.gather(1, column), 0)
         maximum = torch.maximum(self.maximum, z.amax(dim=1, keepdim=True))
         rescale = (self.maximum - maximum).exp_()
         self.maximum = maximum
@@ -343,12 +353,6 @@ def _logit_gradient(
             gradient = z.sub_(normaliser).exp_().mul_(d_kl - d_logprob).sub_(q.mul_(d_kl))
     column, there = tile.place(targets)
     return gradient.scatter_add_(1, column, d_logprob * there)
-
-
-def _product_dtype(features: Tensor) -> torch.dtype:
-    """Return the dtype in which autocast, or else the features, would have matrices multiplied."""
-    device = features.device.type
-    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else features.dtype
 
 
 def _add_product(out: Tensor, a: Tensor, b: Tensor, *, beta: int = 1) -> None:

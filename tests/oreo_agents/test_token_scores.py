@@ -1,5 +1,7 @@
 """Scores without logits against the plain formulas: values, gradients, and what is held for the backward."""
 
+import weakref
+
 import pytest
 import torch
 from tiny_models import draw_episodes, make_model
@@ -105,6 +107,60 @@ def test_a_kl_without_gradient_costs_no_reference_in_the_backward(monkeypatch: p
     )
     found[0].sum().backward()
     assert heads and not any(heads)
+
+
+@pytest.mark.parametrize(("kl", "kept"), [("exact", True), ("forward", True), ("k3", False), (None, False)])
+def test_the_reference_is_kept_for_a_backward_that_reads_it_only(kl: str | None, kept: bool):
+    policy, reference, targets = draw()
+    features = weakref.ref(reference.features)
+    found = head_scores(policy, targets, reference, kl)
+    del reference
+    assert (features() is not None) == kept
+    assert found[0].requires_grad
+
+
+@pytest.mark.parametrize("size", [36, 38])
+@pytest.mark.parametrize("kl", ESTIMATES)
+def test_a_reference_of_another_vocabulary_is_refused(kl: str | None, size: int):
+    policy, _, targets = draw()
+    other = draw(vocabulary=size)[1]
+    for score in (head_scores, plain):
+        arguments = (policy, targets, other, kl)
+        with pytest.raises(ValueError, match=f"among 37 tokens, the reference among {size}; .*resize_token_embeddings"):
+            score(*arguments)
+
+
+def test_tokens_that_are_ruled_out_are_no_error():
+    """Whole tiles of them, the first and the last among these."""
+    policy, _, targets = draw(bias=False)
+    targets = 12 + targets % 12
+    bias = torch.full((37,), float("-inf")).double()
+    bias[12:24] = 0.5
+    policy = HeadInput(policy.features, policy.weight, bias)
+    found = head_scores(policy, targets)[0]
+    expected = F.linear(policy.features, policy.weight, bias).log_softmax(-1).gather(1, targets[:, None])[:, 0]
+    torch.testing.assert_close(found, expected)
+    inputs = (policy.features, policy.weight)
+    for one, other in zip(*(torch.autograd.grad(x.sum(), inputs) for x in (found, expected)), strict=True):
+        torch.testing.assert_close(one, other)
+
+
+@pytest.mark.parametrize(("tokens", "vocabulary"), [(2048, 16), (8, 2048)])
+def test_gradients_of_half_precision_are_summed_in_float32(
+    tokens: int, vocabulary: int, monkeypatch: pytest.MonkeyPatch
+):
+    """That of the head over many tiles of rows, that of its input over many of columns."""
+    monkeypatch.setattr(token_scores, "_CPU_TILE", (8, 128))
+    generator = torch.Generator().manual_seed(0)
+    features = torch.rand(tokens, 4, generator=generator).bfloat16().requires_grad_()
+    weight = torch.rand(vocabulary, 4, generator=generator).bfloat16().requires_grad_()
+    targets = torch.zeros(tokens, dtype=torch.long)
+    found = torch.autograd.grad(head_scores(HeadInput(features, weight), targets)[0].sum(), (features, weight))
+    exact = [x.detach().float().requires_grad_() for x in (features, weight)]
+    logprobs = F.linear(*exact).log_softmax(-1)[:, 0]
+    for one, other in zip(found, torch.autograd.grad(logprobs.sum(), exact), strict=True):
+        assert one.dtype == torch.bfloat16
+        assert (one.float() - other).norm() < 0.006 * other.norm()
 
 
 def test_no_token_is_no_error():
