@@ -174,7 +174,8 @@ def outputs_at(model: Any, batch: Batch, wanted: Tensor, longest: int) -> Tensor
     """Return what a model says of some tokens, computed on a packed row where that is possible.
 
     Args:
-        model: called as it is, so that hooks fire; the first of its outputs counts.
+        model: called as it is, so that hooks fire; the first of its outputs counts. One that takes
+            ``logits_to_keep`` computes no logits but these on a packed row; on a padded batch it computes all.
         batch: padded on the right, so that causal attention needs no mask.
         wanted: the tokens, none of them padding, bool [B, T].
         longest: what ``enable`` returned for the model. If its attention has been changed since, e.g. by
@@ -187,7 +188,11 @@ def outputs_at(model: Any, batch: Batch, wanted: Tensor, longest: int) -> Tensor
         padded: Tensor = model(batch.tokens, use_cache=False)[0]
         return padded[wanted]
     packing = pack(batch)
-    return packing.rows(model(**packing.inputs(batch.tokens), use_cache=False)[0], wanted)
+    inputs = packing.inputs(batch.tokens)
+    if "logits_to_keep" in inspect.signature(model.forward).parameters:
+        kept: Tensor = model(**inputs, use_cache=False, logits_to_keep=packing.place[wanted])[0][0]
+        return kept
+    return packing.rows(model(**inputs, use_cache=False)[0], wanted)
 
 
 @torch.enable_grad()

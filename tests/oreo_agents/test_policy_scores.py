@@ -10,7 +10,7 @@ from oreo_agents import token_scores
 from oreo_agents.networks import Lora
 from oreo_agents.policy import CausalPolicy
 from oreo_agents.token_scores import logit_scores
-from oreo_algos.batch import collate
+from oreo_algos.batch import Batch, collate
 from oreo_algos.models import TokenScores
 
 FAMILIES = [*PLAIN_HEADS, *OTHER_HEADS]
@@ -99,6 +99,41 @@ def test_chunks_change_neither_scores_nor_gradients(family: str, kl: str, monkey
     assert len(chunked_gradients) == len(list(policy.parameters()))
     for one, other in zip(chunked_gradients, whole_gradients, strict=True):
         torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-4)
+
+
+def held(policy: CausalPolicy, reference: CausalPolicy, batch: Batch) -> int:
+    """Bytes that autograd saves for the backward of the scores, all but parameters."""
+    saved: dict[int, int] = {}
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        if not tensor.is_leaf:
+            saved[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        policy.score(batch, reference, kl="exact")
+    return sum(saved.values())
+
+
+def test_chunks_of_whole_logits_hold_nothing_but_these(monkeypatch: pytest.MonkeyPatch):
+    policy, reference = pair("cohere")
+    batch = collate(draw_episodes(8))
+    whole = held(policy, reference, batch)
+    monkeypatch.setattr(policy_module, "_CHUNK_ELEMENTS", 3 * policy.causal_lm.config.vocab_size)
+    matrix = 4 * int(batch.action_mask.sum()) * policy.causal_lm.config.vocab_size
+    # Logits of both in place of log-probabilities, probabilities and log-ratios.
+    assert whole - held(policy, reference, batch) > 1.5 * matrix
+
+
+@pytest.mark.parametrize(("family", "packs"), [("cohere", True), ("gemma2", False)])
+def test_a_head_that_scales_its_logits_reads_scored_tokens_only_where_the_batch_is_packed(family: str, packs: bool):
+    policy, _ = pair(family)
+    batch = collate(draw_episodes(6))
+    shapes: list[tuple[int, ...]] = []
+    policy.causal_lm.get_output_embeddings().register_forward_hook(lambda *args: shapes.append(tuple(args[2].shape)))
+    policy.score(batch)
+    tokens = (1, int(batch.action_mask.sum())) if packs else tuple(batch.tokens.shape)
+    assert shapes == [(*tokens, 300)]
 
 
 def test_gradient_of_the_logprobs_equals_that_of_transformers_own_loss():
