@@ -121,7 +121,11 @@ class CausalPolicy(nn.Module):
         *,
         features_only: bool = False,
     ) -> tuple[Tensor | None, ...] | Tensor:
-        """Return the fields of ``score``'s result, as a tuple; wrappers such as DDP act on a call of the module only.
+        """Return the fields of ``score``'s result, as a tuple, which wrappers can look through for tensors.
+
+        Under DDP, call the wrapper and build ``TokenScores`` from its tuple. ``fully_shard`` works in place, so that
+        ``score`` is called as ever; the policy itself, sharded after its layers, must not be resharded after the
+        forward (for a root that is the default), since the head is read from there to the backward.
 
         With ``features_only`` return what the head reads instead, as ``_features`` does: of a reference no more is
         asked, because the exact KL compares whole distributions.
@@ -150,6 +154,8 @@ class CausalPolicy(nn.Module):
 
     def _features(self, batch: Batch, wanted: Tensor) -> Tensor:
         """Return what the head reads at some positions, or the logits themselves where the head is not plain.
+
+        These are whole, [N, V], and on a padded batch [B, T, V].
 
         Args:
             batch: padded on the right.

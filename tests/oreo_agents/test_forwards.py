@@ -16,6 +16,7 @@ from oreo_agents.policy import CausalPolicy
 from oreo_agents.value import TokenValue
 from oreo_algos import EpisodeBuffer, Models, TrainerConfig, train
 from oreo_algos.algos import Algorithm, Oreo
+from oreo_algos.batch import collate
 
 CHOICES = sorted(path.stem for path in (config_folder() / "algo").glob("*.yaml"))
 STEPS = 3
@@ -69,6 +70,21 @@ def counted_forwards(algorithm: Algorithm, buffer: EpisodeBuffer, folder: Path, 
     steps = train(algorithm, models, buffer, TrainerConfig(**config), folder).steps
     calls.subtract({"policy"} | algorithm.needs)
     return +calls, steps
+
+
+def test_hooks_on_the_networks_themselves_fire_once_a_score():
+    """Wrappers such as FSDP gather parameters in hooks, which a direct call of ``forward`` or of a helper passes by."""
+    policy, reference = (CausalPolicy(make_model("llama", seed=seed)) for seed in (0, 1))
+    settings = copy.deepcopy(policy.causal_lm.config)
+    settings.num_labels, settings.classifier_dropout = 1, 0.0
+    value = TokenValue(LlamaForTokenClassification(settings))
+    calls: Counter[str] = Counter()
+    for name, network in {"policy": policy, "reference": reference, "value": value}.items():
+        network.register_forward_hook(lambda *_, name=name: calls.update([name]))
+    batch = collate(draw_episodes(4))
+    policy.score(batch, reference, kl="exact")
+    value.token_values(batch)
+    assert calls == {"policy": 1, "reference": 1, "value": 1}
 
 
 @pytest.mark.parametrize("choice", CHOICES)
