@@ -83,6 +83,7 @@ class PolicySettings:
         """Check the settings."""
         if self.dtype not in ("float32", "bfloat16"):
             raise ValueError(f"policy.dtype must be float32 or bfloat16, got {self.dtype!r}")
+        _require_bool("policy.gradient_checkpointing", self.gradient_checkpointing)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,6 +101,16 @@ class ValueSettings:
     bias_at_mean_reward: bool = False
     lora: Lora = Lora()
     gradient_checkpointing: bool = False
+
+    def __post_init__(self) -> None:
+        """Check the settings."""
+        _require_bool("value.gradient_checkpointing", self.gradient_checkpointing)
+
+
+def _require_bool(name: str, value: object) -> None:
+    """Refuse a text such as "no", which would count as true."""
+    if not isinstance(value, bool):
+        raise ValueError(f"{name} must be true or false, got {value!r}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,5 +1,6 @@
 """Layers that are computed again in the backward: equal numbers from less memory."""
 
+import dataclasses
 from collections.abc import Callable
 
 import pytest
@@ -8,9 +9,13 @@ from tiny_models import draw_episodes, make_model
 from torch import Tensor, nn
 from transformers import AutoModelForTokenClassification
 
+from oreo_agents.loading import Loader
 from oreo_agents.networks import Lora, checkpoint_layers
 from oreo_agents.policy import CausalPolicy
+from oreo_agents.settings import PolicySettings, ValueSettings
 from oreo_agents.value import TokenValue
+from oreo_algos import EpisodeBuffer
+from oreo_algos.algos import Oreo
 from oreo_algos.batch import collate
 
 
@@ -82,3 +87,22 @@ def test_a_frozen_copy_runs_its_own_layers():
 def test_a_model_without_such_layers_is_refused():
     with pytest.raises(ValueError, match="Linear has no layers that transformers can checkpoint"):
         checkpoint_layers(nn.Linear(2, 2))
+
+
+@pytest.mark.parametrize("network", ["policy", "value"])
+def test_the_setting_of_a_run_reaches_its_network_and_no_other(network: str, checkpoint: Callable[[str], str]):
+    path = checkpoint("llama")
+    settings = {"policy": PolicySettings(device="cpu"), "value": ValueSettings()}
+    plain = Loader(*settings.values())
+    settings[network] = dataclasses.replace(settings[network], gradient_checkpointing=True)
+    loader = Loader(*settings.values())
+    models = [one.models(Oreo(), path, EpisodeBuffer(draw_episodes(2))) for one in (loader, plain)]
+    for name in ("policy", "value"):
+        (_, held), (_, usual) = (step(getattr(each, name)) for each in models)
+        assert (held < usual / 2) == (name == network)
+
+
+@pytest.mark.parametrize("make", [PolicySettings, ValueSettings])
+def test_a_setting_that_is_neither_true_nor_false_is_refused(make: Callable[..., object]):
+    with pytest.raises(ValueError, match=r"\.gradient_checkpointing must be true or false, got 'no'"):
+        make(gradient_checkpointing="no")
