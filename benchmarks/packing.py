@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from side_by_side import parse, report, take_turns
+from side_by_side import check_equal, parse, report, take_turns
 from torch import Tensor
 from transformers import LlamaConfig, LlamaModel, PreTrainedModel, Qwen2Config, Qwen2Model
 
@@ -120,15 +120,6 @@ def make_step(trunk: PreTrainedModel, read: Callable[[], Tensor], device: str) -
     return step
 
 
-def check_equal(ours: PreTrainedModel, peer: PreTrainedModel, losses: tuple[float, float], tolerance: float) -> None:
-    """Refuse to time two sides that do not compute the same."""
-    pairs = [(a.grad, b.grad) for a, b in zip(ours.parameters(), peer.parameters(), strict=True)]
-    size = torch.stack([b.norm() for _, b in pairs]).norm()
-    difference = torch.stack([(a - b).norm() for a, b in pairs]).norm()
-    if not (difference <= tolerance * size and abs(losses[0] - losses[1]) <= tolerance * losses[1]):
-        raise SystemExit(f"losses {losses}, gradients of norm {size:.6g} that differ by {difference:.3g}")
-
-
 def main() -> None:
     """Measure and print."""
     options = parse(__doc__, n=0)
@@ -148,7 +139,8 @@ def main() -> None:
     for name, documents, length, pad_factor, other in cases:
         batch = draw_batch(documents, length, pad_factor, device)
         sides = (make_step(ours, packed(ours, batch), device), make_step(peer, other(peer, batch), device))
-        check_equal(ours, peer, (sides[0](), sides[1]()), 1e-5 if on_cpu else 0.05)
+        losses = [[side()] for side in sides]
+        check_equal(name, losses, (ours, peer), tolerance=1e-5 if on_cpu else 0.05)
         rows.append(take_turns(name, *sides, n=n, device=device, warmup=0 if on_cpu else 2))
     report(rows, as_json=options.json)
 

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,31 @@ def _seconds(work: Callable[[], object], device: str) -> float:
     work()
     torch.cuda.synchronize()
     return time.perf_counter() - start
+
+
+def check_equal(
+    name: str, losses: Sequence[Sequence[float]], networks: Sequence[nn.Module], *, tolerance: float
+) -> None:
+    """Refuse to time two sides that do not compute the same.
+
+    Args:
+        name: of what is computed.
+        losses: those of our side, and those of the peer.
+        networks: ours and the peer's, with their gradients.
+        tolerance: of each loss, and of the whole gradient as a vector, relative to the peer's.
+
+    Raises:
+        SystemExit: they differ by more, or there is no gradient.
+    """
+    pairs = [(a.grad, b.grad) for a, b in zip(*(network.parameters() for network in networks), strict=True)]
+    missing = sum(gradient is None for pair in pairs for gradient in pair)
+    if missing:
+        raise SystemExit(f"{name}: {missing} parameters have no gradient")
+    size = torch.stack([b.norm() for _, b in pairs]).norm()
+    difference = torch.stack([(a - b).norm() for a, b in pairs]).norm()
+    close = all(abs(a - b) <= tolerance * abs(b) for a, b in zip(*losses, strict=True))
+    if not (size > 0 and difference <= tolerance * size and close):
+        raise SystemExit(f"{name}: losses {losses}, gradients of norm {size:.6g} that differ by {difference:.3g}")
 
 
 def peak_above(ready: Callable[[], Callable[[], object]], *, calls: int = 3, device: str = "cpu") -> float:

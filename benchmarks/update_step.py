@@ -8,7 +8,7 @@ Ours is the step of ``oreo_algos.trainer``: one forward of policy, reference and
 actions only. The peer is written from the formulas (Wang et al. 2024, Eq. 8 and 9): padded micro-batches with an
 attention mask, two forwards of the policy (one for the value's target, one for the policy's loss), a float32
 log-softmax over the vocabulary at every position, prompts included. Both see the same episodes and networks, and the
-script stops unless losses and gradients are equal to 1e-5. Prompts are a quarter to a third of an episode.
+script stops unless losses and gradients, as vectors, are equal to 1e-5. Prompts are a quarter to a third of an episode.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ import matplotlib
 import numpy as np
 import torch
 from matplotlib import pyplot as plt
-from side_by_side import Row, in_fresh_processes, parse, peak_above, report, say, take_turns
+from side_by_side import Row, check_equal, in_fresh_processes, parse, peak_above, report, say, take_turns
 from torch import Tensor
 from torch.optim import AdamW
 from transformers import AutoModelForTokenClassification, LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
@@ -69,8 +69,8 @@ class Side:
             optimizer.step()
             optimizer.zero_grad()
 
-    def update(self, losses: Losses) -> list[float]:
-        """Take one optimiser step; return value loss, policy loss and both gradient norms."""
+    def backward(self, losses: Losses) -> list[float]:
+        """Add up the gradients of all batches; return value loss and policy loss."""
         total = [0.0, 0.0]
         episodes = sum(len(batch) for batch in self.batches)
         for batch in self.batches:
@@ -78,11 +78,15 @@ class Side:
                 terms = losses(self, batch)
             (sum(terms) * (len(batch) / episodes)).backward()
             total = [t + term.item() * len(batch) / episodes for t, term in zip(total, terms, strict=True)]
+        return total
+
+    def update(self, losses: Losses) -> None:
+        """Take one optimiser step."""
+        self.backward(losses)
         for network, optimizer in zip((self.policy, self.value), self.optimizers, strict=True):
-            total.append(torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0).item())
+            torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
-        return total
 
 
 Losses = Callable[[Side, Batch], tuple[Tensor, Tensor]]
@@ -167,23 +171,16 @@ def draw_lengths(count: int, shortest: int, longest: int) -> list[int]:
 
 
 def compare(name: str, lengths: Sequence[int], vocabulary: int, *, n: int, device: str) -> Row:
-    """Time both sides, and check that their first steps computed the same numbers."""
+    """Time both sides, once they are known to compute the same losses and gradients."""
     episodes = draw_episodes(lengths, vocabulary)
     mine, theirs = (make_side(episodes, vocabulary, device) for _ in range(2))
-    found: list[list[float]] = []
-    expected: list[list[float]] = []
-    row = take_turns(
-        name,
-        lambda: found.append(mine.update(ours)),
-        lambda: expected.append(theirs.update(peer)),
-        n=n,
-        device=device,
-        warmup=int(device != "cpu"),
-    )
-    tolerance = 1e-5 if device == "cpu" else 0.05
-    if not np.allclose(found[0], expected[0], rtol=tolerance, atol=0):
-        raise SystemExit(f"{name}: value loss, policy loss, gradient norms differ: {found[0]}, peer {expected[0]}")
-    return row
+    losses = [mine.backward(ours), theirs.backward(peer)]
+    for networks in ((mine.policy, theirs.policy), (mine.value, theirs.value)):
+        check_equal(name, losses, networks, tolerance=1e-5 if device == "cpu" else 0.05)
+    for optimizer in (*mine.optimizers, *theirs.optimizers):
+        optimizer.zero_grad()
+    warmup = int(device != "cpu")
+    return take_turns(name, lambda: mine.update(ours), lambda: theirs.update(peer), n=n, device=device, warmup=warmup)
 
 
 def needs(losses: Losses, lengths: Sequence[int], vocabulary: int, device: str = "cpu") -> tuple[float, float]:
