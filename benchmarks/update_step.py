@@ -32,7 +32,7 @@ from torch.optim import AdamW
 from transformers import AutoModelForTokenClassification, LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
 from oreo_agents.policy import CausalPolicy
-from oreo_agents.token_scores import HeadInput, head_scores, logit_scores
+from oreo_agents.token_scores import HeadInput, Scores, head_scores, logit_scores
 from oreo_agents.value import TokenValue
 from oreo_algos import Episode, Models
 from oreo_algos.algos import Oreo
@@ -255,27 +255,35 @@ def _flop(episodes: Sequence[Episode]) -> float:
 
 
 def _vocabulary_sized_memory(device: str) -> Row:
-    """Memory for scoring 4 x 2048 tokens, forward and backward, above the gradient of the head itself."""
+    """Memory for scoring 4 x 2048 tokens, forward and backward, as in training.
+
+    Weights, features and the gradients that stand from the micro-batch before are float32, products bfloat16.
+    """
 
     def ready(plain: bool) -> Callable[[], object]:
         def tensor(*shape: int) -> Tensor:
-            return torch.randn(*shape, device=device, dtype=torch.bfloat16)
+            return torch.randn(*shape, device=device)
 
         weight, ref_weight = (tensor(QWEN_VOCABULARY, QWEN["hidden_size"]) / 50 for _ in range(2))
         features, ref_features = (tensor(4 * 2048, QWEN["hidden_size"]) for _ in range(2))
         targets = torch.randint(QWEN_VOCABULARY, (4 * 2048,), device=device)
         weight.requires_grad_().grad = torch.zeros_like(weight)
+        features.requires_grad_()
 
-        def work() -> None:
+        @torch.autocast(device, dtype=torch.bfloat16)
+        def score() -> Scores:
             if plain:
                 logp = torch.nn.functional.linear(features, weight).float().log_softmax(dim=-1)
                 with torch.no_grad():
                     ref = torch.nn.functional.linear(ref_features, ref_weight).float().log_softmax(dim=-1)
-                scores = logit_scores(logp, ref, targets, "exact")
-            else:
-                scores = head_scores(HeadInput(features, weight), targets, HeadInput(ref_features, ref_weight), "exact")
-            assert scores[2] is not None
-            (scores[0].sum() + scores[2].sum()).backward()
+                return logit_scores(logp, ref, targets, "exact")
+            return head_scores(HeadInput(features, weight), targets, HeadInput(ref_features, ref_weight), "exact")
+
+        def work() -> None:
+            features.grad = None
+            logprobs, _, divergence, _ = score()
+            assert divergence is not None
+            (logprobs.sum() + divergence.sum()).backward()
 
         return work
 

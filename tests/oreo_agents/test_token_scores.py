@@ -241,7 +241,9 @@ def test_no_buffer_has_the_size_of_tokens_times_vocabulary(monkeypatch: pytest.M
     monkeypatch.setattr(
         token_scores,
         "_Tiles",
-        lambda *args, real=token_scores._Tiles: largest.append((tiles := real(*args)).memory[0].numel()) or tiles,
+        lambda *args, real=token_scores._Tiles, **kw: (
+            largest.append((tiles := real(*args, **kw)).memory[0].numel()) or tiles
+        ),
     )
     gradients(head_scores(policy, targets, reference, "exact"), policy)
     assert largest == [40, 40]
