@@ -238,13 +238,14 @@ def test_what_is_held_for_the_backward_does_not_grow_with_the_vocabulary():
 def test_no_buffer_has_the_size_of_tokens_times_vocabulary(monkeypatch: pytest.MonkeyPatch):
     policy, reference, targets = draw(tokens=40, vocabulary=90)
     largest = []
-    monkeypatch.setattr(
-        token_scores,
-        "_Tiles",
-        lambda *args, real=token_scores._Tiles, **kw: (
-            largest.append((tiles := real(*args, **kw)).memory[0].numel()) or tiles
-        ),
-    )
+    real = token_scores._Tiles
+
+    def make(*args: object, buffers: int) -> token_scores._Tiles:
+        tiles = real(*args, buffers=buffers)
+        largest.append(tiles.memory[0].numel())
+        return tiles
+
+    monkeypatch.setattr(token_scores, "_Tiles", make)
     gradients(head_scores(policy, targets, reference, "exact"), policy)
     assert largest == [40, 40]
 
