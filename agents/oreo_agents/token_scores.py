@@ -25,7 +25,8 @@ from oreo_algos.models import KLEstimate
 # tokens below 1 GiB, for Qwen2.5-1.5B (V = 151,936, D = 1536) with float32 weights under bfloat16 autocast: 890 MiB are
 # the gradient of the head in float32 and 48 MiB that of the features; a tile of 4096 x 1024 needs 32 MiB for two
 # matrices and 8 MiB for its gradient in bfloat16, and in bfloat16, too, of policy and reference 24 MiB of features
-# and 6 MiB of the weight: 1008 MiB. More rows where the vocabulary is so small that they fit all the same.
+# and 6 MiB of the weight: 1008 MiB, and 3 MiB for single numbers of the rows. More rows where the vocabulary is so
+# small that they fit all the same.
 _CPU_TILE = (512, 2**18)
 _GPU_TILE = (4096, 2**22)
 
