@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from oreo_agents.networks import product_dtype
+from oreo_algos.losses import k3_estimate
 from oreo_algos.models import KLEstimate
 
 # Rows and elements of a tile, at most: on a CPU what stays in its cache. On a GPU what leaves the backward of 8,192
@@ -74,7 +75,7 @@ def head_scores(
     columns = _HeadScores.apply(policy.features, policy.weight, policy.bias, targets, reference, kl if exact else None)
     logprobs, ref_logprobs, divergence, entropy = columns
     if kl == "k3":
-        divergence = _k3(logprobs, ref_logprobs)
+        divergence = k3_estimate(logprobs, ref_logprobs)
     return logprobs, ref_logprobs, divergence, entropy
 
 
@@ -104,13 +105,8 @@ def logit_scores(logp: Tensor, ref_logp: Tensor | None, targets: Tensor, kl: KLE
     elif kl == "forward":
         divergence = (ref_logp.exp() * (ref_logp - logp)).sum(dim=-1)
     elif kl == "k3":
-        divergence = _k3(chosen, ref_chosen)
+        divergence = k3_estimate(chosen, ref_chosen)
     return chosen, ref_chosen, divergence, entropy
-
-
-def _k3(logprobs: Tensor, ref_logprobs: Tensor) -> Tensor:
-    log_ratio = ref_logprobs - logprobs
-    return log_ratio.exp() - 1 - log_ratio
 
 
 def _check(kl: KLEstimate | None, vocabulary: int, r_vocabulary: int | None) -> None:
