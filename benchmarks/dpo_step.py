@@ -28,7 +28,7 @@ from unittest.mock import patch
 
 import numpy as np
 import torch
-from side_by_side import Row, parse, report, say
+from side_by_side import QWEN_1_5B, QWEN_VOCABULARY, Row, parse, report, say
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import (
     LlamaConfig,
@@ -75,12 +75,7 @@ class Case:
             return Qwen2ForCausalLM(
                 Qwen2Config(
                     vocab_size=self.vocabulary,
-                    hidden_size=1536,
-                    num_hidden_layers=28,
-                    num_attention_heads=12,
-                    num_key_value_heads=2,
-                    intermediate_size=8960,
-                    tie_word_embeddings=True,
+                    **QWEN_1_5B,
                     bos_token_id=None,
                     eos_token_id=_END,
                     pad_token_id=_PAD,
@@ -326,7 +321,7 @@ CASES = {
         Case(name="vocabulary 32k", vocabulary=32_000, hidden=64, layers=2, batch=4, steps=4),
         Case(name="wider, vocabulary 32k", vocabulary=32_000, hidden=128, layers=4, batch=4, steps=4),
     ],
-    "cuda": [Case(name="1.5B", vocabulary=151_936, batch=16, steps=6)],
+    "cuda": [Case(name="1.5B", vocabulary=QWEN_VOCABULARY, batch=16, steps=6)],
 }
 
 

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from side_by_side import check_equal, parse, report, take_turns
+from side_by_side import QWEN_1_5B, check_equal, parse, report, take_turns
 from torch import Tensor
 from transformers import LlamaConfig, LlamaModel, PreTrainedModel, Qwen2Config, Qwen2Model
 
@@ -29,14 +29,6 @@ from oreo_algos import Episode
 from oreo_algos.batch import Batch, collate
 
 VOCABULARY = 1000
-QWEN_1_5B: dict[str, Any] = {
-    "hidden_size": 1536,
-    "intermediate_size": 8960,
-    "num_hidden_layers": 28,
-    "num_attention_heads": 12,
-    "num_key_value_heads": 2,
-    "max_position_embeddings": 4096,
-}
 SMALL: dict[str, Any] = {
     "hidden_size": 64,
     "intermediate_size": 128,

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from side_by_side import Row, parse, report, take_turns
+from side_by_side import QWEN_1_5B, QWEN_VOCABULARY, Row, parse, report, take_turns
 from torch import Tensor
 from transformers import (
     LlamaConfig,
@@ -64,15 +64,7 @@ def make_model(device: str) -> PreTrainedModel:
                 initializer_range=0.2,
             )
         ).eval()
-    shape = Qwen2Config(
-        vocab_size=151_936,
-        hidden_size=1536,
-        intermediate_size=8960,
-        num_hidden_layers=28,
-        num_attention_heads=12,
-        num_key_value_heads=2,
-        tie_word_embeddings=True,
-    )
+    shape = Qwen2Config(vocab_size=QWEN_VOCABULARY, **QWEN_1_5B)
     return Qwen2ForCausalLM(shape).to(device, torch.bfloat16).eval()
 
 

@@ -24,6 +24,18 @@ from typing import Any
 import torch
 from torch import nn
 
+QWEN_1_5B: dict[str, Any] = {
+    "hidden_size": 1536,
+    "intermediate_size": 8960,
+    "num_hidden_layers": 28,
+    "num_attention_heads": 12,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 4096,
+    "tie_word_embeddings": True,
+}
+"""Shape of Qwen2.5-1.5B but for its vocabulary."""
+QWEN_VOCABULARY = 151_936
+
 
 @dataclass(frozen=True)
 class Row:

@@ -26,7 +26,18 @@ import matplotlib
 import numpy as np
 import torch
 from matplotlib import pyplot as plt
-from side_by_side import Row, check_equal, in_fresh_processes, parse, peak_above, report, say, take_turns
+from side_by_side import (
+    QWEN_1_5B,
+    QWEN_VOCABULARY,
+    Row,
+    check_equal,
+    in_fresh_processes,
+    parse,
+    peak_above,
+    report,
+    say,
+    take_turns,
+)
 from torch import Tensor
 from torch.optim import AdamW
 from transformers import AutoModelForTokenClassification, LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
@@ -42,8 +53,6 @@ matplotlib.use("Agg")
 
 MICRO_BATCH = 4
 ALGORITHM = Oreo()
-QWEN = {"hidden_size": 1536, "intermediate_size": 8960, "num_hidden_layers": 28, "num_attention_heads": 12}
-QWEN_VOCABULARY = 151_936
 H200_FLOP_PER_SECOND = 989e12  # bfloat16, dense
 
 
@@ -136,7 +145,7 @@ def make_side(episodes: Sequence[Episode], vocabulary: int, device: str, micro_b
         config = LlamaConfig(**shared, **small, initializer_range=0.05)
     else:
         family = Qwen2ForCausalLM
-        config = Qwen2Config(**shared, **QWEN, num_key_value_heads=2, tie_word_embeddings=True)
+        config = Qwen2Config(**(QWEN_1_5B | shared))
     torch.manual_seed(0)
     with torch.device(device):
         policy, reference = (CausalPolicy(family(config).eval()) for _ in range(2))
@@ -246,10 +255,11 @@ def _flop(episodes: Sequence[Episode]) -> float:
     """Floating-point operations that an update cannot do without, the attention's scores left out."""
     tokens = sum(episode.num_tokens for episode in episodes)
     actions = sum(episode.num_action_tokens for episode in episodes)
-    trunk = QWEN["num_hidden_layers"] * (
-        QWEN["hidden_size"] * (2 * QWEN["hidden_size"] + 2 * QWEN["hidden_size"] // 6 + 3 * QWEN["intermediate_size"])
+    hidden = QWEN_1_5B["hidden_size"]
+    trunk = (
+        QWEN_1_5B["num_hidden_layers"] * hidden * (2 * hidden + 2 * hidden // 6 + 3 * QWEN_1_5B["intermediate_size"])
     )
-    head = QWEN["hidden_size"] * QWEN_VOCABULARY
+    head = hidden * QWEN_VOCABULARY
     # Forward and backward of policy and value, forward of the reference.
     return (6 + 6 + 2) * trunk * tokens + (6 + 2) * head * actions
 
@@ -264,8 +274,8 @@ def _vocabulary_sized_memory(device: str) -> Row:
         def tensor(*shape: int) -> Tensor:
             return torch.randn(*shape, device=device)
 
-        weight, ref_weight = (tensor(QWEN_VOCABULARY, QWEN["hidden_size"]) / 50 for _ in range(2))
-        features, ref_features = (tensor(4 * 2048, QWEN["hidden_size"]) for _ in range(2))
+        weight, ref_weight = (tensor(QWEN_VOCABULARY, QWEN_1_5B["hidden_size"]) / 50 for _ in range(2))
+        features, ref_features = (tensor(4 * 2048, QWEN_1_5B["hidden_size"]) for _ in range(2))
         targets = torch.randint(QWEN_VOCABULARY, (4 * 2048,), device=device)
         weight.requires_grad_().grad = torch.zeros_like(weight)
         features.requires_grad_()
