@@ -136,6 +136,7 @@ def test_kto_lowers_what_it_was_to_raise_and_is_told(train_case, tmp_path):
 
 @pytest.mark.parametrize("name", HEALTHY)
 def test_its_healthy_twin_is_left_in_peace(name, train_case, tmp_path, caplog):
+    caplog.set_level("WARNING")  # tests of the command line leave another
     train_case(HEALTHY[name])
     assert read_warnings(tmp_path) == [] and not caplog.records
 
