@@ -71,7 +71,7 @@ def make_model(device: str) -> PreTrainedModel:
 def main() -> None:
     """Measure."""
     options = parse(__doc__, new_tokens=192)
-    longest, n = (128, 5) if options.quick else (options.new_tokens, 7)
+    longest, n = (160, 3) if options.quick else (options.new_tokens, 7)
     model = make_model(options.device)
     policy = CausalPolicy(model)
     rng = np.random.default_rng(0)
