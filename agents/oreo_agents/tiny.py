@@ -3,6 +3,7 @@
 Knows: transformers configurations and the tokenizers library. Does not know: environments, training.
 """
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,20 +84,30 @@ def word_tokenizer(words: Sequence[str]) -> PreTrainedTokenizerFast:
     """Build a tokenizer with one token a word, with and without a space before it; decoding is exact.
 
     Args:
-        words: all words and characters of the task. Text outside them falls apart into single characters that
-            occur in them, and into an unknown token otherwise.
+        words: all words and characters of the task. An entry of several words, such as " mug 1", is a phrase: one
+            token as it stands, also where other numbers stand in the place of its own and are listed so. Text outside
+            them falls apart into single characters that occur in them, and into an unknown token otherwise.
     """
     pieces = dict.fromkeys([" ", "\n"])
     pieces.update(dict.fromkeys(character for word in words for character in word))
+    phrases = dict.fromkeys(word for word in words if not re.fullmatch(_PIECES, word))
+    pieces.update(dict.fromkeys(phrases))
     for word in words:
-        pieces[word] = pieces[f" {word}"] = None
+        if word not in phrases:
+            pieces[word] = pieces[f" {word}"] = None
     # Each piece costs the same, so that the segmentation with the fewest tokens wins.
     vocabulary = [(token, 0.0) for token in (_UNKNOWN, _PAD, _END)]
     vocabulary += [(piece, -1.0) for piece in pieces]
     tokenizer = Tokenizer(models.Unigram(vocabulary, unk_id=0, byte_fallback=False))
-    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(_PIECES), behavior="isolated")
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex("|".join([*_phrase_patterns(phrases), _PIECES])), "isolated")
     tokenizer.decoder = decoders.Fuse()
     return _wrap(tokenizer)
+
+
+def _phrase_patterns(phrases: Iterable[str]) -> list[str]:
+    """Return what matches these phrases with any numbers, the longest first; none ends inside a word."""
+    patterns = dict.fromkeys(re.sub(r"\d+", r"\\d+", re.escape(phrase)) for phrase in phrases)
+    return [rf"{pattern}(?![A-Za-z\d])" for pattern in sorted(patterns, key=len, reverse=True)]
 
 
 def byte_tokenizer(texts: Iterable[str], size: int) -> PreTrainedTokenizerFast:

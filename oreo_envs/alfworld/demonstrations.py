@@ -1,6 +1,6 @@
 """Demonstrations of the expert, with mistakes among its commands where they are wanted.
 
-Knows: how to play a game to its end, which wrong commands a player might plausibly give.
+Knows: how to play a game to its end, which wrong commands a player might plausibly give, how things are numbered.
 Does not know: how the expert decides (``expert``), episodes (``env``).
 A learner that sees only right commands never sees how to go on after a wrong one. So some commands are wrong
 on purpose and marked, for nobody is to imitate them; the expert reads what came of them and goes on.
@@ -8,7 +8,9 @@ on purpose and marked, for nobody is to imitate them; the expert reads what came
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -16,6 +18,9 @@ import numpy as np
 from oreo_envs.alfworld.commands import Play, obey, show_text
 from oreo_envs.alfworld.expert import Expert, Memory, Move
 from oreo_envs.alfworld.texts import NOTHING_HAPPENS
+from oreo_envs.base import Demonstration
+
+_NUMBERED = re.compile(r"\b([a-z]+) (\d+)\b")
 
 
 class Turn(NamedTuple):
@@ -62,6 +67,31 @@ def play_game(
         yield Turn(move, mistaken, answer)
         if play.won:
             return
+
+
+def renumbered(shown: Demonstration, rng: np.random.Generator) -> Demonstration:
+    """Return a demonstration in which the numbers of the things of each type are permuted, everywhere alike.
+
+    The numbers permuted are those from 1 to the largest that is mentioned, so that none appears that such a game
+    would not have.
+    """
+    largest: dict[str, int] = {}
+    for message in shown.messages:
+        for kind, number in _NUMBERED.findall(message["content"]):
+            largest[kind] = max(largest.get(kind, 0), int(number))
+    numbers = {kind: 1 + rng.permutation(count) for kind, count in largest.items()}
+
+    def rename(text: str) -> str:
+        return _NUMBERED.sub(lambda thing: f"{thing[1]} {numbers[thing[1]][int(thing[2]) - 1]}", text)
+
+    steps = tuple(map(rename, shown.steps))
+    return replace(
+        shown,
+        messages=tuple({**message, "content": rename(message["content"])} for message in shown.messages),
+        steps=steps,
+        # Here a step is a whole message.
+        spans=tuple((message, 0, len(step)) for (message, _, _), step in zip(shown.spans, steps, strict=True)),
+    )
 
 
 def _mistake(memory: Memory, right: str, last: str | None, rng: np.random.Generator) -> Move | None:

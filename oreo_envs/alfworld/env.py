@@ -13,14 +13,15 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from oreo_envs.alfworld.commands import STYLES, obey, show_command, show_opening, show_text
-from oreo_envs.alfworld.demonstrations import play_game
-from oreo_envs.alfworld.games import SPLITS, GameSource, open_games, task_type
+from oreo_envs.alfworld.demonstrations import play_game, renumbered
+from oreo_envs.alfworld.games import SPLITS, GameSource, task_type
+from oreo_envs.alfworld.selection import DEV, MIXED, open_split
 from oreo_envs.alfworld.simulator import DirectPlay
 from oreo_envs.alfworld.state import State
 from oreo_envs.alfworld.texts import NOTHING_HAPPENS
 from oreo_envs.alfworld.textworld_engine import ReplayState, TextWorldPlay
 from oreo_envs.alfworld.vocabulary import vocabulary
-from oreo_envs.base import EnvState, Opening, Outcome, Scalar, Solution, TextEnv, Turn, choose
+from oreo_envs.base import Demonstration, EnvState, Opening, Outcome, Scalar, Solution, TextEnv, Turn, choose
 from oreo_envs.prompts import prompt_template
 
 ENGINES = ("direct", "textworld")
@@ -29,7 +30,7 @@ PROMPTS = {"command": "alfworld", "react": "alfworld-react"}
 """How an action may be written, and the prompt that asks for it."""
 
 _ACTION = "Action:"
-_EXPERT_STREAM = 1
+_EXPERT_STREAM, _NUMBERS_STREAM = 1, 2
 
 
 class ALFWorldEnv(TextEnv):
@@ -57,8 +58,8 @@ class ALFWorldEnv(TextEnv):
         1.7; v0.
     """
 
-    splits: ClassVar[tuple[str, ...]] = SPLITS
-    held_out_splits: ClassVar[tuple[str, ...]] = ("valid_seen", "valid_unseen")
+    splits: ClassVar[tuple[str, ...]] = (*SPLITS, DEV, MIXED)
+    held_out_splits: ClassVar[tuple[str, ...]] = ("valid_seen", "valid_unseen", DEV)
 
     def __init__(
         self,
@@ -71,6 +72,10 @@ class ALFWorldEnv(TextEnv):
         action_format: str = "command",
         expert: bool = False,
         mistakes: float = 0.0,
+        clean_share: float = 0.0,
+        renumber: bool = False,
+        dev_scenes: Sequence[int] = (),
+        houses: int = 0,
         prompt: str | None = None,
         max_steps: int = 50,
         max_chars: int = 1_000_000,
@@ -78,7 +83,8 @@ class ALFWorldEnv(TextEnv):
         """Find the games.
 
         Args:
-            split: "train", "valid_seen" or "valid_unseen".
+            split: "train", "valid_seen" or "valid_unseen"; "dev": the train games in ``dev_scenes``;
+                "train_and_houses": the train games and ``houses`` generated ones.
             path: where the games are, see ``games.open_games``; "generated" or "generated:SEED": houses made
                 on the spot.
             games: games that are open already, instead of ``path``.
@@ -87,6 +93,11 @@ class ALFWorldEnv(TextEnv):
             action_format: "command", or "react": "Thought: ..." and, on a new line, "Action: ...".
             expert: put the planner's ``walkthrough`` into ``info``.
             mistakes: share of the commands of a demonstration that are wrong on purpose, 0..1.
+            clean_share: share of the demonstrations that hold no mistake after all, 0..1.
+            renumber: things have other numbers in a demonstration than in its game ("mug 3" for "mug 1"), drawn
+                anew for each seed, so that nobody learns numbers by heart.
+            dev_scenes: numbers of the rooms whose train games are split "dev", and no longer in the other two.
+            houses: generated houses in split "train_and_houses".
             prompt: a template of ``oreo_envs.prompts`` for the first message; "question" is the bare
                 opening. None: the one that asks for the action format.
             max_steps: actions before truncation; the OREO paper has 40.
@@ -94,21 +105,23 @@ class ALFWorldEnv(TextEnv):
 
         Raises:
             FileNotFoundError: no games; says where it looked and how to get them.
-            ValueError: an unknown value, or a file that is no game.
+            ValueError: an unknown value, a split without games, or a file that is no game.
             ImportError: the stock engine is asked for and not installed.
         """
         super().__init__(split=split, max_steps=max_steps, max_chars=max_chars)
         self.engine = choose("engine", engine, ENGINES)
         self.text_style = choose("text_style", text_style, STYLES)
         self.action_format = choose("action_format", action_format, PROMPTS)
-        if not 0.0 <= mistakes <= 1.0:
-            raise ValueError(f"mistakes must lie in 0..1, got {mistakes!r}")
-        self.mistakes = mistakes
+        for name, share in (("mistakes", mistakes), ("clean_share", clean_share)):
+            if not 0.0 <= share <= 1.0:
+                raise ValueError(f"{name} must lie in 0..1, got {share!r}")
+        self.mistakes, self.clean_share, self.renumber = mistakes, clean_share, renumber
         default = PROMPTS[action_format] + ("-paper" if text_style == "paper" else "")
         self._template = prompt_template(default if prompt is None else prompt)
         self._expert = expert
-        self.games = open_games(self.split, path) if games is None else games
-        if not self.games.task_ids[0].startswith(f"{self.split}/"):
+        self.games = open_split(self.split, path, dev_scenes, houses) if games is None else games
+        origin = "train" if self.split in (DEV, MIXED) else self.split
+        if not self.games.task_ids[0].startswith(f"{origin}/"):
             raise ValueError(f"games of another split: {self.games.task_ids[0]}, not of {self.split!r}")
         self._play: DirectPlay | TextWorldPlay | None = None
         self._play_index = -1
@@ -167,18 +180,27 @@ class ALFWorldEnv(TextEnv):
         _, found, command = action.rpartition(_ACTION)
         return command if found else ""
 
+    def demonstration(self, index: int, *, seed: int = 0) -> Demonstration:
+        """Return a game played by the exploring expert, see ``TextEnv.demonstration``."""
+        shown = super().demonstration(index, seed=seed)
+        return renumbered(shown, self._draws(_NUMBERS_STREAM, shown.index, seed)) if self.renumber else shown
+
+    def _draws(self, stream: int, index: int, seed: int) -> np.random.Generator:
+        """Randomness of one kind in the demonstration of a game."""
+        return np.random.default_rng(np.random.SeedSequence([stream, self.splits.index(self.split), index, seed]))
+
     def _demonstrate(self, index: int, seed: int) -> Solution:
         """The exploring expert's, which reads what a policy reads."""
-        play = self._new_play(index)
-        entropy = [_EXPERT_STREAM, SPLITS.index(self.split), index, seed]
+        play, rng = self._new_play(index), self._draws(_EXPERT_STREAM, index, seed)
+        clean = self.clean_share > 0 and rng.random() < self.clean_share
         turns = []
         for move, mistaken, answer in play_game(
             play,
             show_opening(play.intro, self.text_style),
             style=self.text_style,
-            mistakes=self.mistakes,
+            mistakes=0.0 if clean else self.mistakes,
             max_steps=self.max_steps,
-            rng=np.random.default_rng(np.random.SeedSequence(entropy)),
+            rng=rng,
         ):
             action = self.action_text(show_command(move.command, self.text_style), move.reason)
             turns.append(Turn((action,), answer, float(play.won), mistaken))

@@ -1,7 +1,7 @@
-"""The words of the games, for a word-level tokenizer.
+"""The words of the games, for a word-level tokenizer: a thing, and a phrase that the games repeat, is one of them.
 
-Knows: words of commands, answers, tasks, prompts and the expert's reasons; types of things.
-Does not know: tokenizers. Text with other words is still read: it falls apart into characters.
+Knows: words and phrases of commands, answers, tasks, prompts and the expert's reasons; types of things and how many of
+each there are. Does not know: tokenizers. Text with other words is still read: it falls apart into characters.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import string
 
+from oreo_envs.alfworld.texts import WELCOME
 from oreo_envs.alfworld.whereabouts import OBJECT_TYPES, RECEPTACLE_TYPES
 from oreo_envs.prompts import PROMPTS
 
@@ -21,16 +22,74 @@ This is normal cold Thought Action I need look for there have goes where already
 that try again leave here away know do so
 """
 
+# Parts of commands and answers, in both styles, that stand between things and always stay together.
+_OPENING = (
+    WELCOME,
+    "You are in the middle of a room. Looking quickly around you, you see a",
+    ".\nYour task is to:",
+    ".\n\nYour task is to:",
+)
+_COMMANDS = ("go to", " in/on", "Thought:", "\nAction:")
+_ANSWERS = (
+    "On the",
+    "The",
+    "You arrive at",
+    "You open the",
+    "You close the",
+    "You pick up the",
+    "You put the",
+    "You move the",
+    "You heat the",
+    "You clean the",
+    "You cool the",
+    "You turn on the",
+    "You are facing the",
+    "You are carrying:",
+    "There's nothing special about",
+    "This is a",
+)
+_INSIDE = (
+    ", a",
+    ", and a",
+    " On the",
+    " The",
+    ", you see a",
+    " is open. In it, you see a",
+    " from the",
+    " in/on the",
+    " to the",
+    " using the",
+    ". Next to it, you see a",
+)
+_ENDS = (
+    ".",
+    " is closed.",
+    ", you see nothing.",
+    " is open. In it, you see nothing.",
+    ". Next to it, you see nothing.",
+)
+_WHOLE = ("Nothing happens.", "You are not carrying anything.")
+
 # Beside those that hold something, or lie in something, when a game begins.
 _OTHER_THINGS = ("laundryhamper", "scrubbrush", "plunger", "basketball", "baseballbat", "tennisracket", "floorlamp")
 
 _LARGEST_NUMBER = 30
+# How many of a type have a word each: as many as a train game has, and some more.
+_MANY = {"cabinet": _LARGEST_NUMBER, "drawer": _LARGEST_NUMBER, "shelf": 16}
+_FEW = 8
 
 
 def vocabulary() -> list[str]:
-    """Return words, numbers and every printable character, each once."""
+    """Return words, things such as " mug 1", phrases, numbers and every printable character, each once."""
     prompts = [template.system or "" for name, template in PROMPTS.items() if name.startswith("alfworld")]
     words = re.findall("[A-Za-z]+", " ".join([_SENTENCES, *prompts]))
+    types = (*OBJECT_TYPES, *RECEPTACLE_TYPES, *_OTHER_THINGS)
+    things = (f" {kind} {number + 1}" for kind in types for number in range(_MANY.get(kind, _FEW)))
     numbers = (str(number) for number in range(_LARGEST_NUMBER + 1))
     characters = string.ascii_letters + string.punctuation
-    return list(dict.fromkeys([*words, *OBJECT_TYPES, *RECEPTACLE_TYPES, *_OTHER_THINGS, *numbers, *characters]))
+    # An answer mostly stands on lines of its own.
+    phrases = [*_OPENING, *_COMMANDS, *_INSIDE]
+    phrases += [f"{start}{phrase}" for phrase in _ANSWERS for start in ("", "\n")]
+    phrases += [f"{phrase}{end}" for phrase in _ENDS for end in ("", "\n")]
+    phrases += [f"{start}{phrase}{end}" for phrase in _WHOLE for start in ("", "\n") for end in ("", "\n")]
+    return list(dict.fromkeys([*phrases, *things, *words, *types, *numbers, *characters]))

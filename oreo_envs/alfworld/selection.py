@@ -1,0 +1,97 @@
+"""Splits that are made from those of the data: scenes held out of training, generated houses added to it.
+
+Knows: scenes in the names of games. Does not know: where games come from (``games``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from oreo_envs.alfworld.games import GameSource, open_games
+from oreo_envs.alfworld.houses import generated_games
+from oreo_envs.alfworld.simulator import Game
+
+DEV, MIXED = "dev", "train_and_houses"
+
+
+class ChosenGames:
+    """A ``GameSource`` of some games of others."""
+
+    def __init__(self, places: Iterable[tuple[GameSource, int]]) -> None:
+        """Hold games, each given as its source and its number there."""
+        self._places = tuple(places)
+        self.task_ids = tuple(source.task_ids[index] for source, index in self._places)
+
+    def __len__(self) -> int:
+        """Return the number of games."""
+        return len(self._places)
+
+    def __getitem__(self, index: int) -> Game:
+        """Return game ``index``, ready to play in the direct engine."""
+        source, place = self._places[index]
+        return source[place]
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> ChosenGames:
+        """Return the games themselves, which never change, so that copies of environments are cheap."""
+        return self
+
+    def walkthrough(self, index: int) -> tuple[str, ...]:
+        """Return commands that win game ``index``."""
+        source, place = self._places[index]
+        return source.walkthrough(place)
+
+    def data(self, index: int) -> Mapping[str, Any]:
+        """Return the fields of the game file."""
+        source, place = self._places[index]
+        return source.data(place)
+
+
+def open_split(split: str, path: str | Path | None, dev_scenes: Sequence[int], houses: int) -> GameSource:
+    """Return the games of a split, of those made here too.
+
+    Args:
+        split: ``train`` without the held-out scenes; ``dev``: the train games in these scenes; ``train_and_houses``:
+            ``train``, then generated houses; any other split of the data.
+        path: see ``games.open_games``.
+        dev_scenes: numbers of the scenes that are held out of training.
+        houses: how many generated houses are added.
+
+    Raises:
+        FileNotFoundError: no games of the split of the data there.
+        ValueError: no train game is in a scene that is to be held out, or a split that is asked for is empty.
+    """
+    if split not in ("train", DEV, MIXED):
+        return open_games(split, path)
+    games = open_games("train", path)
+    scenes = [scene(task_id) for task_id in games.task_ids]
+    if unknown := sorted(set(dev_scenes).difference(scenes)):
+        known = ", ".join(map(str, sorted(set(scenes))))
+        raise ValueError(
+            f"dev_scenes: no train game is in scene {', '.join(map(str, unknown))}; those of them: {known}"
+        )
+    if split == DEV:
+        if not dev_scenes:
+            raise ValueError("split 'dev' holds the train games of some scenes: say which with dev_scenes=[...]")
+        return _in_scenes(games, scenes, set(dev_scenes))
+    if dev_scenes:
+        games = _in_scenes(games, scenes, set(scenes).difference(dev_scenes))
+    if split == "train":
+        return games
+    if not houses:
+        raise ValueError(f"split {MIXED!r} adds generated houses to the train games: say how many with houses=...")
+    return ChosenGames([*_all(games), *_all(generated_games("train", houses))])
+
+
+def scene(task_id: str) -> int:
+    """Return the number of the room in a task id."""
+    return int(task_id.split("/")[1].rpartition("-")[2])
+
+
+def _in_scenes(games: GameSource, scenes: Sequence[int], wanted: Collection[int]) -> GameSource:
+    return ChosenGames((games, index) for index, number in enumerate(scenes) if number in wanted)
+
+
+def _all(games: GameSource) -> list[tuple[GameSource, int]]:
+    return [(games, index) for index in range(len(games))]
