@@ -17,7 +17,7 @@ from oreo_agents.kv_cache import Prefix
 from oreo_agents.policy import CausalPolicy
 from oreo_agents.prompts import PromptFormat
 from oreo_agents.record import Record
-from oreo_agents.search import BestOfKActions, BestOfN, Greedy, Player, StepBeam
+from oreo_agents.search import BestOfKActions, BestOfN, Greedy, MajorityOfKActions, Player, StepBeam
 from oreo_agents.search import player as player_module
 from oreo_envs.base import Opening, Outcome, TextEnv
 
@@ -137,6 +137,22 @@ def test_an_action_that_was_cut_off_is_taken_only_if_there_is_no_other(script):
     [answer] = BestOfKActions(actions=2).answer(make_player(Judge(lambda text: float(text.endswith("up")))))
     assert answer is not None
     assert [m["content"] for m in answer.episode.messages if m["role"] == "assistant"] == ["left", "up"]
+
+
+def test_a_majority_of_actions_takes_what_is_proposed_most_often_and_reads_no_value(script):
+    script(["left", "up", "up"], ["down", "up", "left"])
+    judge = Judge(len)
+    [answer] = MajorityOfKActions(actions=3).answer(make_player(judge))
+    assert answer is not None and answer.value_tokens == 0 and not judge.texts
+    said = [m["content"] for m in answer.episode.messages if m["role"] == "assistant"]
+    assert said == ["up", "down"], "the first of equals is the greedy one"
+
+
+def test_a_majority_of_unfinished_actions_loses_to_a_finished_one(script):
+    script(["up...", "up...", "left"], ["down", "up...", "up..."])
+    [answer] = MajorityOfKActions(actions=3).answer(make_player(Judge(len)))
+    assert answer is not None
+    assert [m["content"] for m in answer.episode.messages if m["role"] == "assistant"] == ["left", "down"]
 
 
 def test_one_action_is_greedy_play():

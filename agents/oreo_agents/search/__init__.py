@@ -4,6 +4,7 @@ from oreo_agents.search.base import Answer, Search
 from oreo_agents.search.best_of_k_actions import BestOfKActions
 from oreo_agents.search.best_of_n import BestOfN
 from oreo_agents.search.majority import Majority
+from oreo_agents.search.majority_of_k_actions import MajorityOfKActions
 from oreo_agents.search.player import Player
 from oreo_agents.search.samples import SampleSearch
 from oreo_agents.search.single import Admissible, Greedy, Sampled
@@ -17,6 +18,7 @@ __all__ = [
     "BestOfN",
     "Greedy",
     "Majority",
+    "MajorityOfKActions",
     "Player",
     "SampleSearch",
     "Sampled",
