@@ -89,11 +89,12 @@ class Run:
             return self.settings.policy.path
         folder = self.start_folder / "start"
         if not folder.exists():
-            env: Any = self.make_env("train")().unwrapped
+            env: Any = self.make_env(self.settings.sft.split)().unwrapped
             if hasattr(env, "vocabulary"):
                 tokenizer = word_tokenizer(env.vocabulary())
             else:
-                indices = train_indices(self.settings, self.settings.sft.demonstrations, Purpose.DEMONSTRATIONS)
+                sft = self.settings.sft
+                indices = train_indices(self.settings, sft.demonstrations, Purpose.DEMONSTRATIONS, split=sft.split)
                 shown = demonstrations(env, indices, [self.settings.seed])
                 texts = [message["content"] for one in shown for message in one.messages]
                 tokenizer = byte_tokenizer(texts, self.settings.policy.tiny.tokenizer_size)
@@ -210,7 +211,8 @@ class Run:
             return self.evaluate(folder.name, policy, None)
         rows = self.evaluate(folder.name, policy, str(value))
         if folder.name == self.settings.evaluate.start_value:
-            guided = [s for s in self.settings.evaluate.searches if self.settings.searches[s].needs_value]
+            asked = dict.fromkeys([*self.settings.evaluate.searches, *self.settings.evaluate.value_searches])
+            guided = [search for search in asked if self.settings.searches[search].needs_value]
             rows += self.evaluate("sft", self.sft(), str(value), searches=guided)
         return rows
 

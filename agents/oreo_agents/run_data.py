@@ -16,6 +16,7 @@ from oreo_agents.prompts import PromptFormat
 from oreo_agents.settings import RunSettings
 from oreo_agents.tasks import Purpose, derive, env_maker, identity, train_indices
 from oreo_algos import EpisodeBuffer
+from oreo_algos.algos import MoreSft
 
 
 @dataclass(frozen=True)
@@ -46,11 +47,12 @@ class RunData:
     def __init__(self, settings: RunSettings, layout: Layout, load: Loader) -> None:
         """Nothing is read or made yet."""
         self.settings, self.layout, self.load = settings, layout, load
+        self._seen: dict[Path, frozenset[str]] = {}
 
     def demonstrations(self, policy_path: str) -> Part:
         """Return the demonstrations of the supervised start, encoded for a policy."""
-        make = partial(self._demonstrate, self.settings.sft.demonstrations, 1, Purpose.DEMONSTRATIONS)
-        return self._part(self.layout.demonstrations, policy_path, make)
+        seeds = self._seeds(self.settings.sft.samples)
+        return self._part(self.layout.demonstrations, policy_path, partial(self._demonstrate_start, seeds))
 
     def learned_in(self, algorithm: str, number: int, start: str) -> list[Part]:
         """Return what a round of an algorithm learns from, oldest first.
@@ -67,7 +69,11 @@ class RunData:
         return [part for k in range(first, number + 1) for part in self.collected(algorithm, k, start)]
 
     def collected(self, algorithm: str, number: int, start: str) -> list[Part]:
-        """Return the episodes collected for one round, see ``learned_in``."""
+        """Return what was made for one round, see ``learned_in``: episodes, or demonstrations where it wants these."""
+        asked = self.settings.algorithms.get(algorithm)
+        if isinstance(asked, MoreSft):
+            seeds = [derive(self.settings.seed, *_of_round(Purpose.MORE, number), k) for k in range(asked.samples)]
+            return [self._part(self.layout.episodes(algorithm, number), start, partial(self._demonstrate_start, seeds))]
         if number == 1:
             return self.offline(start)
         policy_path = str(self.layout.round(algorithm, number - 1) / "policy")
@@ -81,7 +87,8 @@ class RunData:
         settings = self.settings.collect
         make: Callable[[PromptFormat], EpisodeBuffer] = partial(self._collect, start, 1)
         if settings.source == "demonstrations":
-            make = partial(self._demonstrate, settings.tasks, settings.samples, Purpose.COLLECTION)
+            indices = train_indices(self.settings, settings.tasks, Purpose.COLLECTION)
+            make = partial(self._demonstrate, "train", indices, self._seeds(settings.samples))
         return [self._part(self.layout.offline, start, make)]
 
     def seen_by(self, names: Iterable[str]) -> frozenset[str]:
@@ -96,13 +103,16 @@ class RunData:
                 paths |= {Path(folder) for folder in self.settings.data_folders} or {self.layout.offline}
                 # Also what earlier rounds learned from and this one dropped.
                 paths |= {self.layout.episodes(algorithm, k) for k in range(2, number + 1)}
-        env = env_maker(self.settings, self.settings.evaluate.splits[0])()
-        return frozenset(
-            identity(env, episode.task_id, episode.messages)
-            for path in paths
-            if (path / "metadata.json").exists()
-            for episode in EpisodeBuffer.load(path)
-        )
+        present = [path for path in paths if (path / "metadata.json").exists()]
+        return frozenset[str]().union(*(self._identities(path) for path in present))
+
+    def _identities(self, path: Path) -> frozenset[str]:
+        """Return what tells the tasks of a buffer; it is read once, for there may be tens of thousands of episodes."""
+        if path not in self._seen:
+            env = env_maker(self.settings, self.settings.evaluate.splits[0])()
+            episodes = EpisodeBuffer.load(path)
+            self._seen[path] = frozenset(identity(env, episode.task_id, episode.messages) for episode in episodes)
+        return self._seen[path]
 
     def _given(self, folders: Sequence[str], policy_path: str) -> list[Part]:
         """Read the buffers that the settings name."""
@@ -124,11 +134,20 @@ class RunData:
         buffer = EpisodeBuffer.load(path, tokenizer_fingerprint=prompt_format.fingerprint)
         return Part(self.layout.name(path), buffer)
 
-    def _demonstrate(self, count: int | None, samples: int, purpose: int, prompt_format: PromptFormat) -> EpisodeBuffer:
-        # The first sample has the seed of the run itself.
-        seeds = [self.settings.seed, *(derive(self.settings.seed, sample) for sample in range(1, samples))]
-        env = env_maker(self.settings, "train")()
-        shown = demonstrations(env, train_indices(self.settings, count, purpose), seeds)
+    def _seeds(self, samples: int) -> list[int]:
+        """Return the seeds of so many demonstrations of a task; the first one's is that of the run itself."""
+        return [self.settings.seed, *(derive(self.settings.seed, sample) for sample in range(1, samples))]
+
+    def _demonstrate_start(self, seeds: Sequence[int], prompt_format: PromptFormat) -> EpisodeBuffer:
+        """Demonstrate the tasks of the supervised start."""
+        settings = self.settings.sft
+        indices = train_indices(self.settings, settings.demonstrations, Purpose.DEMONSTRATIONS, split=settings.split)
+        return self._demonstrate(settings.split, indices, seeds, prompt_format)
+
+    def _demonstrate(
+        self, split: str, indices: Sequence[int], seeds: Sequence[int], prompt_format: PromptFormat
+    ) -> EpisodeBuffer:
+        shown = demonstrations(env_maker(self.settings, split)(), indices, seeds)
         return encode(shown, prompt_format, self.settings.env.id, self._provenance())
 
     def _collect(self, policy_path: str, number: int, prompt_format: PromptFormat) -> EpisodeBuffer:

@@ -118,12 +118,23 @@ class SftSettings:
     """Supervised start.
 
     Attributes:
-        demonstrations: tasks of the train split to learn from, at most; None: all of them; 0: no fine-tuning.
+        split: of the environment, whose tasks are demonstrated.
+        demonstrations: tasks of it to learn from, at most; None: all of them; 0: no fine-tuning.
+        samples: demonstrations of each, which differ where the environment draws what its solver does: with one epoch
+            over them, what is drawn is fresh each time that a task is seen.
         algorithm: how to learn.
     """
 
+    split: str = "train"
     demonstrations: int | None = None
+    samples: int = 1
     algorithm: Sft = Sft()
+
+    def __post_init__(self) -> None:
+        """Check the settings."""
+        require_whole(self, "samples")
+        if self.samples < 1:
+            raise ValueError(f"sft.samples must be at least 1, got {self.samples}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -193,6 +204,8 @@ class EvaluateSettings:
         splits: the authors' names of the held-out splits.
         tasks: at most so many of each, the same ones whatever the seed; None: all of them.
         searches: names among the run's searches.
+        value_searches: further ones, for policies that come with a learned value; those that read none are there to be
+            compared with.
         budget: generated tokens a task, on average; every search is evaluated in the size that each of them allows,
             see ``budget``. None given: in the size of its own settings.
         start_value: the algorithm whose value also serves the searches of the start policy; None: no value does.
@@ -202,6 +215,7 @@ class EvaluateSettings:
     splits: Sequence[str] = ("test",)
     tasks: int | None = None
     searches: Sequence[str] = ("greedy",)
+    value_searches: Sequence[str] = ()
     budget: Sequence[int] = ()
     start_value: str | None = None
     sampling: Sampling = Sampling()
@@ -215,6 +229,8 @@ class EvaluateSettings:
                 "evaluate.searches must be a list of at least one search, such as search=[greedy,step_beam], got "
                 f"{self.searches!r}"
             )
+        if isinstance(self.value_searches, str):
+            raise ValueError(f"evaluate.value_searches must be a list of searches, got {self.value_searches!r}")
         if not isinstance(self.budget, Sequence) or any(not isinstance(b, int) or b < 1 for b in self.budget):
             raise ValueError(
                 f"evaluate.budget must be a list of tokens a task, such as budget=[100,200], got {self.budget!r}"
@@ -264,10 +280,12 @@ class RunSettings:
 
     def __post_init__(self) -> None:
         """Check that what is named is there."""
-        for name in self.evaluate.searches:
-            if name not in self.searches:
-                close = difflib.get_close_matches(name, self.searches, n=1)
-                hint = f"; did you mean {close[0]!r}?" if close else ""
-                raise ValueError(
-                    f"evaluate.searches: unknown search {name!r}{hint} (known: {', '.join(self.searches)})"
-                )
+        asked = {"searches": self.evaluate.searches, "value_searches": self.evaluate.value_searches}
+        for setting, names in asked.items():
+            for name in names:
+                if name not in self.searches:
+                    close = difflib.get_close_matches(name, self.searches, n=1)
+                    hint = f"; did you mean {close[0]!r}?" if close else ""
+                    raise ValueError(
+                        f"evaluate.{setting}: unknown search {name!r}{hint} (known: {', '.join(self.searches)})"
+                    )

@@ -26,6 +26,7 @@ class Purpose(IntEnum):
     COLLECTION = 1
     SELECTION = 2
     EVALUATION = 3
+    MORE = 4
 
 
 def derive(seed: int, *purpose: int) -> int:
@@ -85,9 +86,9 @@ def choose_indices(env: gym.Env[str, str], count: int | None, seed: int | None) 
     return list(range(count)) if seed is None else generator.integers(_MAX_INDEX, size=count).tolist()
 
 
-def train_indices(settings: RunSettings, count: int | None, *purpose: int) -> list[int]:
-    """Choose tasks of the train split of a run, at most ``count``, for a purpose; see ``choose_indices``."""
-    return choose_indices(env_maker(settings, "train")(), count, derive(settings.seed, *purpose))
+def train_indices(settings: RunSettings, count: int | None, *purpose: int, split: str = "train") -> list[int]:
+    """Choose tasks of a split that a run trains on, at most ``count``, for a purpose; see ``choose_indices``."""
+    return choose_indices(env_maker(settings, split)(), count, derive(settings.seed, *purpose))
 
 
 def is_played(env: gym.Env[str, str]) -> bool:

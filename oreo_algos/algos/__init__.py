@@ -7,7 +7,7 @@ from oreo_algos.algos.dqo import Dqo
 from oreo_algos.algos.kto import Kto
 from oreo_algos.algos.oreo import Oreo
 from oreo_algos.algos.rejection import RejectionSampling
-from oreo_algos.algos.sft import Sft
+from oreo_algos.algos.sft import MoreSft, Sft
 
 __all__ = [
     "Algorithm",
@@ -16,6 +16,7 @@ __all__ = [
     "Dqo",
     "Kto",
     "Losses",
+    "MoreSft",
     "Oreo",
     "RejectionSampling",
     "Sft",

@@ -378,7 +378,7 @@ def test_nll_is_the_mean_over_loss_tokens():
 def test_nll_refuses_bad_arguments():
     with pytest.raises(ValueError, match="there is no token to imitate"):
         nll_loss(torch.zeros(2, 3), torch.zeros(2, 3, dtype=torch.bool))
-    with pytest.raises(ValueError, match=r"logprobs \[2, 3\], loss_mask \[2, 4\]"):
+    with pytest.raises(ValueError, match=r"logprobs \[2, 3\], weights \[2, 4\]"):
         nll_loss(torch.zeros(2, 3), torch.ones(2, 4, dtype=torch.bool))
 
 
