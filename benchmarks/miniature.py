@@ -22,13 +22,12 @@ Worlds are paired: in each, all algorithms share start, episodes and held-out pr
 import argparse
 import os
 import shutil
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 from miniature_report import write_report
+from runs import oreo
 
 GUIDED = {"sft": ("sft", ""), "oreo": ("oreo", ""), "oreo-refit": ("oreo", "-refit")}
 """By name: whose policy, and which run's value."""
@@ -123,22 +122,6 @@ def run_all(options: argparse.Namespace) -> None:
     with ThreadPoolExecutor(options.jobs) as pool:
         for stage in (World.algorithms, World.refit, World.guide, World.iterate):
             list(pool.map(stage, worlds))
-
-
-def oreo(folder: Path, *arguments: str) -> None:
-    """Run the command in a folder unless it has been done; raises when it fails, or when another one was done there."""
-    done, text = folder / ".done", "\n".join(arguments)
-    if done.exists():
-        if done.read_text(encoding="utf-8") != text:
-            raise RuntimeError(f"{folder} was made by another command; delete it, or choose another --out")
-        return
-    print(f"{folder.name}: oreo {' '.join(arguments)}", file=sys.stderr, flush=True)
-    command = [sys.executable, "-m", "oreo_agents.cli", *arguments, f"hydra.run.dir={folder}"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    finished = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    if finished.returncode:
-        raise RuntimeError(f"{' '.join(command)}\n{finished.stdout[-2000:]}\n{finished.stderr[-4000:]}")
-    done.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -4,23 +4,15 @@ Knows: what is compared with what, and the targets. Does not know: how a run is 
 Means are over worlds, in brackets 95% t-intervals over worlds; differences are paired by world and problem.
 """
 
-import datetime
 import json
-import os
-import platform
-import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-import transformers
+from runs import about, cpu_minutes, difference, entries, figure_interval, find, finished, percent, value_figures
 
 from oreo_agents.plots import plot_accuracy, plot_budgets
-from oreo_agents.report import compare_entries
-from oreo_agents.results import Entry, load_entries
-from oreo_agents.statistics import seed_interval
+from oreo_agents.results import Entry
 
 # Heading, and the name of the figure in value.json.
 FIGURES = {
@@ -42,7 +34,7 @@ def write_report(out: Path, answers: Sequence[str], worlds: Sequence[int], guide
     """Write ``report.md``, ``results.json`` and plots of all finished runs to ``results``; return the report."""
     results.mkdir(parents=True, exist_ok=True)
     parts: list[str] = ["# Miniature worlds\n"]
-    document: dict[str, Any] = {"about": _about()}
+    document: dict[str, Any] = {"about": about()}
     for answer in answers:
         found = _Records(out, answer, worlds, guided)
         if found.algorithms:
@@ -62,15 +54,14 @@ class _Records:
     def __init__(self, out: Path, answer: str, worlds: Sequence[int], guided: Sequence[str]) -> None:
         """Read it."""
 
-        def finished(kind: str) -> list[Path]:
-            folders = [out / f"{answer}-{world}{kind}" for world in worlds]
-            return [folder for folder in folders if (folder / ".done").exists()]
+        def done(kind: str) -> list[Path]:
+            return finished([out / f"{answer}-{world}{kind}" for world in worlds])
 
         self.answer = answer
-        self.algorithms, self.costs = _entries(finished("")), _costs(finished(""))
-        self.rounds, self.round_costs = _entries(finished("-rounds")), _costs(finished("-rounds"))
-        self.searches = _entries([folder for name in guided for folder in finished(f"-search-{name}")])
-        self.values = {name: [_figures(folder) for folder in finished(f"-value-{name}")] for name in guided}
+        self.algorithms, self.costs = entries(done("")), cpu_minutes(done(""))
+        self.rounds, self.round_costs = entries(done("-rounds")), cpu_minutes(done("-rounds"))
+        self.searches = entries([folder for name in guided for folder in done(f"-search-{name}")])
+        self.values = {name: [value_figures(folder) for folder in done(f"-value-{name}")] for name in guided}
         self.values = {name: figures for name, figures in self.values.items() if figures}
 
     def lines(self) -> Iterator[str]:
@@ -95,28 +86,28 @@ class _Records:
 
     def targets(self) -> Iterator[tuple[str, str]]:
         """Yield each target that something was measured for, and that."""
-        oreo = _find(self.algorithms, "oreo")
+        oreo = find(self.algorithms, "oreo")
         for name, wanted in (
             ("rejection", "at least +5 points"),
             ("oreo-constant", "above 0: the value earns its place"),
         ):
-            other = _find(self.algorithms, name)
+            other = find(self.algorithms, name)
             if oreo and other:
-                yield f"OREO - {name}, greedy: {wanted}", _difference(oreo, other)
+                yield f"OREO - {name}, greedy: {wanted}", difference(oreo, other)
         for name, worlds in self.values.items():
-            yield f"V, {name}: final AUC at least .9", _over_worlds(worlds, "auc/final")
-            yield f"V, {name}: final ordering within questions at least .85", _over_worlds(worlds, "ordering/final")
+            yield f"V, {name}: final AUC at least .9", figure_interval(worlds, "auc/final")
+            yield f"V, {name}: final ordering within questions at least .85", figure_interval(worlds, "ordering/final")
         for name in dict.fromkeys(entry.algo for entry in self.searches):
             wanted = 10 if name == "sft" else 5
             for search in GUIDED_SEARCHES:
                 at = [e for e in self.searches if (e.algo, e.search) == (name, search)]
                 for entry in at:
-                    vote = _find(self.searches, name, "majority", entry.budget)
-                    greedy = _find(self.searches, name)
+                    vote = find(self.searches, name, "majority", entry.budget)
+                    greedy = find(self.searches, name)
                     if vote and greedy:
                         yield (
                             f"{name}, {search}, {entry.budget} tokens: +{wanted} on majority, not below greedy",
-                            f"{_difference(entry, vote)} and {_difference(entry, greedy)}",
+                            f"{difference(entry, vote)} and {difference(entry, greedy)}",
                         )
 
     def document(self) -> dict[str, Any]:
@@ -131,19 +122,19 @@ class _Records:
         }
 
 
-def algorithm_table(entries: Sequence[Entry], costs: Mapping[str, float], bases: Sequence[str]) -> Iterator[str]:
+def algorithm_table(found: Sequence[Entry], costs: Mapping[str, float], bases: Sequence[str]) -> Iterator[str]:
     """Yield the lines of a table: accuracy, soundness, CPU minutes, paired differences of ``bases`` to each."""
     yield f"| algorithm | accuracy (%) | each world | sound (%) | {' | '.join(f'{b} - it' for b in bases)} | CPU min |"
     yield f"|---|---:|---|---:|{'---:|' * len(bases)}---:|"
-    for entry in entries:
+    for entry in found:
         own = " ".join(f"{100 * row['accuracy']:.1f}" for row in entry.rows)
-        sound = _mean([row["sound"] for row in entry.rows])
+        sound = percent([row["sound"] for row in entry.rows])
         differences = []
         for base in bases:
-            first = _find(entries, base)
-            differences.append("" if first is None or first is entry else _difference(first, entry))
+            first = find(found, base)
+            differences.append("" if first is None or first is entry else difference(first, entry))
         cost = f"{costs[entry.algo]:.1f}" if entry.algo in costs else ""
-        accuracy = _mean([row["accuracy"] for row in entry.rows])
+        accuracy = percent([row["accuracy"] for row in entry.rows])
         yield f"| {entry.algo} | {accuracy} | {own} | {sound} | {' | '.join(differences)} | {cost} |"
     yield ""
 
@@ -153,59 +144,25 @@ def value_table(values: Mapping[str, Sequence[Mapping[str, Any]]]) -> Iterator[s
     yield f"| | {' | '.join(values)} |"
     yield f"|---|{'---:|' * len(values)}"
     for heading, name in FIGURES.items():
-        yield f"| {heading} | {' | '.join(_over_worlds(worlds, name) for worlds in values.values())} |"
+        yield f"| {heading} | {' | '.join(figure_interval(worlds, name) for worlds in values.values())} |"
     yield ""
 
 
-def search_table(entries: Sequence[Entry]) -> Iterator[str]:
+def search_table(found: Sequence[Entry]) -> Iterator[str]:
     """Yield the lines of a table: each search against majority vote at the same budget, and against greedy."""
     yield "| policy | search | budget | tokens | V tokens | accuracy (%) | - majority (points) | - greedy (points) |"
     yield "|---|---|---:|---:|---:|---:|---:|---:|"
-    for entry in entries:
-        vote, greedy = _find(entries, entry.algo, "majority", entry.budget), _find(entries, entry.algo)
-        differences = ["" if o is None or o is entry else _difference(entry, o) for o in (vote, greedy)]
+    for entry in found:
+        vote, greedy = find(found, entry.algo, "majority", entry.budget), find(found, entry.algo)
+        differences = ["" if o is None or o is entry else difference(entry, o) for o in (vote, greedy)]
         tokens = [entry.mean("tokens_per_task") or 0, entry.mean("value_tokens_per_task") or 0]
         cells = [entry.algo, entry.search, str(entry.budget or ""), *(f"{count:.0f}" for count in tokens)]
-        yield f"| {' | '.join([*cells, _mean([row['accuracy'] for row in entry.rows]), *differences])} |"
+        yield f"| {' | '.join([*cells, percent([row['accuracy'] for row in entry.rows]), *differences])} |"
     yield ""
 
 
-def _about() -> dict[str, Any]:
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
-    return {
-        "commit": commit,
-        "date": datetime.date.today().isoformat(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "transformers": transformers.__version__,
-        "processor": platform.machine(),
-        "cores": os.cpu_count(),
-    }
-
-
-def _entries(folders: Sequence[Path]) -> list[Entry]:
-    return load_entries([folder / "results.json" for folder in folders])
-
-
-def _find(entries: Sequence[Entry], algo: str, search: str = "greedy", budget: int | None = None) -> Entry | None:
-    return next((e for e in entries if (e.algo, e.search, e.budget) == (algo, search, budget)), None)
-
-
-def _worlds(entries: Sequence[Entry]) -> int:
-    return max(len(entry.rows) for entry in entries)
-
-
-def _figures(folder: Path) -> dict[str, float | None]:
-    """Read the figures of a value by name."""
-    document = json.loads((folder / "value.json").read_text(encoding="utf-8"))
-    return {name: figure["value"] for name, figure in document["figures"].items()}
-
-
-def _costs(folders: Sequence[Path]) -> dict[str, float]:
-    """CPU minutes of training by algorithm, a mean over runs."""
-    runs = [json.loads((f / "results.json").read_text(encoding="utf-8"))["training"] for f in folders]
-    names = {name for run in runs for name in run}
-    return {name: float(np.mean([run[name]["cpu_seconds"] for run in runs if name in run])) / 60 for name in names}
+def _worlds(found: Sequence[Entry]) -> int:
+    return max(len(entry.rows) for entry in found)
 
 
 def _record(entry: Entry) -> dict[str, Any]:
@@ -215,31 +172,3 @@ def _record(entry: Entry) -> dict[str, Any]:
         for row in entry.rows
     ]
     return {"algo": entry.algo, "search": entry.search, "budget": entry.budget, "rows": rows}
-
-
-def _over_worlds(worlds: Sequence[Mapping[str, Any]], name: str) -> str:
-    found = [world[name] for world in worlds if world.get(name) is not None]
-    return _interval(found, 1, "{:.3f}") if found else "undefined"
-
-
-def _mean(shares: Sequence[float]) -> str:
-    return _interval(shares, 100, "{:.1f}")
-
-
-def _difference(first: Entry, second: Entry) -> str:
-    compared = compare_entries(first, second)
-    if compared is None:
-        return ""
-    pooled, differences = compared
-    if len(differences) > 1:
-        return _interval(differences, 100, "{:+.1f}")
-    return f"{100 * pooled.difference:+.1f} [{100 * pooled.low:+.1f}, {100 * pooled.high:+.1f}]"
-
-
-def _interval(numbers: Sequence[float], scale: float, form: str) -> str:
-    """Write a mean with its t-interval; of a single number there is none."""
-    mean = form.format(scale * float(np.mean(numbers)))
-    if len(numbers) < 2:
-        return mean
-    low, high = seed_interval(numbers)
-    return f"{mean} [{form.format(scale * low)}, {form.format(scale * high)}]"

@@ -5,6 +5,7 @@ Knows: matplotlib. Does not know: where results come from.
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 from pathlib import Path
 
 import matplotlib
@@ -64,7 +65,7 @@ def plot_search(entries: Sequence[Entry], path: Path) -> Path | None:
             by_algo[_label(entry, entries)].append(entry)
     if max((len(found) for found in by_algo.values()), default=0) < 2:
         return None
-    markers = dict(zip(dict.fromkeys(entry.search for entry in entries), "osD^vP*X", strict=False))
+    markers = dict(zip(dict.fromkeys(entry.search for entry in entries), cycle("osD^vP*X<>hp"), strict=False))
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.subplots()
     for k, (algo, found) in enumerate(by_algo.items()):
