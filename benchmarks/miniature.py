@@ -36,7 +36,16 @@ SEARCHES = ("greedy", "majority", "weighted_vote", "best_of_n", "step_beam")
 BUDGETS = (107, 213, 426)  # about 2.5, 5 and 10 answers of 43 tokens
 ROUNDS = 3
 # What dev problems of world 20 asked for beside the settings of experiment=miniature, see benchmarks/LOG.md.
-TUNED = {"boxes": [], "exact": ["algorithms.rejection.policy_lr=3e-4", "algorithms.dpo.policy_lr=3e-5"]}
+_EXACT = {
+    "rejection": "3e-4",
+    "dpo": "3e-5",
+    "dqo": "3e-3",
+    "oreo": "2e-4",
+    "oreo-step": "3e-4",
+    "oreo-response": "3e-4",
+    "oreo-response-matched": "3e-4",
+}
+TUNED = {"boxes": [], "exact": [f"algorithms.{name}.policy_lr={rate}" for name, rate in _EXACT.items()]}
 
 
 def main() -> None:

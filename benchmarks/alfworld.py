@@ -1,0 +1,75 @@
+"""The paper's Table 2 and Figure 4 on ALFWorld's games, with a small model from random weights.
+
+    python benchmarks/alfworld.py [--seeds 0 1 2] [--jobs 2] [--experiment alfworld] [--out FOLDER] [SETTING ...]
+    python benchmarks/alfworld.py --only-report
+
+Runs the command `oreo` for each seed, in folders under ``--out``:
+
+    seed-<seed>                 oreo run experiment=alfworld: the start, every algorithm, the searches by V
+    seed-<seed>-value-<split>   oreo eval what=value: the value of the best-of-K runs on fresh samples of its policy
+
+Further settings, such as ``evaluate.splits=[valid_seen]``, go to every run. Killed and started again, it goes on. Then
+it prints tables over seeds and writes them with the figure to ``--results`` (``alfworld_report.py``). Within a seed all
+algorithms share start, episodes and held-out games.
+"""
+
+import argparse
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from alfworld_report import write_report
+from runs import oreo
+
+GUIDE = "oreo"
+"""The algorithm whose policy is searched with, by its own value."""
+
+
+@dataclass(frozen=True)
+class Study:
+    """What is run for each seed.
+
+    Attributes:
+        out: where the folders of the runs lie.
+        experiment: of the configuration.
+        settings: further ones.
+    """
+
+    out: Path
+    experiment: str
+    settings: tuple[str, ...]
+
+    def run(self, seed: int) -> None:
+        """Train and evaluate every algorithm, then measure the value."""
+        folder, asked = self.out / f"seed-{seed}", [f"experiment={self.experiment}", *self.settings, f"seed={seed}"]
+        oreo(folder, "run", *asked, "workers=1")
+        networks = [f"{part}.path={folder / GUIDE / part}" for part in ("policy", "value")]
+        reference = f"reference.path={folder / 'sft' / 'policy'}"
+        for split in sorted({path.name.split("-")[1] for path in (folder / GUIDE).glob("items-*.jsonl")}):
+            drawn = [f"value_eval.{name}" for name in (f"split={split}", "tasks=null", "samples=4")]
+            measured = self.out / f"seed-{seed}-value-{split}"
+            oreo(measured, "eval", "what=value", *asked, *networks, reference, *drawn)
+
+
+def main() -> None:
+    """Run what is missing, then report."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="seeds at a time, one core each")
+    parser.add_argument("--experiment", choices=("alfworld", "alfworld-generated"), default="alfworld")
+    parser.add_argument("--out", type=Path, default=Path("outputs/alfworld"))
+    parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results" / "alfworld")
+    parser.add_argument("--only-report", action="store_true", help="run nothing")
+    parser.add_argument("settings", nargs="*", metavar="SETTING", help="for every run, as for `oreo run`")
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    if not options.only_report:
+        study = Study(options.out, options.experiment, tuple(options.settings))
+        with ThreadPoolExecutor(options.jobs) as pool:
+            list(pool.map(study.run, options.seeds))
+    print(write_report(options.out, options.seeds, GUIDE, options.results))
+
+
+if __name__ == "__main__":
+    main()
