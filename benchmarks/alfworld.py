@@ -44,12 +44,17 @@ class Study:
         """Train and evaluate every algorithm, then measure the value."""
         folder, asked = self.out / f"seed-{seed}", [f"experiment={self.experiment}", *self.settings, f"seed={seed}"]
         oreo(folder, "run", *asked, "workers=1")
-        networks = [f"{part}.path={folder / GUIDE / part}" for part in ("policy", "value")]
-        reference = f"reference.path={folder / 'sft' / 'policy'}"
+        here = [
+            "env=alfworld-small",
+            "policy=tiny",
+            *(setting for setting in self.settings if setting.startswith("env.")),
+        ]
+        here += [f"seed={seed}", f"reference.path={folder / 'sft' / 'policy'}"]
+        here += [f"{part}.path={folder / GUIDE / part}" for part in ("policy", "value")]
         for split in sorted({path.name.split("-")[1] for path in (folder / GUIDE).glob("items-*.jsonl")}):
             drawn = [f"value_eval.{name}" for name in (f"split={split}", "tasks=null", "samples=4")]
             measured = self.out / f"seed-{seed}-value-{split}"
-            oreo(measured, "eval", "what=value", *asked, *networks, reference, *drawn)
+            oreo(measured, "eval", "what=value", *here, *drawn)
 
 
 def main() -> None:

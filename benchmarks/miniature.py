@@ -42,8 +42,6 @@ _EXACT = {
     "dqo": "3e-3",
     "oreo": "2e-4",
     "oreo-step": "3e-4",
-    "oreo-response": "3e-4",
-    "oreo-response-matched": "3e-4",
 }
 TUNED = {"boxes": [], "exact": [f"algorithms.{name}.policy_lr={rate}" for name, rate in _EXACT.items()]}
 
