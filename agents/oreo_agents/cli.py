@@ -10,6 +10,7 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from importlib import resources
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -40,7 +41,7 @@ Settings are given as key=value, sweeps with -m:
   oreo train algo=oreo env=gsm8k policy.path=Qwen/Qwen2.5-Math-1.5B data=episodes/
   oreo eval search=[greedy,majority,step_beam] budget=[100,200,400] policy.path=... value.path=...
 
-`oreo COMMAND --help` lists the settings of a command, `--cfg job` prints them all.
+`oreo COMMAND --help` lists the settings of a command, `--cfg job` prints them all; `oreo --version` tells the version.
 """
 
 
@@ -66,6 +67,8 @@ def main() -> None:
     try:
         if command in ("-h", "--help", "help"):
             print(USAGE, end="")
+        elif command == "--version":
+            print(f"oreo {version('oreo-suite')}")
         elif command == "report":
             from oreo_agents.report import main as report
 

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,11 @@ def test_help_lists_every_command(arguments, run, capsys: pytest.CaptureFixture[
     text = capsys.readouterr().out
     for command in ("run", "sft", "collect", "train", "eval", "report", "data"):
         assert f"oreo {command}" in text
+
+
+def test_the_version_is_that_of_the_package(run, capsys: pytest.CaptureFixture[str]):
+    run("--version")
+    assert capsys.readouterr().out == f"oreo {version('oreo-suite')}\n"
 
 
 @pytest.mark.parametrize(
