@@ -73,11 +73,11 @@ def renumbered(shown: Demonstration, rng: np.random.Generator) -> Demonstration:
     """Return a demonstration in which the numbers of the things of each type are permuted, everywhere alike.
 
     The numbers permuted are those from 1 to the largest that is mentioned, so that none appears that such a game
-    would not have.
+    would not have. The system's message, which speaks of any game, stays as it is.
     """
     largest: dict[str, int] = {}
     for message in shown.messages:
-        for kind, number in _NUMBERED.findall(message["content"]):
+        for kind, number in _NUMBERED.findall(message["content"] if message["role"] != "system" else ""):
             largest[kind] = max(largest.get(kind, 0), int(number))
     numbers = {kind: 1 + rng.permutation(count) for kind, count in largest.items()}
 
@@ -87,7 +87,10 @@ def renumbered(shown: Demonstration, rng: np.random.Generator) -> Demonstration:
     steps = tuple(map(rename, shown.steps))
     return replace(
         shown,
-        messages=tuple({**message, "content": rename(message["content"])} for message in shown.messages),
+        messages=tuple(
+            message if message["role"] == "system" else {**message, "content": rename(message["content"])}
+            for message in shown.messages
+        ),
         steps=steps,
         # Here a step is a whole message.
         spans=tuple((message, 0, len(step)) for (message, _, _), step in zip(shown.spans, steps, strict=True)),

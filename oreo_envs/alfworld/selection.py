@@ -5,12 +5,12 @@ Knows: scenes in the names of games. Does not know: where games come from (``gam
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from oreo_envs.alfworld.games import GameSource, open_games
-from oreo_envs.alfworld.houses import generated_games
+from oreo_envs.alfworld.houses import HouseGames, generated_games
 from oreo_envs.alfworld.simulator import Game
 
 DEV, MIXED = "dev", "train_and_houses"
@@ -60,23 +60,20 @@ def open_split(split: str, path: str | Path | None, dev_scenes: Sequence[int], h
 
     Raises:
         FileNotFoundError: no games of the split of the data there.
-        ValueError: no train game is in a scene that is to be held out, or a split that is asked for is empty.
+        ValueError: no train game is in a scene that is to be held out, a split that is asked for is empty, or the
+            train games are generated houses already.
     """
     if split not in ("train", DEV, MIXED):
         return open_games(split, path)
     games = open_games("train", path)
-    scenes = [scene(task_id) for task_id in games.task_ids]
-    if unknown := sorted(set(dev_scenes).difference(scenes)):
-        known = ", ".join(map(str, sorted(set(scenes))))
-        raise ValueError(
-            f"dev_scenes: no train game is in scene {', '.join(map(str, unknown))}; those of them: {known}"
-        )
+    if split == MIXED and isinstance(games, HouseGames):
+        raise ValueError(f"split {MIXED!r}: with path={path!r} all train games are generated houses; use split='train'")
     if split == DEV:
         if not dev_scenes:
             raise ValueError("split 'dev' holds the train games of some scenes: say which with dev_scenes=[...]")
-        return _in_scenes(games, scenes, set(dev_scenes))
+        return _part(games, dev_scenes, held_out=True)
     if dev_scenes:
-        games = _in_scenes(games, scenes, set(scenes).difference(dev_scenes))
+        games = _part(games, dev_scenes, held_out=False)
     if split == "train":
         return games
     if not houses:
@@ -89,8 +86,18 @@ def scene(task_id: str) -> int:
     return int(task_id.split("/")[1].rpartition("-")[2])
 
 
-def _in_scenes(games: GameSource, scenes: Sequence[int], wanted: Collection[int]) -> GameSource:
-    return ChosenGames((games, index) for index, number in enumerate(scenes) if number in wanted)
+def _part(games: GameSource, dev_scenes: Sequence[int], *, held_out: bool) -> GameSource:
+    """Return the games in these scenes, or the others."""
+    scenes = [scene(task_id) for task_id in games.task_ids]
+    if unknown := sorted(set(dev_scenes).difference(scenes)):
+        known = ", ".join(map(str, sorted(set(scenes))))
+        raise ValueError(
+            f"dev_scenes: no train game is in scene {', '.join(map(str, unknown))}; those of them: {known}"
+        )
+    part = ChosenGames((games, index) for index, number in enumerate(scenes) if (number in dev_scenes) == held_out)
+    if not part:
+        raise ValueError("dev_scenes names every scene of the train games: none is left to learn from")
+    return part
 
 
 def _all(games: GameSource) -> list[tuple[GameSource, int]]:

@@ -1,6 +1,7 @@
 """The exploring expert and its demonstrations, on a kitchen written by hand and on the real games where they are."""
 
 import os
+import re
 import subprocess
 import sys
 
@@ -123,6 +124,116 @@ def test_a_demonstration_that_runs_out_of_steps_is_truncated(data_folder):
 def test_the_share_of_mistakes_is_a_probability(data_folder, mistakes):
     with pytest.raises(ValueError, match=r"mistakes must lie in 0\.\.1"):
         make(mistakes=mistakes)
+
+
+# --- the share without mistakes
+
+
+def test_the_share_of_clean_demonstrations_is_as_asked(data_folder):
+    def mistaken(clean_share):
+        env = make(mistakes=0.5, clean_share=clean_share)
+        return [env.demonstration(index, seed=seed).mistaken for index in range(len(GOALS)) for seed in range(40)]
+
+    assert not any(map(any, mistaken(1.0)))
+    dirty = np.mean([any(marks) for marks in mistaken(0.0)])
+    assert dirty > 0.9
+    # 240 demonstrations; 4 standard errors.
+    assert abs(np.mean([any(marks) for marks in mistaken(0.5)]) - dirty / 2) < 4 * 0.5 / 240**0.5
+
+
+def test_a_clean_demonstration_is_the_one_without_mistakes(data_folder):
+    plain, clean = make(), make(mistakes=0.5, clean_share=1.0)
+    assert [clean.demonstration(i, seed=3) for i in range(6)] == [plain.demonstration(i, seed=3) for i in range(6)]
+
+
+@pytest.mark.parametrize("clean_share", [-0.1, 1.5, float("nan")])
+def test_the_share_of_clean_demonstrations_is_a_probability(data_folder, clean_share):
+    with pytest.raises(ValueError, match=r"clean_share must lie in 0\.\.1"):
+        make(clean_share=clean_share)
+
+
+# --- other numbers
+
+THING = re.compile(r"\b([a-z]+) (\d+)\b")
+HOUSES = {"path": "generated", "mistakes": 0.3}
+STYLES = pytest.mark.parametrize("style", ["native", "paper"])
+ACTION_FORMATS = pytest.mark.parametrize("action_format", ["command", "react"])
+
+
+def things(shown):
+    """All things in the order in which they are mentioned, in the conversation and in the steps."""
+    texts = [message["content"] for message in shown.messages if message["role"] != "system"] + list(shown.steps)
+    return [thing for text in texts for thing in THING.findall(text)]
+
+
+def with_numbers_of(shown, renaming):
+    def rename(text):
+        return THING.sub(lambda thing: f"{thing[1]} {renaming[thing.groups()]}", text)
+
+    return [
+        message if message["role"] == "system" else message | {"content": rename(message["content"])}
+        for message in shown.messages
+    ], [rename(step) for step in shown.steps]
+
+
+@STYLES
+@ACTION_FORMATS
+def test_other_numbers_are_a_permutation_for_each_type_that_can_be_undone(style, action_format):
+    settings = HOUSES | {"text_style": style, "action_format": action_format}
+    plain, other = make(**settings), make(**settings, renumber=True)
+    changed = 0
+    for index in range(0, 60, 3):
+        before, after = plain.demonstration(index, seed=4), other.demonstration(index, seed=4)
+        assert len(things(before)) == len(things(after))
+        back = {}
+        for (kind, number), (same_kind, renamed) in zip(things(before), things(after), strict=True):
+            assert kind == same_kind and back.setdefault((kind, renamed), number) == number
+        assert len(set(back.values())) <= len(back) == len(set(things(before)))
+        for kind in {kind for kind, _ in back}:
+            largest = max(int(number) for known, number in things(before) if known == kind)
+            assert all(1 <= int(renamed) <= largest for known, renamed in back if known == kind)
+        assert with_numbers_of(after, back) == (list(before.messages), list(before.steps))
+        assert (after.mistaken, after.rewards, after.info) == (before.mistaken, before.rewards, before.info)
+        assert (after.task_id, after.index, after.truncated) == (before.task_id, before.index, before.truncated)
+        changed += after.messages != before.messages
+    assert changed > 15
+
+
+@STYLES
+@ACTION_FORMATS
+def test_spans_of_renumbered_steps_are_the_whole_messages_of_the_player(style, action_format):
+    """A number may get longer: cabinet 3 becomes cabinet 12."""
+    env = make(**HOUSES, text_style=style, action_format=action_format, renumber=True)
+    for index in range(0, 40, 2):
+        shown = env.demonstration(index)
+        found = [shown.messages[message]["content"][start:end] for message, start, end in shown.spans]
+        assert found == list(shown.steps)
+        assert found == [message["content"] for message in shown.messages if message["role"] == "assistant"]
+
+
+def test_numbers_are_drawn_by_the_seed_and_apart_from_mistakes():
+    env, same = make(**HOUSES, renumber=True), make(**HOUSES, renumber=True)
+    assert [env.demonstration(5, seed=seed) for seed in range(8)] == [
+        same.demonstration(5, seed=seed) for seed in range(8)
+    ]
+    openings = {env.demonstration(5, seed=seed).messages[1]["content"] for seed in range(8)}
+    assert len(openings) == 8
+
+
+@ACTION_FORMATS
+def test_the_system_message_is_that_of_the_game(action_format):
+    """It says "like mug 1" whatever the game, and a policy reads it so when it plays."""
+    env = make(**HOUSES, action_format=action_format, renumber=True)
+    system = env.reset(options={"index": 0})[1]["messages"][0]
+    assert system["role"] == "system" and THING.search(system["content"])
+    for seed in range(20):
+        assert env.demonstration(0, seed=seed).messages[0] == system
+
+
+def test_renumbering_leaves_the_game_itself_alone(data_folder):
+    plain, other = make(), make(renumber=True)
+    assert plain.reset(options={"index": 2}) == other.reset(options={"index": 2})
+    assert plain.step("go to countertop 1") == other.step("go to countertop 1")
 
 
 def test_another_hash_seed_makes_the_same_demonstrations(data_folder):
