@@ -5,13 +5,16 @@ import pytest
 import torch
 from tabular import tiny_models
 
-from oreo_algos.algos import Dpo, Dqo, Kto, Oreo, RejectionSampling, Sft
-from oreo_algos.batch import collate
+from oreo_algos.algos import Dpo, Dqo, Kto, MoreSft, Oreo, RejectionSampling, Sft
+from oreo_algos.batch import Batch, collate
 from oreo_algos.buffer import EpisodeBuffer
 from oreo_algos.micro_batches import episodes_of
+from oreo_algos.models import Models, TokenScores
 
 ALGORITHMS = {
     "sft": Sft(),
+    "sft-observations": Sft(observation_weight=0.25),
+    "sft-more": MoreSft(),
     "rejection": RejectionSampling(),
     "dpo": Dpo(),
     "dpo-ipo": Dpo(loss_type="ipo"),
@@ -132,6 +135,11 @@ COMMON = [
     ("weight_decay", -1, "weight_decay must not be negative, got -1"),
 ]
 OWN = [
+    (Sft, "observation_weight", -0.1, r"observation_weight must be in \[0, 1\], got -0\.1"),
+    (Sft, "observation_weight", 1.5, r"observation_weight must be in \[0, 1\], got 1\.5"),
+    (Sft, "observation_weight", float("nan"), r"observation_weight must be in \[0, 1\], got nan"),
+    (MoreSft, "samples", 0, "MoreSft.samples must be > 0, got 0"),
+    (MoreSft, "samples", 1.5, r"MoreSft.samples must be an integer, got 1\.5"),
     (Dpo, "beta", 0, "Dpo.beta must be > 0, got 0"),
     (Dpo, "max_pairs", 0, "Dpo.max_pairs must be > 0, got 0"),
     (Dpo, "loss_type", "IPO", "Dpo.loss_type must be one of sigmoid, hinge, ipo, got 'IPO'"),
@@ -152,7 +160,7 @@ OWN = [
 ]
 
 
-@pytest.mark.parametrize("kind", [Sft, RejectionSampling, Dpo, Dqo, Kto, Oreo])
+@pytest.mark.parametrize("kind", [Sft, MoreSft, RejectionSampling, Dpo, Dqo, Kto, Oreo])
 @pytest.mark.parametrize(("name", "value", "message"), COMMON)
 def test_an_impossible_optimisation_setting_is_refused(kind, name, value, message):
     with pytest.raises(ValueError, match=message):
@@ -195,6 +203,77 @@ def test_sft_is_the_mean_surprise_of_the_tokens_to_imitate(buffer):
     batch = collate(list(buffer))
     assert Sft().weight(batch) == len(surprise)
     assert Sft().losses(batch, models).terms["policy"].item() == pytest.approx(np.mean(surprise), rel=1e-12)
+
+
+# Columns: the prompt's two tokens, an action of two of which one is a mistake, an observation, an action, padding.
+STEP_ID = [[-1, -1, 0, 0, -1, 1, -1], [-1, 0, -1, -1, -1, -1, -1]]
+LOSS_MASK = [[0, 0, 1, 0, 0, 1, 0], [0, 1, 0, 0, 0, 0, 0]]
+ATTENTION = [[1, 1, 1, 1, 1, 1, 0], [1, 1, 1, 0, 0, 0, 0]]
+LOGPROBS = [[-9.0, -1.0, -2.0, -16.0, -3.0, -4.0, -32.0], [-9.0, -5.0, -6.0, -32.0, -32.0, -32.0, -32.0]]
+
+
+class Said:
+    """A policy that says what it was told of these rows, where it is asked, and remembers where that was."""
+
+    def __init__(self, rows):
+        """Remember the rows."""
+        self.rows = rows
+
+    def score(self, batch):
+        self.asked = batch.action_mask
+        return TokenScores(torch.tensor(LOGPROBS)[self.rows].masked_fill(~batch.action_mask, 0))
+
+
+def told(rows=slice(None)):
+    batch = Batch(
+        tokens=torch.ones(2, 7, dtype=torch.long),
+        step_id=torch.tensor(STEP_ID),
+        loss_mask=torch.tensor(LOSS_MASK).bool(),
+        attention=torch.tensor(ATTENTION).bool(),
+        rewards=torch.zeros(2, 2),
+        step_mask=torch.tensor([[True, True], [True, False]]),
+    )
+    return batch.rows(rows), Models(policy=Said(rows))
+
+
+@pytest.mark.parametrize("weight", [0.5, 1.0])
+def test_the_observation_weight_is_that_of_tokens_that_are_no_action(weight):
+    """By hand: imitated are -2, -4, -5; observed -1, -3, -6; neither the mistake, nor first tokens, nor padding."""
+    batch, models = told()
+    sft = Sft(observation_weight=weight)
+    assert sft.weight(batch) == 3 + 3 * weight
+    losses = sft.losses(batch, models)
+    assert losses.terms["policy"].item() == pytest.approx((11 + 10 * weight) / (3 + 3 * weight), rel=1e-6)
+    assert losses.metrics == pytest.approx({"nll/actions": 11 / 3, "nll/observations": 10 / 3})
+
+
+def test_an_observation_weight_of_0_is_imitation_alone():
+    batch, models = told()
+    assert Sft().weight(batch) == batch.num_loss_tokens == 3
+    losses = Sft().losses(batch, models)
+    assert losses.terms["policy"].item() == pytest.approx(11 / 3) and losses.metrics == {}
+    assert torch.equal(models.policy.asked, batch.action_mask), "no more is computed than actions need"
+
+
+def test_metrics_of_observations_are_means_over_their_tokens_whatever_the_micro_batches():
+    sft = Sft(observation_weight=0.5)
+    whole = sft.losses(*told()).metrics
+    parts = [sft.losses(*told([row])).metrics for row in (0, 1)]
+    for name in ("nll/actions", "nll/observations"):
+        assert [part[name].count for part in parts] == [2, 1]
+        assert sum(part[name] * part[name].count for part in parts) / 3 == pytest.approx(whole[name])
+
+
+def test_an_episode_without_an_action_to_imitate_still_teaches_what_is_observed(make_episode):
+    """All of its actions are mistakes."""
+    episode = make_episode([-1, -1, 0, -1], [0.0], loss_mask=np.zeros(4, bool))
+    sft = Sft(observation_weight=0.5)
+    losses = sft.losses(collate([episode]), tiny_models())
+    assert sft.weight(collate([episode])) == 1.0
+    assert "nll/actions" not in losses.metrics and "entropy" not in losses.metrics
+    assert losses.terms["policy"].item() == pytest.approx(losses.metrics["nll/observations"])
+    with pytest.raises(ValueError, match="there is no token to imitate"):
+        Sft().losses(collate([episode]), tiny_models())
 
 
 def test_rejection_sampling_is_sft_on_the_successful_episodes(buffer):

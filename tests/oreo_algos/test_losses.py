@@ -375,6 +375,15 @@ def test_nll_is_the_mean_over_loss_tokens():
     torch.testing.assert_close(logprobs.grad, mask * -torch.ones(1) / 3)
 
 
+def test_nll_with_weights_is_the_weighted_mean_and_ignores_what_weighs_nothing():
+    logprobs = torch.tensor([[0.0, -1.0, -2.0], [-math.inf, -4.0, math.nan]], requires_grad=True)
+    weights = torch.tensor([[0.0, 1.0, 0.5], [0.0, 2.0, 0.0]])
+    loss = nll_loss(logprobs, weights)
+    assert loss.item() == pytest.approx((1 + 1 + 8) / 3.5)
+    loss.backward()
+    torch.testing.assert_close(logprobs.grad, -weights / 3.5)
+
+
 def test_nll_refuses_bad_arguments():
     with pytest.raises(ValueError, match="there is no token to imitate"):
         nll_loss(torch.zeros(2, 3), torch.zeros(2, 3, dtype=torch.bool))
