@@ -4,6 +4,7 @@ Knows: transformers configurations and the tokenizers library. Does not know: en
 """
 
 import re
+import string
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,8 +86,8 @@ def word_tokenizer(words: Sequence[str]) -> PreTrainedTokenizerFast:
 
     Args:
         words: all words and characters of the task. An entry of several words, such as " mug 1", is a phrase: one
-            token as it stands, also where other numbers stand in the place of its own and are listed so. Text outside
-            them falls apart into single characters that occur in them, and into an unknown token otherwise.
+            token as it stands, and only where neither its last word nor its number goes on. Text outside them falls
+            apart into single characters that occur in them, and into an unknown token otherwise.
     """
     pieces = dict.fromkeys([" ", "\n"])
     pieces.update(dict.fromkeys(character for word in words for character in word))
@@ -105,9 +106,16 @@ def word_tokenizer(words: Sequence[str]) -> PreTrainedTokenizerFast:
 
 
 def _phrase_patterns(phrases: Iterable[str]) -> list[str]:
-    """Return what matches these phrases with any numbers, the longest first; none ends inside a word."""
-    patterns = dict.fromkeys(re.sub(r"\d+", r"\\d+", re.escape(phrase)) for phrase in phrases)
-    return [rf"{pattern}(?![A-Za-z\d])" for pattern in sorted(patterns, key=len, reverse=True)]
+    """Return what matches these phrases, a thing with all its numbers at once, the longest first.
+
+    None ends inside a word or a number.
+    """
+    numbers: dict[str, list[str]] = {}
+    for phrase in phrases:
+        start = phrase.rstrip(string.digits)
+        numbers.setdefault(start, []).append(phrase[len(start) :])
+    longest = sorted(numbers, key=len, reverse=True)
+    return [rf"{re.escape(start)}(?:{'|'.join(numbers[start])})(?![A-Za-z\d])" for start in longest]
 
 
 def byte_tokenizer(texts: Iterable[str], size: int) -> PreTrainedTokenizerFast:

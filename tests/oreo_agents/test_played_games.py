@@ -76,8 +76,10 @@ def test_an_encoded_demonstration_keeps_its_mask_for_another_tokenizer():
     assert encode_episode(encode(shown, WORDS), CHAT).equals(encode(shown, CHAT))
 
 
-def test_games_are_read_thing_by_thing_without_loss():
-    env = MAKE(text_style="paper", mistakes=0.3, action_format="react").unwrapped
+@pytest.mark.parametrize("style", ["native", "paper"])
+@pytest.mark.parametrize("action_format", ["command", "react"])
+def test_games_are_read_thing_by_thing_without_loss(style, action_format):
+    env = MAKE(text_style=style, mistakes=0.3, action_format=action_format, renumber=True).unwrapped
     unknown = WORDS.tokenizer.unk_token_id
     for index in range(0, 60, 3):
         for message in env.demonstration(index).messages:
@@ -87,6 +89,45 @@ def test_games_are_read_thing_by_thing_without_loss():
             things = re.findall(r" [a-z]+ \d+", message["content"])
             assert [piece for piece in pieces if re.fullmatch(r" [a-z]+ \d+", piece)] == things
             assert not any(len(piece) == 1 and piece.isalpha() and piece not in "aI" for piece in pieces)
+
+
+def test_numbers_beyond_those_of_the_games_are_read_too():
+    things = [" cabinet 1", " cabinet 12", " cabinet 30", " mug 8"]
+    beyond = [" cabinet 31", " cabinet 123", " mug 9", " mug 12", " mug 80", " cabinet 1a"]
+    for text in (*things, *beyond):
+        tokens = WORDS.encode(f"go to{text}, and a{text}.")
+        assert WORDS.decode(tokens) == f"go to{text}, and a{text}."
+        pieces = [WORDS.tokenizer.decode([token]) for token in tokens]
+        assert pieces.count(text) == (2 if text in things else 0)
+        # Nor is another thing the beginning of it.
+        assert not any(text.startswith(piece) for piece in pieces if re.search(r"\d", piece) and piece != text)
+
+
+def test_a_turn_of_a_game_is_a_handful_of_tokens():
+    """The opening names every receptacle; after that a thing is a token, and so is what stands between two."""
+
+    def pieces(text):
+        return [WORDS.tokenizer.decode([token]) for token in WORDS.encode(text)]
+
+    assert pieces("put mug 1 in/on shelf 12") == ["put", " mug 1", " in/on", " shelf 12"]
+    assert pieces("On the desk 1, you see a cd 3, and a mug 2.") == [
+        "On the",
+        " desk 1",
+        ", you see a",
+        " cd 3",
+        ", and a",
+        " mug 2",
+        ".",
+    ]
+    assert pieces("You open the drawer 9. The drawer 9 is open. In it, you see nothing.") == [
+        "You open the",
+        " drawer 9",
+        ".",
+        " The",
+        " drawer 9",
+        " is open. In it, you see nothing.",
+    ]
+    assert pieces("Nothing happens.") == ["Nothing happens."]
 
 
 @FORMATS

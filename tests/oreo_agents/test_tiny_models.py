@@ -1,5 +1,6 @@
 """Fresh small models and their tokenizers."""
 
+import json
 from pathlib import Path
 
 import gymnasium as gym
@@ -41,6 +42,76 @@ def test_a_word_that_was_not_listed_falls_apart_into_its_characters():
     assert tokenizer.unk_token_id not in tokens
     assert tokenizer.decode(tokens) == "sugw 62"
     assert tokenizer.unk_token_id in tokenizer("x", add_special_tokens=False)["input_ids"]
+
+
+# --- phrases
+
+PHRASES = word_tokenizer(
+    [
+        " mug 1",
+        " mug 3",
+        " mug 12",
+        "go to",
+        ".\nYour task",
+        "mug",
+        "to",
+        "x",
+        ",",
+        *(str(number) for number in range(31)),
+    ]
+)
+
+
+def pieces(text: str) -> list[str]:
+    tokens = PHRASES(text, add_special_tokens=False)["input_ids"]
+    assert PHRASES.decode(tokens, clean_up_tokenization_spaces=False) == text
+    return [PHRASES.decode([token]) for token in tokens]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("go to mug 1", ["go to", " mug 1"]),
+        ("go to mug 12, x", ["go to", " mug 12", ",", " x"]),
+        ("mug 1 mug 1", ["mug", " 1", " mug 1"]),
+        (" mug  1", [" mug", " ", " 1"]),
+        ("go to.\nYour task", ["go to", ".\nYour task"]),
+    ],
+)
+def test_a_phrase_is_one_token_as_it_stands(text: str, expected: list[str]):
+    assert pieces(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        # A number that is not listed with its thing.
+        (" mug 4", [" mug", " 4"]),
+        (" mug 13", [" mug", " 13"]),
+        (" mug 21.", [" mug", " 21", "."]),
+        # A number that is not listed at all.
+        (" mug 31", [" mug", " 3", "1"]),
+        (" mug 1x", [" mug", " 1", "x"]),
+        ("go tot", ["g", "o", " to", "t"]),
+    ],
+)
+def test_a_phrase_ends_neither_inside_a_word_nor_inside_a_number(text: str, expected: list[str]):
+    assert pieces(text) == expected
+
+
+def test_a_phrase_is_no_token_with_another_space_before_it():
+    vocabulary = PHRASES.get_vocab()
+    assert "  mug 1" not in vocabulary and " go to" not in vocabulary and {" mug", "mug", " mug 1"} <= set(vocabulary)
+
+
+def test_words_alone_make_the_tokenizer_that_they_made_before_there_were_phrases():
+    """Checkpoints of word problems go on fitting their buffers."""
+    words = gym.make("oreo/Arithmetic-v0").unwrapped.vocabulary()
+    tokenizer = word_tokenizer(words)
+    pieces = {" ", "\n", *words, *(f" {word}" for word in words), *(c for word in words for c in word)}
+    assert set(tokenizer.get_vocab()) == pieces | set(tokenizer.all_special_tokens)
+    splits = json.loads(tokenizer.backend_tokenizer.to_str())["pre_tokenizer"]["pattern"]
+    assert splits == {"Regex": r" ?[A-Za-z]+| ?\d+| ?#+| ?[^\sA-Za-z\d]|\s"}
 
 
 @settings(max_examples=300, deadline=None)
