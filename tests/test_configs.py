@@ -127,7 +127,7 @@ def test_algorithm_files_hold_the_numbers_of_the_paper(name: str):
         assert getattr(algorithm, field) == value, field
 
 
-@pytest.mark.parametrize("name", ["sft", "rejection", "dpo", "kto", "oreo"])
+@pytest.mark.parametrize("name", ["sft", "sft-more", "rejection", "dpo", "kto", "oreo"])
 def test_the_defaults_of_the_dataclasses_are_the_same_numbers(name: str):
     _, built = settings("train", f"algo={name}", *checkpoint("checkpoint"))
     algorithm = built.algorithms["algo"]
@@ -142,6 +142,20 @@ def test_the_protocol_around_the_algorithms_is_the_papers():
         built.sft.demonstrations is None and built.sft.algorithm.policy_lr == 2e-5 and built.sft.algorithm.epochs == 3
     )
     assert built.value.bias_at_mean_reward is False
+
+
+@pytest.mark.parametrize("size", ["tiny", "checkpoint"])
+def test_what_the_supervised_start_is_shown_is_set_without_naming_new_fields(size: str):
+    chosen = ["sft.split=dev", "sft.samples=3", "sft.algorithm.observation_weight=0.5"]
+    _, built = settings("run", *chosen, *checkpoint(size))
+    assert (built.sft.split, built.sft.samples, built.sft.algorithm.observation_weight) == ("dev", 3, 0.5)
+
+
+def test_the_control_of_the_household_experiment_weighs_tokens_as_its_start_does():
+    _, built = settings("run", "experiment=alfworld")
+    more = built.algorithms["sft-more"]
+    assert more.observation_weight == built.sft.algorithm.observation_weight > 0
+    assert more.batch_size == built.sft.algorithm.batch_size
 
 
 def test_prompts_ask_for_the_answer_where_the_papers_do():

@@ -46,7 +46,7 @@ class Layout:
         return self.folder / round_name(algorithm, number)
 
     def episodes(self, algorithm: str, number: int) -> Path:
-        """Return the buffer collected for a round of an algorithm other than the first."""
+        """Return the buffer that was made for a round of an algorithm, and for it alone."""
         return self.round(algorithm, number) / "data" / "episodes"
 
     def name(self, path: str | Path) -> str:

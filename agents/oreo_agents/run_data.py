@@ -72,7 +72,14 @@ class RunData:
         """Return what was made for one round, see ``learned_in``: episodes, or demonstrations where it wants these."""
         asked = self.settings.algorithms.get(algorithm)
         if isinstance(asked, MoreSft):
-            seeds = [derive(self.settings.seed, *_of_round(Purpose.MORE, number), k) for k in range(asked.samples)]
+            if self.settings.sft.demonstrations == 0:
+                raise ValueError(
+                    f"{algorithm} learns from new demonstrations of the tasks that the supervised start was shown, and "
+                    "sft.demonstrations=0 shows none; give sft.demonstrations=..., or null for all"
+                )
+            # From 1: a 0 at the end changes no seed, and (MORE, 0) would be the seed of the start's sample number MORE.
+            samples = range(1, asked.samples + 1)
+            seeds = [derive(self.settings.seed, *_of_round(Purpose.MORE, number), sample) for sample in samples]
             return [self._part(self.layout.episodes(algorithm, number), start, partial(self._demonstrate_start, seeds))]
         if number == 1:
             return self.offline(start)
@@ -99,7 +106,9 @@ class RunData:
         """
         paths = {self.layout.demonstrations}
         for algorithm, number in map(split_round, names):
-            if algorithm in self.settings.algorithms:
+            if isinstance(self.settings.algorithms.get(algorithm), MoreSft):
+                paths |= {self.layout.episodes(algorithm, k) for k in range(1, number + 1)}
+            elif algorithm in self.settings.algorithms:
                 paths |= {Path(folder) for folder in self.settings.data_folders} or {self.layout.offline}
                 # Also what earlier rounds learned from and this one dropped.
                 paths |= {self.layout.episodes(algorithm, k) for k in range(2, number + 1)}
@@ -155,11 +164,12 @@ class RunData:
         settings = self.settings.collect
         # Tasks that were demonstrated stay the same; others are drawn anew for each round.
         tasks = (Purpose.DEMONSTRATIONS,) if settings.demonstrated else _of_round(Purpose.COLLECTION, number)
+        split = self.settings.sft.split if settings.demonstrated else "train"
         return collect(
-            env_maker(self.settings, "train"),
+            env_maker(self.settings, split),
             self.load.policy(policy_path),
             prompt_format,
-            train_indices(self.settings, settings.tasks, *tasks),
+            train_indices(self.settings, settings.tasks, *tasks, split=split),
             settings,
             seed=derive(self.settings.seed, *_of_round(Purpose.COLLECTION, number)),
             selection_seed=derive(self.settings.seed, *_of_round(Purpose.SELECTION, number)),

@@ -69,7 +69,7 @@ class ScoreBook:
         if searches is None:
             searches = [s for s in settings.searches if value_path is not None or not known[s].needs_value]
             if value_path is not None:
-                searches += [s for s in settings.value_searches if s not in searches]
+                searches = list(dict.fromkeys([*searches, *settings.value_searches]))
             if not searches:
                 _log.warning("%s has no value that %s could use: not evaluated", name, ", ".join(settings.searches))
         rows = []

@@ -70,6 +70,7 @@ class MoreSft(Sft):
         samples: new demonstrations of each task that the supervised start was shown.
     """
 
+    epochs: int = 1
     samples: int = 1
 
     def __post_init__(self) -> None:

@@ -129,6 +129,10 @@ def test_an_override_that_cannot_be_read_is_one_message(refused: Caught):
         ("collect.samples=0", "collect.samples and collect.tasks must be at least 1, got 0"),
         ("algorithms.oreo.beta=-1", "beta must be > 0, got -1"),
         ("evaluate.searches=[greddy]", "evaluate.searches: unknown search 'greddy'; did you mean 'greedy'?"),
+        (
+            "evaluate.value_searches=[greddy]",
+            "evaluate.value_searches: unknown search 'greddy'; did you mean 'greedy'?",
+        ),
         ("search=greedy", "must be a list of at least one search, such as search=[greedy,step_beam], got 'greedy'"),
         ("budget=200", "evaluate.budget must be a list of tokens a task, such as budget=[100,200], got 200"),
         ("algos=[oero]", "algos: unknown algorithm 'oero'; did you mean 'oreo'?"),

@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-from unittest.mock import Mock
+from unittest.mock import Mock, call
 
 import numpy as np
 import pytest
@@ -13,13 +13,15 @@ from filelock import FileLock
 
 from oreo_agents import cli
 from oreo_agents.evaluate import Item
+from oreo_agents.generate import Sampling
 from oreo_agents.pipeline import Run
 from oreo_agents.prompts import PromptFormat
-from oreo_agents.search import Greedy
+from oreo_agents.search import BestOfN, Greedy, Majority
 from oreo_agents.settings import (
     CollectSettings,
     EnvSettings,
     EvaluateSettings,
+    IterationSettings,
     PolicySettings,
     RunSettings,
     SftSettings,
@@ -28,7 +30,7 @@ from oreo_agents.tasks import choose_indices, make_env
 from oreo_agents.texts import text_episode
 from oreo_agents.tiny import TinyConfig, byte_tokenizer, create_checkpoint
 from oreo_algos import EpisodeBuffer
-from oreo_algos.algos import Dpo, Oreo, RejectionSampling, Sft
+from oreo_algos.algos import Dpo, MoreSft, Oreo, RejectionSampling, Sft
 
 TINY = PolicySettings(tiny=TinyConfig(hidden_size=16, layers=1, heads=2, intermediate_size=16))
 
@@ -104,6 +106,95 @@ def test_evaluated_tasks_that_were_trained_on_are_counted_by_their_text(tmp_path
     assert "seen_in_training" not in row
     [row] = run.evaluate("sft", "unused", str(run.folder / "dpo" / "value"))
     assert row["seen_in_training"] == 1
+
+
+# --- searches for policies with a value
+
+SEARCHES = {"greedy": Greedy(), "best_of_n": BestOfN(samples=2), "majority": Majority(samples=2)}
+
+
+def test_value_searches_serve_policies_with_a_value_and_no_others(tmp_path: Path):
+    data = gsm8k(tmp_path / "d", train=["x"], test=["a"])
+    chosen = EvaluateSettings(searches=("greedy",), value_searches=("majority", "best_of_n", "greedy", "majority"))
+    run = Run(settings(data, algorithms={"oreo": Oreo()}, evaluate=chosen, searches=SEARCHES), tmp_path / "run")
+    (run.folder / "oreo").mkdir()
+    line = json.dumps(Item("gsm8k/test/0", True, None, 1, "0").__dict__) + "\n"
+    for search in SEARCHES:
+        (run.folder / "oreo" / f"items-test-{search}.jsonl").write_text(line, encoding="utf-8")
+    without, with_value = (
+        run.evaluate("oreo", "unused", value) for value in (None, str(run.folder / "oreo" / "value"))
+    )
+    assert [row["search"] for row in without] == ["greedy"]
+    assert [row["search"] for row in with_value] == ["greedy", "majority", "best_of_n"]
+
+
+def test_a_value_that_serves_the_start_serves_those_of_the_value_searches_that_read_one(tmp_path: Path, monkeypatch):
+    chosen = EvaluateSettings(searches=("greedy",), value_searches=("majority", "best_of_n"), start_value="oreo")
+    algorithms = {"oreo": Oreo(), "oreo-step": Oreo(granularity="step"), "dpo": Dpo()}
+    run = Run(settings(None, algorithms=algorithms, evaluate=chosen, searches=SEARCHES), tmp_path)
+    monkeypatch.setattr(run, "sft", lambda: "the start")
+    for name in ("oreo", "oreo-step"):
+        (run.folder / name / "value").mkdir(parents=True)
+    evaluate = Mock(return_value=[])
+    monkeypatch.setattr(run, "evaluate", evaluate)
+    for name in algorithms:
+        run._evaluate_round(name, 1)
+    policies = {name: str(run.folder / name / "policy") for name in algorithms}
+    values = {name: str(run.folder / name / "value") for name in algorithms}
+    assert evaluate.call_args_list == [
+        call("oreo", policies["oreo"], values["oreo"]),
+        call("sft", "the start", values["oreo"], searches=["best_of_n"]),
+        call("oreo-step", policies["oreo-step"], values["oreo-step"]),
+        call("dpo", policies["dpo"], None),
+    ]
+
+
+def test_value_searches_are_named_among_the_searches():
+    with pytest.raises(
+        ValueError, match=r"evaluate.value_searches: unknown search 'best_of_m'; did you mean 'best_of_n'"
+    ):
+        settings(None, evaluate=EvaluateSettings(value_searches=("best_of_m",)), searches=SEARCHES)
+    with pytest.raises(ValueError, match=r"evaluate.value_searches must be a list of searches, got 'majority'"):
+        EvaluateSettings(value_searches="majority")
+
+
+# --- supervised fine-tuning that goes on
+
+
+def test_a_run_goes_on_with_supervised_fine_tuning_on_new_demonstrations(tmp_path: Path):
+    chosen = RunSettings(
+        env=EnvSettings(id="oreo/Arithmetic-v0", options={"verbs_per_problem": [1, 1]}),
+        policy=TINY,
+        sft=SftSettings(demonstrations=8, samples=2, algorithm=Sft(batch_size=8, epochs=1, policy_lr=1e-3)),
+        collect=CollectSettings(tasks=2, samples=1, sampling=Sampling(max_new_tokens=4)),
+        algorithms={"sft-more": MoreSft(batch_size=8, policy_lr=1e-3, samples=3, observation_weight=0.5)},
+        iteration=IterationSettings(rounds=2),
+        searches={"greedy": Greedy()},
+        evaluate=EvaluateSettings(tasks=2, value_searches=("greedy",), sampling=Sampling(max_new_tokens=4)),
+        workers=1,
+    )
+    run = Run(chosen, tmp_path)
+    rows = run.train_and_evaluate(["sft", "sft-more"])
+    assert [(row["algo"], row["search"], row["n"]) for row in rows] == [
+        (name, "greedy", 2) for name in ("sft", "sft-more", "sft-more-round2")
+    ]
+    found = {
+        name: json.loads((tmp_path / name / "summary.json").read_text(encoding="utf-8"))
+        for name in ("sft", "sft-more", "sft-more-round2")
+    }
+    assert [summary["episodes"] for summary in found.values()] == [16, 24, 48]
+    buffers = [[part["path"] for part in summary["buffers"]] for summary in found.values()]
+    more = ["sft-more/data/episodes", "sft-more-round2/data/episodes"]
+    assert buffers == [["data/demonstrations"], more[:1], more]
+    assert [summary["policy"] for summary in found.values()] == ["start", "sft/policy", "sft-more/policy"]
+    shown, *later = (EpisodeBuffer.load(tmp_path / part) for part in ["data/demonstrations", *more])
+    assert all(set(buffer.by_task()) == set(shown.by_task()) for buffer in later)
+    seeds = [episode.info["seed"] for buffer in (shown, *later) for episode in buffer]
+    assert len(set(seeds)) == 2 + 3 + 3
+    for name, steps in (("sft", 2), ("sft-more", 3), ("sft-more-round2", 6)):
+        metrics = [json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
+        assert len(metrics) == steps
+        assert all(("train/nll/observations" in row) == (name != "sft") for row in metrics), name
 
 
 def test_an_algorithm_with_nothing_to_learn_is_named_with_its_reason(tmp_path: Path, checkpoint, monkeypatch):

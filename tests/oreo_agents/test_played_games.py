@@ -7,6 +7,7 @@ from pathlib import Path
 import gymnasium as gym
 import numpy as np
 import pytest
+import torch
 from tiny_models import CHATML, make_model, make_tokenizer
 
 import oreo_envs  # noqa: F401 (registers the ids)
@@ -30,6 +31,8 @@ from oreo_agents.texts import demonstration_episode
 from oreo_agents.tiny import TinyConfig, word_tokenizer
 from oreo_algos.algos import Oreo, Sft
 from oreo_algos.batch import collate
+from oreo_algos.models import Models
+from oreo_envs.alfworld.house_files import write_games
 
 ENV = "oreo/ALFWorld-v0"
 OPTIONS = {"prompt": "question", "max_steps": 4}
@@ -166,6 +169,23 @@ def test_an_environment_that_admits_any_text_cannot_constrain():
         dict(evaluate(make, make_policy(CHAT), CHAT, {"a": Admissible()}, [0], Sampling(), seed=0))
 
 
+def test_the_observation_weight_counts_the_texts_of_the_game_for_a_real_policy():
+    """By hand from the model's logits: 1 for a token to imitate, 1/4 for one of the game, 0 for the first."""
+    env = MAKE(mistakes=0.4).unwrapped
+    batch = collate([encode(env.demonstration(index), WORDS) for index in (0, 1)])
+    policy = make_policy(WORDS)
+    with torch.no_grad():
+        losses = Sft(observation_weight=0.25).losses(batch, Models(policy=policy))
+        logprobs = policy.model(batch.tokens, attention_mask=batch.attention.long()).logits.log_softmax(-1)
+    surprise = -logprobs[:, :-1].gather(-1, batch.tokens[:, 1:, None])[..., 0]
+    imitated, observed = surprise[batch.loss_mask[:, 1:]], surprise[(batch.attention & ~batch.action_mask)[:, 1:]]
+    assert len(imitated) < batch.num_action_tokens
+    expected = (imitated.sum() + observed.sum() / 4) / (len(imitated) + len(observed) / 4)
+    assert losses.terms["policy"].item() == pytest.approx(expected.item(), rel=1e-4)
+    assert losses.metrics["nll/actions"] == pytest.approx(imitated.mean().item(), rel=1e-4)
+    assert losses.metrics["nll/observations"] == pytest.approx(observed.mean().item(), rel=1e-4)
+
+
 def test_games_are_told_apart_by_name_and_questions_by_text():
     messages = [{"role": "user", "content": "text"}]
     assert identity(MAKE(), "train/a/b", messages) == "train/a/b"
@@ -204,10 +224,14 @@ def test_demonstrations_are_collected_without_a_policy(tmp_path: Path):
     assert masked and all((e.step_id[e.loss_mask] >= 0).all() for e in masked)
 
 
-def test_collection_on_demonstrated_tasks_stays_on_them(tmp_path: Path):
+@pytest.mark.parametrize("split", ["train", "train_and_houses"])
+def test_collection_on_demonstrated_tasks_stays_on_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, split: str):
+    monkeypatch.setenv("OREO_CACHE", str(tmp_path / "cache"))
+    write_games(tmp_path / "games", "train", 9, seed=1)
     run = tiny_run(
-        tmp_path,
-        sft=SftSettings(demonstrations=4, algorithm=Sft(epochs=1, batch_size=4, policy_lr=1e-3)),
+        tmp_path / "run",
+        env=EnvSettings(id=ENV, path=str(tmp_path / "games"), options={**OPTIONS, "houses": 9}),
+        sft=SftSettings(split=split, demonstrations=4, algorithm=Sft(epochs=1, batch_size=4, policy_lr=1e-3)),
         collect=CollectSettings(tasks=3, samples=1, demonstrated=True, sampling=Sampling(max_new_tokens=4)),
     )
     assert {e.task_id for e in run.episodes()} <= {e.task_id for e in run.data.demonstrations(run.start()).buffer}
