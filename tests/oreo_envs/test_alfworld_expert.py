@@ -16,6 +16,7 @@ from oreo_envs.alfworld.expert import Errand, Expert, read_errand
 from oreo_envs.alfworld.games import open_games, task_type
 from oreo_envs.alfworld.simulator import DirectPlay
 from oreo_envs.alfworld.texts import NOTHING_HAPPENS
+from oreo_envs.alfworld.vocabulary import vocabulary
 from oreo_envs.alfworld.whereabouts import probability
 
 ROOM = "You are in the middle of a room. Looking quickly around you, you see {}.\n\nYour task is to: {}"
@@ -266,3 +267,11 @@ def test_the_expert_wins_the_real_games_within_50_commands(alfworld_pack, split,
                 break
         won.setdefault(task_type(games.task_ids[index]), []).append(play.won)
     assert all(np.mean(results) >= 0.99 for results in won.values()), won
+
+
+@pytest.mark.slow
+def test_every_thing_of_the_real_train_games_is_a_word_of_the_vocabulary(alfworld_pack):
+    env = make(path=alfworld_pack, mistakes=0.25, renumber=True, prompt="question", text_style="paper")
+    assert {f" {kind} {number}" for i in range(env.num_tasks) for kind, number in things(env.demonstration(i))} <= set(
+        vocabulary()
+    )
