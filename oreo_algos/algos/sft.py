@@ -43,7 +43,7 @@ class Sft(EpisodeAlgorithm):
         if self.observation_weight:
             for name, mask in {"actions": batch.loss_mask, "observations": ~batch.action_mask & (weights > 0)}.items():
                 if mask.any():
-                    metrics[f"nll/{name}"] = -subset_mean(scores.logprobs, mask)
+                    metrics[f"nll/{name}"] = subset_mean(-scores.logprobs, mask)
         return Losses({"policy": nll_loss(scores.logprobs, weights)}, metrics)
 
     def _scored(self, batch: Batch) -> Batch:
