@@ -107,7 +107,6 @@ def train_case(tmp_path, pairs, random_episodes):
 
 @pytest.mark.parametrize("name", FAULTS)
 def test_a_fault_of_training_is_named_once_also_when_the_run_is_killed_and_goes_on(name, train_case, tmp_path, caplog):
-    caplog.set_level("WARNING")  # tests of the command line leave another
     case = FAULTS[name]
     with pytest.raises(KeyboardInterrupt):
         train_case(case, stop_at=case.steps - 5, checkpoint_every=case.steps // 10 * 8)
@@ -136,7 +135,6 @@ def test_kto_lowers_what_it_was_to_raise_and_is_told(train_case, tmp_path):
 
 @pytest.mark.parametrize("name", HEALTHY)
 def test_its_healthy_twin_is_left_in_peace(name, train_case, tmp_path, caplog):
-    caplog.set_level("WARNING")  # tests of the command line leave another
     train_case(HEALTHY[name])
     assert read_warnings(tmp_path) == [] and not caplog.records
 
