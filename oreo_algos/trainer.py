@@ -8,7 +8,7 @@ import json
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from multiprocessing import parent_process
 from pathlib import Path
@@ -19,7 +19,6 @@ import torch
 from numpy.typing import NDArray
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
-from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
 from oreo_algos.algos.base import Algorithm
@@ -32,6 +31,7 @@ from oreo_algos.fingerprint import policy_summary, value_summary
 from oreo_algos.metrics import MetricsWriter, WeightedMean, read_metrics
 from oreo_algos.micro_batches import cut_by_tokens, episodes_of, longest
 from oreo_algos.models import Models, Network
+from oreo_algos.optimizers import make_optimizers
 from oreo_algos.reference import reference_logprobs
 from oreo_algos.schedule import Schedule
 from oreo_algos.warning_log import WarningLog
@@ -171,18 +171,17 @@ class _Run:
             example=max(episodes_of(self.examples), key=lambda episode: episode.num_tokens),
         )
         self.optimizers = {
-            name: AdamW(
-                [p for p in network.parameters() if p.requires_grad],
+            name: make_optimizers(
+                network,
+                algorithm.optimizer,
                 lr=getattr(algorithm, f"{name}_lr"),
-                betas=(0.9, 0.95),
                 weight_decay=algorithm.weight_decay,
-                fused=True,
             )
             for name, network in self.networks.items()
         }
         self.schedulers = {
-            name: LambdaLR(optimizer, cosine_with_warmup(horizon[name], algorithm.warmup_ratio))
-            for name, optimizer in self.optimizers.items()
+            name: [LambdaLR(part, cosine_with_warmup(horizon[name], algorithm.warmup_ratio)) for part in parts]
+            for name, parts in self.optimizers.items()
         }
         self.doctor = TrainingDoctor(config.doctor, float(np.std([episode.total_reward for episode in buffer])))
         self.step, self.num_tokens = 0, 0
@@ -287,10 +286,11 @@ class _Run:
             norm = torch.nn.utils.clip_grad_norm_(network.parameters(), self.algorithm.max_grad_norm)
             self._check_finite(norm, f"gradient norm of the {name}")
             metrics[f"{prefix}grad_norm"] = norm.item()
-            metrics[f"{prefix}learning_rate"] = float(self.schedulers[name].get_last_lr()[0])
-            self.optimizers[name].step()
-            self.schedulers[name].step()
-            self.optimizers[name].zero_grad(set_to_none=True)
+            metrics[f"{prefix}learning_rate"] = float(self.schedulers[name][0].get_last_lr()[0])
+            for optimizer, scheduler in zip(self.optimizers[name], self.schedulers[name], strict=True):
+                optimizer.step()
+                scheduler.step()
+                optimizer.zero_grad(set_to_none=True)
         if not self.models.policy_frozen:
             self.models.policy_is_reference = False
         return metrics
@@ -335,10 +335,15 @@ class _Run:
             "torch_rng": torch.get_rng_state(),
             "cuda_rng": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
         }
-        for kind in ("networks", "optimizers", "schedulers"):
-            parts = getattr(self, kind)
-            state[kind] = {name: part.state_dict() for name, part in parts.items()}
+        for kind, parts in self._parts():
+            state[kind] = {name: [part.state_dict() for part in each] for name, each in parts.items()}
         save_checkpoint(self.folder, self.step, state, keep=self.config.keep_checkpoints)
+
+    def _parts(self) -> Iterator[tuple[str, Mapping[str, Sequence[Any]]]]:
+        """Yield what a checkpoint holds for each network, by kind."""
+        yield "networks", {name: [network] for name, network in self.networks.items()}
+        yield "optimizers", self.optimizers
+        yield "schedulers", self.schedulers
 
     def _restore(self) -> None:
         state = load_last_checkpoint(self.folder)
@@ -349,9 +354,10 @@ class _Run:
                 f"{self.folder}: the checkpoint of step {state['step']} there belongs to a run with another "
                 "configuration or buffer; choose another folder or delete this one"
             )
-        for kind in ("networks", "optimizers", "schedulers"):
-            for name, part in getattr(self, kind).items():
-                part.load_state_dict(state[kind][name])
+        for kind, parts in self._parts():
+            for name, each in parts.items():
+                for part, saved in zip(each, state[kind][name], strict=True):
+                    part.load_state_dict(saved)
         self.step, self.num_tokens = state["step"], state["num_tokens"]
         self.cpu_seconds = state["cpu_seconds"]
         self.last_metrics = state["metrics"]

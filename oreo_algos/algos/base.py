@@ -7,7 +7,7 @@ The trainer owns optimisers, schedules, checkpoints and logs; an algorithm owns 
 import difflib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Generic, Literal
+from typing import Any, ClassVar, Generic, Literal, get_args
 
 import numpy as np
 from torch import Tensor
@@ -19,6 +19,7 @@ from oreo_algos.losses import k3_estimate
 from oreo_algos.metrics import Mean
 from oreo_algos.micro_batches import Example
 from oreo_algos.models import KLEstimate, Models, TokenScores
+from oreo_algos.optimizers import OptimizerName
 from oreo_algos.selection import NothingToLearnError
 
 ReferenceUse = Literal["nothing", "logprobs", "distribution"]
@@ -49,12 +50,14 @@ class Algorithm(Generic[Example]):
     """Base class: the optimisation settings, with the defaults of the paper where it names one for all.
 
     Attributes:
-        policy_lr: peak learning rate of the policy, AdamW, cosine to 0.
+        policy_lr: peak learning rate of the policy, cosine to 0.
         epochs: passes over the selected examples.
         batch_size: examples an optimiser step.
         warmup_ratio: share of the steps with linearly rising learning rate.
         weight_decay: decoupled, for all parameters.
         max_grad_norm: gradients of each network are clipped to this norm.
+        optimizer: of all networks; ``muon`` takes matrices inside the layers further a step, for models that learn from
+            random weights.
     """
 
     policy_lr: float
@@ -63,6 +66,7 @@ class Algorithm(Generic[Example]):
     warmup_ratio: float = 0.03
     weight_decay: float = 0.0
     max_grad_norm: float = 1.0
+    optimizer: OptimizerName = "adamw"
 
     needs: ClassVar[frozenset[str]] = frozenset()
     """Networks beside the policy: a subset of ``{"reference", "value"}``."""
@@ -71,6 +75,7 @@ class Algorithm(Generic[Example]):
         """Check the settings."""
         require_positive(self, "policy_lr", "epochs", "batch_size", "max_grad_norm")
         require_whole(self, "epochs", "batch_size")
+        require_one_of(self, "optimizer", get_args(OptimizerName))
         if not 0 <= self.warmup_ratio < 1:
             raise ValueError(f"warmup_ratio must be in [0, 1), got {self.warmup_ratio}")
         if self.weight_decay < 0:

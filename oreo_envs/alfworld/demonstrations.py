@@ -18,6 +18,7 @@ import numpy as np
 from oreo_envs.alfworld.commands import Play, obey, show_text
 from oreo_envs.alfworld.expert import Expert, Memory, Move
 from oreo_envs.alfworld.texts import NOTHING_HAPPENS
+from oreo_envs.alfworld.vocabulary import largest_number
 from oreo_envs.base import Demonstration
 
 _NUMBERED = re.compile(r"\b([a-z]+) (\d+)\b")
@@ -70,16 +71,17 @@ def play_game(
 
 
 def renumbered(shown: Demonstration, rng: np.random.Generator) -> Demonstration:
-    """Return a demonstration in which the numbers of the things of each type are permuted, everywhere alike.
+    """Return a demonstration in which the things of each type have other numbers, everywhere the same.
 
-    The numbers permuted are those from 1 to the largest that is mentioned, so that none appears that such a game
-    would not have. The system's message, which speaks of any game, stays as it is.
+    They are drawn, each at most once a type, from all that have a word of their own. A room mostly has one table or
+    two: a learner that always reads these numbers guesses them instead of reading, and knows no "diningtable 3" when it
+    comes to one. The system's message, which speaks of any game, stays as it is.
     """
     largest: dict[str, int] = {}
     for message in shown.messages:
         for kind, number in _NUMBERED.findall(message["content"] if message["role"] != "system" else ""):
             largest[kind] = max(largest.get(kind, 0), int(number))
-    numbers = {kind: 1 + rng.permutation(count) for kind, count in largest.items()}
+    numbers = {kind: 1 + rng.permutation(max(count, largest_number(kind))) for kind, count in largest.items()}
 
     def rename(text: str) -> str:
         return _NUMBERED.sub(lambda thing: f"{thing[1]} {numbers[thing[1]][int(thing[2]) - 1]}", text)

@@ -73,7 +73,7 @@ class ALFWorldEnv(TextEnv):
         expert: bool = False,
         mistakes: float = 0.0,
         clean_share: float = 0.0,
-        renumber: bool = False,
+        renumber: float = 0.0,
         dev_scenes: Sequence[int] = (),
         houses: int = 0,
         prompt: str | None = None,
@@ -94,8 +94,8 @@ class ALFWorldEnv(TextEnv):
             expert: put the planner's ``walkthrough`` into ``info``.
             mistakes: share of the commands of a demonstration that are wrong on purpose, 0..1.
             clean_share: share of the demonstrations that hold no mistake after all, 0..1.
-            renumber: things have other numbers in a demonstration than in its game ("mug 3" for "mug 1"), drawn
-                anew for each seed, so that nobody learns numbers by heart.
+            renumber: share of the demonstrations whose things have other numbers than in the game ("mug 6" for
+                "mug 1"), drawn anew for each seed, so that nobody learns numbers by heart, 0..1.
             dev_scenes: numbers of the rooms whose train games are split "dev", and no longer in the other two.
             houses: generated houses in split "train_and_houses".
             prompt: a template of ``oreo_envs.prompts`` for the first message; "question" is the bare
@@ -112,7 +112,7 @@ class ALFWorldEnv(TextEnv):
         self.engine = choose("engine", engine, ENGINES)
         self.text_style = choose("text_style", text_style, STYLES)
         self.action_format = choose("action_format", action_format, PROMPTS)
-        for name, share in (("mistakes", mistakes), ("clean_share", clean_share)):
+        for name, share in (("mistakes", mistakes), ("clean_share", clean_share), ("renumber", renumber)):
             if not 0.0 <= share <= 1.0:
                 raise ValueError(f"{name} must lie in 0..1, got {share!r}")
         self.mistakes, self.clean_share, self.renumber = mistakes, clean_share, renumber
@@ -183,7 +183,8 @@ class ALFWorldEnv(TextEnv):
     def demonstration(self, index: int, *, seed: int = 0) -> Demonstration:
         """Return a game played by the exploring expert, see ``TextEnv.demonstration``."""
         shown = super().demonstration(index, seed=seed)
-        return renumbered(shown, self._draws(_NUMBERS_STREAM, shown.index, seed)) if self.renumber else shown
+        rng = self._draws(_NUMBERS_STREAM, shown.index, seed)
+        return renumbered(shown, rng) if rng.random() < self.renumber else shown
 
     def _draws(self, stream: int, index: int, seed: int) -> np.random.Generator:
         """Randomness of one kind in the demonstration of a game."""

@@ -79,12 +79,17 @@ _MANY = {"cabinet": _LARGEST_NUMBER, "drawer": _LARGEST_NUMBER, "shelf": 16}
 _FEW = 8
 
 
+def largest_number(kind: str) -> int:
+    """Return up to which number the things of a type have a word each."""
+    return _MANY.get(kind, _FEW)
+
+
 def vocabulary() -> list[str]:
     """Return words, things such as " mug 1", phrases, numbers and every printable character, each once."""
     prompts = [template.system or "" for name, template in PROMPTS.items() if name.startswith("alfworld")]
     words = re.findall("[A-Za-z]+", " ".join([_SENTENCES, *prompts]))
     types = (*OBJECT_TYPES, *RECEPTACLE_TYPES, *_OTHER_THINGS)
-    things = (f" {kind} {number + 1}" for kind in types for number in range(_MANY.get(kind, _FEW)))
+    things = (f" {kind} {number + 1}" for kind in types for number in range(largest_number(kind)))
     numbers = (str(number) for number in range(_LARGEST_NUMBER + 1))
     characters = string.ascii_letters + string.punctuation
     # An answer mostly stands on lines of its own.

@@ -82,7 +82,7 @@ def test_an_encoded_demonstration_keeps_its_mask_for_another_tokenizer():
 @pytest.mark.parametrize("style", ["native", "paper"])
 @pytest.mark.parametrize("action_format", ["command", "react"])
 def test_games_are_read_thing_by_thing_without_loss(style, action_format):
-    env = MAKE(text_style=style, mistakes=0.3, action_format=action_format, renumber=True).unwrapped
+    env = MAKE(text_style=style, mistakes=0.3, action_format=action_format, renumber=1.0).unwrapped
     unknown = WORDS.tokenizer.unk_token_id
     for index in range(0, 60, 3):
         for message in env.demonstration(index).messages:

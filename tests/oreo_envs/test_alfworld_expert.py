@@ -16,7 +16,7 @@ from oreo_envs.alfworld.expert import Errand, Expert, read_errand
 from oreo_envs.alfworld.games import open_games, task_type
 from oreo_envs.alfworld.simulator import DirectPlay
 from oreo_envs.alfworld.texts import NOTHING_HAPPENS
-from oreo_envs.alfworld.vocabulary import vocabulary
+from oreo_envs.alfworld.vocabulary import largest_number, vocabulary
 from oreo_envs.alfworld.whereabouts import probability
 
 ROOM = "You are in the middle of a room. Looking quickly around you, you see {}.\n\nYour task is to: {}"
@@ -179,9 +179,9 @@ def with_numbers_of(shown, renaming):
 
 @STYLES
 @ACTION_FORMATS
-def test_other_numbers_are_a_permutation_for_each_type_that_can_be_undone(style, action_format):
+def test_other_numbers_are_drawn_for_each_type_and_can_be_undone(style, action_format):
     settings = HOUSES | {"text_style": style, "action_format": action_format}
-    plain, other = make(**settings), make(**settings, renumber=True)
+    plain, other = make(**settings), make(**settings, renumber=1.0)
     changed = 0
     for index in range(0, 60, 3):
         before, after = plain.demonstration(index, seed=4), other.demonstration(index, seed=4)
@@ -191,8 +191,7 @@ def test_other_numbers_are_a_permutation_for_each_type_that_can_be_undone(style,
             assert kind == same_kind and back.setdefault((kind, renamed), number) == number
         assert len(set(back.values())) <= len(back) == len(set(things(before)))
         for kind in {kind for kind, _ in back}:
-            largest = max(int(number) for known, number in things(before) if known == kind)
-            assert all(1 <= int(renamed) <= largest for known, renamed in back if known == kind)
+            assert all(1 <= int(renamed) <= largest_number(kind) for known, renamed in back if known == kind)
         assert with_numbers_of(after, back) == (list(before.messages), list(before.steps))
         assert (after.mistaken, after.rewards, after.info) == (before.mistaken, before.rewards, before.info)
         assert (after.task_id, after.index, after.truncated) == (before.task_id, before.index, before.truncated)
@@ -204,7 +203,7 @@ def test_other_numbers_are_a_permutation_for_each_type_that_can_be_undone(style,
 @ACTION_FORMATS
 def test_spans_of_renumbered_steps_are_the_whole_messages_of_the_player(style, action_format):
     """A number may get longer: cabinet 3 becomes cabinet 12."""
-    env = make(**HOUSES, text_style=style, action_format=action_format, renumber=True)
+    env = make(**HOUSES, text_style=style, action_format=action_format, renumber=1.0)
     for index in range(0, 40, 2):
         shown = env.demonstration(index)
         found = [shown.messages[message]["content"][start:end] for message, start, end in shown.spans]
@@ -213,7 +212,7 @@ def test_spans_of_renumbered_steps_are_the_whole_messages_of_the_player(style, a
 
 
 def test_numbers_are_drawn_by_the_seed_and_apart_from_mistakes():
-    env, same = make(**HOUSES, renumber=True), make(**HOUSES, renumber=True)
+    env, same = make(**HOUSES, renumber=1.0), make(**HOUSES, renumber=1.0)
     assert [env.demonstration(5, seed=seed) for seed in range(8)] == [
         same.demonstration(5, seed=seed) for seed in range(8)
     ]
@@ -224,15 +223,25 @@ def test_numbers_are_drawn_by_the_seed_and_apart_from_mistakes():
 @ACTION_FORMATS
 def test_the_system_message_is_that_of_the_game(action_format):
     """It says "like mug 1" whatever the game, and a policy reads it so when it plays."""
-    env = make(**HOUSES, action_format=action_format, renumber=True)
+    env = make(**HOUSES, action_format=action_format, renumber=1.0)
     system = env.reset(options={"index": 0})[1]["messages"][0]
     assert system["role"] == "system" and THING.search(system["content"])
     for seed in range(20):
         assert env.demonstration(0, seed=seed).messages[0] == system
 
 
+def test_a_share_of_the_demonstrations_keeps_its_numbers():
+    plain, half, all_ = (make(**HOUSES, renumber=share) for share in (0.0, 0.5, 1.0))
+    kept = 0
+    for seed in range(40):
+        shown = half.demonstration(3, seed=seed)
+        kept += shown == plain.demonstration(3, seed=seed)
+        assert shown in (plain.demonstration(3, seed=seed), all_.demonstration(3, seed=seed))
+    assert 8 < kept < 32
+
+
 def test_renumbering_leaves_the_game_itself_alone(data_folder):
-    plain, other = make(), make(renumber=True)
+    plain, other = make(), make(renumber=1.0)
     assert plain.reset(options={"index": 2}) == other.reset(options={"index": 2})
     assert plain.step("go to countertop 1") == other.step("go to countertop 1")
 
@@ -271,7 +280,7 @@ def test_the_expert_wins_the_real_games_within_50_commands(alfworld_pack, split,
 
 @pytest.mark.slow
 def test_every_thing_of_the_real_train_games_is_a_word_of_the_vocabulary(alfworld_pack):
-    env = make(path=alfworld_pack, mistakes=0.25, renumber=True, prompt="question", text_style="paper")
+    env = make(path=alfworld_pack, mistakes=0.25, renumber=1.0, prompt="question", text_style="paper")
     assert {f" {kind} {number}" for i in range(env.num_tasks) for kind, number in things(env.demonstration(i))} <= set(
         vocabulary()
     )

@@ -124,7 +124,7 @@ def test_games_of_the_held_out_scenes_are_played_and_not_shown(folder):
 
 
 def test_demonstrations_are_of_games_and_houses_alike(folder):
-    env = make(split="train_and_houses", path=folder, dev_scenes=[2], houses=HOUSES, mistakes=0.3, renumber=True)
+    env = make(split="train_and_houses", path=folder, dev_scenes=[2], houses=HOUSES, mistakes=0.3, renumber=1.0)
     shown = [env.demonstration(index, seed=3) for index in range(env.num_tasks)]
     assert [one.task_id for one in shown] == list(env.games.task_ids)
     assert all(one.info["success"] for one in shown) and any(any(one.mistaken) for one in shown)
