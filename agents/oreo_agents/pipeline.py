@@ -211,8 +211,8 @@ class Run:
             return self.evaluate(folder.name, policy, None)
         rows = self.evaluate(folder.name, policy, str(value))
         if folder.name == self.settings.evaluate.start_value:
-            asked = dict.fromkeys([*self.settings.evaluate.searches, *self.settings.evaluate.value_searches])
-            guided = [search for search in asked if self.settings.searches[search].needs_value]
+            known, asked = self.settings.searches, self.settings.evaluate.with_value
+            guided = [search for search in asked if known[search].needs_value]
             rows += self.evaluate("sft", self.sft(), str(value), searches=guided)
         return rows
 

@@ -67,9 +67,9 @@ class ScoreBook:
                 "value.path=FOLDER, or leave them out"
             )
         if searches is None:
-            searches = [s for s in settings.searches if value_path is not None or not known[s].needs_value]
-            if value_path is not None:
-                searches = list(dict.fromkeys([*searches, *settings.value_searches]))
+            searches = settings.with_value
+            if value_path is None:
+                searches = [s for s in settings.searches if not known[s].needs_value]
             if not searches:
                 _log.warning("%s has no value that %s could use: not evaluated", name, ", ".join(settings.searches))
         rows = []

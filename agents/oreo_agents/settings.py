@@ -238,6 +238,11 @@ class EvaluateSettings:
         if self.tasks is not None and self.tasks < 1:
             raise ValueError(f"evaluate.tasks must be at least 1, or null for all, got {self.tasks}")
 
+    @property
+    def with_value(self) -> list[str]:
+        """Names of all searches of a policy that comes with a learned value, each once."""
+        return list(dict.fromkeys([*self.searches, *self.value_searches]))
+
 
 @dataclass(frozen=True, kw_only=True)
 class RunSettings:
