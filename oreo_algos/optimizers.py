@@ -58,8 +58,8 @@ class Muon(Optimizer):
     """Momentum of which the singular values are set near 1, for matrices only.
 
     The size of a step is that of an AdamW step with the same learning rate. Source: Jordan et al. 2024 (Muon), Liu et
-    al. 2025 (arXiv:2502.16982), Eq. 4 for the size. ``torch.optim.Muon`` computes in bfloat16 always, which takes a
-    processor without such instructions 25 times as long; this one computes in float32, all matrices of a shape at once.
+    al. 2025 (arXiv:2502.16982), Eq. 4 for the size. ``torch.optim.Muon`` computes in bfloat16 always, which is slow
+    on a processor without such instructions; this one computes in float32, all matrices of a shape at once.
     """
 
     def __init__(
