@@ -128,8 +128,11 @@ class Run:
         # Held-out data that is missing is to be missed now, not after hours of training.
         for split in self.settings.evaluate.splits:
             self.make_env(split)().close()
+        learning = any(name in self.settings.algorithms for name in names)
+        if learning and not self.settings.data_folders:
+            train_indices(self.settings, 1, split=self.settings.collect.split)
         # What all of them share is made first, by this process alone.
-        self.prepare(episodes=any(name in self.settings.algorithms for name in names))
+        self.prepare(episodes=learning)
         skipped = {name: reason for name in names if (reason := self._nothing_to_learn(name, 1))}
         if len(skipped) == len(names):
             raise ValueError("; ".join(f"{name}: {reason}" for name, reason in skipped.items()))

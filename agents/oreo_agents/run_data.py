@@ -94,8 +94,8 @@ class RunData:
         settings = self.settings.collect
         make: Callable[[PromptFormat], EpisodeBuffer] = partial(self._collect, start, 1)
         if settings.source == "demonstrations":
-            indices = train_indices(self.settings, settings.tasks, Purpose.COLLECTION)
-            make = partial(self._demonstrate, "train", indices, self._seeds(settings.samples))
+            indices = train_indices(self.settings, settings.tasks, Purpose.COLLECTION, split=settings.split)
+            make = partial(self._demonstrate, settings.split, indices, self._seeds(settings.samples))
         return [self._part(self.layout.offline, start, make)]
 
     def seen_by(self, names: Iterable[str]) -> frozenset[str]:
@@ -164,7 +164,7 @@ class RunData:
         settings = self.settings.collect
         # Tasks that were demonstrated stay the same; others are drawn anew for each round.
         tasks = (Purpose.DEMONSTRATIONS,) if settings.demonstrated else _of_round(Purpose.COLLECTION, number)
-        split = self.settings.sft.split if settings.demonstrated else "train"
+        split = self.settings.sft.split if settings.demonstrated else settings.split
         return collect(
             env_maker(self.settings, split),
             self.load.policy(policy_path),

@@ -143,7 +143,8 @@ class CollectSettings:
 
     Attributes:
         source: ``policy``: samples of the start policy; ``demonstrations``: the environment's, of its own solver.
-        tasks: tasks of the train split, at most; None: all of them.
+        split: of the environment, whose tasks are collected on.
+        tasks: tasks of it, at most; None: all of them.
         demonstrated: prefer the tasks that the supervised start was shown, which a small model may solve by heart.
         samples: episodes a task.
         keep_per_outcome: keep at most so many right and so many wrong episodes a task; None: all.
@@ -151,6 +152,7 @@ class CollectSettings:
     """
 
     source: Literal["policy", "demonstrations"] = "policy"
+    split: str = "train"
     tasks: int | None = None
     demonstrated: bool = False
     samples: int = 10

@@ -87,8 +87,15 @@ def choose_indices(env: gym.Env[str, str], count: int | None, seed: int | None) 
 
 
 def train_indices(settings: RunSettings, count: int | None, *purpose: int, split: str = "train") -> list[int]:
-    """Choose tasks of a split that a run trains on, at most ``count``, for a purpose; see ``choose_indices``."""
-    return choose_indices(env_maker(settings, split)(), count, derive(settings.seed, *purpose))
+    """Choose tasks of a split that a run trains on, at most ``count``, for a purpose; see ``choose_indices``.
+
+    Raises:
+        ValueError: a split that is held out.
+    """
+    env = env_maker(settings, split)()
+    if split in getattr(env.unwrapped, "held_out_splits", ()):
+        raise ValueError(f"split {split!r} is held out: nothing may learn from it; use split='train'")
+    return choose_indices(env, count, derive(settings.seed, *purpose))
 
 
 def is_played(env: gym.Env[str, str]) -> bool:

@@ -1,14 +1,13 @@
 """Demonstrations of the expert, with mistakes among its commands where they are wanted.
 
-Knows: how to play a game to its end, which wrong commands a player might plausibly give, how things are numbered.
-Does not know: how the expert decides (``expert``), episodes (``env``).
+Knows: how to play a game to its end, which wrong commands a player might plausibly give. Does
+not know: how the expert decides (``expert``), other numbers (``numbering``), episodes (``env``).
 A learner that sees only right commands never sees how to go on after a wrong one. So some commands are wrong
 on purpose and marked, for nobody is to imitate them; the expert reads what came of them and goes on.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import NamedTuple
@@ -17,11 +16,9 @@ import numpy as np
 
 from oreo_envs.alfworld.commands import Play, obey, show_text
 from oreo_envs.alfworld.expert import Expert, Memory, Move
+from oreo_envs.alfworld.numbering import Numbering
 from oreo_envs.alfworld.texts import NOTHING_HAPPENS
-from oreo_envs.alfworld.vocabulary import largest_number
 from oreo_envs.base import Demonstration
-
-_NUMBERED = re.compile(r"\b([a-z]+) (\d+)\b")
 
 
 class Turn(NamedTuple):
@@ -73,19 +70,9 @@ def play_game(
 def renumbered(shown: Demonstration, rng: np.random.Generator) -> Demonstration:
     """Return a demonstration in which the things of each type have other numbers, everywhere the same.
 
-    They are drawn, each at most once a type, from all that have a word of their own. A room mostly has one table or
-    two: a learner that always reads these numbers guesses them instead of reading, and knows no "diningtable 3" when it
-    comes to one. The system's message, which speaks of any game, stays as it is.
+    The system's message, which speaks of any game, stays as it is.
     """
-    largest: dict[str, int] = {}
-    for message in shown.messages:
-        for kind, number in _NUMBERED.findall(message["content"] if message["role"] != "system" else ""):
-            largest[kind] = max(largest.get(kind, 0), int(number))
-    numbers = {kind: 1 + rng.permutation(max(count, largest_number(kind))) for kind, count in largest.items()}
-
-    def rename(text: str) -> str:
-        return _NUMBERED.sub(lambda thing: f"{thing[1]} {numbers[thing[1]][int(thing[2]) - 1]}", text)
-
+    rename = Numbering(rng).show
     steps = tuple(map(rename, shown.steps))
     return replace(
         shown,

@@ -15,7 +15,8 @@ import numpy as np
 from oreo_envs.alfworld.commands import STYLES, obey, show_command, show_opening, show_text
 from oreo_envs.alfworld.demonstrations import play_game, renumbered
 from oreo_envs.alfworld.games import SPLITS, GameSource, task_type
-from oreo_envs.alfworld.selection import DEV, MIXED, open_split
+from oreo_envs.alfworld.numbering import Numbering, RenumberedPlay
+from oreo_envs.alfworld.selection import DEV, MIXED, RENUMBERED, open_split
 from oreo_envs.alfworld.simulator import DirectPlay
 from oreo_envs.alfworld.state import State
 from oreo_envs.alfworld.texts import NOTHING_HAPPENS
@@ -30,7 +31,7 @@ PROMPTS = {"command": "alfworld", "react": "alfworld-react"}
 """How an action may be written, and the prompt that asks for it."""
 
 _ACTION = "Action:"
-_EXPERT_STREAM, _NUMBERS_STREAM = 1, 2
+_EXPERT_STREAM, _NUMBERS_STREAM, _GAMES_STREAM = 1, 2, 3
 
 
 class ALFWorldEnv(TextEnv):
@@ -58,7 +59,7 @@ class ALFWorldEnv(TextEnv):
         1.7; v0.
     """
 
-    splits: ClassVar[tuple[str, ...]] = (*SPLITS, DEV, MIXED)
+    splits: ClassVar[tuple[str, ...]] = (*SPLITS, DEV, MIXED, RENUMBERED)
     held_out_splits: ClassVar[tuple[str, ...]] = ("valid_seen", "valid_unseen", DEV)
 
     def __init__(
@@ -76,6 +77,7 @@ class ALFWorldEnv(TextEnv):
         renumber: float = 0.0,
         dev_scenes: Sequence[int] = (),
         houses: int = 0,
+        real_games: int | None = None,
         prompt: str | None = None,
         max_steps: int = 50,
         max_chars: int = 1_000_000,
@@ -84,7 +86,8 @@ class ALFWorldEnv(TextEnv):
 
         Args:
             split: "train", "valid_seen" or "valid_unseen"; "dev": the train games in ``dev_scenes``;
-                "train_and_houses": the train games and ``houses`` generated ones.
+                "train_and_houses": ``real_games`` of the train games and ``houses`` generated ones;
+                "train_renumbered": the train games, of which ``renumber`` are played with other numbers, always the same.
             path: where the games are, see ``games.open_games``; "generated" or "generated:SEED": houses made
                 on the spot.
             games: games that are open already, instead of ``path``.
@@ -95,9 +98,11 @@ class ALFWorldEnv(TextEnv):
             mistakes: share of the commands of a demonstration that are wrong on purpose, 0..1.
             clean_share: share of the demonstrations that hold no mistake after all, 0..1.
             renumber: share of the demonstrations whose things have other numbers than in the game ("mug 6" for
-                "mug 1"), drawn anew for each seed, so that nobody learns numbers by heart, 0..1.
+                "mug 1"), drawn anew for each seed, so that nobody learns numbers by heart; share of the games of
+                split "train_renumbered" that are played so, 0..1.
             dev_scenes: numbers of the rooms whose train games are split "dev", and no longer in the other two.
             houses: generated houses in split "train_and_houses".
+            real_games: train games in split "train_and_houses", drawn at random, always the same; None: all.
             prompt: a template of ``oreo_envs.prompts`` for the first message; "question" is the bare
                 opening. None: the one that asks for the action format.
             max_steps: actions before truncation; the OREO paper has 40.
@@ -119,11 +124,11 @@ class ALFWorldEnv(TextEnv):
         default = PROMPTS[action_format] + ("-paper" if text_style == "paper" else "")
         self._template = prompt_template(default if prompt is None else prompt)
         self._expert = expert
-        self.games = open_split(self.split, path, dev_scenes, houses) if games is None else games
-        origin = "train" if self.split in (DEV, MIXED) else self.split
+        self.games = open_split(self.split, path, dev_scenes, houses, real_games) if games is None else games
+        origin = "train" if self.split in (DEV, MIXED, RENUMBERED) else self.split
         if not self.games.task_ids[0].startswith(f"{origin}/"):
             raise ValueError(f"games of another split: {self.games.task_ids[0]}, not of {self.split!r}")
-        self._play: DirectPlay | TextWorldPlay | None = None
+        self._play: DirectPlay | TextWorldPlay | RenumberedPlay | None = None
         self._play_index = -1
 
     @property
@@ -148,10 +153,16 @@ class ALFWorldEnv(TextEnv):
     def _open(self, index: int) -> Opening:
         return self._opening_text(index, self._new_play(index).intro)
 
-    def _new_play(self, index: int) -> DirectPlay | TextWorldPlay:
-        if self.engine == "direct":
-            return DirectPlay(self.games[index])
-        return TextWorldPlay(self.games.data(index))
+    def _new_play(self, index: int) -> DirectPlay | TextWorldPlay | RenumberedPlay:
+        direct = self.engine == "direct"
+        play = DirectPlay(self.games[index]) if direct else TextWorldPlay(self.games.data(index))
+        numbering = self._numbering(index)
+        return play if numbering is None else RenumberedPlay(play, numbering)
+
+    def _numbering(self, index: int) -> Numbering | None:
+        """The other numbers of game ``index``, always the same; None where it keeps its own."""
+        rng = self._draws(_GAMES_STREAM, index, 0)
+        return Numbering(rng) if self.split == RENUMBERED and rng.random() < self.renumber else None
 
     def _opening_text(self, index: int, intro: str) -> Opening:
         text = show_opening(intro, self.text_style)
@@ -223,7 +234,8 @@ class ALFWorldEnv(TextEnv):
             "command_executed": None,
         }
         if self._expert:
-            info["walkthrough"] = self._shown(self.games.walkthrough(self._index))
+            commands, numbering = self.games.walkthrough(self._index), self._numbering(self._index)
+            info["walkthrough"] = self._shown(commands if numbering is None else [*map(numbering.show, commands)])
         return super()._info({**info, **extra})
 
     def _shown(self, commands: Sequence[str]) -> list[str]:

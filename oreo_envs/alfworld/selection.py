@@ -9,11 +9,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from oreo_envs.alfworld.games import GameSource, open_games
 from oreo_envs.alfworld.houses import HouseGames, generated_games
 from oreo_envs.alfworld.simulator import Game
 
-DEV, MIXED = "dev", "train_and_houses"
+DEV, MIXED, RENUMBERED = "dev", "train_and_houses", "train_renumbered"
+_DRAW_SEED = 0
 
 
 class ChosenGames:
@@ -48,22 +51,25 @@ class ChosenGames:
         return source.data(place)
 
 
-def open_split(split: str, path: str | Path | None, dev_scenes: Sequence[int], houses: int) -> GameSource:
+def open_split(
+    split: str, path: str | Path | None, dev_scenes: Sequence[int], houses: int, real_games: int | None = None
+) -> GameSource:
     """Return the games of a split, of those made here too.
 
     Args:
-        split: ``train`` without the held-out scenes; ``dev``: the train games in these scenes; ``train_and_houses``:
+        split: ``train`` and ``train_renumbered``, without the held-out scenes; ``dev``: the train games in these scenes; ``train_and_houses``:
             ``train``, then generated houses; any other split of the data.
         path: see ``games.open_games``.
         dev_scenes: numbers of the scenes that are held out of training.
         houses: how many generated houses are added.
+        real_games: how many of the train games they are added to, drawn at random, always the same; None: all.
 
     Raises:
         FileNotFoundError: no games of the split of the data there.
         ValueError: no train game is in a scene that is to be held out, a split that is asked for is empty, or the
             train games are generated houses already.
     """
-    if split not in ("train", DEV, MIXED):
+    if split not in ("train", DEV, MIXED, RENUMBERED):
         return open_games(split, path)
     games = open_games("train", path)
     if split == MIXED and isinstance(games, HouseGames):
@@ -74,11 +80,11 @@ def open_split(split: str, path: str | Path | None, dev_scenes: Sequence[int], h
         return _part(games, dev_scenes, held_out=True)
     if dev_scenes:
         games = _part(games, dev_scenes, held_out=False)
-    if split == "train":
+    if split != MIXED:
         return games
     if not houses:
         raise ValueError(f"split {MIXED!r} adds generated houses to the train games: say how many with houses=...")
-    return ChosenGames([*_all(games), *_all(generated_games("train", houses))])
+    return ChosenGames([*_drawn(games, real_games), *_all(generated_games("train", houses))])
 
 
 def scene(task_id: str) -> int:
@@ -98,6 +104,16 @@ def _part(games: GameSource, dev_scenes: Sequence[int], *, held_out: bool) -> Ga
     if not part:
         raise ValueError("dev_scenes names every scene of the train games: none is left to learn from")
     return part
+
+
+def _drawn(games: GameSource, count: int | None) -> list[tuple[GameSource, int]]:
+    """Return this many games, the same each time."""
+    if count is None:
+        return _all(games)
+    if not 0 < count <= len(games):
+        raise ValueError(f"real_games: there are {len(games)} train games, got {count}; null for all")
+    order = np.random.default_rng(_DRAW_SEED).permutation(len(games))
+    return [(games, int(index)) for index in sorted(order[:count])]
 
 
 def _all(games: GameSource) -> list[tuple[GameSource, int]]:

@@ -79,6 +79,11 @@ _MANY = {"cabinet": _LARGEST_NUMBER, "drawer": _LARGEST_NUMBER, "shelf": 16}
 _FEW = 8
 
 
+def things() -> tuple[str, ...]:
+    """Return the types of things that have words."""
+    return (*OBJECT_TYPES, *RECEPTACLE_TYPES, *_OTHER_THINGS)
+
+
 def largest_number(kind: str) -> int:
     """Return up to which number the things of a type have a word each."""
     return _MANY.get(kind, _FEW)
@@ -88,8 +93,8 @@ def vocabulary() -> list[str]:
     """Return words, things such as " mug 1", phrases, numbers and every printable character, each once."""
     prompts = [template.system or "" for name, template in PROMPTS.items() if name.startswith("alfworld")]
     words = re.findall("[A-Za-z]+", " ".join([_SENTENCES, *prompts]))
-    types = (*OBJECT_TYPES, *RECEPTACLE_TYPES, *_OTHER_THINGS)
-    things = (f" {kind} {number + 1}" for kind in types for number in range(largest_number(kind)))
+    types = things()
+    numbered = (f" {kind} {number + 1}" for kind in types for number in range(largest_number(kind)))
     numbers = (str(number) for number in range(_LARGEST_NUMBER + 1))
     characters = string.ascii_letters + string.punctuation
     # An answer mostly stands on lines of its own.
@@ -97,4 +102,4 @@ def vocabulary() -> list[str]:
     phrases += [f"{start}{phrase}" for phrase in _ANSWERS for start in ("", "\n")]
     phrases += [f"{phrase}{end}" for phrase in _ENDS for end in ("", "\n")]
     phrases += [f"{start}{phrase}{end}" for phrase in _WHOLE for start in ("", "\n") for end in ("", "\n")]
-    return list(dict.fromkeys([*phrases, *things, *words, *types, *numbers, *characters]))
+    return list(dict.fromkeys([*phrases, *numbered, *words, *types, *numbers, *characters]))

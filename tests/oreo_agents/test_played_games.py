@@ -237,6 +237,34 @@ def test_collection_on_demonstrated_tasks_stays_on_them(tmp_path: Path, monkeypa
     assert {e.task_id for e in run.episodes()} <= {e.task_id for e in run.data.demonstrations(run.start()).buffer}
 
 
+def test_collection_stays_on_its_split(tmp_path: Path):
+    run = tiny_run(
+        tmp_path,
+        env=EnvSettings(id=ENV, path="generated", options={**OPTIONS, "renumber": 1.0}),
+        sft=SftSettings(demonstrations=4, algorithm=Sft(epochs=1, batch_size=4, policy_lr=1e-3)),
+        collect=CollectSettings(split="train_renumbered", tasks=3, samples=2, sampling=Sampling(max_new_tokens=4)),
+    )
+    episodes = run.episodes()
+    env = run.make_env("train_renumbered")()
+    for episode in episodes:
+        opening, _ = env.reset(options={"task_id": episode.task_id})
+        assert episode.messages[0]["content"] == opening
+    assert len(episodes) == 6 and len(episodes.by_task()) == 3
+
+
+@pytest.mark.parametrize("source", ["policy", "demonstrations"])
+def test_nothing_is_collected_on_a_held_out_split(tmp_path: Path, source: str):
+    run = tiny_run(
+        tmp_path,
+        collect=CollectSettings(source=source, split="valid_seen", tasks=1, samples=1),
+        algorithms={"oreo": Oreo()},
+        evaluate=EvaluateSettings(splits=("valid_unseen",)),
+    )
+    with pytest.raises(ValueError, match="split 'valid_seen' is held out: nothing may learn from it"):
+        run.train_and_evaluate(["oreo"])
+    assert not (tmp_path / "sft").exists() and not (tmp_path / "data").exists()
+
+
 def test_a_run_evaluates_every_split_by_kind(tmp_path: Path):
     run = tiny_run(
         tmp_path,

@@ -70,6 +70,17 @@ def test_a_chosen_game_is_the_game_that_it_was(folder):
         assert mixed.walkthrough(index) == source.walkthrough(place) and mixed.data(index) == source.data(place)
 
 
+def test_houses_are_added_to_some_of_the_real_games(folder):
+    everything, houses = open_split("train", folder, (), 0), generated_games("train", HOUSES)
+    some = open_split("train_and_houses", folder, (2,), HOUSES, real_games=3)
+    assert some.task_ids == open_split("train_and_houses", folder, (2,), HOUSES, real_games=3).task_ids
+    real = some.task_ids[:3]
+    assert some.task_ids == (*real, *houses.task_ids) and len(set(real)) == 3
+    assert set(real) < {task_id for task_id in everything.task_ids if scene(task_id) != 2}
+    assert list(real) == [task_id for task_id in everything.task_ids if task_id in real]
+    assert len(open_split("train", folder, (2,), HOUSES, real_games=3)) == 4
+
+
 def test_scenes_held_out_leave_the_validation_splits_alone(folder):
     plain, held_out = (make(split="valid_seen", path=folder, dev_scenes=numbers, houses=3) for numbers in ((), (1,)))
     assert plain.games.task_ids == held_out.games.task_ids and len(plain.games) == 6
@@ -87,6 +98,8 @@ def test_scenes_held_out_leave_the_validation_splits_alone(folder):
         ({"split": "train", "dev_scenes": [1, 2, 203, 301]}, "every scene of the train games: none is left"),
         ({"split": "train_and_houses"}, r"adds generated houses .* say how many with houses=\.\.\."),
         ({"split": "train_and_houses", "houses": -1}, "count must lie in 1..1,000,000 games, got -1"),
+        ({"split": "train_and_houses", "houses": 1, "real_games": 0}, "real_games: there are 6 train games, got 0"),
+        ({"split": "train_and_houses", "houses": 1, "dev_scenes": [2], "real_games": 5}, "there are 4 train games"),
         ({"split": "developement"}, "unknown split 'developement'"),
     ],
 )
