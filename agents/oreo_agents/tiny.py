@@ -3,6 +3,7 @@
 Knows: transformers configurations and the tokenizers library. Does not know: environments, training.
 """
 
+import math
 import re
 import string
 from collections.abc import Iterable, Sequence
@@ -11,7 +12,14 @@ from pathlib import Path
 
 import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+from transformers import (
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+)
 
 _END, _PAD, _UNKNOWN = "<|end|>", "<|pad|>", "<|unknown|>"
 # A word, a number, a run of # or another character, with the space before it; or one blank.
@@ -31,6 +39,8 @@ class TinyConfig:
         context: longest transcript, tokens.
         init_std: standard deviation of the initial weights.
         tied: share input and output embeddings.
+        composed: the vector of a thing with its number, such as " mug 1", starts as the sum of those of its parts, divided
+            by the square root of 2, so that things of one type are alike from the start.
         tokenizer_size: entries of the byte-level BPE tokenizer that is trained on the demonstrations of an
             environment without a vocabulary of its own; 256 or less: plain bytes.
     """
@@ -43,6 +53,7 @@ class TinyConfig:
     context: int = 512
     init_std: float = 0.05
     tied: bool = False
+    composed: bool = False
     tokenizer_size: int = 2048
 
     def __post_init__(self) -> None:
@@ -77,8 +88,22 @@ def create_checkpoint(config: TinyConfig, tokenizer: PreTrainedTokenizerFast, fo
             if config.architecture == "qwen2"
             else LlamaForCausalLM(LlamaConfig(**shape))
         )
+    if config.composed:
+        _compose(model, tokenizer)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+
+
+def _compose(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> None:
+    """Set the vectors of tokens such as " mug 1" to the sum of those of " mug" and " 1", at the same size."""
+    number_of = tokenizer.get_vocab()
+    tables = [model.get_input_embeddings(), model.get_output_embeddings()]
+    for token, index in number_of.items():
+        parts = re.fullmatch(r"( [a-z]+)( \d+)", token)
+        if parts is not None and parts[1] in number_of and parts[2] in number_of:
+            for table in tables:
+                vectors = table.weight.data
+                vectors[index] = (vectors[number_of[parts[1]]] + vectors[number_of[parts[2]]]) / math.sqrt(2)
 
 
 def word_tokenizer(words: Sequence[str]) -> PreTrainedTokenizerFast:

@@ -162,6 +162,26 @@ def test_a_checkpoint_has_the_shape_that_was_asked_for(architecture: str, tied: 
     assert model.generation_config.eos_token_id == tokenizer.eos_token_id
 
 
+@pytest.mark.parametrize("tied", [False, True])
+def test_a_thing_starts_as_the_sum_of_its_parts(tied: bool, tmp_path: Path):
+    tokenizer = word_tokenizer(["mug", "desk", "1", "2", " mug 1", " mug 2", " desk 2", " egg 1", "go to"])
+    tables = {}
+    for composed in (False, True):
+        config = TinyConfig(tied=tied, composed=composed, **SMALL)
+        create_checkpoint(config, tokenizer, tmp_path / str(composed), 0)
+        model = AutoModelForCausalLM.from_pretrained(tmp_path / str(composed))
+        tables[composed] = [model.get_input_embeddings().weight, model.get_output_embeddings().weight]
+    things = [" mug 1", " mug 2", " desk 2"]
+    changed = tokenizer.convert_tokens_to_ids(things)
+    for before, after in zip(tables[False], tables[True], strict=True):
+        for index, thing in zip(changed, things, strict=True):
+            parts = tokenizer.convert_tokens_to_ids([thing[:-2], thing[-2:]])
+            torch.testing.assert_close(after[index], before[parts].sum(dim=0) / 2**0.5)
+        # " egg" is no word of its own, and "go to" no thing.
+        others = [index for index in range(len(tokenizer)) if index not in changed]
+        assert torch.equal(before[others], after[others])
+
+
 def test_impossible_shapes_are_refused():
     with pytest.raises(ValueError, match="architecture must be llama or qwen2, got 'gpt5'"):
         TinyConfig(architecture="gpt5")
