@@ -87,7 +87,7 @@ class ALFWorldEnv(TextEnv):
         Args:
             split: "train", "valid_seen" or "valid_unseen"; "dev": the train games in ``dev_scenes``;
                 "train_and_houses": ``real_games`` of the train games and ``houses`` generated ones;
-                "train_renumbered": the train games, of which ``renumber`` are played with other numbers, always the same.
+                "train_renumbered": the train games, the share ``renumber`` of them with other numbers, always the same.
             path: where the games are, see ``games.open_games``; "generated" or "generated:SEED": houses made
                 on the spot.
             games: games that are open already, instead of ``path``.

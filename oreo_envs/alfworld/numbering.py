@@ -1,8 +1,8 @@
 """Other numbers for the things of a game: "mug 6" for "mug 1", everywhere the same.
 
 Knows: how things are numbered in texts. Does not know: games (``simulator``), demonstrations.
-A room mostly has one table or two: a learner that always reads these numbers guesses them instead of reading, and knows no
-"diningtable 3" when it comes to one.
+A room mostly has one table or two: a learner that always reads these numbers guesses them instead of reading, and
+knows no "diningtable 3" when it comes to one.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from oreo_envs.alfworld.commands import Play
 from oreo_envs.alfworld.vocabulary import largest_number, things
 
 _NUMBERED = re.compile(r"\b([a-z]+) (\d+)\b")

@@ -57,8 +57,8 @@ def open_split(
     """Return the games of a split, of those made here too.
 
     Args:
-        split: ``train`` and ``train_renumbered``, without the held-out scenes; ``dev``: the train games in these scenes; ``train_and_houses``:
-            ``train``, then generated houses; any other split of the data.
+        split: ``train`` and ``train_renumbered``, without the held-out scenes; ``dev``: the train games in these
+            scenes; ``train_and_houses``: ``train``, then generated houses; any other split of the data.
         path: see ``games.open_games``.
         dev_scenes: numbers of the scenes that are held out of training.
         houses: how many generated houses are added.
