@@ -39,7 +39,7 @@ class TinyConfig:
         context: longest transcript, tokens.
         init_std: standard deviation of the initial weights.
         tied: share input and output embeddings.
-        composed: the vector of a thing with its number, such as " mug 1", starts as the sum of those of its parts over the
+        composed: the vector of a thing with its number, such as " mug 1", starts as the sum of its parts', over the
             square root of 2, so that things of one type are alike from the start.
         tokenizer_size: entries of the byte-level BPE tokenizer that is trained on the demonstrations of an
             environment without a vocabulary of its own; 256 or less: plain bytes.
