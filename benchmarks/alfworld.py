@@ -22,7 +22,7 @@ from pathlib import Path
 from alfworld_report import write_report
 from runs import oreo
 
-GUIDE = "oreo"
+GUIDE = "oreo-step"
 """The algorithm whose policy is searched with, by its own value."""
 
 

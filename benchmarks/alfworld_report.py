@@ -24,7 +24,8 @@ PAPER = {
     "dpo": {"valid_seen": 64.3, "valid_unseen": 69.4},
     "oreo": {"valid_seen": 80.7, "valid_unseen": 79.1},
 }
-"""Success in percent of a pretrained model of 2B parameters. Source: Wang et al. 2024 (arXiv:2412.16145), Table 2."""
+"""Success in percent of a pretrained model of 2B parameters, OREO at token level. Source: Wang et al. 2024
+(arXiv:2412.16145), Table 2."""
 
 PAPER_BEST_OF_K = {1: 79.1, 2: 82.1, 3: 85.8, 4: 90.3, 5: 91.0}
 """The same on valid_unseen by number of actions, V choosing. Source: Wang et al. 2024, Figure 4."""
@@ -129,7 +130,7 @@ def success_table(found: Sequence[Entry], splits: Sequence[str], minutes: dict[s
             continue
         cells = [algo, " + ".join(str(row["n"]) for row in last.rows)]
         cells += ["" if entry is None else percent([row["accuracy"] for row in entry.rows]) for entry in own.values()]
-        cells += [str(PAPER.get(algo, {}).get(split, "")) for split in with_paper]
+        cells += [str(PAPER.get(algo.removesuffix("-step"), {}).get(split, "")) for split in with_paper]
         cells.append("" if control is None or control is last else difference(last, control))
         cells.append(f"{last.mean('invalid_per_task') or 0:.1f}")
         yield f"| {' | '.join(cells)} | {f'{minutes[algo]:.1f}' if algo in minutes else ''} |"
