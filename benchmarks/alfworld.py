@@ -8,7 +8,7 @@ Runs the command `oreo` for each seed, in folders under ``--out``:
     seed-<seed>                 oreo run experiment=alfworld: the start, every algorithm, the searches by V
     seed-<seed>-value-<split>   oreo eval what=value: the value of the best-of-K runs on fresh samples of its policy
 
-Further settings, such as ``evaluate.splits=[valid_seen]``, go to every run. Killed and started again, it goes on. Then
+Further settings, such as ``evaluate.splits=[valid_seen]``, go to every run, those of ``value_eval`` to the latter. Killed and started again, it goes on. Then
 it prints tables over seeds and writes them with the figure to ``--results`` (``alfworld_report.py``). Within a seed all
 algorithms share start, episodes and held-out games.
 """
@@ -42,19 +42,21 @@ class Study:
 
     def run(self, seed: int) -> None:
         """Train and evaluate every algorithm, then measure the value."""
-        folder, asked = self.out / f"seed-{seed}", [f"experiment={self.experiment}", *self.settings, f"seed={seed}"]
-        oreo(folder, "run", *asked, "workers=1")
+        of_value = [setting for setting in self.settings if setting.startswith("value_eval.")]
+        others = [setting for setting in self.settings if setting not in of_value]
+        folder = self.out / f"seed-{seed}"
+        oreo(folder, "run", f"experiment={self.experiment}", *others, f"seed={seed}", "workers=1")
         here = [
             "env=alfworld-small",
             "policy=tiny",
-            *(setting for setting in self.settings if setting.startswith("env.")),
+            *(setting for setting in others if setting.startswith("env.")),
         ]
         here += [f"seed={seed}", f"reference.path={folder / 'sft' / 'policy'}"]
         here += [f"{part}.path={folder / GUIDE / part}" for part in ("policy", "value")]
         for split in sorted({path.name.split("-")[1] for path in (folder / GUIDE).glob("items-*.jsonl")}):
             drawn = [f"value_eval.{name}" for name in (f"split={split}", "tasks=null", "samples=4")]
             measured = self.out / f"seed-{seed}-value-{split}"
-            oreo(measured, "eval", "what=value", *here, *drawn)
+            oreo(measured, "eval", "what=value", *here, *drawn, *of_value)
 
 
 def main() -> None:
