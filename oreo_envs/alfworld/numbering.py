@@ -58,6 +58,7 @@ class RenumberedPlay:
 
     @state.setter
     def state(self, state: Any) -> None:
+        """Go back to a state of the game."""
         self._play.state = state
 
     def step(self, command: str) -> str | None:
