@@ -8,9 +8,9 @@ Runs the command `oreo` for each seed, in folders under ``--out``:
     seed-<seed>                 oreo run experiment=alfworld: the start, every algorithm, the searches by V
     seed-<seed>-value-<split>   oreo eval what=value: the value of the best-of-K runs on fresh samples of its policy
 
-Further settings, such as ``evaluate.splits=[valid_seen]``, go to every run, those of ``value_eval`` to the latter. Killed and started again, it goes on. Then
-it prints tables over seeds and writes them with the figure to ``--results`` (``alfworld_report.py``). Within a seed all
-algorithms share start, episodes and held-out games.
+Further settings, such as ``evaluate.splits=[valid_seen]``, go to every run, those of ``value_eval`` to the latter.
+Killed and started again, it goes on. Then it prints tables over seeds and writes them with the figure to ``--results``
+(``alfworld_report.py``). Within a seed all algorithms share start, episodes and held-out games.
 """
 
 import argparse
