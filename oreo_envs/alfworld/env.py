@@ -100,7 +100,7 @@ class ALFWorldEnv(TextEnv):
             renumber: share of the demonstrations whose things have other numbers than in the game ("mug 6" for
                 "mug 1"), drawn anew for each seed, so that nobody learns numbers by heart; share of the games of
                 split "train_renumbered" that are played so, 0..1.
-            dev_scenes: numbers of the rooms whose train games are split "dev", and no longer in the other two.
+            dev_scenes: numbers of the rooms whose train games are split "dev", and no longer in the others.
             houses: generated houses in split "train_and_houses".
             real_games: train games in split "train_and_houses", drawn at random, always the same; None: all.
             prompt: a template of ``oreo_envs.prompts`` for the first message; "question" is the bare
@@ -161,8 +161,10 @@ class ALFWorldEnv(TextEnv):
 
     def _numbering(self, index: int) -> Numbering | None:
         """The other numbers of game ``index``, always the same; None where it keeps its own."""
+        if self.split != RENUMBERED:
+            return None
         rng = self._draws(_GAMES_STREAM, index, 0)
-        return Numbering(rng) if self.split == RENUMBERED and rng.random() < self.renumber else None
+        return Numbering(rng) if rng.random() < self.renumber else None
 
     def _opening_text(self, index: int, intro: str) -> Opening:
         text = show_opening(intro, self.text_style)

@@ -6,7 +6,6 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-import oreo_envs  # noqa: F401 (registers the ids)
 from oreo_envs.alfworld.commands import STYLES, native_command
 from oreo_envs.alfworld.numbering import Numbering
 from oreo_envs.alfworld.vocabulary import largest_number, things
