@@ -1,6 +1,7 @@
 """Games played turn by turn, on generated houses: demonstrations, tokens, what a policy may say, items."""
 
 import re
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from oreo_agents.pipeline import Run
 from oreo_agents.policy import CausalPolicy
 from oreo_agents.prompts import PromptFormat, encode_episode
 from oreo_agents.rollout import rollout
-from oreo_agents.search import Admissible, Greedy
+from oreo_agents.search import Admissible, BestOfKActions, Greedy, MajorityOfKActions
 from oreo_agents.settings import (
     CollectSettings,
     EnvSettings,
@@ -29,7 +30,7 @@ from oreo_agents.settings import (
 from oreo_agents.tasks import identity
 from oreo_agents.texts import demonstration_episode
 from oreo_agents.tiny import TinyConfig, word_tokenizer
-from oreo_algos.algos import Oreo, Sft
+from oreo_algos.algos import Dpo, Kto, MoreSft, Oreo, RejectionSampling, Sft
 from oreo_algos.batch import collate
 from oreo_algos.models import Models
 from oreo_envs.alfworld.house_files import write_games
@@ -286,3 +287,68 @@ def test_a_run_evaluates_every_split_by_kind(tmp_path: Path):
     assert all(sum(kind["n"] for kind in row["kinds"].values()) == row["n"] == 2 for row in rows)
     assert all("seen_in_training" not in row for row in rows)
     assert (tmp_path / "oreo" / "items-valid_unseen-admissible.jsonl").exists()
+
+
+def needs_gpu(test: Callable[..., None]) -> Callable[..., None]:
+    return pytest.mark.gpu(pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")(test))
+
+
+def on_gpu(folder: Path, **changes) -> Run:
+    """A run whose policy has heads that the kernels of a GPU know."""
+    tiny = TinyConfig(hidden_size=64, layers=2, heads=2, intermediate_size=128, context=1024, tied=True, init_std=0.02)
+    options = {**OPTIONS, "text_style": "paper", "mistakes": 0.1, "max_steps": 16}
+    return tiny_run(
+        folder,
+        env=EnvSettings(id=ENV, path="generated", options=options),
+        policy=PolicySettings(tiny=tiny, device="cuda"),
+        sft=SftSettings(
+            demonstrations=8,
+            samples=2,
+            algorithm=Sft(epochs=100, batch_size=8, policy_lr=5e-3, optimizer="muon", observation_weight=0.3),
+        ),
+        collect=CollectSettings(tasks=8, demonstrated=True, samples=8, sampling=Sampling(max_new_tokens=16)),
+        **changes,
+    )
+
+
+@needs_gpu
+def test_games_are_played_learned_from_and_searched_on_a_gpu(tmp_path: Path):
+    searches = {"greedy": Greedy(), "best": BestOfKActions(actions=3), "majority": MajorityOfKActions(actions=3)}
+    run = on_gpu(
+        tmp_path,
+        algorithms={
+            "rejection": RejectionSampling(batch_size=8, epochs=1, policy_lr=1e-4),
+            "dpo": Dpo(batch_size=8, epochs=1, policy_lr=1e-5),
+            "kto": Kto(batch_size=8, epochs=1, policy_lr=1e-5),
+            "oreo-step": Oreo(granularity="step", batch_size=8, value_warmup_steps=4, policy_lr=1e-4, value_lr=1e-3),
+            "sft-more": MoreSft(batch_size=8, policy_lr=1e-3, observation_weight=0.3),
+        },
+        searches=searches,
+        evaluate=EvaluateSettings(
+            splits=("valid_seen",), tasks=8, searches=list(searches)[:1], value_searches=list(searches)[1:]
+        ),
+        workers=2,
+    )
+    rows = run.train_and_evaluate(["sft", *run.settings.algorithms])
+    assert len(rows) == 8 and all(np.isfinite(row["accuracy"]) for row in rows)
+    # By heart, so that it is known to have learned.
+    assert run.episodes().stats()["success_rate"] > 0.3
+
+
+@needs_gpu
+def test_a_gpu_gives_episodes_the_scores_that_a_cpu_gives_them(tmp_path: Path):
+    """In bfloat16, packed, by the kernel, against float32: the log-probabilities of what was sampled, and V."""
+    run = on_gpu(tmp_path)
+    episodes = list(run.episodes())[:12]
+    batch = collate(episodes)
+    policy = run.load.policy(run.sft())
+    with torch.no_grad(), torch.autocast("cuda", torch.bfloat16):
+        on_device = policy.score(batch.to("cuda")).logprobs.cpu()
+    assert policy.resumes and policy._longest_packed > 0
+    exact = CausalPolicy.from_pretrained(run.sft()).score(batch).logprobs
+    torch.testing.assert_close(on_device, exact, atol=0.15, rtol=0.05)
+    # Sampled turn by turn, from keys and values that were kept.
+    sampled = torch.zeros_like(exact)
+    for row, episode in zip(sampled, episodes, strict=True):
+        row[: episode.num_tokens] = torch.tensor(episode.behavior_logprobs)
+    torch.testing.assert_close(sampled, exact, atol=0.15, rtol=0.05)
