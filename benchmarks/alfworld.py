@@ -1,6 +1,7 @@
 """The paper's Table 2 and Figure 4 on ALFWorld's games, with a small model from random weights.
 
     python benchmarks/alfworld.py [--seeds 0 1 2] [--jobs 2] [--experiment alfworld] [--out FOLDER] [SETTING ...]
+    python benchmarks/alfworld.py --experiment alfworld-gpu --jobs 3 --workers 5
     python benchmarks/alfworld.py --only-report
 
 Runs the command `oreo` for each seed, in folders under ``--out``:
@@ -22,7 +23,9 @@ from pathlib import Path
 from alfworld_report import write_report
 from runs import oreo
 
-GUIDE = "oreo-step"
+EXPERIMENTS = ("alfworld", "alfworld-generated", "alfworld-gpu")
+
+GUIDE = "oreo"
 """The algorithm whose policy is searched with, by its own value."""
 
 
@@ -34,18 +37,20 @@ class Study:
         out: where the folders of the runs lie.
         experiment: of the configuration.
         settings: further ones.
+        workers: processes of each seed, which train and evaluate its algorithms side by side.
     """
 
     out: Path
     experiment: str
     settings: tuple[str, ...]
+    workers: int
 
     def run(self, seed: int) -> None:
         """Train and evaluate every algorithm, then measure the value."""
         of_value = [setting for setting in self.settings if setting.startswith("value_eval.")]
         others = [setting for setting in self.settings if setting not in of_value]
         folder = self.out / f"seed-{seed}"
-        oreo(folder, "run", f"experiment={self.experiment}", *others, f"seed={seed}", "workers=1")
+        oreo(folder, "run", f"experiment={self.experiment}", *others, f"seed={seed}", f"workers={self.workers}")
         here = [
             "env=alfworld-small",
             "policy=tiny",
@@ -63,8 +68,9 @@ def main() -> None:
     """Run what is missing, then report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="seeds at a time, one core each")
-    parser.add_argument("--experiment", choices=("alfworld", "alfworld-generated"), default="alfworld")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="seeds at a time")
+    parser.add_argument("--workers", type=int, default=1, help="processes a seed, a core each")
+    parser.add_argument("--experiment", choices=EXPERIMENTS, default=EXPERIMENTS[0])
     parser.add_argument("--out", type=Path, default=Path("outputs/alfworld"))
     parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results" / "alfworld")
     parser.add_argument("--only-report", action="store_true", help="run nothing")
@@ -72,7 +78,7 @@ def main() -> None:
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     if not options.only_report:
-        study = Study(options.out, options.experiment, tuple(options.settings))
+        study = Study(options.out, options.experiment, tuple(options.settings), options.workers)
         with ThreadPoolExecutor(options.jobs) as pool:
             list(pool.map(study.run, options.seeds))
     print(write_report(options.out, options.seeds, GUIDE, options.results))
