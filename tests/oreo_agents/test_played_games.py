@@ -30,7 +30,7 @@ from oreo_agents.settings import (
 from oreo_agents.tasks import identity
 from oreo_agents.texts import demonstration_episode
 from oreo_agents.tiny import TinyConfig, word_tokenizer
-from oreo_algos.algos import Dpo, Kto, MoreSft, Oreo, RejectionSampling, Sft
+from oreo_algos.algos import Kto, Oreo, Sft
 from oreo_algos.batch import collate
 from oreo_algos.models import Models
 from oreo_envs.alfworld.house_files import write_games
@@ -317,20 +317,17 @@ def test_games_are_played_learned_from_and_searched_on_a_gpu(tmp_path: Path):
     run = on_gpu(
         tmp_path,
         algorithms={
-            "rejection": RejectionSampling(batch_size=8, epochs=1, policy_lr=1e-4),
-            "dpo": Dpo(batch_size=8, epochs=1, policy_lr=1e-5),
             "kto": Kto(batch_size=8, epochs=1, policy_lr=1e-5),
-            "oreo-step": Oreo(granularity="step", batch_size=8, value_warmup_steps=4, policy_lr=1e-4, value_lr=1e-3),
-            "sft-more": MoreSft(batch_size=8, policy_lr=1e-3, observation_weight=0.3),
+            "oreo": Oreo(batch_size=8, value_warmup_steps=4, policy_lr=1e-4, value_lr=1e-3),
         },
         searches=searches,
         evaluate=EvaluateSettings(
             splits=("valid_seen",), tasks=8, searches=list(searches)[:1], value_searches=list(searches)[1:]
         ),
-        workers=2,
+        workers=1,
     )
     rows = run.train_and_evaluate(["sft", *run.settings.algorithms])
-    assert len(rows) == 8 and all(np.isfinite(row["accuracy"]) for row in rows)
+    assert len(rows) == 5 and all(np.isfinite(row["accuracy"]) for row in rows)
     # By heart, so that it is known to have learned.
     assert run.episodes().stats()["success_rate"] > 0.3
 
