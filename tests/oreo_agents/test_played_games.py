@@ -334,7 +334,7 @@ def test_games_are_played_learned_from_and_searched_on_a_gpu(tmp_path: Path):
 
 @needs_gpu
 def test_a_gpu_gives_episodes_the_scores_that_a_cpu_gives_them(tmp_path: Path):
-    """In bfloat16, packed, by the kernel, against float32: the log-probabilities of what was sampled, and V."""
+    """In bfloat16, packed, by the kernel, against float32: the log-probabilities of what was sampled."""
     run = on_gpu(tmp_path)
     episodes = list(run.episodes())[:12]
     batch = collate(episodes)
