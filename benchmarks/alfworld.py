@@ -1,17 +1,18 @@
 """The paper's Table 2 and Figure 4 on ALFWorld's games, with a small model from random weights.
 
     python benchmarks/alfworld.py [--seeds 0 1 2] [--jobs 2] [--experiment alfworld] [--out FOLDER] [SETTING ...]
-    python benchmarks/alfworld.py --experiment alfworld-gpu --jobs 3 --workers 5
+    python benchmarks/alfworld.py --experiment alfworld-gpu --jobs 3 --workers 3
     python benchmarks/alfworld.py --only-report
 
-Runs the command `oreo` for each seed, in folders under ``--out``:
+Runs the command `oreo` for each seed, in folders under ``--out`` (by default ``outputs/<experiment>``):
 
-    seed-<seed>                 oreo run experiment=alfworld: the start, every algorithm, the searches by V
+    seed-<seed>                 oreo run experiment=<experiment>: the start, every algorithm, the searches by V
     seed-<seed>-value-<split>   oreo eval what=value: the value of the best-of-K runs on fresh samples of its policy
 
 Further settings, such as ``evaluate.splits=[valid_seen]``, go to every run, those of ``value_eval`` to the latter.
-Killed and started again, it goes on. Then it prints tables over seeds and writes them with the figure to ``--results``
-(``alfworld_report.py``). Within a seed all algorithms share start, episodes and held-out games.
+Killed and started again, it goes on. Then it prints tables over seeds and writes them with the figure to ``--results``,
+by default ``results/<experiment>`` beside this script (``alfworld_report.py``). Within a seed all algorithms share
+start, episodes and held-out games.
 """
 
 import argparse
@@ -21,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from alfworld_report import write_report
+from omegaconf import OmegaConf
 from runs import oreo
 
 EXPERIMENTS = ("alfworld", "alfworld-generated", "alfworld-gpu")
@@ -58,6 +60,8 @@ class Study:
         ]
         here += [f"seed={seed}", f"reference.path={folder / 'sft' / 'policy'}"]
         here += [f"{part}.path={folder / GUIDE / part}" for part in ("policy", "value")]
+        games = OmegaConf.load(folder / "config.yaml").env.path
+        here += [] if games is None else [f"env.path={games}"]
         for split in sorted({path.name.split("-")[1] for path in (folder / GUIDE).glob("items-*.jsonl")}):
             drawn = [f"value_eval.{name}" for name in (f"split={split}", "tasks=null", "samples=4")]
             measured = self.out / f"seed-{seed}-value-{split}"
@@ -71,17 +75,19 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="seeds at a time")
     parser.add_argument("--workers", type=int, default=1, help="processes a seed, a core each")
     parser.add_argument("--experiment", choices=EXPERIMENTS, default=EXPERIMENTS[0])
-    parser.add_argument("--out", type=Path, default=Path("outputs/alfworld"))
-    parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results" / "alfworld")
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--results", type=Path)
     parser.add_argument("--only-report", action="store_true", help="run nothing")
     parser.add_argument("settings", nargs="*", metavar="SETTING", help="for every run, as for `oreo run`")
     options = parser.parse_args()
-    options.out.mkdir(parents=True, exist_ok=True)
+    out = options.out or Path("outputs") / options.experiment
+    results = options.results or Path(__file__).parent / "results" / options.experiment
+    out.mkdir(parents=True, exist_ok=True)
     if not options.only_report:
-        study = Study(options.out, options.experiment, tuple(options.settings), options.workers)
+        study = Study(out, options.experiment, tuple(options.settings), options.workers)
         with ThreadPoolExecutor(options.jobs) as pool:
             list(pool.map(study.run, options.seeds))
-    print(write_report(options.out, options.seeds, GUIDE, options.results))
+    print(write_report(out, options.seeds, GUIDE, results, title=options.experiment))
 
 
 if __name__ == "__main__":

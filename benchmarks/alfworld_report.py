@@ -41,7 +41,7 @@ VALUE_FIGURES = {
 }
 
 
-def write_report(out: Path, seeds: Sequence[int], guide: str, results: Path) -> str:
+def write_report(out: Path, seeds: Sequence[int], guide: str, results: Path, *, title: str) -> str:
     """Write ``report.md``, ``results.json`` and the figure of all finished runs to ``results``; return the report.
 
     Args:
@@ -49,6 +49,7 @@ def write_report(out: Path, seeds: Sequence[int], guide: str, results: Path) -> 
         seeds: of the runs.
         guide: the algorithm that was searched with.
         results: folder to write.
+        title: of the report.
     """
     results.mkdir(parents=True, exist_ok=True)
     runs = finished([out / f"seed-{seed}" for seed in seeds])
@@ -59,7 +60,7 @@ def write_report(out: Path, seeds: Sequence[int], guide: str, results: Path) -> 
         split: [value_figures(folder) for folder in finished([out / f"{run.name}-value-{split}" for run in runs])]
         for split in splits
     }
-    lines = [f"# ALFWorld, {len(runs)} seeds\n", "## Success, greedy decoding\n"]
+    lines = [f"# {title}, {len(runs)} seeds\n", "## Success, greedy decoding\n"]
     lines += success_table(found, splits, minutes)
     lines += ["## Success by type of task, all games, greedy decoding\n", *kind_table(found)]
     for split in splits:

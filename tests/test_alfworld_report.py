@@ -62,7 +62,7 @@ def lines(tmp_path: Path) -> dict[str, list[str]]:
     (tmp_path / "seed-0-value-valid_seen").mkdir()
     (tmp_path / "seed-0-value-valid_seen" / "value.json").write_text(json.dumps({"figures": figures}))
     (tmp_path / "seed-0-value-valid_seen" / ".done").write_text("")
-    text = write_report(tmp_path, [0, 1, 2], "oreo", tmp_path / "results")
+    text = write_report(tmp_path, [0, 1, 2], "oreo", tmp_path / "results", title="games")
     parts = [part.strip().splitlines() for part in text.split("\n## ")]
     return {part[0]: [line for line in part[1:] if line] for part in parts}
 

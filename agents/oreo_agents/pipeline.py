@@ -143,7 +143,7 @@ class Run:
         if workers == 1:
             parts = {name: self._iterate(name) for name in names}
         else:
-            # What this process computed with until now; the others share its GPU.
+            # The workers share this process's GPU: give back what it keeps for itself there.
             torch.cuda.empty_cache()
             # The longest first: those that train most networks.
             order = sorted(names, key=lambda name: -len(getattr(self.settings.algorithms.get(name), "needs", ())))

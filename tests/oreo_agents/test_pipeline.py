@@ -8,7 +8,6 @@ from unittest.mock import Mock, call
 
 import numpy as np
 import pytest
-import torch
 from filelock import FileLock
 
 from oreo_agents import cli
@@ -293,7 +292,6 @@ def test_no_task_to_evaluate_is_refused():
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_a_small_run_works_on_a_gpu(tmp_path: Path):
     chosen = RunSettings(
         env=EnvSettings(id="oreo/Arithmetic-v0", options={"verbs_per_problem": [1, 1]}),

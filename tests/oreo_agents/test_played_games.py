@@ -1,7 +1,6 @@
 """Games played turn by turn, on generated houses: demonstrations, tokens, what a policy may say, items."""
 
 import re
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -289,10 +288,6 @@ def test_a_run_evaluates_every_split_by_kind(tmp_path: Path):
     assert (tmp_path / "oreo" / "items-valid_unseen-admissible.jsonl").exists()
 
 
-def needs_gpu(test: Callable[..., None]) -> Callable[..., None]:
-    return pytest.mark.gpu(pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")(test))
-
-
 def on_gpu(folder: Path, **changes) -> Run:
     """A run whose policy has heads that the kernels of a GPU know."""
     tiny = TinyConfig(hidden_size=64, layers=2, heads=2, intermediate_size=128, context=1024, tied=True, init_std=0.02)
@@ -311,7 +306,7 @@ def on_gpu(folder: Path, **changes) -> Run:
     )
 
 
-@needs_gpu
+@pytest.mark.gpu
 def test_games_are_played_learned_from_and_searched_on_a_gpu(tmp_path: Path):
     searches = {"greedy": Greedy(), "best": BestOfKActions(actions=3), "majority": MajorityOfKActions(actions=3)}
     run = on_gpu(
@@ -332,7 +327,7 @@ def test_games_are_played_learned_from_and_searched_on_a_gpu(tmp_path: Path):
     assert run.episodes().stats()["success_rate"] > 0.3
 
 
-@needs_gpu
+@pytest.mark.gpu
 def test_a_gpu_gives_episodes_the_scores_that_a_cpu_gives_them(tmp_path: Path):
     """In bfloat16, packed, by the kernel, against float32: the log-probabilities of what was sampled."""
     run = on_gpu(tmp_path)
