@@ -87,7 +87,8 @@ def main() -> None:
         study = Study(out, options.experiment, tuple(options.settings), options.workers)
         with ThreadPoolExecutor(options.jobs) as pool:
             list(pool.map(study.run, options.seeds))
-    print(write_report(out, options.seeds, GUIDE, results, title=options.experiment))
+    downloaded = options.experiment != "alfworld-generated"
+    print(write_report(out, options.seeds, GUIDE, results, title=options.experiment, downloaded_games=downloaded))
 
 
 if __name__ == "__main__":

@@ -6,8 +6,8 @@ Means are over seeds, in brackets 95% t-intervals over seeds; differences are pa
 
 import json
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -18,17 +18,36 @@ from runs import about, cpu_minutes, difference, entries, figure_interval, find,
 from oreo_agents.results import Entry
 from oreo_agents.value_figures import PLACES
 
-PAPER = {
-    "sft": {"valid_seen": 62.9, "valid_unseen": 67.2},
-    "rejection": {"valid_seen": 79.3, "valid_unseen": 68.7},
-    "dpo": {"valid_seen": 64.3, "valid_unseen": 69.4},
-    "oreo": {"valid_seen": 80.7, "valid_unseen": 79.1},
-}
-"""Success in percent of a pretrained model of 2B parameters, OREO at token level. Source: Wang et al. 2024
-(arXiv:2412.16145), Table 2."""
+ACTIONS = range(1, 6)
+"""Numbers of actions that a search chooses from."""
 
-PAPER_BEST_OF_K = {1: 79.1, 2: 82.1, 3: 85.8, 4: 90.3, 5: 91.0}
-"""The same on valid_unseen by number of actions, V choosing. Source: Wang et al. 2024, Figure 4."""
+
+@dataclass(frozen=True)
+class Published:
+    """Published numbers to show beside ours.
+
+    Attributes:
+        greedy: success in percent by algorithm and split.
+        best_of_k: the same of the guide by split and number of actions, V choosing.
+    """
+
+    greedy: Mapping[str, Mapping[str, float]]
+    best_of_k: Mapping[str, Mapping[int, float]]
+
+
+PAPER = Published(
+    greedy={
+        "sft": {"valid_seen": 62.9, "valid_unseen": 67.2},
+        "rejection": {"valid_seen": 79.3, "valid_unseen": 68.7},
+        "dpo": {"valid_seen": 64.3, "valid_unseen": 69.4},
+        "oreo": {"valid_seen": 80.7, "valid_unseen": 79.1},
+    },
+    best_of_k={"valid_unseen": {1: 79.1, 2: 82.1, 3: 85.8, 4: 90.3, 5: 91.0}},
+)
+"""A pretrained model of 2B parameters, OREO at token level. Source: Wang et al. 2024 (arXiv:2412.16145), Table 2 and
+Figure 4."""
+
+NO_NUMBERS = Published(greedy={}, best_of_k={})
 
 ALL = "all"
 CONTROL = "sft-more"
@@ -41,7 +60,9 @@ VALUE_FIGURES = {
 }
 
 
-def write_report(out: Path, seeds: Sequence[int], guide: str, results: Path, *, title: str) -> str:
+def write_report(
+    out: Path, seeds: Sequence[int], guide: str, results: Path, *, title: str, downloaded_games: bool = True
+) -> str:
     """Write ``report.md``, ``results.json`` and the figure of all finished runs to ``results``; return the report.
 
     Args:
@@ -50,7 +71,9 @@ def write_report(out: Path, seeds: Sequence[int], guide: str, results: Path, *, 
         guide: the algorithm that was searched with.
         results: folder to write.
         title: of the report.
+        downloaded_games: those that the paper's numbers and the targets are about.
     """
+    paper = PAPER if downloaded_games else NO_NUMBERS
     results.mkdir(parents=True, exist_ok=True)
     runs = finished([out / f"seed-{seed}" for seed in seeds])
     found = with_all_games(entries(runs))
@@ -61,13 +84,14 @@ def write_report(out: Path, seeds: Sequence[int], guide: str, results: Path, *, 
         for split in splits
     }
     lines = [f"# {title}, {len(runs)} seeds\n", "## Success, greedy decoding\n"]
-    lines += success_table(found, splits, minutes)
+    lines += success_table(found, splits, minutes, paper)
     lines += ["## Success by type of task, all games, greedy decoding\n", *kind_table(found)]
     for split in splits:
-        lines += [f"## {guide}, {split}: K actions a turn\n", *action_table(found, guide, split)]
+        lines += [f"## {guide}, {split}: K actions a turn\n", *action_table(found, guide, split, paper)]
     lines += [line for split, runs_of in values.items() if runs_of for line in value_lines(split, runs_of)]
-    lines += ["## Targets\n", "| target | measured |", "|---|---|"]
-    lines += [f"| {target} | {measured} |" for target, measured in targets(found, guide)]
+    if downloaded_games:
+        lines += ["## Targets\n", "| target | measured |", "|---|---|"]
+        lines += [f"| {target} | {measured} |" for target, measured in targets(found, guide)]
     text = "\n".join(lines) + "\n"
     (results / "report.md").write_text(text, encoding="utf-8")
     document = {
@@ -77,7 +101,7 @@ def write_report(out: Path, seeds: Sequence[int], guide: str, results: Path, *, 
         "value": values,
     }
     (results / "results.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-    draw_actions(found, guide, [split for split in splits if split != ALL], results / "actions.png")
+    draw_actions(found, guide, [split for split in splits if split != ALL], results / "actions.png", paper)
     return text
 
 
@@ -113,9 +137,11 @@ def _sum(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return {"n": n, "correct": correct, "accuracy": correct / n, **means}
 
 
-def success_table(found: Sequence[Entry], splits: Sequence[str], minutes: dict[str, float]) -> Iterator[str]:
+def success_table(
+    found: Sequence[Entry], splits: Sequence[str], minutes: dict[str, float], paper: Published
+) -> Iterator[str]:
     """Yield the lines of a table: success by split beside the paper's, and against the control."""
-    with_paper = [split for split in splits if split in PAPER["oreo"]]
+    with_paper = [split for split in splits if any(split in theirs for theirs in paper.greedy.values())]
     headings = [
         *splits,
         *(f"paper, 2B: {split}" for split in with_paper),
@@ -131,7 +157,7 @@ def success_table(found: Sequence[Entry], splits: Sequence[str], minutes: dict[s
             continue
         cells = [algo, " + ".join(str(row["n"]) for row in last.rows)]
         cells += ["" if entry is None else percent([row["accuracy"] for row in entry.rows]) for entry in own.values()]
-        cells += [str(PAPER.get(algo.removesuffix("-step"), {}).get(split, "")) for split in with_paper]
+        cells += [str(paper.greedy.get(algo.removesuffix("-step"), {}).get(split, "")) for split in with_paper]
         cells.append("" if control is None or control is last else difference(last, control))
         cells.append(f"{last.mean('invalid_per_task') or 0:.1f}")
         yield f"| {' | '.join(cells)} | {f'{minutes[algo]:.1f}' if algo in minutes else ''} |"
@@ -152,12 +178,15 @@ def kind_table(found: Sequence[Entry]) -> Iterator[str]:
     yield ""
 
 
-def action_table(found: Sequence[Entry], algo: str, split: str) -> Iterator[str]:
+def action_table(found: Sequence[Entry], algo: str, split: str, paper: Published) -> Iterator[str]:
     """Yield the lines of a table: best of K by V and majority of K, and one sample."""
     greedy, sampled = find(found, algo, split=split), find(found, algo, "sampled", split=split)
-    yield "| K | best by V | majority | best - majority | best - greedy | tokens: best, majority | paper, 2B, unseen |"
-    yield "|---:|---:|---:|---:|---:|---:|---:|"
-    for k, theirs in PAPER_BEST_OF_K.items():
+    theirs = paper.best_of_k.get(split, {})
+    headings = ["best by V", "majority", "best - majority", "best - greedy", "tokens: best, majority"]
+    headings += ["paper, 2B"] if theirs else []
+    yield f"| K | {' | '.join(headings)} |"
+    yield f"|{'---:|' * (len(headings) + 1)}"
+    for k in ACTIONS:
         best = greedy if k == 1 else find(found, algo, f"best_of_{k}", split=split)
         vote = greedy if k <= 2 else find(found, algo, f"majority_of_{k}", split=split)
         if best is None or vote is None or greedy is None:
@@ -165,7 +194,8 @@ def action_table(found: Sequence[Entry], algo: str, split: str) -> Iterator[str]
         cells = [percent([row["accuracy"] for row in entry.rows]) for entry in (best, vote)]
         cells += [difference(best, other) if best is not other else "" for other in (vote, greedy)]
         cells.append(", ".join(f"{entry.mean('tokens_per_task') or 0:.0f}" for entry in (best, vote)))
-        yield f"| {k} | {' | '.join(cells)} | {theirs if split == 'valid_unseen' else ''} |"
+        cells += [str(theirs[k])] if theirs else []
+        yield f"| {k} | {' | '.join(cells)} |"
     if sampled is not None:
         one = percent([row["accuracy"] for row in sampled.rows])
         yield f"\nOne sample at T = 0.7: {one}. Of two different actions, the greedy one wins the vote."
@@ -196,14 +226,14 @@ def targets(found: Sequence[Entry], guide: str) -> Iterator[tuple[str, str]]:
         yield "best of 5 by V, valid_unseen: at least 79.1", percent([row["accuracy"] for row in best.rows])
 
 
-def draw_actions(found: Sequence[Entry], algo: str, splits: Sequence[str], path: Path) -> None:
-    """Draw success against K, a panel a split: best by V, majority, one sample, and the paper's."""
+def draw_actions(found: Sequence[Entry], algo: str, splits: Sequence[str], path: Path, paper: Published) -> None:
+    """Draw success against K, a panel a split: best by V, majority, one sample, and what was published."""
     figure = Figure(figsize=(1 + 4.5 * len(splits), 4), layout="constrained")
     panels = figure.subplots(1, len(splits), sharey=True, squeeze=False)[0]
     for axes, split in zip(panels, splits, strict=True):
         greedy = find(found, algo, split=split)
         for label, name in (("best of K by V", "best_of"), ("majority of K", "majority_of")):
-            line = {1: greedy} | {k: find(found, algo, f"{name}_{k}", split=split) for k in range(2, 6)}
+            line = {1: greedy} | {k: find(found, algo, f"{name}_{k}", split=split) for k in ACTIONS[1:]}
             if name == "majority_of":
                 line[2] = greedy
             shown = {k: entry for k, entry in line.items() if entry is not None}
@@ -214,11 +244,11 @@ def draw_actions(found: Sequence[Entry], algo: str, splits: Sequence[str], path:
             axes.errorbar(list(shown), means, yerr=errors, fmt="o-", capsize=2, markersize=4, label=label)
         if sampled := find(found, algo, "sampled", split=split):
             axes.axhline(100 * sampled.accuracy, color="grey", linestyle=":", label="one sample")
-        if split == "valid_unseen":
-            axes.plot(list(PAPER_BEST_OF_K), list(PAPER_BEST_OF_K.values()), "k^--", markersize=4, label="paper, 2B")
+        if theirs := paper.best_of_k.get(split):
+            axes.plot(list(theirs), list(theirs.values()), "k^--", markersize=4, label="paper, 2B")
         axes.set_title(split, fontsize="medium")
         axes.set_xlabel("actions a turn, K")
-        axes.set_xticks(list(PAPER_BEST_OF_K))
+        axes.set_xticks(ACTIONS)
     panels[0].set_ylabel("success (%), 95% interval")
     panels[-1].legend(fontsize="small")
     figure.savefig(path, dpi=120)

@@ -52,9 +52,9 @@ def write_run(folder: Path, seed: int) -> None:
     (folder / ".done").write_text("")
 
 
-@pytest.fixture
-def lines(tmp_path: Path) -> dict[str, list[str]]:
-    """Lines of the report by heading."""
+@pytest.fixture(name="runs")
+def write_runs(tmp_path: Path) -> Path:
+    """A folder of runs: two seeds that are finished, one that is not, and a value that was measured of the first."""
     for seed in (0, 1):
         write_run(tmp_path / f"seed-{seed}", seed)
     (tmp_path / "seed-2").mkdir()  # not finished
@@ -62,8 +62,19 @@ def lines(tmp_path: Path) -> dict[str, list[str]]:
     (tmp_path / "seed-0-value-valid_seen").mkdir()
     (tmp_path / "seed-0-value-valid_seen" / "value.json").write_text(json.dumps({"figures": figures}))
     (tmp_path / "seed-0-value-valid_seen" / ".done").write_text("")
-    text = write_report(tmp_path, [0, 1, 2], "oreo", tmp_path / "results", title="games")
-    parts = [part.strip().splitlines() for part in text.split("\n## ")]
+    return tmp_path
+
+
+@pytest.fixture
+def lines(runs: Path) -> dict[str, list[str]]:
+    """Lines of the report by heading."""
+    text = write_report(runs, [0, 1, 2], "oreo", runs / "results", title="games")
+    return sections(text)
+
+
+def sections(report: str) -> dict[str, list[str]]:
+    """Lines of a report by heading."""
+    parts = [part.strip().splitlines() for part in report.split("\n## ")]
     return {part[0]: [line for line in part[1:] if line] for part in parts}
 
 
@@ -114,3 +125,12 @@ def test_values_and_targets_are_over_seeds(lines: dict[str, list[str]], tmp_path
     document = json.loads((tmp_path / "results" / "results.json").read_text())
     assert {entry["split"] for entry in document["entries"]} == {"valid_seen", "valid_unseen", "all"}
     assert (tmp_path / "results" / "actions.png").stat().st_size > 10_000
+
+
+def test_numbers_of_the_downloaded_games_are_not_shown_beside_others(runs: Path):
+    text = write_report(runs, [0, 1], "oreo", runs / "results", title="houses", downloaded_games=False)
+    found = sections(text)
+    assert "Targets" not in found and "paper" not in text
+    cells = row(found["Success, greedy decoding"], "oreo")
+    assert cells[5] == "+16.7 [+16.7, +16.7]", "after the success by split comes what is gained over the control"
+    assert row(found["oreo, valid_unseen: K actions a turn"], "2")[-1] == "30, 30", "tokens are the last cell"
