@@ -25,7 +25,7 @@ from alfworld_report import write_report
 from omegaconf import OmegaConf
 from runs import oreo
 
-EXPERIMENTS = ("alfworld", "alfworld-generated", "alfworld-gpu")
+EXPERIMENTS = ("alfworld", "alfworld-few", "alfworld-generated", "alfworld-gpu")
 
 GUIDE = "oreo"
 """The algorithm whose policy is searched with, by its own value."""
