@@ -1,6 +1,7 @@
 """The paper's Table 2 and Figure 4 on ALFWorld's games, with a small model from random weights.
 
     python benchmarks/alfworld.py [--seeds 0 1 2] [--jobs 2] [--experiment alfworld] [--out FOLDER] [SETTING ...]
+    python benchmarks/alfworld.py --experiment alfworld-few
     python benchmarks/alfworld.py --experiment alfworld-gpu --jobs 3 --workers 3
     python benchmarks/alfworld.py --only-report
 
