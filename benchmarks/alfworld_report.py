@@ -1,12 +1,13 @@
 """Tables and the figure of the games, from the run folders that ``alfworld.py`` left.
 
 Knows: what is compared with what, the paper's numbers, the targets. Does not know: how a run is made.
-Means are over seeds, in brackets 95% t-intervals over seeds; differences are paired by seed and game.
+Means are over seeds, in brackets 95% t-intervals over seeds; differences are paired by seed and game. Of one seed only
+differences have an interval, over its games.
 """
 
 import json
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -83,7 +84,7 @@ def write_report(
         split: [value_figures(folder) for folder in finished([out / f"{run.name}-value-{split}" for run in runs])]
         for split in splits
     }
-    lines = [f"# {title}, {len(runs)} seeds\n", "## Success, greedy decoding\n"]
+    lines = [f"# {title}, {seeds_in_words(runs)}\n", "## Success, greedy decoding\n"]
     lines += success_table(found, splits, minutes, paper)
     lines += ["## Success by type of task, all games, greedy decoding\n", *kind_table(found)]
     for split in splits:
@@ -103,6 +104,11 @@ def write_report(
     (results / "results.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     draw_actions(found, guide, [split for split in splits if split != ALL], results / "actions.png", paper)
     return text
+
+
+def seeds_in_words(runs: Sized) -> str:
+    """Say how many seeds the runs are."""
+    return "1 seed" if len(runs) == 1 else f"{len(runs)} seeds"
 
 
 def with_all_games(found: Sequence[Entry]) -> list[Entry]:
@@ -204,7 +210,7 @@ def action_table(found: Sequence[Entry], algo: str, split: str, paper: Published
 
 def value_lines(split: str, runs: Sequence[dict[str, float | None]]) -> Iterator[str]:
     """Yield a heading and the lines of a table: how good V is by place in the episode."""
-    yield f"## V on fresh samples at T = 1, {split}, {len(runs)} seeds\n"
+    yield f"## V on fresh samples at T = 1, {split}, {seeds_in_words(runs)}\n"
     yield f"| | {' | '.join(PLACES)} |"
     yield f"|---|{'---:|' * len(PLACES)}"
     for heading, name in VALUE_FIGURES.items():
