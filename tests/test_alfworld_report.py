@@ -115,7 +115,7 @@ def test_actions_are_compared_with_a_vote_of_as_many(lines: dict[str, list[str]]
 
 
 def test_values_and_targets_are_over_seeds(lines: dict[str, list[str]], tmp_path: Path):
-    assert row(lines["V on fresh samples at T = 1, valid_seen, 1 seeds"], "AUC")[1:] == [
+    assert row(lines["V on fresh samples at T = 1, valid_seen, 1 seed"], "AUC")[1:] == [
         *["undefined"] * 4,
         "0.875",
     ]
