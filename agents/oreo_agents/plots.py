@@ -27,6 +27,9 @@ _PANELS = {
     "entropy of the policy (nats)": {"train/entropy": "-"},
 }
 
+# Of a logarithmic axis, as a share of its range: room for the label of a tick.
+_TICK_WIDTH = 0.08
+
 
 def plot_accuracy(entries: Sequence[Entry], path: Path) -> Path | None:
     """Draw the accuracy of each algorithm and search with its 95% interval; returns None without entries.
@@ -74,7 +77,7 @@ def plot_search(entries: Sequence[Entry], path: Path) -> Path | None:
         axes.plot([], [], "s", color=_colour(k), label=algo)
     for search, marker in markers.items():
         axes.plot([], [], marker, color="grey", label=search)
-    _count_tokens(axes, sorted({round(entry.mean("tokens_per_task") or 1, -1) or 1 for entry in entries}))
+    _count_tokens(axes, legible([round(entry.mean("tokens_per_task") or 1, -1) or 1 for entry in entries]))
     axes.set_ylabel("accuracy (%)")
     figure.legend(loc="outside right upper", fontsize="small")
     return _save(figure, path)
@@ -187,6 +190,15 @@ def _count_tokens(axes: Axes, ticks: Sequence[float]) -> None:
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_xticks(ticks)
     axes.set_xlabel("tokens generated for a task")
+
+
+def legible(ticks: Sequence[float]) -> list[float]:
+    """Return positive numbers in order, without those whose labels would cover one another on a logarithmic axis."""
+    kept: list[float] = []
+    for tick in sorted(ticks):
+        if not kept or tick / kept[-1] > (max(ticks) / min(ticks)) ** _TICK_WIDTH:
+            kept.append(tick)
+    return kept
 
 
 def _save(figure: Figure, path: Path) -> Path:
