@@ -238,7 +238,7 @@ def draw_actions(found: Sequence[Entry], algo: str, splits: Sequence[str], path:
     panels = figure.subplots(1, len(splits), sharey=True, squeeze=False)[0]
     for axes, split in zip(panels, splits, strict=True):
         greedy = find(found, algo, split=split)
-        for label, name in (("best of K by V", "best_of"), ("majority of K", "majority_of")):
+        for label, name, aside in (("best of K by V", "best_of", -0.05), ("majority of K", "majority_of", 0.05)):
             line = {1: greedy} | {k: find(found, algo, f"{name}_{k}", split=split) for k in ACTIONS[1:]}
             if name == "majority_of":
                 line[2] = greedy
@@ -247,7 +247,8 @@ def draw_actions(found: Sequence[Entry], algo: str, splits: Sequence[str], path:
             ends = [[100 * end for end in entry.interval] for entry in shown.values()]
             errors = [[m - low for m, (low, _) in zip(means, ends, strict=True)]]
             errors.append([high - m for m, (_, high) in zip(means, ends, strict=True)])
-            axes.errorbar(list(shown), means, yerr=errors, fmt="o-", capsize=2, markersize=4, label=label)
+            places = [k + aside for k in shown]
+            axes.errorbar(places, means, yerr=errors, fmt="o-", capsize=2, markersize=4, label=label)
         if sampled := find(found, algo, "sampled", split=split):
             axes.axhline(100 * sampled.accuracy, color="grey", linestyle=":", label="one sample")
         if theirs := paper.best_of_k.get(split):

@@ -69,7 +69,7 @@ def value_figures(folder: Path) -> dict[str, float | None]:
 def cpu_minutes(folders: Sequence[Path]) -> dict[str, float]:
     """Return CPU minutes of training by algorithm, a mean over runs."""
     runs = [json.loads((f / "results.json").read_text(encoding="utf-8"))["training"] for f in folders]
-    names = {name for run in runs for name in run}
+    names = sorted({name for run in runs for name in run})
     return {name: float(np.mean([run[name]["cpu_seconds"] for run in runs if name in run])) / 60 for name in names}
 
 
