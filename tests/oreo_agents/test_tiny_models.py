@@ -117,9 +117,10 @@ def test_words_alone_make_the_tokenizer_that_they_made_before_there_were_phrases
 @settings(max_examples=300, deadline=None)
 @given(st.text(st.characters(exclude_categories=("Cs",)), max_size=40))
 def test_the_byte_tokenizer_is_exact_on_any_text(text: str):
+    if any(mark in text for mark in BYTES.all_special_tokens):
+        return  # the text spells a special token
     tokens = BYTES(text, add_special_tokens=False)["input_ids"]
-    specials = any(mark in text for mark in BYTES.all_special_tokens)
-    assert specials or BYTES.decode(tokens, clean_up_tokenization_spaces=False) == text
+    assert BYTES.decode(tokens, clean_up_tokenization_spaces=False) == text
     assert BYTES.unk_token_id not in tokens
 
 
