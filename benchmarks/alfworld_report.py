@@ -16,8 +16,8 @@ from typing import Any
 from matplotlib.figure import Figure
 from runs import about, cpu_minutes, difference, entries, figure_interval, find, finished, percent, value_figures
 
-from oreo_agents.results import Entry
-from oreo_agents.value_figures import PLACES
+from oreo_agents.evaluation.results import Entry
+from oreo_agents.value_quality.figures import PLACES
 
 ACTIONS = range(1, 6)
 """Numbers of actions that a search chooses from."""

@@ -34,16 +34,16 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoModelForCausalLM, DynamicCache, LlamaForCausalLM
 
 import oreo_envs  # noqa: F401 (registers the ids)
-from oreo_agents.generate import Sample, Sampling, draw_by_row
-from oreo_agents.kv_cache import Prefix, pad_left
-from oreo_agents.networks import autocast, base_model
-from oreo_agents.policy import CausalPolicy
-from oreo_agents.prompts import PromptFormat
-from oreo_agents.record import Record
+from oreo_agents.episodes.generate import Sample, Sampling, draw_by_row
+from oreo_agents.episodes.prompts import PromptFormat
+from oreo_agents.episodes.record import Record
+from oreo_agents.networks.checkpoints import autocast, base_model
+from oreo_agents.networks.kv_cache import Prefix, pad_left
+from oreo_agents.networks.policy import CausalPolicy
+from oreo_agents.networks.tiny import TinyConfig, create_checkpoint, word_tokenizer
+from oreo_agents.networks.value import TokenValue
 from oreo_agents.search import Answer, Player, StepBeam
 from oreo_agents.search.player import Judgement
-from oreo_agents.tiny import TinyConfig, create_checkpoint, word_tokenizer
-from oreo_agents.value import TokenValue
 from oreo_envs.arithmetic import VERBS
 from oreo_envs.prompts import PROMPTS
 

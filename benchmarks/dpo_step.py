@@ -40,11 +40,11 @@ from transformers import (
     TrainerCallback,
 )
 
-from oreo_agents.policy import CausalPolicy
+from oreo_agents.networks.policy import CausalPolicy
 from oreo_algos import Episode, EpisodeBuffer, Models, TrainerConfig, train
 from oreo_algos.algos import Dpo
-from oreo_algos.metrics import read_metrics
-from oreo_algos.schedule import Schedule
+from oreo_algos.training.metrics_writer import read_metrics
+from oreo_algos.training.schedule import Schedule
 
 try:
     from datasets import Dataset, disable_progress_bars
@@ -165,7 +165,8 @@ class Sides:
         policy = CausalPolicy(copy.deepcopy(self.policy).to(self.device))
         reference = CausalPolicy(copy.deepcopy(self.reference).to(self.device)).requires_grad_(False)
         stamp = Stamps(self.device)
-        withheld = nullcontext() if precompute else patch("oreo_algos.trainer.reference_logprobs", lambda *_, **__: {})
+        reader = "oreo_algos.training.trainer.reference_logprobs"
+        withheld = nullcontext() if precompute else patch(reader, lambda *_, **__: {})
         with tempfile.TemporaryDirectory(dir=self.folder) as run, withheld:
 
             def end_step(step: int) -> dict[str, float]:

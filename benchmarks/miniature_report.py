@@ -11,8 +11,8 @@ from typing import Any
 
 from runs import about, cpu_minutes, difference, entries, figure_interval, find, finished, percent, value_figures
 
-from oreo_agents.plots import plot_accuracy, plot_budgets
-from oreo_agents.results import Entry
+from oreo_agents.evaluation.plots import plot_accuracy, plot_budgets
+from oreo_agents.evaluation.results import Entry
 
 # Heading, and the name of the figure in value.json.
 FIGURES = {

@@ -2,10 +2,10 @@
 
     python benchmarks/packing.py [--quick] [--json] [--device cuda]
 
-Ours: `oreo_agents.packing`, as policy, reference and value read a batch, its layout made anew for each step. Peer: the
-same model as transformers delivers it, on a left-padded batch with attention mask and positions; or, in the last row,
-on the same packed row with the block mask that transformers builds of its positions. A step is forward and backward of
-a squared error on the hidden states of all real tokens. Both sides must first agree on loss and gradient.
+Ours: `oreo_agents.networks.packing`, as policy, reference and value read a batch, its layout made anew for each step.
+Peer: the same model as transformers delivers it, on a left-padded batch with attention mask and positions; or, in the
+last row, on the same packed row with the block mask that transformers builds of its positions. A step is forward and
+backward of a squared error on the hidden states of all real tokens. Both sides must first agree on loss and gradient.
 
 Lengths of documents are spread evenly, so that the longest is `pad factor` times as long as the mean.
 
@@ -23,8 +23,8 @@ from side_by_side import QWEN_1_5B, check_equal, parse, report, take_turns
 from torch import Tensor
 from transformers import LlamaConfig, LlamaModel, PreTrainedModel, Qwen2Config, Qwen2Model
 
-from oreo_agents import packing
-from oreo_agents.networks import autocast
+from oreo_agents.networks import packing
+from oreo_agents.networks.checkpoints import autocast
 from oreo_algos import Episode
 from oreo_algos.batch import Batch, collate
 

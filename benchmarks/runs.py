@@ -17,9 +17,9 @@ import numpy as np
 import torch
 import transformers
 
-from oreo_agents.report import compare_entries
-from oreo_agents.results import Entry, load_entries
-from oreo_agents.statistics import seed_interval
+from oreo_agents.evaluation.report import compare_entries
+from oreo_agents.evaluation.results import Entry, load_entries
+from oreo_agents.evaluation.statistics import seed_interval
 
 _DONE = ".done"
 
@@ -32,7 +32,7 @@ def oreo(folder: Path, *arguments: str) -> None:
             raise RuntimeError(f"{folder} was made by another command; delete it, or choose another --out")
         return
     print(f"{folder.name}: oreo {' '.join(arguments)}", file=sys.stderr, flush=True)
-    command = [sys.executable, "-m", "oreo_agents.cli", *arguments, f"hydra.run.dir={folder}"]
+    command = [sys.executable, "-m", "oreo_agents.runs.cli", *arguments, f"hydra.run.dir={folder}"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     finished = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if finished.returncode:

@@ -29,9 +29,9 @@ from transformers import (
     StoppingCriteriaList,
 )
 
-from oreo_agents.generate import Sampling, generate
-from oreo_agents.kv_cache import pad_left
-from oreo_agents.policy import CausalPolicy
+from oreo_agents.episodes.generate import Sampling, generate
+from oreo_agents.networks.kv_cache import pad_left
+from oreo_agents.networks.policy import CausalPolicy
 
 BATCH = 64
 END, PAD = 2, 1

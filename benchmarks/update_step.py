@@ -4,9 +4,9 @@
     python benchmarks/update_step.py --device cuda    # one GPU: the shapes of Qwen2.5-1.5B, random weights, bfloat16
     python benchmarks/update_step.py --growth growth.png
 
-Ours is the step of ``oreo_algos.trainer``: one forward of policy, reference and value, and the head for the tokens of
-actions only. The peer is written from the formulas (Wang et al. 2024, Eq. 8 and 9): padded micro-batches with an
-attention mask, two forwards of the policy (one for the value's target, one for the policy's loss), a float32
+Ours is the step of ``oreo_algos.training.trainer``: one forward of policy, reference and value, and the head for the
+tokens of actions only. The peer is written from the formulas (Wang et al. 2024, Eq. 8 and 9): padded micro-batches with
+an attention mask, two forwards of the policy (one for the value's target, one for the policy's loss), a float32
 log-softmax over the vocabulary at every position, prompts included. Both see the same episodes and networks, and the
 script stops unless losses and gradients, as vectors, are equal to 1e-5. Prompts are a quarter to a third of an episode.
 """
@@ -42,9 +42,9 @@ from torch import Tensor
 from torch.optim import AdamW
 from transformers import AutoModelForTokenClassification, LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
-from oreo_agents.policy import CausalPolicy
-from oreo_agents.token_scores import HeadInput, Scores, head_scores, logit_scores
-from oreo_agents.value import TokenValue
+from oreo_agents.networks.policy import CausalPolicy
+from oreo_agents.networks.token_scores import HeadInput, Scores, head_scores, logit_scores
+from oreo_agents.networks.value import TokenValue
 from oreo_algos import Episode, Models
 from oreo_algos.algos import Oreo
 from oreo_algos.batch import Batch, collate

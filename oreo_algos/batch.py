@@ -29,6 +29,7 @@ class Batch:
         attention: True on real tokens, bool [B, T].
         rewards: reward after step k, reward units, float32 [B, K], 0 on padding.
         step_mask: True on real steps, bool [B, K].
+        success: True on episodes that solved their task, bool [B].
         ref_logprobs: log-probability under the reference policy, nats, float32 [B, T]; None: not
             computed.
     """
@@ -39,6 +40,7 @@ class Batch:
     attention: Tensor
     rewards: Tensor
     step_mask: Tensor
+    success: Tensor
     ref_logprobs: Tensor | None = None
 
     def __len__(self) -> int:
@@ -106,6 +108,7 @@ def collate(episodes: Sequence[Episode], *, ref_logprobs: Sequence[NDArray[np.fl
         attention=_pad([np.ones_like(e.tokens, np.bool_) for e in episodes], np.bool_, False),
         rewards=_pad([episode.rewards for episode in episodes], np.float32, 0),
         step_mask=_pad([np.ones_like(e.rewards, np.bool_) for e in episodes], np.bool_, False),
+        success=torch.tensor([episode.success for episode in episodes]),
         ref_logprobs=None if ref_logprobs is None else _pad(ref_logprobs, np.float32, 0),
     )
 

@@ -45,6 +45,8 @@ class Episode:
         env_id: the environment's registered id.
         messages: the conversation as `{"role": ..., "content": ...}`, independent of any tokenizer.
         info: JSON scalars by name: seed, policy, source, success, extracted answer.
+        success: whether the task was solved; what every algorithm, metric and report means by it. None: what
+            `info["success"]` says, and without it whether the return is 1, the reward of a solved task.
 
     Raises:
         ValueError: a field has the wrong shape, type or values; the message names the field and the
@@ -63,6 +65,7 @@ class Episode:
     env_id: str
     messages: list[dict[str, str]] = field(default_factory=list)
     info: dict[str, JSONScalar] = field(default_factory=dict)
+    success: bool = None  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
         """Convert the fields and check them against each other."""
@@ -80,10 +83,22 @@ class Episode:
         object.__setattr__(self, "messages", _to_messages(self.messages))
         object.__setattr__(self, "info", _to_info(self.info))
         self._check_lengths()
+        self._settle_success()
         if self.encoded:
             self._check_tokens()
         if self.action_spans is not None:
             _check_spans(self.action_spans, self.messages)
+
+    def _settle_success(self) -> None:
+        """Write down, once and for all, whether the task was solved."""
+        said = {"success": self.success, 'info["success"]': self.info.get("success")}
+        verdicts = {name: verdict for name, verdict in said.items() if verdict is not None}
+        for name, verdict in verdicts.items():
+            if not isinstance(verdict, bool | np.bool_):
+                raise ValueError(f"{name}: expected true or false, whether the task was solved, got {verdict!r}")
+        if len(set(verdicts.values())) > 1:
+            raise ValueError(f'success is {self.success} and info["success"] is {self.info["success"]}; say it once')
+        object.__setattr__(self, "success", bool(next(iter(verdicts.values()), self.pays_one)))
 
     def _check_lengths(self) -> None:
         if self.num_steps == 0:
@@ -146,9 +161,9 @@ class Episode:
         return float(self.rewards.sum(dtype=np.float64))
 
     @property
-    def success(self) -> bool:
-        """What `info["success"]` says; without it, whether the return is positive."""
-        return bool(self.info.get("success", self.total_reward > 0))
+    def pays_one(self) -> bool:
+        """Whether the return is 1, to the rounding of float32: what a solved task pays."""
+        return abs(self.total_reward - 1) < 1e-5
 
     def equals(self, other: "Episode") -> bool:
         """Whether every field is the same, arrays entry for entry."""

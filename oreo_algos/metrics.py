@@ -1,150 +1,148 @@
-"""Where numbers go: one JSON object a line in ``metrics.jsonl``, and TensorBoard events.
+"""Numbers that micro-batches contribute to: what each brings is put together first, the ratio is taken once a step.
 
-Knows: names and steps. Does not know: what the numbers mean. Names follow ``room/what``.
+Knows: sums, and what of a part is enough to tell the number of the whole. Does not know: what the numbers mean, where
+they go (``training.metrics_writer``).
 """
 
-import json
 import math
+import statistics
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from types import TracebackType
-from typing import Self
-
-from torch.utils.tensorboard import SummaryWriter
-
-FILE_NAME = "metrics.jsonl"
+from typing import Any, Self
 
 
-class MetricsWriter:
-    """Append metrics of one run; opened at step n, everything logged after step n before is dropped.
+class Statistic(float):
+    """A number of a part, with all that is needed of the part for the number of the whole; can be pickled."""
 
-    Args:
-        folder: run folder; both the JSON lines and the TensorBoard events are written there.
-        resume_step: the step that the run continues from, 0 for a new run.
+    parts: tuple[Any, ...]
+
+    def __new__(cls, *parts: Any) -> Self:
+        """Take the number of ``parts``, which say everything about a part."""
+        number = super().__new__(cls, cls.number(*parts))
+        number.parts = parts
+        return number
+
+    def __getnewargs__(self) -> tuple[Any, ...]:
+        """Return what a copy is made of."""
+        return self.parts
+
+    @staticmethod
+    def number(value: float, *counts: float) -> float:
+        """Return the number that the parts come to; NaN where they do not define it."""
+        return value
+
+    @classmethod
+    def join(cls, several: Sequence[Self]) -> Self:
+        """Return the statistic of all parts together."""
+        raise NotImplementedError
+
+
+class Mean(Statistic):
+    """``Mean(value, count)``: a mean over ``count`` things, whatever the weight of its micro-batch."""
+
+    @property
+    def count(self) -> float:
+        """Things, or their weight."""
+        return float(self.parts[1])
+
+    @classmethod
+    def join(cls, several: Sequence[Self]) -> Self:
+        """Weigh by the counts."""
+        count = sum(one.count for one in several)
+        return cls(sum(one * one.count for one in several) / count, count)
+
+
+class Minimum(Statistic):
+    """``Minimum(value)``: the smallest of its micro-batch."""
+
+    @classmethod
+    def join(cls, several: Sequence[Self]) -> Self:
+        """Keep the smallest."""
+        return min(several)
+
+
+class Maximum(Statistic):
+    """``Maximum(value)``: the largest of its micro-batch."""
+
+    @classmethod
+    def join(cls, several: Sequence[Self]) -> Self:
+        """Keep the largest."""
+        return max(several)
+
+
+class Median(Statistic):
+    """``Median(values)``: the median of all values of a step, which only they themselves can tell."""
+
+    @staticmethod
+    def number(values: Sequence[float]) -> float:  # type: ignore[override]
+        """Return the middle value, or the mean of the two in the middle."""
+        return statistics.median(values)
+
+    @classmethod
+    def join(cls, several: Sequence[Self]) -> Self:
+        """Put all values together."""
+        return cls([value for one in several for value in one.parts[0]])
+
+
+class Deviation(Statistic):
+    """``Deviation(value, count, mean)``: the standard deviation of ``count`` things around their ``mean``."""
+
+    @property
+    def count(self) -> float:
+        """Things."""
+        return float(self.parts[1])
+
+    @property
+    def mean(self) -> float:
+        """Their mean."""
+        return float(self.parts[2])
+
+    @classmethod
+    def join(cls, several: Sequence[Self]) -> Self:
+        """Add the squares within the parts to those between them (Chan, Golub and LeVeque 1983)."""
+        count = sum(one.count for one in several)
+        mean = sum(one.mean * one.count for one in several) / count
+        squares = sum((one**2 + (one.mean - mean) ** 2) * one.count for one in several)
+        return cls(math.sqrt(squares / count), count, mean)
+
+
+class ExplainedVariance(Statistic):
+    """``ExplainedVariance(target, residual)``, of two ``Deviation``: the share of the target's variance that is gone.
+
+    Undefined, NaN, where all targets are the same.
     """
 
-    def __init__(self, folder: Path, resume_step: int = 0) -> None:
-        """Open the files, keeping what was logged up to ``resume_step``."""
-        folder.mkdir(parents=True, exist_ok=True)
-        path = folder / FILE_NAME
-        kept = [row for row in read_metrics(folder) if row["step"] <= resume_step]
-        # Renamed, so that a kill while rewriting loses no line.
-        temporary = path.with_suffix(".tmp")
-        temporary.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
-        temporary.replace(path)
-        self._file = path.open("a", encoding="utf-8")
-        self._board = SummaryWriter(str(folder), purge_step=resume_step + 1)
+    @staticmethod
+    def number(target: Deviation, residual: Deviation) -> float:  # type: ignore[override]
+        """Return ``1 - Var(residual) / Var(target)``."""
+        return 1 - (residual / target) ** 2 if target > 0 else math.nan
 
-    def write(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Record the metrics of a step; a value that is not finite is written as null."""
-        row = {name: value if math.isfinite(value) else None for name, value in metrics.items()}
-        self._file.write(json.dumps({"step": step, **row}) + "\n")
-        self._file.flush()
-        for name, value in metrics.items():
-            self._board.add_scalar(name, value, step)
-
-    def write_text(self, tag: str, text: str) -> None:
-        """Show a text in TensorBoard."""
-        # Of step 0, for a run that continues drops the events of later steps, and a warning is given only once.
-        self._board.add_text(tag, text, 0)
-        self._board.flush()
-
-    def flush(self) -> None:
-        """Hand the TensorBoard events so far to the operating system, as every line of the file is at once."""
-        self._board.flush()
-
-    def close(self) -> None:
-        """Flush and close both files."""
-        self._file.close()
-        self._board.close()
-
-    def __enter__(self) -> Self:
-        """Return the writer itself."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Close the files."""
-        self.close()
-
-
-def read_metrics(folder: Path) -> list[dict[str, float]]:
-    """Read the metrics of a run folder; a last line cut off by a kill is ignored, a missing file is no metrics."""
-    path = folder / FILE_NAME
-    if not path.exists():
-        return []
-    lines = path.read_text(encoding="utf-8").split("\n")
-    return [json.loads(line) for line in lines[:-1]]
-
-
-class Mean(float):
-    """A number that is a mean over ``count`` things, whatever the weight of its micro-batch."""
-
-    count: float
-
-    def __new__(cls, value: float, count: float) -> Self:
-        """Remember the count beside the number."""
-        mean = super().__new__(cls, value)
-        mean.count = count
-        return mean
-
-
-class Minimum(float):
-    """A number that is the smallest of its micro-batch."""
-
-
-class Maximum(float):
-    """A number that is the largest of its micro-batch."""
-
-
-class Deviation(float):
-    """A standard deviation of ``count`` things around their ``mean``, pooled over micro-batches."""
-
-    count: float
-    mean: float
-
-    def __new__(cls, value: float, count: float, mean: float) -> Self:
-        """Remember what pooling needs."""
-        deviation = super().__new__(cls, value)
-        deviation.count, deviation.mean = count, mean
-        return deviation
+    @classmethod
+    def join(cls, several: Sequence[Self]) -> Self:
+        """Join targets and residuals, each for itself."""
+        return cls(*(Deviation.join(each) for each in zip(*(one.parts for one in several), strict=True)))
 
 
 class WeightedMean:
-    """Running weighted means by name; a name absent from some contributions is averaged over the others.
+    """Metrics of a step from those of its micro-batches; a name absent from some is taken over the others.
 
-    A ``Mean`` brings its own weight; of a ``Minimum`` or ``Maximum`` the smallest or largest is kept; a ``Deviation``
-    becomes that of all things together.
+    A ``Statistic`` joins in its own way; a plain number is a mean with the weight of its micro-batch.
     """
 
     def __init__(self) -> None:
         """Start empty."""
-        self._contributions: defaultdict[str, list[tuple[float, float]]] = defaultdict(list)
+        self._contributions: defaultdict[str, list[Statistic]] = defaultdict(list)
 
     def add(self, metrics: Mapping[str, float], weight: float) -> None:
         """Contribute metrics with a weight."""
         for name, value in metrics.items():
-            self._contributions[name].append((value, value.count if isinstance(value, Mean | Deviation) else weight))
+            self._contributions[name].append(value if isinstance(value, Statistic) else Mean(value, weight))
 
     def result(self) -> dict[str, float]:
-        """Return the means and extremes so far, as plain numbers."""
-        return {name: _merge(contributions) for name, contributions in self._contributions.items()}
-
-
-def _merge(contributions: Sequence[tuple[float, float]]) -> float:
-    values, weights = zip(*contributions, strict=True)
-    if isinstance(values[0], Minimum):
-        return float(min(values))
-    if isinstance(values[0], Maximum):
-        return float(max(values))
-    if isinstance(values[0], Deviation):
-        means = [value.mean for value in values]
-        mean = sum(m * weight for m, weight in zip(means, weights, strict=True)) / sum(weights)
-        squares = [value**2 + (m - mean) ** 2 for value, m in zip(values, means, strict=True)]
-        return math.sqrt(sum(square * weight for square, weight in zip(squares, weights, strict=True)) / sum(weights))
-    return sum(value * weight for value, weight in contributions) / sum(weights)
+        """Return the numbers of the step so far, as plain ones; what a step does not define is left out."""
+        joined = {name: type(several[0]).join(several) for name, several in self._contributions.items()}
+        return {
+            name: float(one)
+            for name, one in joined.items()
+            if not (isinstance(one, ExplainedVariance) and math.isnan(one))
+        }

@@ -1,4 +1,4 @@
-"""The three rooms: which may import what, what an import loads, and that every public name is explained."""
+"""The three packages and their rooms: which may import what, what an import loads, that public names are explained."""
 
 import ast
 import json
@@ -15,6 +15,12 @@ FORBIDDEN = {
     "oreo_envs": {"torch", "transformers", "peft", "accelerate", "tokenizers", "hydra", "oreo_algos", "oreo_agents"},
     "oreo_algos": {"transformers", "peft", "tokenizers", "gymnasium", "sympy", "hydra", "oreo_envs", "oreo_agents"},
     "oreo_agents": {"sympy", "math_verify", "textworld"},
+}
+# Within a package: each room stands on those after it, and none looks up. "" is what lies beside the rooms.
+FLOORS = {
+    "oreo_envs": ["alfworld", "", "grading"],
+    "oreo_algos": ["training", "algos", "storage", "losses", ""],
+    "oreo_agents": ["runs", "value_quality", "evaluation", "search", "episodes", "networks", ""],
 }
 MODULES = [(room, path) for room, folder in ROOMS.items() for path in sorted(folder.rglob("*.py"))]
 NAMES = [f"{room}/{path.relative_to(ROOMS[room])}" for room, path in MODULES]
@@ -39,6 +45,40 @@ def test_there_are_modules_in_every_room():
 def test_imports_keep_to_their_direction(room: str, path: Path):
     wrong = FORBIDDEN[room] & set(imported(ast.parse(path.read_text(encoding="utf-8"))))
     assert not wrong, f"{path.name} must not import {', '.join(sorted(wrong))}"
+
+
+def room_of(package: str, module: str) -> str:
+    """Return the room that a module, named in full, lies in."""
+    parts = module.split(".")
+    return parts[1] if len(parts) > 1 and parts[1] in FLOORS[package] else ""
+
+
+def looks_up(package: str, room: str, tree: ast.AST) -> set[str]:
+    """Return what a module of a room imports from rooms above it; names that only a type checker reads count too."""
+    floors = FLOORS[package]
+    named = {
+        f"{node.module}.{alias.name}"
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and str(node.module).partition(".")[0] == package
+        for alias in node.names
+    }
+    return {name for name in named if floors.index(room_of(package, name)) < floors.index(room)}
+
+
+@pytest.mark.parametrize(("package", "path"), MODULES, ids=NAMES)
+def test_no_room_looks_up(package: str, path: Path):
+    relative = path.relative_to(ROOMS[package])
+    if relative.name == "__init__.py" and len(relative.parts) == 1:
+        return  # the face of a package names what lies in all of its rooms
+    room = relative.parts[0] if len(relative.parts) > 1 else ""
+    assert room in FLOORS[package], f"{room}: a new room has its place in FLOORS"
+    assert not looks_up(package, room, ast.parse(path.read_text(encoding="utf-8")))
+
+
+def test_a_look_up_would_be_seen():
+    source = "def f():\n    from oreo_agents.search import Greedy\n    from oreo_agents import progress\n"
+    assert looks_up("oreo_agents", "networks", ast.parse(source)) == {"oreo_agents.search.Greedy"}
+    assert not looks_up("oreo_agents", "runs", ast.parse(source))
 
 
 def test_a_broken_direction_would_be_seen():
@@ -69,6 +109,16 @@ def test_importing_the_environments_loads_nothing_heavy():
     heavy = {"torch", "transformers", "sympy", "pyarrow", "math_verify", "huggingface_hub", "textworld"}
     loaded = loaded_after("import oreo_envs, gymnasium; gymnasium.make('oreo/Arithmetic-v0').reset(seed=0)")
     assert "oreo_envs" in loaded and not heavy & loaded
+
+
+def test_the_face_of_the_agents_is_lazy_and_whole():
+    assert not {"torch", "transformers", "gymnasium", "hydra"} & loaded_after("import oreo_agents; dir(oreo_agents)")
+    assert "transformers" in loaded_after("from oreo_agents import CausalPolicy")
+    import oreo_agents
+
+    assert set(oreo_agents.__all__) <= set(dir(oreo_agents))
+    with pytest.raises(ImportError, match="cannot import name 'CausalPolice'"):
+        from oreo_agents import CausalPolice  # type: ignore[attr-defined]  # noqa: F401
 
 
 def test_importing_the_algorithms_loads_no_model_family_and_no_environment():

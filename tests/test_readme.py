@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from oreo_agents.data import encode_buffer, import_solutions
-from oreo_agents.prompts import PromptFormat
-from oreo_agents.tiny import TinyConfig, byte_tokenizer, create_checkpoint
+from oreo_agents.episodes.prompts import PromptFormat
+from oreo_agents.networks.tiny import TinyConfig, byte_tokenizer, create_checkpoint
+from oreo_agents.runs.data import encode_buffer, import_solutions
 
 README = Path(__file__).parents[1] / "README.md"
 

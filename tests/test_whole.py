@@ -15,7 +15,7 @@ import pytest
 from omegaconf import OmegaConf
 
 ROOT = Path(__file__).resolve().parents[1]
-OREO = [sys.executable, "-m", "oreo_agents.cli"]
+OREO = [sys.executable, "-m", "oreo_agents.runs.cli"]
 ROW = {"algo", "search", "env", "split", "seed", "n", "correct", "accuracy"}
 # What no second run may touch.
 LASTING = ("*.safetensors", "metrics.jsonl", "items-*.jsonl", "part-*.parquet", "summary.json")
@@ -264,7 +264,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_wheel_brings_its_own_configurations(installed: Path, tmp_path: Path):
-    code = "from oreo_agents.cli import config_folder; print(config_folder())"
+    code = "from oreo_agents.runs.cli import config_folder; print(config_folder())"
     found = oreo("-c", code, cwd=tmp_path, command=[str(installed / "python")]).strip()
     assert Path(found).is_relative_to(installed.parent)
     files = sorted(path.relative_to(ROOT / "configs") for path in (ROOT / "configs").rglob("*.yaml"))

@@ -7,20 +7,24 @@ The trainer owns optimisers, schedules, checkpoints and logs; an algorithm owns 
 import difflib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Generic, Literal, get_args
+from typing import Any, ClassVar, Generic, Literal, TypeVar, get_args
 
 import numpy as np
 from torch import Tensor
 
+from oreo_algos.algos.selection import NothingToLearnError
 from oreo_algos.batch import Batch
-from oreo_algos.buffer import EpisodeBuffer
 from oreo_algos.episode import Episode
 from oreo_algos.losses import k3_estimate
 from oreo_algos.metrics import Mean
-from oreo_algos.micro_batches import Example
 from oreo_algos.models import KLEstimate, Models, TokenScores
-from oreo_algos.optimizers import OptimizerName
-from oreo_algos.selection import NothingToLearnError
+from oreo_algos.storage.buffer import EpisodeBuffer
+
+Example = TypeVar("Example", bound="Episode | Sequence[Episode]")
+"""What an algorithm learns from at once: an episode, or several that belong together, such as a pair."""
+
+OptimizerName = Literal["adamw", "muon"]
+"""``muon``: Muon for the matrices of the layers, AdamW for embeddings, heads, norms and biases."""
 
 ReferenceUse = Literal["nothing", "logprobs", "distribution"]
 """What a loss reads of the reference: its log-probabilities of the tokens taken never change and are cached."""
@@ -36,9 +40,8 @@ class Losses:
     Attributes:
         terms: scalars to minimise by network, ``policy`` and ``value``, each a mean over the micro-batch. A term
             must not send a gradient into the other network.
-        metrics: plain numbers to log, averaged over micro-batches with the same weights as the terms; a ``Mean``,
-            ``Deviation``, ``Minimum`` or ``Maximum`` of ``oreo_algos.metrics`` is a number that says so when it is
-            something else.
+        metrics: plain numbers to log, averaged over micro-batches with the same weights as the terms; what is no such
+            average is a ``Statistic`` of ``oreo_algos.metrics``, made of what is known of the whole step.
     """
 
     terms: dict[str, Tensor]
@@ -70,6 +73,9 @@ class Algorithm(Generic[Example]):
 
     needs: ClassVar[frozenset[str]] = frozenset()
     """Networks beside the policy: a subset of ``{"reference", "value"}``."""
+
+    reads_success_only: ClassVar[bool] = False
+    """Whether episodes are told apart by success alone, so that what their rewards say beside is lost."""
 
     def __post_init__(self) -> None:
         """Check the settings."""

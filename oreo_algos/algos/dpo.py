@@ -20,12 +20,12 @@ from oreo_algos.algos.base import (
     score,
     transcript_log_ratio,
 )
+from oreo_algos.algos.selection import preference_pairs
 from oreo_algos.batch import Batch
-from oreo_algos.buffer import EpisodeBuffer
 from oreo_algos.episode import Episode
 from oreo_algos.losses import dpo_hinge_loss, dpo_loss, ipo_loss
 from oreo_algos.models import Models
-from oreo_algos.selection import preference_pairs
+from oreo_algos.storage.buffer import EpisodeBuffer
 
 LossType = Literal["sigmoid", "hinge", "ipo"]
 
@@ -51,6 +51,7 @@ class Dpo(Algorithm[tuple[Episode, Episode]]):
     max_pairs: int = 6
 
     needs = frozenset({"reference"})
+    reads_success_only = True
 
     def __post_init__(self) -> None:
         """Check the settings."""

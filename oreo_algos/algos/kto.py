@@ -48,6 +48,7 @@ class Kto(EpisodeAlgorithm):
     undesirable_weight: float = 1.0
 
     needs = frozenset({"reference"})
+    reads_success_only = True
 
     def __post_init__(self) -> None:
         """Check the settings."""
@@ -82,7 +83,7 @@ class Kto(EpisodeAlgorithm):
         """KTO loss, mean over episodes; ``context`` is the KL estimate of the step."""
         scores = score(batch, models)
         log_ratio = transcript_log_ratio(scores)
-        desirable = batch.rewards.sum(dim=1) > 0
+        desirable = batch.success
         loss = kto_loss(
             log_ratio,
             desirable,

@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
-from oreo_algos.adaptation import dual_ascent, frozen_copy, move_towards
+from oreo_algos.algos.adaptation import dual_ascent, frozen_copy, move_towards
 from oreo_algos.algos.base import (
     EpisodeAlgorithm,
     Losses,
@@ -165,11 +165,7 @@ class Oreo(EpisodeAlgorithm):
             )
 
     def losses(self, batch: Batch, models: Models, context: Any = None) -> Losses:
-        """Value loss and policy loss with its KL regulariser, means over episodes.
-
-        The metrics ``log_ratio/*_median`` and ``bellman/explained_variance`` are those of a micro-batch; a step of
-        several logs their average, which is not the median or variance of the step.
-        """
+        """Value loss and policy loss with its KL regulariser, means over episodes."""
         if models.value is None:
             raise ValueError("OREO needs a value network")
         steps = regroup(batch, self.granularity)
@@ -201,7 +197,7 @@ class Oreo(EpisodeAlgorithm):
             if self.kl_target is not None:
                 metrics["alpha"] = alpha
             if self.positive_hinge:
-                hinge = positive_hinge_loss(log_ratio.sum(dim=1), batch.rewards.sum(dim=1) > 0)
+                hinge = positive_hinge_loss(log_ratio.sum(dim=1), batch.success)
                 terms["policy"] = terms["policy"] + self.positive_hinge * hinge
                 metrics["losses/hinge"] = hinge.item()
             metrics |= ratio_metrics(log_ratio.detach().sum(dim=1), batch)

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from oreo_algos.algos.selection import NothingToLearnError
 from oreo_algos.algos.sft import Sft
-from oreo_algos.buffer import EpisodeBuffer
 from oreo_algos.episode import Episode
-from oreo_algos.selection import NothingToLearnError
+from oreo_algos.storage.buffer import EpisodeBuffer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,12 +20,15 @@ class RejectionSampling(Sft):
     policy_lr: float = 5e-6
     epochs: int = 1
 
+    reads_success_only = True
+
     def select(self, buffer: EpisodeBuffer, rng: np.random.Generator) -> list[Episode]:
         """Keep the successful episodes."""
         successes = [episode for episode in buffer if episode.success]
         if not successes:
             raise NothingToLearnError(
                 f"none of the {len(buffer)} episodes of this buffer succeeded, so rejection sampling has "
-                "nothing to learn from; collect more samples or easier tasks"
+                "nothing to learn from: a success is what its maker called one, or else a return of 1; collect more "
+                "samples or easier tasks"
             )
         return successes

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from oreo_algos.algos.base import subset_mean
 from oreo_algos.batch import Batch
-from oreo_algos.metrics import Deviation, Maximum, Mean, Minimum
+from oreo_algos.metrics import Deviation, ExplainedVariance, Maximum, Mean, Median, Minimum
 from oreo_algos.segments import final_values, first_token, last_token, reward_to_go
 
 
@@ -23,10 +23,10 @@ def value_metrics(token_values: Tensor, values: Tensor, steps: Batch) -> dict[st
     final = final_values(token_values, steps)
     counted = first_token(steps).amax(dim=1) == last_token(steps).amax(dim=1)  # the last step is one token
     seen = torch.cat([values[steps.step_mask], final[~counted]])
-    solved = steps.rewards.sum(dim=1) > 0
+    solved = steps.success
     metrics = {
         "values/mean": Mean(seen.mean().item(), len(seen)),
-        "values/std": Deviation(seen.std(correction=0).item(), len(seen), seen.mean().item()),
+        "values/std": _deviation(seen),
         "values/min": Minimum(seen.min().item()),
         "values/max": Maximum(seen.max().item()),
         "values/start": values[:, 0].mean().item(),
@@ -43,19 +43,23 @@ def bellman_metrics(values: Tensor, log_ratio: Tensor, returns: Tensor, steps: B
     kl_to_go = beta * reward_to_go(log_ratio, steps.step_mask)
     target = (returns - kl_to_go)[steps.step_mask]
     residual = values[steps.step_mask] - target
-    metrics: dict[str, float] = {"bellman/residual_abs": Mean(residual.abs().mean().item(), len(residual))}
-    variance = target.var(correction=0)
-    if variance > 0:
-        explained = 1 - residual.var(correction=0) / variance
-        metrics["bellman/explained_variance"] = Mean(explained.item(), len(residual))
-    return metrics
+    return {
+        "bellman/residual_abs": Mean(residual.abs().mean().item(), len(residual)),
+        "bellman/explained_variance": ExplainedVariance(_deviation(target), _deviation(residual)),
+    }
+
+
+def _deviation(x: Tensor) -> Deviation:
+    """Describe the numbers of a tensor."""
+    exact = x.double()
+    return Deviation(exact.std(correction=0).item(), len(x), exact.mean().item())
 
 
 def ratio_metrics(log_ratio: Tensor, batch: Batch) -> dict[str, float]:
     """Median log-ratio of whole transcripts by outcome, nats."""
-    solved = batch.rewards.sum(dim=1) > 0
+    solved = batch.success
     return {
-        f"log_ratio/{name}_median": Mean(log_ratio[rows].median().item(), int(rows.sum()))
+        f"log_ratio/{name}_median": Median(log_ratio[rows].tolist())
         for name, rows in (("pos", solved), ("neg", ~solved))
         if rows.any()
     }

@@ -12,13 +12,13 @@ import torch
 from torch import Tensor, nn
 
 import oreo_envs  # noqa: F401 (registers the ids)
-from oreo_agents import rollout as rollout_module
-from oreo_agents.generate import Sample, Sampling
-from oreo_agents.kv_cache import Prefix
-from oreo_agents.prompts import PromptFormat
+from oreo_agents.episodes import rollout as rollout_module
+from oreo_agents.episodes.generate import Sample, Sampling
+from oreo_agents.episodes.prompts import PromptFormat
+from oreo_agents.networks.kv_cache import Prefix
+from oreo_agents.networks.tiny import word_tokenizer
 from oreo_agents.search import Answer, Player, Search
 from oreo_agents.search import player as player_module
-from oreo_agents.tiny import word_tokenizer
 from oreo_envs.arithmetic import Problem, Reading, solve
 
 MAKE_ENV = partial(
@@ -131,7 +131,7 @@ def generate(
     spoken: Sequence[int] | None = None,
     caches: Sequence[Prefix] | None = None,
 ) -> list[Sample]:
-    """Stand in for ``oreo_agents.generate.generate``."""
+    """Stand in for ``oreo_agents.episodes.generate.generate``."""
     samples = []
     policy.rows.append(len(prompts))
     for i, prompt in enumerate(prompts):

@@ -21,7 +21,7 @@ from transformers import (
     Qwen2ForCausalLM,
 )
 
-from oreo_agents.tiny import byte_tokenizer
+from oreo_agents.networks.tiny import byte_tokenizer
 from oreo_algos.episode import Episode
 
 VOCABULARY = 300

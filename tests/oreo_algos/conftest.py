@@ -55,9 +55,11 @@ def _random_episode(rng: np.random.Generator) -> Episode:
             step_id += [-1] * int(rng.integers(1, 4))
             if rng.random() < 0.5:
                 step_id += [step]
+    rewards = rng.normal(size=steps)
     return _make_episode(
         step_id,
-        rng.normal(size=steps).tolist(),
+        rewards.tolist(),
+        success=bool(rewards.sum() > 0),
         tokens=rng.integers(1, 50, size=len(step_id)),
         loss_mask=rng.random(len(step_id)) < 0.7 if rng.random() < 0.5 else None,
         task_id=f"task-{rng.integers(3)}",

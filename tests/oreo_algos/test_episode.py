@@ -1,3 +1,4 @@
+import dataclasses
 import re
 
 import numpy as np
@@ -39,10 +40,33 @@ def test_counts_skip_prompt_and_observation(make_episode):
         ([0.0], {}, False),
         ([1.0], {"success": False}, False),
         ([0.0], {"success": True}, True),
+        ([0.05], {}, False),
+        ([0.05], {"success": True}, True),
+        ([-1.0], {}, False),
     ],
 )
-def test_success_is_the_recorded_one_or_a_positive_return(rewards, info, success, make_episode):
+def test_success_is_the_recorded_one_or_a_return_of_1(rewards, info, success, make_episode):
     assert make_episode([-1, 0], rewards, info=info).success is success
+
+
+def test_success_can_be_said_when_an_episode_is_made_and_stays(make_episode):
+    episode = make_episode([-1, 0], [0.05], success=np.bool_(True))
+    assert episode.success is True and episode.info == {}
+    assert dataclasses.replace(episode, rewards=[0.0]).success is True
+    thirds = make_episode([-1, 0, 1, 2], [0.1, 0.2, 0.7])
+    assert thirds.success is True  # float32 adds up to 1.0000000149
+
+
+@pytest.mark.parametrize("said", ["false", 0, 1.0, [True]], ids=repr)
+def test_success_is_a_bool_or_refused(said, make_episode):
+    for fields in ({"success": said}, {"info": {"success": said}} if said != [True] else {"success": said}):
+        with pytest.raises(ValueError, match=r"success.*: expected true or false, whether the task was solved, got"):
+            make_episode([-1, 0], [1.0], **fields)
+
+
+def test_success_said_twice_and_otherwise_is_refused(make_episode):
+    with pytest.raises(ValueError, match='success is True and info\\["success"\\] is False; say it once'):
+        make_episode([-1, 0], [1.0], success=True, info={"success": False})
 
 
 def test_an_episode_without_tokens_keeps_text_and_spans(make_episode):

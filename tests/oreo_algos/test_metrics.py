@@ -1,11 +1,14 @@
 import json
 import math
+import pickle
 import statistics
 
+import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from oreo_algos.metrics import FILE_NAME, Deviation, Maximum, Mean, MetricsWriter, Minimum, WeightedMean, read_metrics
+from oreo_algos.metrics import Deviation, ExplainedVariance, Maximum, Mean, Median, Minimum, WeightedMean
+from oreo_algos.training.metrics_writer import FILE_NAME, MetricsWriter, read_metrics
 
 
 def scalars(folder, name):
@@ -106,3 +109,49 @@ def test_a_standard_deviation_of_parts_is_that_of_the_whole():
     for part in parts:  # the weights are of something else
         mean.add({"std": Deviation(statistics.pstdev(part), len(part), statistics.mean(part))}, weight=7)
     assert mean.result()["std"] == pytest.approx(statistics.pstdev([x for part in parts for x in part]))
+
+
+def deviation(values):
+    return Deviation(statistics.pstdev(values), len(values), statistics.mean(values))
+
+
+def test_medians_and_explained_variance_of_a_step_do_not_depend_on_how_it_was_cut():
+    """Sorted by length, a micro-batch may hold nothing but targets that are nearly alike."""
+    rng = np.random.default_rng(0)
+    target = np.sort(rng.normal(size=60))
+    residual = 0.8 * rng.normal(size=60)
+    whole = {"median": np.median(target), "explained": 1 - residual.var() / target.var()}
+    for pieces in (1, 2, 7, 60):
+        step = WeightedMean()
+        for rows in np.array_split(np.arange(60), pieces):
+            described = (deviation(target[rows].tolist()), deviation(residual[rows].tolist()))
+            step.add({"median": Median(target[rows].tolist()), "explained": ExplainedVariance(*described)}, len(rows))
+        assert step.result() == pytest.approx(whole, rel=1e-9)
+
+
+def test_targets_that_are_all_the_same_explain_nothing_and_are_not_logged():
+    step, same = WeightedMean(), deviation([1.0, 1.0])
+    step.add({"explained": ExplainedVariance(same, deviation([0.5, 0.25])), "loss": 1.0}, 2)
+    assert step.result() == {"loss": 1.0}
+    step.add({"explained": ExplainedVariance(deviation([3.0]), deviation([0.0]))}, 1)
+    left = statistics.pvariance([0.5, 0.25, 0.0]) / statistics.pvariance([1.0, 1.0, 3.0])
+    assert step.result()["explained"] == pytest.approx(1 - left)
+
+
+@pytest.mark.parametrize(
+    "number",
+    [
+        Mean(0.5, 3),
+        Minimum(-1.0),
+        Maximum(2.0),
+        Median([3.0, 1.0, 2.0]),
+        deviation([1.0, 4.0]),
+        ExplainedVariance(deviation([1.0, 4.0]), deviation([0.0, 1.0])),
+    ],
+    ids=lambda number: type(number).__name__,
+)
+def test_a_number_can_be_sent_to_another_process(number):
+    copy = pickle.loads(pickle.dumps(number))
+    assert type(copy) is type(number) and copy == number and copy.parts == number.parts
+    together = type(number).join([copy, number])
+    assert float(together) == pytest.approx(float(number))

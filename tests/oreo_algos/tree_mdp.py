@@ -114,6 +114,7 @@ class TreeMdp:
             tokens=path,
             step_id=step_id,
             rewards=rewards,
+            success=sum(rewards) > 0,
             terminated=True,
             truncated=False,
             task_id=f"root-{path[0]}",

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from oreo_agents.generate import Sample
-from oreo_agents.record import Record
+from oreo_agents.episodes.generate import Sample
+from oreo_agents.episodes.record import Record
 from oreo_agents.search.base import Answer, Search
 from oreo_agents.search.player import Judgement, Player
 

@@ -7,7 +7,7 @@ Deviation: one of the actions is greedy.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from oreo_agents.kv_cache import Prefix
+from oreo_agents.networks.kv_cache import Prefix
 from oreo_agents.search.actions import ActionSearch, Game
 from oreo_agents.search.player import Judgement, Player
 

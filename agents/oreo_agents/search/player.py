@@ -13,14 +13,14 @@ from functools import partial
 import gymnasium as gym
 import numpy as np
 
-from oreo_agents.generate import Sample, Sampling, generate
-from oreo_agents.kv_cache import Prefix
-from oreo_agents.networks import autocast
-from oreo_agents.policy import CausalPolicy
-from oreo_agents.prompts import PromptFormat
-from oreo_agents.record import Record
-from oreo_agents.rollout import RolloutCounts, rollout
-from oreo_agents.value import TokenValue
+from oreo_agents.episodes.generate import Sample, Sampling, generate
+from oreo_agents.episodes.prompts import PromptFormat
+from oreo_agents.episodes.record import Record
+from oreo_agents.episodes.rollout import RolloutCounts, rollout
+from oreo_agents.networks.checkpoints import autocast
+from oreo_agents.networks.kv_cache import Prefix
+from oreo_agents.networks.policy import CausalPolicy
+from oreo_agents.networks.value import TokenValue
 from oreo_algos.episode import Episode
 
 

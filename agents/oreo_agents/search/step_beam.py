@@ -10,7 +10,7 @@ from math import isqrt
 
 import numpy as np
 
-from oreo_agents.record import Record
+from oreo_agents.episodes.record import Record
 from oreo_agents.search.base import Answer, Search
 from oreo_agents.search.player import Player
 

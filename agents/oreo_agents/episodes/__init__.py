@@ -1,0 +1,1 @@
+"""Text to tokens to episodes: prompts, sampling, rollouts, records, tasks, collection."""

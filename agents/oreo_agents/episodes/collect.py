@@ -1,0 +1,164 @@
+"""Where episodes come from: demonstrations of the environment, and rollouts of a policy.
+
+Knows: tasks, encoders, buffers. Does not know: stages, run folders, training.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import gymnasium as gym
+import numpy as np
+from rich.progress import track
+
+from oreo_agents.episodes.generate import Sampling
+from oreo_agents.episodes.prompts import PromptFormat, encode_episode
+from oreo_agents.episodes.rollout import RolloutCounts, rollout
+from oreo_agents.episodes.texts import demonstration_episode
+from oreo_agents.networks.policy import CausalPolicy
+from oreo_agents.progress import is_shown, progress
+from oreo_algos import EpisodeBuffer
+from oreo_algos.algos import Sft
+from oreo_algos.algos.base import require_whole
+from oreo_algos.algos.selection import balance
+from oreo_algos.storage.buffer import JSON
+from oreo_envs import Demonstration
+
+
+@dataclass(frozen=True, kw_only=True)
+class SftSettings:
+    """Supervised start.
+
+    Attributes:
+        split: of the environment, whose tasks are demonstrated.
+        demonstrations: tasks of it to learn from, at most; None: all of them; 0: no fine-tuning.
+        samples: demonstrations of each, which differ where the environment draws what its solver does: with one epoch
+            over them, what is drawn is fresh each time that a task is seen.
+        algorithm: how to learn.
+    """
+
+    split: str = "train"
+    demonstrations: int | None = None
+    samples: int = 1
+    algorithm: Sft = Sft()
+
+    def __post_init__(self) -> None:
+        """Check the settings."""
+        require_whole(self, "samples")
+        if self.samples < 1:
+            raise ValueError(f"sft.samples must be at least 1, got {self.samples}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CollectSettings:
+    """Offline episodes.
+
+    Attributes:
+        source: ``policy``: samples of the start policy; ``demonstrations``: the environment's, of its own solver.
+        split: of the environment, whose tasks are collected on.
+        tasks: tasks of it, at most; None: all of them.
+        demonstrated: prefer the tasks that the supervised start was shown, which a small model may solve by heart.
+        samples: episodes a task.
+        keep_per_outcome: keep at most so many right and so many wrong episodes a task; None: all.
+        sampling: how tokens are drawn.
+    """
+
+    source: Literal["policy", "demonstrations"] = "policy"
+    split: str = "train"
+    tasks: int | None = None
+    demonstrated: bool = False
+    samples: int = 10
+    keep_per_outcome: int | None = None
+    sampling: Sampling = Sampling()
+
+    def __post_init__(self) -> None:
+        """Check the settings."""
+        if self.source not in ("policy", "demonstrations"):
+            raise ValueError(f"collect.source must be policy or demonstrations, got {self.source!r}")
+        if self.samples < 1 or (self.tasks is not None and self.tasks < 1):
+            raise ValueError(
+                f"collect.samples and collect.tasks must be at least 1, got {self.samples} and {self.tasks}"
+            )
+
+
+def demonstrations(env: gym.Env[str, str], indices: Sequence[int], seeds: Sequence[int]) -> Iterator[Demonstration]:
+    """Yield one demonstration of each task for each seed, those of one task together."""
+    for index in track(indices, "demonstrations", transient=True, disable=not is_shown()):
+        for seed in seeds:
+            yield env.unwrapped.demonstration(index, seed=seed)  # type: ignore[attr-defined]
+
+
+def encode(
+    shown: Iterable[Demonstration], prompt_format: PromptFormat, env_id: str, provenance: Mapping[str, JSON]
+) -> EpisodeBuffer:
+    """Return demonstrations as a buffer; steps that are wrong on purpose are masked from imitation."""
+    episodes = [
+        encode_episode(
+            demonstration_episode(one, env_id),
+            prompt_format,
+            masked_steps=np.flatnonzero(one.mistaken).tolist(),
+        )
+        for one in shown
+    ]
+    return EpisodeBuffer(
+        episodes,
+        tokenizer_fingerprint=prompt_format.fingerprint,
+        provenance={
+            "source": "demonstrations",
+            "success_rate": sum(e.success for e in episodes) / len(episodes),
+            **provenance,
+        },
+    )
+
+
+def collect(
+    make_env: Callable[[], gym.Env[str, str]],
+    policy: CausalPolicy,
+    prompt_format: PromptFormat,
+    indices: Sequence[int],
+    settings: CollectSettings,
+    *,
+    seed: int,
+    selection_seed: int,
+    provenance: Mapping[str, JSON],
+) -> EpisodeBuffer:
+    """Sample episodes of a policy.
+
+    Args:
+        make_env: makes one environment.
+        policy: acts.
+        prompt_format: of its tokenizer.
+        indices: the tasks.
+        settings: samples a task, what is kept of them, how tokens are drawn.
+        seed: of the sampling.
+        selection_seed: of the choice among samples.
+        provenance: what else is to be known of the buffer.
+
+    Raises:
+        ValueError: no episode could begin.
+    """
+    repeated = [index for index in indices for _ in range(settings.samples)]
+    counts = RolloutCounts()
+    with progress("collect", len(repeated)) as advance:
+        drawn = rollout(
+            make_env, policy, prompt_format, repeated, settings.sampling, seed=seed, counts=counts, progress=advance
+        )
+        episodes = [episode for _, episode in sorted(drawn, key=lambda pair: pair[0])]
+    counts.report("collection")
+    if not episodes:
+        raise ValueError("collection produced no episode: every prompt fills the policy's context")
+    buffer = EpisodeBuffer(
+        episodes,
+        tokenizer_fingerprint=prompt_format.fingerprint,
+        provenance={
+            "source": "policy samples",
+            "collected": len(episodes),
+            "success_rate": sum(e.success for e in episodes) / len(episodes),
+            "prompts_too_long": counts.prompts_too_long,
+            "cut_off": counts.cut_off,
+            **provenance,
+        },
+    )
+    if settings.keep_per_outcome is not None:
+        buffer = balance(buffer, settings.keep_per_outcome, np.random.default_rng(selection_seed))
+    return buffer

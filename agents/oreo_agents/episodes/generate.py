@@ -1,0 +1,299 @@
+"""Batched sampling from a causal language model with a key-value cache.
+
+Knows: tokens and caches. Does not know: text, environments.
+
+Equal prompts of a batch are read once, and so is what a kept cache holds of a prompt; rows that are finished leave the
+batch, and the last rows take their places, so that little is copied.
+"""
+
+# B rows still being generated, V vocabulary
+
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from oreo_agents.networks.checkpoints import autocast
+from oreo_agents.networks.kv_cache import BatchCache, Prefix, pad_left
+from oreo_agents.networks.policy import CausalPolicy
+
+Choices: TypeAlias = dict[int, "Choices"]
+"""Continuations that are allowed, as a tree: each token that may come next, and what may follow it."""
+
+Stop: TypeAlias = Callable[[Sequence[int]], int | None]
+"""Asked after each new token: how many of the new tokens to keep when it is time to stop, else None."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampling:
+    """How to draw tokens.
+
+    Attributes:
+        temperature: divides the logits; 0 takes the likeliest token.
+        max_new_tokens: tokens a turn at most.
+        batch_size: rows generated together.
+    """
+
+    temperature: float = 1.0
+    max_new_tokens: int = 256
+    batch_size: int = 128
+
+    def __post_init__(self) -> None:
+        """Check the settings."""
+        if self.temperature < 0:
+            raise ValueError(f"temperature must not be negative, got {self.temperature}")
+        if self.max_new_tokens < 1 or self.batch_size < 1:
+            raise ValueError(
+                f"max_new_tokens and batch_size must be at least 1, got {self.max_new_tokens} and {self.batch_size}"
+            )
+
+
+@dataclass
+class Sample:
+    """One generated continuation.
+
+    Attributes:
+        tokens: the new tokens, the end token included.
+        logprobs: log-probability of each under the distribution it was drawn from (at temperature 0: under the
+            policy), nats; where choices are given, renormalised over the tokens that are allowed.
+        ended: the model ended its turn.
+        stopped: the row's ``Stop`` said so before a limit was reached; neither: a limit cut it off.
+        dropped: tokens that were drawn and not kept, because the ``Stop`` took them back.
+        cache: what the policy has read of the prompt and these tokens, never the last of them; nothing unless
+            ``generate`` is to keep it.
+    """
+
+    tokens: list[int]
+    logprobs: list[float]
+    ended: bool = False
+    stopped: bool = False
+    dropped: int = 0
+    cache: Prefix = field(default_factory=Prefix)
+
+    def stop_at(self, length: int) -> None:
+        """Keep so many tokens; the turn goes on another time."""
+        self.stopped, self.dropped = True, len(self.tokens) - length
+        del self.tokens[length:], self.logprobs[length:]
+
+
+@dataclass
+class _Row:
+    """What is being generated, and how."""
+
+    prompt: Sequence[int]
+    sample: Sample
+    budget: int
+    choices: Choices | None = None
+    source: np.random.Generator | None = None
+    stop: Stop | None = None
+    cache: Prefix = field(default_factory=Prefix)
+
+    def append(self, token: int, logprob: float, end_ids: Collection[int]) -> bool:
+        """Add a token; returns whether the row goes on."""
+        sample = self.sample
+        sample.tokens.append(token)
+        sample.logprobs.append(logprob)
+        sample.ended = token in end_ids
+        if sample.ended:
+            return False
+        length = None if self.stop is None else self.stop(sample.tokens)
+        if length is not None and length < self.budget:
+            sample.stop_at(length)
+        if self.choices is not None:
+            self.choices = self.choices[token]
+        return not sample.stopped and len(sample.tokens) < self.budget
+
+
+@torch.no_grad()
+def generate(
+    policy: CausalPolicy,
+    prompts: Sequence[Sequence[int]],
+    end_ids: Collection[int],
+    sampling: Sampling,
+    generator: torch.Generator | None = None,
+    *,
+    choices: Sequence[Choices] | None = None,
+    sources: Sequence[np.random.Generator | None] | None = None,
+    stops: Sequence[Stop] | None = None,
+    spoken: Sequence[int] | None = None,
+    caches: Sequence[Prefix] | None = None,
+) -> list[Sample]:
+    """Continue each prompt until an end token, a stop or a limit.
+
+    Args:
+        policy: to sample from.
+        prompts: token ids, none empty, each shorter than the policy's context.
+        end_ids: tokens that end a turn.
+        sampling: how.
+        generator: source of randomness, on the policy's device; not needed at temperature 0 or with ``sources``.
+        choices: what may be said after each prompt, see ``make_choices``; None: anything.
+        sources: randomness of each row, None where the likeliest tokens are wanted; what a row says then does not
+            depend on the rows beside it.
+        stops: where else to stop, for each row.
+        spoken: tokens at the end of each prompt that belong to the same turn and count against ``max_new_tokens``.
+        caches: what the policy has read of each prompt, from the samples of earlier calls; each sample then says what
+            it has read of it. None: neither used nor kept. A policy that cannot go on from a cache, see
+            ``can_resume``, uses and keeps none and reads whole prompts.
+
+    Returns:
+        One sample a prompt, in their order.
+
+    Raises:
+        ValueError: a prompt is empty or fills the context.
+    """
+    for prompt in prompts:
+        if not 0 < len(prompt) < policy.max_length:
+            raise ValueError(
+                f"a prompt of {len(prompt)} tokens cannot be continued in a context of {policy.max_length}"
+            )
+    keep_caches = caches is not None and policy.resumes
+    rows = [
+        _Row(
+            prompt,
+            Sample([], []),
+            # What the turn may still hold, and the context.
+            min(sampling.max_new_tokens - (spoken[i] if spoken else 0), policy.max_length - len(prompt)),
+            choices[i] if choices else None,
+            sources[i] if sources else None,
+            stops[i] if stops else None,
+            caches[i].before(len(prompt)) if caches and keep_caches else Prefix(),
+        )
+        for i, prompt in enumerate(prompts)
+    ]
+    # Prompts of similar length share a batch, so that little padding is computed.
+    order = sorted(rows, key=lambda row: len(row.prompt))
+    for start in range(0, len(order), sampling.batch_size):
+        batch = order[start : start + sampling.batch_size]
+        _generate_batch(
+            policy,
+            batch,
+            end_ids,
+            sampling.temperature,
+            generator,
+            from_sources=sources is not None,
+            keep_caches=keep_caches,
+        )
+    return [row.sample for row in rows]
+
+
+def make_choices(continuations: Iterable[Sequence[int]]) -> Choices:
+    """Return the tree of these continuations; each ends with an end token."""
+    tree: Choices = {}
+    for tokens in continuations:
+        node = tree
+        for token in tokens:
+            node = node.setdefault(token, {})
+    return tree
+
+
+def _generate_batch(
+    policy: CausalPolicy,
+    rows: list[_Row],
+    end_ids: Collection[int],
+    temperature: float,
+    generator: torch.Generator | None,
+    *,
+    from_sources: bool,
+    keep_caches: bool,
+) -> None:
+    """Fill the samples of ``rows``; finished rows leave the batch."""
+    device = next(policy.parameters()).device
+    # Each distinct prompt is read once, by the first row that has it.
+    readers: dict[tuple[int, ...], _Row] = {}
+    for row in rows:
+        readers.setdefault(tuple(row.prompt), row)
+    places = {prompt: place for place, prompt in enumerate(readers)}
+    prefixes = [row.cache for row in readers.values()]
+    unread = [row.prompt[len(row.cache) :] for row in readers.values()]
+    cache = BatchCache(policy.causal_lm.config, prefixes, device)
+    tokens, present = pad_left(unread, device)
+    logits = _next_logits(policy, tokens, cache, present)
+    which = [places[tuple(row.prompt)] for row in rows]
+    if keep_caches:
+        read = cache.newest(range(len(unread)), tokens.shape[1])
+        prefixes = [p.then(r[-len(new) :].clone()) for p, r, new in zip(prefixes, read, unread, strict=True)]
+        for row, place in zip(rows, which, strict=True):
+            row.cache = prefixes[place]
+    if len(unread) < len(rows):
+        cache.select(which)
+        logits = logits[which]
+    while True:
+        constrained = [row.choices for row in rows if row.choices is not None]
+        if constrained:
+            logits = logits + _forbid_all_but(constrained, logits.shape[1]).to(device)
+        if from_sources:
+            chosen, logprobs = draw_by_row(logits, temperature, [row.source for row in rows])
+        else:
+            chosen, logprobs = draw(logits, temperature, generator)
+        drawn = zip(rows, chosen.tolist(), logprobs.tolist(), strict=True)
+        finished = [i for i, (row, token, logprob) in enumerate(drawn) if not row.append(token, logprob, end_ids)]
+        if keep_caches and finished:
+            _keep_caches([rows[i] for i in finished], finished, cache)
+        if finished:
+            order = _close_ranks(len(rows), finished)
+            rows = [rows[i] for i in order]
+            if not rows:
+                return
+            cache.select(order)
+            chosen = chosen[order]
+        logits = _next_logits(policy, chosen[:, None], cache, torch.ones_like(chosen[:, None]))
+
+
+def _next_logits(policy: CausalPolicy, tokens: Tensor, cache: BatchCache, present: Tensor) -> Tensor:
+    """Read the next tokens of each row, [B, t], and return the logits of the one after them, [B, V]."""
+    with autocast(tokens.device):
+        logits: Tensor = policy.causal_lm(tokens, **cache.reads(present), logits_to_keep=1).logits[:, -1]
+    return logits.float()
+
+
+def _keep_caches(rows: Sequence[_Row], places: Sequence[int], cache: BatchCache) -> None:
+    """Note on finished samples what has been read of them: each token but the last, none that was taken back."""
+    count = len(rows[0].sample.tokens) + rows[0].sample.dropped - 1
+    for row, read in zip(rows, cache.newest(places, count), strict=True):
+        row.sample.cache = row.cache.then(read[: max(len(row.sample.tokens) - 1, 0)].clone())
+
+
+def _close_ranks(count: int, gone: Sequence[int]) -> list[int]:
+    """Say which of ``count`` rows stand where once some are gone: the last ones fill the gaps."""
+    order = list(range(count - len(gone)))
+    gaps = [row for row in gone if row < len(order)]
+    for gap, row in zip(gaps, sorted(set(range(len(order), count)) - set(gone)), strict=True):
+        order[gap] = row
+    return order
+
+
+def _forbid_all_but(choices: Sequence[Choices], vocabulary: int) -> Tensor:
+    """Return what to add to logits: 0 for tokens that may come next, else minus infinity, [B, V]."""
+    added = torch.full((len(choices), vocabulary), -torch.inf)
+    for row, node in enumerate(choices):
+        added[row, list(node)] = 0.0
+    return added
+
+
+def draw(logits: Tensor, temperature: float, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
+    """Choose one token a row of logits [B, V]; returns tokens int64 [B] and their log-probabilities [B], nats."""
+    if temperature == 0:
+        likeliest, chosen = logits.max(dim=-1)
+        return chosen, likeliest - logits.logsumexp(dim=-1)
+    logprobs = (logits / temperature).log_softmax(dim=-1)
+    chosen = torch.multinomial(logprobs.exp(), 1, generator=generator).squeeze(-1)
+    return chosen, logprobs.gather(-1, chosen[:, None]).squeeze(-1)
+
+
+def draw_by_row(
+    logits: Tensor, temperature: float, sources: Sequence[np.random.Generator | None]
+) -> tuple[Tensor, Tensor]:
+    """Choose one token a row as ``draw`` does, each from its own source; None: the likeliest token, as if at 0."""
+    likeliest = torch.tensor([source is None for source in sources], device=logits.device)
+    numbers = [0.0 if source is None else source.random() for source in sources]
+    uniform = torch.tensor(numbers, dtype=torch.float64, device=logits.device)[:, None]
+    greedy, greedy_logprobs = draw(logits, 0.0, None)
+    logprobs = (logits / temperature).log_softmax(dim=-1)
+    # The first token whose cumulative probability exceeds the number; none of probability 0 does.
+    total = logprobs.double().exp().cumsum(dim=-1)
+    drawn = torch.searchsorted(total, uniform * total[:, -1:], right=True).clamp(max=logits.shape[1] - 1)
+    chosen = torch.where(likeliest, greedy, drawn.squeeze(-1))
+    return chosen, torch.where(likeliest, greedy_logprobs, logprobs.gather(-1, chosen[:, None]).squeeze(-1))

@@ -1,0 +1,209 @@
+"""One episode on its way: what is generated, scored and rewarded is written down as it happens.
+
+Knows: environments and the tokens of a policy. Does not know: models, which samples are worth keeping.
+"""
+
+import copy
+from dataclasses import dataclass, field
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+
+from oreo_agents.episodes.generate import Choices, Sample, make_choices
+from oreo_agents.episodes.prompts import PromptFormat
+from oreo_agents.networks.kv_cache import Prefix
+from oreo_algos.episode import Episode
+
+# Keys of `info` that an episode keeps elsewhere, or that describe a moment and not the episode.
+_NOT_KEPT = {"messages", "task_id", "index", "step", "admissible_commands", "invalid_action", "command_executed"}
+
+
+@dataclass
+class Record:
+    """An episode that may go on.
+
+    Attributes:
+        env: where it is played.
+        slot: its number among the episodes asked for.
+        info: what the environment said last.
+        tokens: the transcript.
+        turn_start: where in ``tokens`` the model's present turn begins.
+        step_id, logprobs: of each token, see ``Episode``.
+        rewards, spans: of each action, see ``Episode``.
+        generated: tokens drawn on the way here, those that were not kept included.
+        invalid: actions that the environment did not admit.
+        terminated, truncated: Gymnasium's meaning.
+        ended: the last token is one that the model ended its turn with.
+        state: of the environment, where it is shared with other records.
+        policy_cache, value_cache: what the two networks have read of ``tokens``; shared with forks.
+    """
+
+    env: gym.Env[str, str]
+    slot: int
+    info: dict[str, Any]
+    tokens: list[int]
+    turn_start: int
+    step_id: list[int]
+    logprobs: list[float]
+    rewards: list[float] = field(default_factory=list)
+    spans: list[tuple[int, int, int]] = field(default_factory=list)
+    generated: int = 0
+    invalid: int = 0
+    terminated: bool = False
+    truncated: bool = False
+    ended: bool = False
+    state: Any = None
+    policy_cache: Prefix = field(default_factory=Prefix)
+    value_cache: Prefix = field(default_factory=Prefix)
+
+    @classmethod
+    def begin(cls, env: gym.Env[str, str], slot: int, index: int, prompt_format: PromptFormat) -> "Record":
+        """Reset the environment to task ``index`` and encode its opening."""
+        _, info = env.reset(options={"index": int(index)})
+        tokens = prompt_format.opening(info["messages"])
+        return cls(env, slot, info, tokens, len(tokens), [-1] * len(tokens), [0.0] * len(tokens))
+
+    def fork(self) -> "Record":
+        """Return a copy that goes its own way.
+
+        The two share one environment: from now on, each puts it into its own state before it acts.
+        """
+        if self.state is None:
+            self.state = self.env.unwrapped.clone_state()  # type: ignore[attr-defined]
+        twin = copy.copy(self)
+        for name in ("tokens", "step_id", "logprobs", "rewards", "spans"):
+            setattr(twin, name, list(getattr(self, name)))
+        return twin
+
+    def forget(self) -> None:
+        """Release what the networks have read; an episode that goes no further does not need it."""
+        self.policy_cache = self.value_cache = Prefix()
+
+    @property
+    def over(self) -> bool:
+        """Whether the episode has ended, for whatever reason."""
+        return self.terminated or self.truncated
+
+    @property
+    def delimiters(self) -> tuple[str, ...]:
+        """Texts that end a step of a turn; empty where a turn is one action."""
+        found: tuple[str, ...] = self.env.unwrapped.step_delimiters  # type: ignore[attr-defined]
+        return found
+
+    @property
+    def spoken(self) -> int:
+        """Tokens of the present turn so far."""
+        return len(self.tokens) - self.turn_start
+
+    @property
+    def judged(self) -> list[int]:
+        """The tokens after which V tells how good this is: all of them, or those before the last of a finished answer.
+
+        The last token of a finished answer is its end token as a rule; V after an end token is 0 by definition, also
+        where the environment cut off the step that it ends.
+        """
+        return self.tokens[:-1] if self.terminated or self.ended else self.tokens
+
+    def choices(self, prompt_format: PromptFormat) -> Choices:
+        """Return the tokens of each action that the environment admits now."""
+        write = self.env.unwrapped.action_text  # type: ignore[attr-defined]
+        return make_choices(
+            [*prompt_format.encode(write(command)), prompt_format.end_of_turn]
+            for command in self.info["admissible_commands"]
+        )
+
+    def advance(self, sample: Sample, prompt_format: PromptFormat, max_length: int) -> None:
+        """Hand generated tokens to the environment, step by step, and record what it used of them.
+
+        Args:
+            sample: the turn, or the next part of it.
+            prompt_format: of the policy's tokenizer.
+            max_length: of the policy's context, tokens.
+        """
+        self.generated += len(sample.tokens) + sample.dropped
+        numbers, texts = prompt_format.split_steps(sample.tokens, self.delimiters, inside=self.spoken > 0)
+        if self.spoken and sample.ended and texts == [""]:
+            # The end token alone: it belongs to the step before, as where both are generated at once.
+            numbers, texts = [-1] * len(numbers), []
+        observation = ""
+        used = 0
+        for text in texts:
+            observation = self._act(text)
+            used += 1
+            if self.over:
+                break
+        in_one_message = bool(self.delimiters)
+        if not self.over and in_one_message and sample.ended:
+            # The answer ended without a final answer: an empty action closes the episode.
+            self._close()
+        kept = sum(1 for number in numbers if number < used)
+        first = len(self.rewards) - used
+        self.tokens += sample.tokens[:kept]
+        self.step_id += [first + number for number in numbers[:kept]]
+        self.logprobs += sample.logprobs[:kept]
+        self.ended = sample.ended and kept == len(sample.tokens)
+        self.policy_cache = sample.cache
+        if self.over or sample.stopped:
+            return
+        if not sample.ended:
+            self.truncated = True
+            return
+        between = prompt_format.next_turn(observation)
+        if len(self.tokens) + len(between) >= max_length:
+            self.truncated = True
+            return
+        self.ended = False
+        self.tokens += between
+        self.step_id += [-1] * len(between)
+        self.logprobs += [0.0] * len(between)
+        self.turn_start = len(self.tokens)
+
+    def _act(self, text: str) -> str:
+        before = self.info["messages"]
+        observation, reward = self._step(text)
+        message, start = len(before), 0
+        if before[-1]["role"] == "assistant":
+            message, start = len(before) - 1, len(before[-1]["content"])
+        self.spans.append((message, start, start + len(text)))
+        self.rewards.append(reward)
+        self.invalid += bool(self.info.get("invalid_action"))
+        return observation
+
+    def _close(self) -> None:
+        """End an episode whose text is complete; the reward belongs to the last action that has tokens."""
+        _, reward = self._step("")
+        self.rewards[-1] += reward
+
+    def _step(self, action: str) -> tuple[str, float]:
+        env: Any = self.env.unwrapped
+        if self.state is not None:
+            env.restore_state(self.state)
+        observation, reward, self.terminated, self.truncated, self.info = self.env.step(action)
+        if self.state is not None:
+            self.state = env.clone_state()
+        return observation, float(reward)
+
+    def episode(self, extra: dict[str, Any]) -> Episode:
+        """Freeze what was recorded, with ``extra`` added to its info."""
+        kept = {
+            key: value
+            for key, value in self.info.items()
+            if key not in _NOT_KEPT and isinstance(value, str | int | float | bool | None)
+        }
+        if "invalid_action" in self.info:
+            kept["invalid_actions"] = self.invalid
+        assert self.env.spec is not None
+        return Episode(
+            tokens=np.array(self.tokens, dtype=np.int32),
+            step_id=np.array(self.step_id, dtype=np.int32),
+            rewards=np.array(self.rewards, dtype=np.float32),
+            behavior_logprobs=np.array(self.logprobs, dtype=np.float32),
+            action_spans=np.array(self.spans, dtype=np.int32),
+            terminated=self.terminated,
+            truncated=self.truncated,
+            task_id=self.info["task_id"],
+            env_id=self.env.spec.id,
+            messages=self.info["messages"],
+            info={**kept, "generated_tokens": self.generated, **extra},
+        )

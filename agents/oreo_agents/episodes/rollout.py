@@ -1,0 +1,121 @@
+"""Environment x policy to episodes, many side by side.
+
+Knows: both worlds. Does not know: a particular environment, a search, a loss.
+"""
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+
+from oreo_agents.episodes.generate import Sampling, generate
+from oreo_agents.episodes.prompts import PromptFormat
+from oreo_agents.episodes.record import Record
+from oreo_agents.networks.policy import CausalPolicy
+from oreo_algos.episode import Episode
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass
+class RolloutCounts:
+    """What happened beside the episodes: nothing is lost in silence.
+
+    Attributes:
+        prompts_too_long: rollouts not begun because the opening fills the policy's context.
+        cut_off: rollouts ended by a limit on tokens, text or steps, or by the context.
+    """
+
+    prompts_too_long: int = 0
+    cut_off: int = 0
+
+    def report(self, where: str) -> None:
+        """Log what is not 0."""
+        if self.prompts_too_long:
+            _log.warning(
+                "%s: %d rollouts skipped, their prompt fills the policy's context",
+                where,
+                self.prompts_too_long,
+            )
+        if self.cut_off:
+            _log.warning("%s: %d rollouts were cut off by a limit", where, self.cut_off)
+
+
+def rollout(
+    make_env: Callable[[], gym.Env[str, str]],
+    policy: CausalPolicy,
+    prompt_format: PromptFormat,
+    indices: Sequence[int],
+    sampling: Sampling,
+    *,
+    seed: int,
+    constrained: bool = False,
+    info: dict[str, Any] | None = None,
+    counts: RolloutCounts | None = None,
+    progress: Callable[[int], None] = lambda done: None,
+) -> Iterator[tuple[int, Episode]]:
+    """Run one episode for each entry of ``indices`` and yield (position in ``indices``, episode), in any order.
+
+    Args:
+        make_env: makes one environment; a pool of ``sampling.batch_size`` of them plays side by side.
+        policy: acts.
+        prompt_format: of the policy's tokenizer.
+        indices: task indices, as for ``env.reset(options={"index": ...})``; one may occur several times.
+        sampling: how tokens are drawn.
+        seed: of the sampling.
+        constrained: only actions that the environment admits can be said: every token that leads to none of them is
+            masked, at each position.
+        info: JSON scalars to add to the info of every episode, e.g. which policy acted.
+        counts: filled with what went wrong.
+        progress: called with the number of episodes just finished.
+
+    Raises:
+        ValueError: ``constrained`` in an environment that does not say what it admits.
+    """
+    counts = counts if counts is not None else RolloutCounts()
+    generator = torch.Generator(next(policy.parameters()).device)
+    generator.manual_seed(int(np.random.SeedSequence([seed, len(indices)]).generate_state(1)[0]))
+    pool = [make_env() for _ in range(min(sampling.batch_size, len(indices)))]
+    extra = {"seed": seed, "temperature": sampling.temperature, **(info or {})}
+    try:
+        # An answer is one turn: nothing of it is read a second time.
+        in_turns = bool(pool) and not pool[0].unwrapped.step_delimiters  # type: ignore[attr-defined]
+        if in_turns:
+            prompt_format.require_turns()
+        if constrained and pool and not hasattr(pool[0].unwrapped, "action_text"):
+            raise ValueError("constrained: this environment admits any text; use a search that does not constrain")
+        for start in range(0, len(indices), sampling.batch_size):
+            slots = range(start, min(start + sampling.batch_size, len(indices)))
+            running = []
+            for env, slot in zip(pool, slots, strict=False):
+                episode = Record.begin(env, slot, indices[slot], prompt_format)
+                if len(episode.tokens) >= policy.max_length:
+                    counts.prompts_too_long += 1
+                    progress(1)
+                    continue
+                running.append(episode)
+            while running:
+                samples = generate(
+                    policy,
+                    [episode.tokens for episode in running],
+                    prompt_format.end_ids,
+                    sampling,
+                    generator,
+                    choices=[episode.choices(prompt_format) for episode in running] if constrained else None,
+                    caches=[episode.policy_cache for episode in running] if in_turns else None,
+                )
+                for episode, sample in zip(running, samples, strict=True):
+                    episode.advance(sample, prompt_format, policy.max_length)
+                for episode in running:
+                    if episode.over:
+                        counts.cut_off += episode.truncated
+                        progress(1)
+                        yield episode.slot, episode.episode(extra)
+                running = [episode for episode in running if not episode.over]
+    finally:
+        for env in pool:
+            env.close()

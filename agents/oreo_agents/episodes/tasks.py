@@ -1,0 +1,131 @@
+"""Which tasks a run uses: environments by split, a choice of indices, what tells tasks apart; seeds of draws.
+
+Knows: the settings of an environment. Does not know: policies, stages.
+"""
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+
+import oreo_envs  # noqa: F401 (registers the ids)
+
+# Tasks of an environment without end are drawn below this; far fewer are drawn than there are.
+_MAX_INDEX = 2**31
+
+
+@dataclass(frozen=True, kw_only=True)
+class EnvSettings:
+    """Which environment.
+
+    Attributes:
+        id: a registered Gymnasium id.
+        path: where its data lies; None: where the environment looks by itself.
+        options: further keyword arguments of ``gym.make``, other than ``split``.
+        demonstrations: how many tasks other settings show by default; None: all of the train split.
+        collection_tasks: how many they collect on by default; None: all of the train split.
+        evaluation_tasks: how many of each split they evaluate on by default; None: all.
+        evaluation_splits: those that they evaluate on by default.
+        searches: those that they answer with by default.
+        max_new_tokens: how long they let an answer, or a turn, of a small model be, tokens.
+        context: how long they let a transcript of a small model be, tokens.
+    """
+
+    id: str
+    path: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    demonstrations: int | None = None
+    collection_tasks: int | None = None
+    evaluation_tasks: int | None = None
+    evaluation_splits: Sequence[str] = ("test",)
+    searches: Sequence[str] = ("greedy",)
+    max_new_tokens: int = 256
+    context: int = 512
+
+    def __post_init__(self) -> None:
+        """Check that the environment is registered."""
+        if self.id not in gym.registry:
+            close = difflib.get_close_matches(self.id, gym.registry, n=1)
+            raise ValueError(f"env.id={self.id}: no such environment{f'; did you mean {close[0]!r}?' if close else ''}")
+
+    def keywords(self) -> dict[str, Any]:
+        """Return the keyword arguments of ``gym.make`` other than the split."""
+        return dict(self.options) | ({} if self.path is None else {"path": self.path})
+
+
+class Purpose(IntEnum):
+    """What is drawn in a run: each has a stream of random numbers of its own."""
+
+    DEMONSTRATIONS = 0
+    COLLECTION = 1
+    SELECTION = 2
+    EVALUATION = 3
+    MORE = 4
+
+
+def derive(seed: int, *purpose: int) -> int:
+    """Return the seed of one purpose."""
+    return int(np.random.SeedSequence([seed, *purpose]).generate_state(1)[0])
+
+
+def make_env(settings: EnvSettings, split: str) -> gym.Env[str, str]:
+    """Make an environment of a split.
+
+    Raises:
+        ValueError: the environment refuses its options.
+    """
+    try:
+        return gym.make(settings.id, split=split, disable_env_checker=True, **settings.keywords())
+    except (TypeError, gym.error.Error) as error:
+        raise ValueError(f"env: {settings.id} cannot be made with {settings.keywords()}: {error}") from error
+
+
+def choose_indices(env: gym.Env[str, str], count: int | None, seed: int | None) -> list[int]:
+    """Choose tasks of an environment.
+
+    Args:
+        env: of the split.
+        count: how many at most; None: all of them.
+        seed: draws them; None: always the same ones.
+
+    Raises:
+        ValueError: all tasks of an environment that generates them without end.
+    """
+    available: int | None = env.unwrapped.num_tasks  # type: ignore[attr-defined]
+    # Data sets are sorted by subject: a part is drawn and not cut off, also where no seed is to matter.
+    generator = np.random.default_rng(0 if seed is None else seed)
+    if available is not None:
+        whole = count is None or count >= available
+        return list(range(available)) if whole else generator.permutation(available)[:count].tolist()
+    if count is None:
+        assert env.spec is not None
+        raise ValueError(f"{env.spec.id} generates tasks without end: say how many to use")
+    return list(range(count)) if seed is None else generator.integers(_MAX_INDEX, size=count).tolist()
+
+
+def is_played(env: gym.Env[str, str]) -> bool:
+    """Whether a task is played turn by turn, and not answered at once."""
+    return not env.unwrapped.step_delimiters  # type: ignore[attr-defined]
+
+
+def question(messages: Sequence[Mapping[str, str]]) -> str:
+    """Return the text that tells a task from others: the first message of the user."""
+    return next((message["content"] for message in messages if message["role"] == "user"), "")
+
+
+def identity(env: gym.Env[str, str], task_id: str, messages: Sequence[Mapping[str, str]]) -> str:
+    """Return what tells a task from others: its question, for data sets repeat questions under other names.
+
+    Games are told apart by name: different ones may begin with the same text.
+    """
+    return task_id if is_played(env) else question(messages)
+
+
+def identities(env: gym.Env[str, str], indices: Sequence[int]) -> frozenset[str]:
+    """Return what tells these tasks from others."""
+    resets: list[dict[str, Any]] = [env.reset(options={"index": index})[1] for index in indices]
+    return frozenset(identity(env, info["task_id"], info["messages"]) for info in resets)

@@ -1,0 +1,1 @@
+"""Answers to tables: items, budgets, intervals and tests, reports, pictures."""

@@ -1,0 +1,221 @@
+"""How often a policy, with a search, solves the tasks of a split.
+
+Knows: searches, intervals. Does not know: how a search works, training, tables.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import gymnasium as gym
+
+from oreo_agents.episodes.generate import Sampling
+from oreo_agents.episodes.prompts import PromptFormat
+from oreo_agents.episodes.rollout import RolloutCounts
+from oreo_agents.episodes.tasks import is_played
+from oreo_agents.evaluation.statistics import standard_error, wilson_interval
+from oreo_agents.networks.policy import CausalPolicy
+from oreo_agents.networks.value import TokenValue
+from oreo_agents.search import Answer, Player, Search
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateSettings:
+    """What to measure.
+
+    Attributes:
+        splits: the authors' names of the held-out splits.
+        tasks: at most so many of each, the same ones whatever the seed; None: all of them.
+        searches: names among the run's searches.
+        value_searches: further ones, for policies that come with a learned value; those that read none are there to be
+            compared with.
+        budget: generated tokens a task, on average; every search is evaluated in the size that each of them allows,
+            see ``budget``. None given: in the size of its own settings.
+        start_value: the algorithm whose value also serves the searches of the start policy; None: no value does.
+        sampling: limits; each search brings its own temperature.
+    """
+
+    splits: Sequence[str] = ("test",)
+    tasks: int | None = None
+    searches: Sequence[str] = ("greedy",)
+    value_searches: Sequence[str] = ()
+    budget: Sequence[int] = ()
+    start_value: str | None = None
+    sampling: Sampling = Sampling()
+
+    def __post_init__(self) -> None:
+        """Check the settings."""
+        if isinstance(self.splits, str) or not self.splits:
+            raise ValueError(f"evaluate.splits must be a list of at least one split, got {self.splits!r}")
+        if isinstance(self.searches, str) or not self.searches:
+            raise ValueError(
+                "evaluate.searches must be a list of at least one search, such as search=[greedy,step_beam], got "
+                f"{self.searches!r}"
+            )
+        if isinstance(self.value_searches, str):
+            raise ValueError(f"evaluate.value_searches must be a list of searches, got {self.value_searches!r}")
+        if not isinstance(self.budget, Sequence) or any(not isinstance(b, int) or b < 1 for b in self.budget):
+            raise ValueError(
+                f"evaluate.budget must be a list of tokens a task, such as budget=[100,200], got {self.budget!r}"
+            )
+        if self.tasks is not None and self.tasks < 1:
+            raise ValueError(f"evaluate.tasks must be at least 1, or null for all, got {self.tasks}")
+
+    @property
+    def with_value(self) -> list[str]:
+        """Names of all searches of a policy that comes with a learned value, each once."""
+        return list(dict.fromkeys([*self.searches, *self.value_searches]))
+
+
+@dataclass(frozen=True)
+class Item:
+    """One task, answered.
+
+    Attributes:
+        task_id: which task.
+        correct: solved.
+        sound: every step is right, where the environment can tell; else None.
+        tokens: tokens generated for it, those of samples not chosen and those after a final answer included.
+        answer: the final answer given, None without one.
+        kind: what kind of task it is, where the environment tells kinds apart.
+        invalid: actions that the environment did not admit, where it has such.
+        grade_reason: why the answer was judged as it was, where one is graded.
+        value_tokens: tokens that the value network read for it.
+    """
+
+    task_id: str
+    correct: bool
+    sound: bool | None
+    tokens: int
+    answer: str | None
+    kind: str | None = None
+    invalid: int | None = None
+    grade_reason: str | None = None
+    value_tokens: int = 0
+
+
+def evaluate(
+    make_env: Callable[[], gym.Env[str, str]],
+    policy: CausalPolicy,
+    prompt_format: PromptFormat,
+    searches: Mapping[str, Search],
+    indices: Sequence[int],
+    sampling: Sampling,
+    *,
+    seed: int,
+    value: TokenValue | None = None,
+    counts: RolloutCounts | None = None,
+    progress: Callable[[float], None] = lambda done: None,
+) -> Iterator[tuple[str, list[Item]]]:
+    """Answer each task with each search, and yield each name with its items as soon as that search is done.
+
+    Searches with equal sampling choose among the same samples; of searches that are equal altogether, one is done.
+
+    Args:
+        make_env: makes one environment of the split.
+        policy: acts.
+        prompt_format: of the policy's tokenizer.
+        searches: by name.
+        indices: the tasks.
+        sampling: limits; the temperature is that of each search.
+        seed: of the sampling.
+        value: for the searches that need one.
+        counts: filled with what went wrong; a task that could not be begun is an unsolved one.
+        progress: called with the number of tasks just answered, perhaps in part, each search for itself.
+
+    Yields:
+        The name of a search, and one item a task in the order of ``indices``.
+
+    Raises:
+        ValueError: a search needs a value and there is none, or is not made for tasks of this kind; before anything
+            is generated.
+    """
+    for name, search in searches.items():
+        if search.needs_value and value is None:
+            raise ValueError(f"search {name} needs a value network, and this policy has none")
+    require_fit(searches, make_env)
+    player = Player(
+        make_env,
+        policy,
+        prompt_format,
+        indices,
+        sampling,
+        seed=seed,
+        value=value,
+        counts=counts,
+        progress=progress,
+    )
+    found: dict[Search, list[Item]] = {}
+    for name, search in searches.items():
+        if search in found:
+            player.progress(len(indices))
+        else:
+            answers = search.answer(player)
+            found[search] = [_item(answer, index) for answer, index in zip(answers, indices, strict=True)]
+        yield name, found[search]
+
+
+def require_fit(searches: Mapping[str, Search], make_env: Callable[[], gym.Env[str, str]]) -> None:
+    """Refuse searches that are not made for tasks of this kind.
+
+    Raises:
+        ValueError: one of them is not.
+    """
+    with make_env() as env:
+        played = is_played(env)
+    for name, search in searches.items():
+        if (reason := search.unfit(played=played)) is not None:
+            raise ValueError(f"search {name} {reason}")
+
+
+def _item(answer: Answer | None, index: int) -> Item:
+    if answer is None:
+        return Item(f"index {index}", False, None, 0, None)
+    episode = answer.episode
+    names = ("sound", "answer", "task_type", "invalid_actions", "grade_reason")
+    sound, given, kind, invalid, reason = map(episode.info.get, names)
+    return Item(
+        task_id=episode.task_id,
+        correct=episode.success,
+        sound=None if sound is None else bool(sound),
+        tokens=answer.tokens,
+        answer=None if given is None else str(given),
+        kind=None if kind is None else str(kind),
+        invalid=None if invalid is None else int(invalid),
+        grade_reason=None if reason is None else str(reason),
+        value_tokens=answer.value_tokens,
+    )
+
+
+def summarize(items: Sequence[Item]) -> dict[str, Any]:
+    """Return n, correct, accuracy, its standard error and Wilson interval, and means a task.
+
+    Those are tokens that the policy generated and that the value read and, where there are such, soundness and
+    invalid actions; ``kinds`` holds the same for each kind of task.
+    """
+    summary = _summarize(items)
+    kinds = sorted({item.kind for item in items if item.kind is not None})
+    if kinds:
+        summary["kinds"] = {kind: _summarize([item for item in items if item.kind == kind]) for kind in kinds}
+    return summary
+
+
+def _summarize(items: Sequence[Item]) -> dict[str, Any]:
+    n, correct = len(items), sum(item.correct for item in items)
+    low, high = wilson_interval(correct, n)
+    summary = {
+        "n": n,
+        "correct": correct,
+        "accuracy": correct / n,
+        "standard_error": standard_error(correct, n),
+        "wilson_low": low,
+        "wilson_high": high,
+        "tokens_per_task": sum(item.tokens for item in items) / n,
+        "value_tokens_per_task": sum(item.value_tokens for item in items) / n,
+    }
+    if any(item.sound is not None for item in items):
+        summary["sound"] = sum(bool(item.sound) for item in items) / n
+    counted = [item.invalid for item in items if item.invalid is not None]
+    if counted:
+        summary["invalid_per_task"] = sum(counted) / len(counted)
+    return summary

@@ -1,0 +1,1 @@
+"""transformers models behind the two protocols of ``oreo_algos.models``: scores, values, packing, caches, folders."""

@@ -1,0 +1,295 @@
+"""A causal language model as a policy.
+
+Knows: transformers models, and how to score action tokens without the logits of all the others.
+Does not know: tokenizers, environments, losses.
+"""
+
+# B episodes, T tokens, N action tokens of a batch, D hidden size, V vocabulary
+
+import copy
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
+
+from oreo_agents.networks import packing
+from oreo_agents.networks.checkpoints import (
+    Lora,
+    base_model,
+    checkpoint_layers,
+    load_config,
+    max_length,
+    require_bool,
+    require_causal,
+    save_plain,
+)
+from oreo_agents.networks.kv_cache import can_resume
+from oreo_agents.networks.tiny import TinyConfig
+from oreo_agents.networks.token_scores import HeadInput, Scores, head_scores, logit_scores
+from oreo_algos.batch import Batch
+from oreo_algos.models import KLEstimate, Policy, TokenScores
+
+# Where the head is not plain, log-probabilities of this many elements at most are held at once (128 MiB in float32).
+_CHUNK_ELEMENTS = 2**25
+
+
+@dataclass(frozen=True, kw_only=True)
+class PolicySettings:
+    """Where the policy comes from.
+
+    Attributes:
+        path: folder or hub name of a checkpoint; None: a small model from random weights.
+        tiny: shape of that model.
+        lora: adapters in place of full fine-tuning.
+        device: ``auto``: the GPU when there is one.
+        dtype: of the weights; on a GPU, float32 weights are computed with in bfloat16.
+        gradient_checkpointing: compute layers again in the backward: less memory, about a third more time.
+    """
+
+    path: str | None = None
+    tiny: TinyConfig = TinyConfig()
+    lora: Lora = Lora()
+    device: str = "auto"
+    dtype: str = "float32"
+    gradient_checkpointing: bool = False
+
+    def __post_init__(self) -> None:
+        """Check the settings."""
+        if self.dtype not in ("float32", "bfloat16"):
+            raise ValueError(f"policy.dtype must be float32 or bfloat16, got {self.dtype!r}")
+        require_bool("policy.gradient_checkpointing", self.gradient_checkpointing)
+
+
+class CausalPolicy(nn.Module):
+    """A policy over ``AutoModelForCausalLM``.
+
+    Dropout is off at all times: it would make the log-ratio of two equal networks differ from 0.
+    """
+
+    def __init__(
+        self, model: PreTrainedModel, lora: Lora | None = None, *, gradient_checkpointing: bool = False
+    ) -> None:
+        """Wrap a loaded model, with adapters when ``lora`` asks for them."""
+        super().__init__()
+        require_causal(model)
+        self.max_length = max_length(model.config)
+        self.model = (lora or Lora()).wrap(model)
+        if gradient_checkpointing:
+            checkpoint_layers(self.model)
+        self.eval()
+        self._plain_head = self._head_is_plain()
+        self._longest_packed = packing.enable(self.causal_lm)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        path: str,
+        *,
+        device: str | torch.device = "cpu",
+        dtype: torch.dtype = torch.float32,
+        lora: Lora | None = None,
+        gradient_checkpointing: bool = False,
+    ) -> "CausalPolicy":
+        """Load a checkpoint from a folder or the hub.
+
+        Raises:
+            ValueError: nothing readable at ``path``, or not a causal language model.
+        """
+        load_config(path)
+        model: Any = AutoModelForCausalLM.from_pretrained(path, dtype=dtype)
+        return cls(model.to(device), lora, gradient_checkpointing=gradient_checkpointing)
+
+    @property
+    def causal_lm(self) -> PreTrainedModel:
+        """The transformers model, with adapters in place if there are any."""
+        plain: Any = self.model.get_base_model() if isinstance(self.model, PeftModel) else self.model
+        return plain
+
+    @cached_property
+    def resumes(self) -> bool:
+        """Whether it can go on from kept keys and values."""
+        return can_resume(self.causal_lm)
+
+    def frozen_copy(self) -> "CausalPolicy":
+        """Return a copy with the same weights that is never trained."""
+        return copy.deepcopy(self).requires_grad_(False)
+
+    def train(self, mode: bool = True) -> "CausalPolicy":
+        """Stay in evaluation mode, see the class."""
+        return super().train(False)
+
+    def score(
+        self,
+        batch: Batch,
+        reference: Policy | None = None,
+        kl: KLEstimate | None = None,
+    ) -> TokenScores:
+        """Score the action tokens of a batch, see ``TokenScores``.
+
+        Args:
+            batch: padded on the right.
+            reference: another ``CausalPolicy``, also scored, without gradient.
+            kl: which estimate of the KL to the reference to return.
+
+        Raises:
+            ValueError: ``kl`` without a reference.
+        """
+        return TokenScores(*self(batch, reference, kl))
+
+    def forward(
+        self,
+        batch: Batch,
+        reference: Policy | None = None,
+        kl: KLEstimate | None = None,
+        *,
+        features_only: bool = False,
+    ) -> tuple[Tensor | None, ...] | Tensor:
+        """Return the fields of ``score``'s result, as a tuple, which wrappers can look through for tensors.
+
+        Under DDP, call the wrapper and build ``TokenScores`` from its tuple. ``fully_shard`` works in place, so that
+        ``score`` is called as ever; the policy itself, sharded after its layers, must not be resharded after the
+        forward (for a root that is the default), since the head is read from there to the backward.
+
+        With ``features_only`` return what the head reads instead, as ``_features`` does: of a reference no more is
+        asked, because the exact KL compares whole distributions.
+        """
+        # Logits at position t - 1 predict token t, so the first column never counts.
+        scored = batch.action_mask.clone()
+        scored[:, 0] = False
+        if features_only:
+            return self._features(batch, scored[:, 1:])
+        if kl is not None and reference is None:
+            raise ValueError(f"kl={kl!r} needs a reference")
+        if reference is not None and not isinstance(reference, CausalPolicy):
+            raise TypeError(f"a CausalPolicy is compared with another one, got {type(reference).__name__}")
+        targets = batch.tokens[scored]
+        features = self._features(batch, scored[:, 1:])
+        ref_features = None
+        if reference is not None:
+            with torch.no_grad():
+                ref_features = reference(batch, features_only=True)
+        scores = self._head_scores(features, targets, reference, ref_features, kl)
+        return tuple(None if column is None else self._spread(column, scored) for column in scores)
+
+    def save(self, folder: Path, tokenizer: PreTrainedTokenizerBase, card: str) -> None:
+        """Write a plain Hugging Face folder."""
+        save_plain(self.model, folder, tokenizer, card)
+
+    def _features(self, batch: Batch, wanted: Tensor) -> Tensor:
+        """Return what the head reads at some positions, or the logits themselves where the head is not plain.
+
+        These are whole, [N, V], and on a padded batch [B, T, V].
+
+        Args:
+            batch: padded on the right.
+            wanted: the positions whose output is needed, those of the tokens before the scored ones, bool [B, T - 1].
+
+        Returns:
+            Float [N, D], or [N, V] where the head is not plain, rows in the order of ``wanted``.
+        """
+        model = base_model(self.model) if self._plain_head else self.causal_lm
+        return packing.outputs_at(model, batch, F.pad(wanted, (0, 1)), self._longest_packed)
+
+    def _head_scores(
+        self,
+        features: Tensor,
+        targets: Tensor,
+        reference: "CausalPolicy | None",
+        ref_features: Tensor | None,
+        kl: KLEstimate | None,
+    ) -> Scores:
+        """Score the tokens chosen from what the heads read, without all their logits where both heads are plain."""
+        if not self._plain_head or not (reference is None or reference._plain_head):
+            return self._scores_of_logits(features, targets, reference, ref_features, kl)
+        other = None
+        if reference is not None and ref_features is not None:
+            other = reference._head_input(ref_features)
+        return head_scores(self._head_input(features), targets, other, kl)
+
+    def _head_input(self, features: Tensor) -> HeadInput:
+        head: Any = self.causal_lm.get_output_embeddings()
+        return HeadInput(features, head.weight, head.bias)
+
+    def _logits(self, features: Tensor) -> Tensor:
+        if not self._plain_head:
+            return features.float()
+        return self.causal_lm.get_output_embeddings()(features).float()
+
+    def _scores_of_logits(
+        self,
+        features: Tensor,
+        targets: Tensor,
+        reference: "CausalPolicy | None",
+        ref_features: Tensor | None,
+        kl: KLEstimate | None,
+    ) -> Scores:
+        """Score the tokens chosen, some at a time; the backward computes their log-probabilities again."""
+        rows = max(_CHUNK_ELEMENTS // self.causal_lm.config.get_text_config().vocab_size, 1)
+
+        def score(features: Tensor, ref_features: Tensor | None, targets: Tensor) -> Scores:
+            logp = self._logits(features).log_softmax(dim=-1)
+            ref_logp = None
+            if reference is not None and ref_features is not None:
+                with torch.no_grad():
+                    ref_logp = reference._logits(ref_features).log_softmax(dim=-1)
+            return logit_scores(logp, ref_logp, targets, kl)
+
+        chunks = []
+        for start in range(0, max(len(targets), 1), rows):
+            chunk = slice(start, start + rows)
+            arguments = (features[chunk], None if ref_features is None else ref_features[chunk], targets[chunk])
+            if len(targets) <= rows or not torch.is_grad_enabled():
+                chunks.append(score(*arguments))
+            else:
+                chunks.append(checkpoint(score, *arguments, use_reentrant=False))
+        logprobs, ref_logprobs, divergence, entropy = zip(*chunks, strict=True)
+        present = (ref_logprobs[0] is not None, divergence[0] is not None)
+        return (
+            torch.cat(logprobs),
+            torch.cat(ref_logprobs) if present[0] else None,
+            torch.cat(divergence) if present[1] else None,
+            torch.cat(entropy),
+        )
+
+    @staticmethod
+    def _spread(values: Tensor, where: Tensor) -> Tensor:
+        """Put the values of the scored tokens, [N], back to their places, [B, T], 0 elsewhere."""
+        return torch.zeros(where.shape, device=values.device).masked_scatter(where, values.float())
+
+    def _head_is_plain(self) -> bool:
+        """Say whether the logits are the output embedding of the last hidden state and nothing else.
+
+        Some architectures scale or cap their logits; these are asked for the logits themselves. The head is made to
+        say large numbers for once: a cap leaves the small logits of a fresh model as they are.
+        """
+        head = self.causal_lm.get_output_embeddings()
+        if type(head) is not nn.Linear:  # adapters and quantised weights compute something else
+            return False
+        read: list[Tensor] = []
+        said: list[Tensor] = []
+
+        def speak(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+            read.append(inputs[0])
+            said.append(torch.linspace(-500, 500, output.numel()).to(output).view_as(output))
+            return said[-1]
+
+        tokens = torch.tensor([[1, 2, 3, 4]], device=next(self.parameters()).device)
+        hook = head.register_forward_hook(speak)
+        try:
+            with torch.no_grad():
+                logits = self.causal_lm(tokens, use_cache=False).logits
+                hidden = base_model(self.model)(tokens, use_cache=False).last_hidden_state
+        finally:
+            hook.remove()
+        return (
+            len(read) == 1
+            and torch.allclose(read[0], hidden, atol=1e-4, rtol=1e-4)
+            and torch.allclose(said[0].to(logits), logits)
+        )

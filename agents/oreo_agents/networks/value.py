@@ -1,0 +1,230 @@
+"""A one-label token classifier as a value network.
+
+Knows: transformers models with ``AutoModelForTokenClassification``. Does not know: tokenizers, losses.
+Source: Wang et al. 2024 (arXiv:2412.16145): a separate transformer that starts from the policy's weights, with a
+bias-free linear head that is zero at the start. Saved, it is a plain Hugging Face folder.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
+from transformers import AutoModelForTokenClassification, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+    MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES,
+)
+from transformers.utils import logging as transformers_logging
+
+from oreo_agents.networks import packing
+from oreo_agents.networks.checkpoints import (
+    Lora,
+    checkpoint_layers,
+    load_config,
+    require_bool,
+    require_causal,
+    save_plain,
+)
+from oreo_agents.networks.kv_cache import BatchCache, Prefix, can_resume, pad_left
+from oreo_algos.batch import Batch
+from oreo_algos.segments import shift_values
+
+
+@dataclass(frozen=True, kw_only=True)
+class ValueSettings:
+    """How the value network starts.
+
+    Attributes:
+        path: folder of a trained value network; None: the policy's weights with a head that says 0.
+        bias_at_mean_reward: give the head a trained bias that starts at the buffer's mean reward.
+        lora: adapters in place of full fine-tuning.
+        gradient_checkpointing: compute layers again in the backward: less memory, about a third more time.
+    """
+
+    path: str | None = None
+    bias_at_mean_reward: bool = False
+    lora: Lora = Lora()
+    gradient_checkpointing: bool = False
+
+    def __post_init__(self) -> None:
+        """Check the settings."""
+        require_bool("value.gradient_checkpointing", self.gradient_checkpointing)
+
+
+class TokenValue(nn.Module):
+    """V of every state of a transcript, from the output at the token before it; dropout is off at all times."""
+
+    def __init__(
+        self, model: PreTrainedModel, lora: Lora | None = None, *, gradient_checkpointing: bool = False
+    ) -> None:
+        """Wrap a loaded classifier, with adapters when ``lora`` asks for them."""
+        super().__init__()
+        require_causal(model)
+        name = _head_name(model)
+        bias = getattr(model, name).bias
+        frozen_bias = bias is not None and not bias.requires_grad
+        self.model = (lora or Lora()).wrap(model, train_head=name)
+        if gradient_checkpointing:
+            checkpoint_layers(self.model)
+        if frozen_bias:
+            # With adapters the head that is trained is a copy.
+            getattr(model, name).bias.requires_grad_(False)
+        self.eval()
+        self._longest_packed = packing.enable(model)
+
+    @classmethod
+    def from_policy(
+        cls,
+        path: str,
+        *,
+        bias: float | None = None,
+        device: str | torch.device = "cpu",
+        dtype: torch.dtype = torch.float32,
+        lora: Lora | None = None,
+        gradient_checkpointing: bool = False,
+    ) -> "TokenValue":
+        """Start from the weights of a policy's checkpoint with a head that says 0 everywhere.
+
+        Args:
+            path: folder or hub name of the policy.
+            bias: None: the paper's head, without bias; a number: a trained bias that starts there, e.g. at the
+                mean reward (kept in the config as ``token_classification_bias=True``).
+            device: where to.
+            dtype: of the weights.
+            lora: adapters.
+            gradient_checkpointing: see ``networks.checkpoint_layers``.
+
+        Raises:
+            ValueError: nothing readable at ``path``, or transformers has no token classifier for its architecture.
+        """
+        config = load_config(path)
+        if config.model_type not in MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES:
+            works = sorted(set(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES) & set(MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES))
+            raise ValueError(
+                f"{path}: transformers has no token classifier for {config.model_type!r}, so it cannot be a value "
+                f"network; architectures that can: {', '.join(works)}"
+            )
+        config.num_labels = 1
+        config.token_classification_bias = bias is not None
+        config.classifier_dropout = 0.0
+        with _without_load_report():
+            model = AutoModelForTokenClassification.from_pretrained(path, config=config, dtype=dtype)
+        head = getattr(model, _head_name(model))
+        nn.init.zeros_(head.weight)
+        if head.bias is not None:
+            # Some classes (GPT-2) keep a bias regardless: it stays 0 unless one was asked for.
+            nn.init.constant_(head.bias, bias or 0.0)
+            head.bias.requires_grad_(bias is not None)
+        return cls(model.to(device), lora, gradient_checkpointing=gradient_checkpointing)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        path: str,
+        *,
+        device: str | torch.device = "cpu",
+        dtype: torch.dtype = torch.float32,
+        lora: Lora | None = None,
+        gradient_checkpointing: bool = False,
+    ) -> "TokenValue":
+        """Load a trained value network, one label, from a folder or the hub.
+
+        Raises:
+            ValueError: nothing readable at ``path``, or not a one-label token classifier.
+        """
+        config = load_config(path)
+        if config.num_labels != 1 or not any("TokenClassification" in name for name in config.architectures or []):
+            raise ValueError(
+                f"{path}: a value network is a token classifier with one label, this is {config.architectures} with "
+                f"{config.num_labels}; give the folder `value` of an OREO run"
+            )
+        model = AutoModelForTokenClassification.from_pretrained(path, dtype=dtype)
+        head = getattr(model, _head_name(model))
+        if head.bias is not None and not getattr(config, "token_classification_bias", False):
+            head.bias.requires_grad_(False)
+        return cls(model.to(device), lora, gradient_checkpointing=gradient_checkpointing)
+
+    def train(self, mode: bool = True) -> "TokenValue":
+        """Stay in evaluation mode, see the class."""
+        return super().train(False)
+
+    def token_values(self, batch: Batch) -> Tensor:
+        """Return V of the state just before each token, 0 on padding, float [B, T + 1]; see ``oreo_algos.segments``."""
+        values: Tensor = self(batch)
+        return values
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Do what ``token_values`` says; hooks of a wrapper, such as FSDP's, fire on a call of the module only."""
+        outputs = packing.outputs_at(self.model, batch, batch.attention, self._longest_packed).float()
+        values = torch.zeros(batch.tokens.shape, device=outputs.device).masked_scatter(batch.attention, outputs)
+        return shift_values(values)
+
+    @cached_property
+    def resumes(self) -> bool:
+        """Whether it can go on from kept keys and values."""
+        return can_resume(self._classifier)
+
+    @property
+    def _classifier(self) -> PreTrainedModel:
+        """The transformers model, with adapters in place if there are any."""
+        plain: Any = self.model.get_base_model() if isinstance(self.model, PeftModel) else self.model
+        return plain
+
+    @torch.no_grad()
+    def values_after(
+        self, transcripts: Sequence[Sequence[int]], prefixes: Sequence[Prefix]
+    ) -> tuple[Tensor, list[Prefix]]:
+        """Return V of the state after each transcript, read together in one batch.
+
+        Args:
+            transcripts: token ids, none empty.
+            prefixes: what it has read of each transcript; only the other tokens are read.
+
+        Returns:
+            V, float [B]; and what it has read now: nothing where it does not resume.
+        """
+        device = next(self.parameters()).device
+        if not self.resumes:
+            # Padding is on the right and attention is causal, so no attention mask is needed.
+            tokens = pad_sequence([torch.tensor(row) for row in transcripts], batch_first=True).to(device)
+            values = self.model(input_ids=tokens, use_cache=False).logits.squeeze(-1).float()
+            last = torch.tensor([[len(row) - 1] for row in transcripts], device=device)
+            return values.gather(1, last).squeeze(1), [Prefix() for _ in transcripts]
+        prefixes = [prefix.before(len(row)) for row, prefix in zip(transcripts, prefixes, strict=True)]
+        unread = [row[len(prefix) :] for row, prefix in zip(transcripts, prefixes, strict=True)]
+        cache = BatchCache(self._classifier.config, prefixes, device)
+        tokens, present = pad_left(unread, device)
+        values = self.model(input_ids=tokens, **cache.reads(present)).logits[:, -1, 0].float()
+        read = cache.newest(range(len(unread)), tokens.shape[1])
+        return values, [p.then(r[-len(new) :].clone()) for p, r, new in zip(prefixes, read, unread, strict=True)]
+
+    def save(self, folder: Path, tokenizer: PreTrainedTokenizerBase, card: str) -> None:
+        """Write a plain Hugging Face folder."""
+        save_plain(self.model, folder, tokenizer, card)
+
+
+@contextmanager
+def _without_load_report() -> Iterator[None]:
+    """Silence the report that the head is new and the policy's head unused: both are meant."""
+    verbosity = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+
+
+def _head_name(model: nn.Module) -> str:
+    """Return the attribute that holds the linear head of a token classifier."""
+    plain = model.get_base_model() if isinstance(model, PeftModel) else model
+    for name in ("score", "classifier"):
+        if isinstance(getattr(plain, name, None), nn.Linear):
+            return name
+    raise ValueError(f"{type(plain).__name__}: neither `score` nor `classifier` is its linear head")

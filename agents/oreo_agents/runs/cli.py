@@ -1,0 +1,410 @@
+"""The command ``oreo``: the only place that has heard of Hydra.
+
+Knows: which command composes which configuration and calls which stage. Does not know: how a stage works.
+"""
+
+import dataclasses
+import difflib
+import logging
+import re
+import sys
+from collections.abc import Callable, Sequence
+from importlib import resources
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NoReturn
+
+import hydra
+from filelock import FileLock, Timeout
+from hydra._internal.utils import get_args_parser
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+USAGE = """\
+oreo: offline reinforcement learning of multi-step reasoning
+
+  oreo run      supervised start, collection, every algorithm, evaluation, report
+  oreo sft      the supervised start alone
+  oreo collect  the start, then offline episodes of it
+  oreo train    one algorithm (algo=oreo|dpo|kto|rejection|...), then its evaluation
+  oreo eval     measure a checkpoint (policy.path=..., value.path=...), or its value (what=value)
+  oreo report   DIR... : one table and plots from any set of run folders
+  oreo data     import, encode or describe episode buffers; generate houses
+
+Settings are given as key=value, sweeps with -m:
+
+  oreo run experiment=smoke
+  oreo train -m algo=oreo,dpo,rejection seed=0,1,2
+  oreo collect policy=expert env=alfworld
+  oreo train algo=oreo env=gsm8k policy.path=Qwen/Qwen2.5-Math-1.5B data=episodes/
+  oreo eval search=[greedy,majority,step_beam] budget=[100,200,400] policy.path=... value.path=...
+
+`oreo COMMAND --help` lists the settings of a command, `--cfg job` prints them all; `oreo --version` tells the version.
+"""
+
+
+# Jobs of a sweep that begin in the same way share the start and the episodes, kept here.
+_SHARED = Path("outputs") / "starts"
+
+
+# What may be written for a longer key; `search` is also a group of files, which no command chooses from by itself.
+_SHORT = {"search": "evaluate.searches", "budget": "evaluate.budget"}
+
+
+# What a run may do more of, or otherwise, in a folder that it worked in before: nothing that is there becomes wrong.
+_GROWING = ("rounds", "iteration.rounds", "algos", "workers")
+
+
+class UserError(Exception):
+    """A mistake in what the user gave, with a message that says what to do; shown without a traceback."""
+
+
+def main() -> None:
+    """Run the command line; exit code 0 on success, 2 for a mistake of the user."""
+    command, *arguments = sys.argv[1:] or ["--help"]
+    try:
+        if command in ("-h", "--help", "help"):
+            print(USAGE, end="")
+        elif command == "--version":
+            print(f"oreo {version('oreo-suite')}")
+        elif command == "report":
+            from oreo_agents.evaluation.report import main as report
+
+            report(arguments)
+        elif command == "data":
+            from oreo_agents.runs.data import main as data
+
+            data(arguments)
+        elif command in _JOBS:
+            _run_hydra(command, arguments)
+        else:
+            raise UserError(f"unknown command {command!r}{_closest(command, [*_JOBS, 'report', 'data'])}\n\n{USAGE}")
+    except (UserError, ValueError, FileNotFoundError) as error:
+        _fail(error)
+
+
+def config_folder() -> Path:
+    """Return the folder of configurations: in the package of a wheel, at the top of an editable checkout."""
+    installed = Path(str(resources.files("oreo_agents"))) / "configs"
+    return installed if installed.is_dir() else Path(__file__).resolve().parents[3] / "configs"
+
+
+def settings_from_config(config: DictConfig, algorithms: dict[str, Any]) -> Any:
+    """Build ``RunSettings`` from a composed configuration.
+
+    Raises:
+        ValueError: a value is refused by the dataclass that it is for.
+    """
+    from oreo_agents.runs.settings import IterationSettings, RunSettings
+
+    return RunSettings(
+        env=_build(config.env),
+        policy=_build(config.policy),
+        value=_build(config.value),
+        sft=_build(config.sft),
+        collect=_build(config.collect),
+        algorithms={name: _build(node) for name, node in algorithms.items()},
+        iteration=_build(config.iteration) if "iteration" in config else IterationSettings(),
+        searches={name: _build(node) for name, node in config.searches.items()},
+        evaluate=_build(config.evaluate),
+        trainer=_build(config.trainer),
+        seed=config.seed,
+        data=config.data if isinstance(config.data, str | None) else list(config.data),
+        workers=config.workers,
+    )
+
+
+def _build(node: Any) -> Any:
+    """Make the dataclass that a node of the configuration names; what it refuses is a ValueError."""
+    try:
+        return hydra.utils.instantiate(node, _convert_="all")
+    except HydraException as error:
+        if isinstance(error.__cause__, TypeError | ValueError):
+            raise ValueError(f"{node.get('_target_')}: {error.__cause__}") from error
+        raise
+
+
+def _run(config: DictConfig, folder: Path) -> None:
+    from oreo_agents.evaluation.report import report
+
+    for name in config.algos:
+        if name not in config.algorithms and name != "sft":
+            raise ValueError(
+                f"algos: unknown algorithm {name!r}{_closest(name, config.algorithms)}; known: "
+                f"{', '.join(config.algorithms)}. A file of configs/algo joins them with +algo@algorithms.NAME=FILE"
+            )
+    chosen = {name: config.algorithms[name] for name in config.algos if name != "sft"}
+    _prepare(config, folder, chosen, supervised=True).train_and_evaluate(["sft", *chosen])
+    report([folder], folder)
+
+
+def _train(config: DictConfig, folder: Path) -> None:
+    from oreo_agents.evaluation.report import report
+
+    name = HydraConfig.get().runtime.choices["algo"]
+    # The start is no part of these results, so no value is tried on it.
+    config.evaluate.start_value = None
+    _prepare(config, folder, {name: config.algo}, shared=_SHARED).train_and_evaluate([name])
+    report([folder], folder)
+
+
+def _sft(config: DictConfig, folder: Path) -> None:
+    run = _prepare(config, folder, {}, supervised=True)
+    run.prepare(episodes=False)
+    print(f"policy: {run.sft()}")
+
+
+def _collect(config: DictConfig, folder: Path) -> None:
+    run = _prepare(config, folder, {})
+    run.prepare(episodes=True)
+    buffer = run.episodes()
+    print(f"{folder / 'data' / 'episodes'}: {buffer.stats()}")
+
+
+def _evaluate(config: DictConfig, folder: Path) -> None:
+    subjects = {"accuracy": _evaluate_accuracy, "value": _evaluate_value}
+    if config.what not in subjects:
+        raise ValueError(f"what={config.what}: oreo eval measures {' or '.join(subjects)}")
+    other = other_tasks(config)
+    if other is not None:
+        logging.getLogger(__name__).warning(other)
+    subjects[config.what](config, folder)
+
+
+def other_tasks(config: DictConfig) -> str | None:
+    """Say in what the tasks to evaluate on differ from those of the run that trained the policy.
+
+    Returns:
+        A sentence; None when they do not differ, or when the policy does not lie in a run folder.
+    """
+    trained = Path(config.policy.path or "").parent.parent / "config.yaml"
+    if config.policy.path is None or not trained.exists():
+        return None
+    before, now = OmegaConf.select(OmegaConf.load(trained), "env") or {}, config.env
+    names = sorted({*before.get("options", {}), *now.options})
+    pairs = {"id": (before.get("id"), now.id)}
+    pairs |= {f"options.{name}": (before.get("options", {}).get(name), now.options.get(name)) for name in names}
+    differing = [f"env.{name}={new} (there {old})" for name, (old, new) in pairs.items() if old != new]
+    if not differing:
+        return None
+    return f"the policy was trained on other tasks, see {trained}: here {', '.join(differing)}"
+
+
+def _evaluate_value(config: DictConfig, folder: Path) -> None:
+    from oreo_agents.runs.value_eval import evaluate_value
+
+    unread = [f"{short}=" for short in _SHORT if _is_given(short)]
+    if unread:
+        raise ValueError(
+            f"what=value measures V along samples and searches nothing: leave out {' and '.join(unread)}, or leave out "
+            "what=value; value_eval.samples=N says how many samples a task"
+        )
+    settings = _build(config.value_eval)
+    evaluate_value(_prepare(config, folder, {}), settings)
+
+
+def _evaluate_accuracy(config: DictConfig, folder: Path) -> None:
+    from oreo_agents.evaluation.report import report
+
+    if config.policy.path is None:
+        raise ValueError("oreo eval measures a checkpoint: give policy.path=FOLDER_OR_HUB_NAME")
+    path = Path(config.policy.path)
+    run = _prepare(config, folder, {})
+    label = config.label or (path.parent.name if path.name == "policy" else path.name)
+    # Searches that were asked for are not left out in silence where there is no value for them.
+    searches = list(config.evaluate.searches) if _is_given("search") else None
+    rows = run.evaluate(label, str(path), config.value.path, searches=searches)
+    if not rows:
+        raise ValueError("nothing was evaluated: give value.path=FOLDER for the searches that read a value")
+    run.write_results(rows)
+    report([folder], folder)
+
+
+def _is_given(short: str) -> bool:
+    """Whether the command line sets what a short name stands for."""
+    return any(text.startswith(f"{_SHORT[short]}=") for text in HydraConfig.get().overrides.task)
+
+
+_JOBS: dict[str, Callable[[DictConfig, Path], None]] = {
+    "run": _run,
+    "sft": _sft,
+    "collect": _collect,
+    "train": _train,
+    "eval": _evaluate,
+}
+
+
+def _prepare(
+    config: DictConfig,
+    folder: Path,
+    algorithms: dict[str, Any],
+    *,
+    shared: Path | None = None,
+    supervised: bool = False,
+) -> Any:
+    """Check the configuration and write it down before anything expensive happens.
+
+    Args:
+        config: composed.
+        folder: of the run.
+        algorithms: nodes to train, by name.
+        shared: see ``Run``.
+        supervised: fine-tune a checkpoint that was given; otherwise it is taken as it is.
+    """
+    from oreo_agents.progress import quiet
+    from oreo_agents.runs.pipeline import Run
+
+    quiet()
+    settings = settings_from_config(config, algorithms)
+    if settings.policy.path is not None and not supervised:
+        settings = dataclasses.replace(settings, sft=dataclasses.replace(settings.sft, demonstrations=0))
+    _write_down(config, folder)
+    return Run(settings, folder, shared=shared)
+
+
+def _write_down(config: DictConfig, folder: Path) -> None:
+    """Write ``config.yaml``, or add to what a run does whose folder this is.
+
+    Raises:
+        ValueError: the folder holds a run with other settings, apart from those in ``_GROWING``.
+    """
+    from oreo_algos.storage.atomic import write_text
+
+    path = folder / "config.yaml"
+    text = OmegaConf.to_yaml(config, resolve=True)
+    if path.exists():
+        before = path.read_text(encoding="utf-8")
+        if before == text:
+            return
+        if _lasting(OmegaConf.create(before)) != _lasting(OmegaConf.create(text)):
+            raise ValueError(
+                f"{folder} holds a run with another configuration (see {path}); choose another hydra.run.dir, or "
+                f"delete it to start again; only {', '.join(_GROWING)} may change"
+            )
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(path, text)
+
+
+def _lasting(config: Any) -> Any:
+    """Return the settings that may not change in a folder."""
+    for key in _GROWING:
+        OmegaConf.update(config, key, None)
+    return config
+
+
+def _run_hydra(command: str, arguments: Sequence[str]) -> None:
+    overrides = list(arguments)
+    for short, key in _SHORT.items():
+        overrides = [re.sub(f"^{short}=", f"{key}=", text) for text in overrides]
+    chosen = [text for text in overrides if re.match(r"policy\.path=(?!null$)", text)]
+    if chosen and not any(text.startswith("policy=") for text in overrides):
+        # Beside the other override: flags such as `--cfg job` may stand at the end.
+        overrides.insert(overrides.index(chosen[0]), "policy=checkpoint")
+    _check_overrides(command, get_args_parser().parse_known_args(overrides)[0].overrides)
+
+    def job(config: DictConfig) -> None:
+        folder = Path(HydraConfig.get().runtime.output_dir)
+        try:
+            with FileLock(folder / ".run.lock", blocking=False):
+                _JOBS[command](config, folder)
+        except Timeout:
+            _fail(ValueError(f"{folder}: another process works in this folder; wait for it or choose another folder"))
+        except (ValueError, FileNotFoundError, OmegaConfBaseException) as error:
+            logging.getLogger(__name__).debug("details", exc_info=True)
+            _fail(error)
+
+    sys.argv = [f"oreo {command}", *overrides]
+    hydra.main(version_base="1.3", config_path=str(config_folder()), config_name=command)(job)()
+
+
+def _check_overrides(command: str, overrides: Sequence[str]) -> None:
+    """Compose once, so that a mistake gets a sentence with the closest right name.
+
+    Raises:
+        UserError: an override names a key, a group or a choice that does not exist, or cannot be read.
+    """
+    from hydra import compose, initialize_config_dir
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    with initialize_config_dir(str(config_folder()), version_base="1.3"):
+        try:
+            parsed = OverridesParser.create().parse_overrides(list(overrides))
+            values = [
+                [f"{item.get_key_element()}={value}" for value in item.sweep_string_iterator()]
+                if item.is_sweep_override()
+                else [item.input_line or ""]
+                for item in parsed
+            ]
+            # Every value of a sweep is seen once, though not every combination.
+            for job in range(max(map(len, values), default=1)):
+                chosen = [texts[job % len(texts)] for texts in values]
+                config = compose(command, [text for text in chosen if text and not text.startswith("hydra.")])
+                _check_keys(command, config)
+        except (HydraException, OmegaConfBaseException) as error:
+            raise UserError(_explain(command, error)) from error
+
+
+def _check_keys(command: str, config: DictConfig) -> None:
+    """Refuse settings that nothing reads, which an experiment file could bring in.
+
+    Raises:
+        UserError: the configuration has a key that the command does not know.
+    """
+    from hydra import compose
+
+    known = [str(key) for key in compose(command)]
+    for key in config:
+        if key in ("algos", "algorithms") and key not in known:
+            raise UserError(
+                f"{command}: this experiment sets {key!r}, so it is one for `oreo run`, where algos=[NAME] chooses "
+                "among its algorithms; here give the groups that it is made of, such as env=NAME"
+            )
+        if key not in known:
+            raise UserError(f"{command}: there is no setting {str(key)!r}{_closest(str(key), known)}")
+
+
+def _explain(command: str, error: Exception) -> str:
+    """Add the closest right names to Hydra's message."""
+    message = str(error)
+    missing = re.search(r"Could not override '([^']+)'|Could not find '([^']+)'|Key '([^']+)' is not in", message)
+    name = next((group for group in (missing.groups() if missing else ()) if group), None)
+    if name is None:
+        return message
+    known = _known_names(command)
+    return f"{command}: there is no setting {name!r}{_closest(name, known)}\n({message.splitlines()[0]})"
+
+
+def _known_names(command: str) -> list[str]:
+    """Return every settable key, group and choice of a command."""
+    from hydra import compose
+
+    def keys(node: Any, prefix: str = "") -> list[str]:
+        if not isinstance(node, DictConfig):
+            return []
+        found = []
+        for key in node:
+            path = f"{prefix}{key!s}"
+            child = None if OmegaConf.is_missing(node, key) else node._get_node(key)
+            found += [path, *keys(child, f"{path}.")]
+        return found
+
+    files = config_folder().rglob("*.yaml")
+    choices = [path.relative_to(config_folder()).with_suffix("").as_posix() for path in files]
+    groups = sorted({choice.partition("/")[0] for choice in choices if "/" in choice})
+    return [*keys(compose(command)), *choices, *groups]
+
+
+def _closest(name: str, known: Sequence[str] | Any) -> str:
+    matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f"; did you mean {matches[0]!r}?" if matches else ""
+
+
+def _fail(error: Exception) -> NoReturn:
+    print(f"oreo: {error}", file=sys.stderr)
+    raise SystemExit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,313 @@
+"""``oreo data``: text that others collected becomes an episode buffer.
+
+Knows: file formats of solutions, environments' prompts and steps. Does not know: training.
+"""
+
+import argparse
+import hashlib
+import json
+import logging
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+from gymnasium.envs.registration import load_env_creator
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+import oreo_envs  # noqa: F401 (registers the ids)
+from oreo_agents.episodes.prompts import PromptFormat, encode_episode
+from oreo_agents.episodes.texts import text_episode
+from oreo_algos import Episode, EpisodeBuffer
+from oreo_envs.alfworld.games import SPLITS
+from oreo_envs.alfworld.house_files import write_games
+from oreo_envs.answers import AnswerEnv, split_steps
+
+_log = logging.getLogger(__name__)
+
+# For each format: the field of the question, that of the solution, and those of which one says how good it is.
+FORMATS = {
+    "labelled": ("question", "response", ("correct",)),
+    "prompt-response": ("prompt", "response", ("reward", "correct", "label")),
+}
+
+
+@dataclass(frozen=True)
+class ImportCounts:
+    """What an import met.
+
+    Attributes:
+        episodes: rows imported.
+        known: rows whose question is a task of the environment's data.
+        held_out: rows whose question is a task of a held-out split.
+        graded: rows without a label, graded by the environment.
+        disagreements: labelled rows of known tasks where the environment's grader says otherwise.
+    """
+
+    episodes: int
+    known: int
+    held_out: int
+    graded: int
+    disagreements: int
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Run ``oreo data import | encode | stats | generate-houses``."""
+    parser = argparse.ArgumentParser(prog="oreo data", description="Episode buffers from and about text; houses.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    importer = commands.add_parser("import", help="solutions in JSON lines to a buffer")
+    importer.add_argument("file", type=Path)
+    importer.add_argument("--format", choices=sorted(FORMATS), required=True)
+    importer.add_argument("--env", required=True, help="an environment id, or its short name: gsm8k, math")
+    importer.add_argument("--tokenizer", help="checkpoint folder or hub name; without it, encode later")
+    importer.add_argument("--path", help="where the environment's own data lies")
+    importer.add_argument(
+        "--success-threshold", type=float, help="labels from this number on are right; for labels that are not 0 and 1"
+    )
+    importer.add_argument("--prompt", help="prompt template; default: the environment's")
+    importer.add_argument("--out", type=Path, help="folder to write; default: the file's name without its ending")
+    encoder = commands.add_parser("encode", help="encode a buffer for another tokenizer")
+    encoder.add_argument("buffer", type=Path)
+    encoder.add_argument("--tokenizer", required=True, help="checkpoint folder or hub name")
+    encoder.add_argument("--out", type=Path, help="folder to write; default: in place")
+    stats = commands.add_parser("stats", help="describe buffers")
+    stats.add_argument("buffers", type=Path, nargs="+")
+    houses = commands.add_parser("generate-houses", help="games in generated houses as ALFWorld's files")
+    houses.add_argument("--out", type=Path, required=True, help="folder to write; env.path reads it")
+    houses.add_argument("--split", choices=SPLITS, action="append", help="may be given again; default: all")
+    houses.add_argument("--count", type=int, help="games of each split; default: as path=generated has them")
+    houses.add_argument("--seed", type=int, default=0, help="another seed draws other games, as path=generated:SEED")
+    options = parser.parse_args(arguments)
+    if options.command == "import":
+        _import(options)
+    elif options.command == "encode":
+        prompt_format = PromptFormat.from_pretrained(options.tokenizer)
+        out = options.out or options.buffer
+        encode_buffer(EpisodeBuffer.load(options.buffer), prompt_format).save(out)
+        print(f"{out}: encoded for {options.tokenizer}")
+    elif options.command == "generate-houses":
+        for split in dict.fromkeys(options.split or SPLITS):
+            print(
+                f"{options.out}: {write_games(options.out, split, options.count, seed=options.seed)} games of {split}"
+            )
+    else:
+        _print_stats(options.buffers)
+
+
+def import_solutions(
+    file: Path,
+    file_format: str,
+    env: str,
+    *,
+    path: str | None = None,
+    prompt: str | None = None,
+    success_threshold: float | None = None,
+) -> tuple[EpisodeBuffer, ImportCounts]:
+    """Read solutions from JSON lines; each becomes one episode, its steps cut as the environment cuts them.
+
+    Args:
+        file: one JSON object a line.
+        file_format: a key of ``FORMATS``.
+        env: a registered id or its short name.
+        path: where the environment's own data lies, to find the task of a question; without data, tasks are named
+            after the question's hash.
+        prompt: prompt template; None: the environment's default.
+        success_threshold: labels from this number on are successes; None: labels are true or false, 1 or 0, or 1
+            or -1, and no number has to be judged.
+
+    Raises:
+        ValueError: a row cannot be used; the message names file, line and field.
+    """
+    env_id = find_env(env)
+    tasks = _Tasks(env_id, path, prompt)
+    question_field, response_field, label_fields = FORMATS[file_format]
+    episodes: list[Episode] = []
+    known = held_out = graded = disagreements = 0
+    for line, row in _rows(file):
+        where = f"{file}, line {line}"
+        question, response = _text(row, question_field, where), _text(row, response_field, where)
+        label = next((row[name] for name in label_fields if row.get(name) is not None), None)
+        task = tasks.find(question)
+        known += task is not None
+        held_out += task is not None and task.held_out
+        verdict = None if task is None else task.judge(response)
+        if label is None:
+            if verdict is None:
+                raise ValueError(
+                    f"{where}: there is no {' or '.join(label_fields)}, and the question is no task of {env_id} "
+                    "that could be graded; add a label"
+                )
+            label, graded = verdict, graded + 1
+        reward, success = _judge(label, success_threshold, where)
+        disagreements += verdict is not None and verdict != success
+        episodes.append(tasks.episode(question, response, reward, success, row, task))
+    if not episodes:
+        raise ValueError(f"{file}: no solutions in this file")
+    buffer = EpisodeBuffer(episodes, provenance={"source": "import", "file": file.name, "format": file_format})
+    return buffer, ImportCounts(len(episodes), known, held_out, graded, disagreements)
+
+
+def encode_buffer(buffer: EpisodeBuffer, prompt_format: PromptFormat) -> EpisodeBuffer:
+    """Encode every episode for a tokenizer.
+
+    Raises:
+        ValueError: an episode has no ``action_spans``.
+    """
+    return EpisodeBuffer(
+        (encode_episode(episode, prompt_format) for episode in track(buffer, "encode", transient=True)),
+        tokenizer_fingerprint=prompt_format.fingerprint,
+        provenance=buffer.provenance,
+    )
+
+
+def find_env(name: str) -> str:
+    """Return the id of a text environment from its id or short name.
+
+    Raises:
+        ValueError: there is none.
+    """
+    known = [env_id for env_id in gym.registry if env_id.startswith("oreo/")]
+    short = {env_id.removeprefix("oreo/").rpartition("-v")[0].lower(): env_id for env_id in known}
+    if name in known or name.lower() in short:
+        return short.get(name.lower(), name)
+    raise ValueError(f"--env {name}: unknown environment; known: {', '.join([*short, *known])}")
+
+
+@dataclass(frozen=True)
+class _Task:
+    """A task of the environment's own data."""
+
+    env: AnswerEnv
+    index: int
+
+    @property
+    def held_out(self) -> bool:
+        return self.env.split in self.env.held_out_splits
+
+    def judge(self, response: str) -> bool:
+        self.env.reset(options={"index": self.index})
+        *_, terminated, _, info = self.env.step(response)
+        if not terminated:
+            info = self.env.step("")[-1]
+        return bool(info["success"])
+
+    @property
+    def task_id(self) -> str:
+        return str(self.env.reset(options={"index": self.index})[1]["task_id"])
+
+
+class _Tasks:
+    """Questions of an environment, and how it opens and cuts a solution."""
+
+    def __init__(self, env_id: str, path: str | None, prompt: str | None) -> None:
+        self.env_id = env_id
+        self.env_class: Any = gym.spec(env_id).entry_point
+        if isinstance(self.env_class, str):
+            self.env_class = load_env_creator(self.env_class)
+        self.template = self.env_class.template(prompt)
+        self.by_question: dict[str, _Task] = {}
+        keywords: dict[str, Any] = {} if path is None else {"path": path}
+        for split in self.env_class.splits:
+            try:
+                env: Any = gym.make(env_id, split=split, **keywords).unwrapped
+            except (FileNotFoundError, ConnectionError, OSError) as error:
+                _log.warning("%s %s: questions are not matched to tasks (%s)", env_id, split, error)
+                continue
+            for index, problem in enumerate(getattr(env, "problems", ())):
+                self.by_question.setdefault(problem.question.strip(), _Task(env, index))
+
+    def find(self, question: str) -> _Task | None:
+        return self.by_question.get(question.strip())
+
+    def episode(
+        self, question: str, response: str, reward: float, success: bool, row: dict[str, Any], task: _Task | None
+    ) -> Episode:
+        steps = split_steps(response, self.env_class.step_delimiters)
+        name = self.env_id.removeprefix("oreo/").rpartition("-v")[0].lower()
+        digest = hashlib.sha256(question.encode()).hexdigest()[:12]
+        return text_episode(
+            self.template.messages(question),
+            steps,
+            [0.0] * (len(steps) - 1) + [reward],
+            task_id=f"{name}/imported/{digest}" if task is None else task.task_id,
+            env_id=self.env_id,
+            info={"success": success, "source": str(row.get("source", ""))},
+        )
+
+
+def _import(options: argparse.Namespace) -> None:
+    buffer, counts = import_solutions(
+        options.file,
+        options.format,
+        options.env,
+        path=options.path,
+        prompt=options.prompt,
+        success_threshold=options.success_threshold,
+    )
+    if options.tokenizer:
+        buffer = encode_buffer(buffer, PromptFormat.from_pretrained(options.tokenizer))
+    out = options.out or Path(options.file.name.partition(".")[0])
+    buffer.save(out)
+    print(
+        f"{out}: {counts.episodes} episodes, {counts.known} of them of tasks that the environment knows "
+        f"({counts.held_out} held out), {counts.graded} graded here, "
+        f"{counts.disagreements} labels that the grader disagrees with"
+    )
+    if counts.held_out:
+        print(f"{counts.held_out} episodes are of held-out tasks: an evaluation on these is not a test")
+
+
+def _print_stats(folders: Sequence[Path]) -> None:
+    table = Table(title="Episode buffers")
+    table.add_column("")
+    buffers = [EpisodeBuffer.load(folder) for folder in folders]
+    for folder in folders:
+        table.add_column(str(folder), justify="right")
+    stats = [buffer.stats() for buffer in buffers]
+    for name in stats[0]:
+        table.add_row(name, *(f"{s[name]:.3f}" if isinstance(s[name], float) else str(s[name]) for s in stats))
+    table.add_row("environments", *(", ".join(buffer.env_ids) for buffer in buffers))
+    table.add_row("tokenizer", *(buffer.tokenizer_fingerprint or "not encoded" for buffer in buffers))
+    table.add_row("content", *(buffer.content_hash[:12] for buffer in buffers))
+    for key in dict.fromkeys(key for buffer in buffers for key in buffer.provenance):
+        table.add_row(key, *(str(buffer.provenance.get(key, "")) for buffer in buffers))
+    Console().print(table)
+
+
+def _rows(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    with file.open("rb") as lines:
+        for number, line in enumerate(lines, start=1):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line.decode("utf-8"))
+            except ValueError as error:  # not UTF-8, or not JSON
+                raise ValueError(f"{file}, line {number}: not a JSON object ({error})") from error
+            if not isinstance(row, dict):
+                raise ValueError(f"{file}, line {number}: expected a JSON object, got {json.dumps(row)[:60]!r}")
+            yield number, row
+
+
+def _text(row: dict[str, Any], name: str, where: str) -> str:
+    value = row.get(name)
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError(f"{where}: field {name!r} must be a text that is not empty, got {value!r}")
+    return value
+
+
+def _judge(label: Any, threshold: float | None, where: str) -> tuple[float, bool]:
+    """Return the reward that a label is, and whether it says success."""
+    if not isinstance(label, bool | int | float) or not math.isfinite(label):
+        raise ValueError(f"{where}: a label is true, false or a finite number, got {label!r}")
+    if threshold is not None:
+        return float(label), label >= threshold
+    if label not in (0, 1, -1):
+        raise ValueError(
+            f"{where}: the label {label:g} is neither 1 nor 0 nor -1, so it does not say whether the solution is "
+            "right; say from which number on it is with --success-threshold"
+        )
+    return float(label), label == 1

@@ -1,0 +1,123 @@
+"""The networks of a run, from checkpoints and settings.
+
+Knows: settings, checkpoints, devices. Does not know: stages, folders of a run.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from oreo_agents.episodes.prompts import PromptFormat
+from oreo_agents.networks.policy import CausalPolicy, PolicySettings
+from oreo_agents.networks.value import TokenValue, ValueSettings
+from oreo_algos import EpisodeBuffer, Models
+from oreo_algos.algos import Algorithm
+
+
+@dataclass(frozen=True)
+class Loader:
+    """Loads networks in the way that a run's settings ask for.
+
+    Attributes:
+        policy_settings: adapters, dtype and device of policies.
+        value_settings: start and adapters of value networks.
+    """
+
+    policy_settings: PolicySettings
+    value_settings: ValueSettings
+
+    @property
+    def device(self) -> torch.device:
+        """Where networks go; ``auto`` is the GPU when there is one."""
+        name = self.policy_settings.device
+        if name == "auto":
+            name = "cuda" if torch.cuda.is_available() else "cpu"
+        return torch.device(name)
+
+    def policy(self, path: str) -> CausalPolicy:
+        """Load a policy."""
+        return CausalPolicy.from_pretrained(path, **self._how(self.policy_settings))
+
+    def value(self, path: str, policy_path: str) -> TokenValue:
+        """Load a trained value network.
+
+        Raises:
+            ValueError: it reads other tokens than the policy.
+        """
+        require_same_tokens("value.path", path, policy_path)
+        return TokenValue.from_pretrained(path, **self._how(self.value_settings))
+
+    def models(
+        self,
+        algorithm: Algorithm[Any],
+        path: str,
+        buffer: EpisodeBuffer,
+        *,
+        reference_path: str | None = None,
+        value_path: str | None = None,
+    ) -> Models:
+        """Load what an algorithm starts from.
+
+        Args:
+            algorithm: says which networks it needs.
+            path: of the policy.
+            buffer: what it learns from, for the bias of a new value network.
+            reference_path: of the reference; None: the policy itself.
+            value_path: of a trained value network; None: as the settings say.
+
+        Raises:
+            ValueError: bfloat16 weights without adapters, or a value network that reads other tokens.
+        """
+        if self.policy_settings.dtype == "bfloat16" and self.policy_settings.lora.rank == 0:
+            raise ValueError(
+                "policy.dtype=bfloat16 would lose most updates: a step at these learning rates is smaller than the "
+                "precision of the weights; train float32 weights (a GPU still computes in bfloat16), or adapters "
+                "with policy.lora.rank"
+            )
+        models = Models(self.policy(path))
+        if "reference" in algorithm.needs:
+            models.policy_is_reference = reference_path in (None, path)
+            other = path if reference_path is None else reference_path
+            models.reference = (
+                models.policy.frozen_copy()  # type: ignore[attr-defined]
+                if models.policy_is_reference
+                else self.policy(other).requires_grad_(False)
+            )
+        if "value" in algorithm.needs:
+            trained = value_path or self.value_settings.path
+            models.value = self._new_value(path, buffer) if trained is None else self.value(trained, path)
+        return models
+
+    def _new_value(self, path: str, buffer: EpisodeBuffer) -> TokenValue:
+        bias = None
+        if self.value_settings.bias_at_mean_reward:
+            bias = float(np.mean([episode.total_reward for episode in buffer]))
+        return TokenValue.from_policy(path, bias=bias, **self._how(self.value_settings))
+
+    def _how(self, settings: PolicySettings | ValueSettings) -> dict[str, Any]:
+        """Return the keyword arguments with which a network is loaded; a value network goes where the policy goes."""
+        return {
+            "device": self.device,
+            "dtype": getattr(torch, self.policy_settings.dtype),
+            "lora": settings.lora,
+            "gradient_checkpointing": settings.gradient_checkpointing,
+        }
+
+
+def require_same_tokens(setting: str, path: str, policy_path: str) -> None:
+    """Refuse a checkpoint that reads other tokens than the policy.
+
+    Args:
+        setting: the name of the setting that holds ``path``, for the error.
+        path: of the checkpoint.
+        policy_path: of the policy.
+
+    Raises:
+        ValueError: their tokenizers differ.
+    """
+    if PromptFormat.from_pretrained(path).fingerprint != PromptFormat.from_pretrained(policy_path).fingerprint:
+        raise ValueError(
+            f"{setting}={path} has another tokenizer than the policy {policy_path}, so it reads other tokens"
+        )

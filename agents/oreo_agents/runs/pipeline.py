@@ -1,0 +1,320 @@
+"""The stages of a run: start, supervised fine-tuning, collection, training, evaluation.
+
+Knows: which stage reads what, and where its result lies. A stage whose result is there is not done again, so a run
+that was killed goes on where it stopped. Does not know: Hydra, tables.
+
+A run folder holds ``start/`` (a fresh small model), ``data/demonstrations`` and ``data/episodes`` (buffers), and a
+folder for ``sft`` and for each algorithm: ``policy/``, ``value/``, ``metrics.jsonl``, TensorBoard events,
+``checkpoint-N/``, ``summary.json`` and ``items-<split>-<search>.jsonl``; then ``results.json``. Round N > 1 of an
+algorithm lies in ``<algorithm>-roundN/``, with the episodes collected for it in ``data/episodes`` there.
+"""
+
+import dataclasses
+import hashlib
+import json
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+import gymnasium as gym
+import numpy as np
+import torch
+from filelock import FileLock
+
+from oreo_agents.episodes.collect import demonstrations
+from oreo_agents.episodes.prompts import PromptFormat
+from oreo_agents.episodes.tasks import Purpose
+from oreo_agents.networks.model_card import model_card
+from oreo_agents.networks.tiny import byte_tokenizer, create_checkpoint, word_tokenizer
+from oreo_agents.progress import start_worker
+from oreo_agents.runs.doctor import examine_episodes, examine_results, examine_rounds
+from oreo_agents.runs.layout import Layout
+from oreo_agents.runs.loading import Loader
+from oreo_agents.runs.parallel import cores, side_by_side
+from oreo_agents.runs.run_data import Part, RunData, join
+from oreo_agents.runs.scorebook import ScoreBook
+from oreo_agents.runs.settings import RunSettings
+from oreo_algos import EpisodeBuffer, train
+from oreo_algos.algos import Algorithm
+from oreo_algos.algos.selection import NothingToLearnError
+from oreo_algos.storage.atomic import replace_folder, write_text
+from oreo_algos.training.metrics_writer import read_metrics
+from oreo_algos.training.warning_log import WarningLog
+
+_log = logging.getLogger(__name__)
+
+_PARTS: tuple[Literal["policy", "value"], ...] = ("policy", "value")
+
+
+class Run:
+    """One run folder and its settings."""
+
+    def __init__(self, settings: RunSettings, folder: Path, *, shared: Path | None = None) -> None:
+        """Prepare the folder; nothing is computed yet.
+
+        Args:
+            settings: what to do.
+            folder: where everything is written.
+            shared: where the start and the episodes are kept for other runs that begin in the same way, such as the
+                jobs of a sweep; None: in ``folder``.
+        """
+        self.settings, self.folder = settings, folder
+        self.start_folder = folder if shared is None else shared / _start_key(settings)
+        folder.mkdir(parents=True, exist_ok=True)
+        self.layout = Layout(folder, self.start_folder)
+        self.load = Loader(settings.policy, settings.value)
+        self.data = RunData(settings, self.layout, self.load)
+        self.scores = ScoreBook(settings, folder, self.load)
+        self.small = settings.policy.path is None and self.load.device.type == "cpu"
+        if self.small:
+            # A second thread gains a tenth on such models; a second process, see `train_and_evaluate`, nearly all.
+            torch.set_num_threads(1)
+
+    # Stages, each of which first asks for those before it.
+
+    def prepare(self, *, episodes: bool) -> None:
+        """Make the start, and the offline episodes if asked for, while no other process makes the same ones."""
+        self.start_folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(self.start_folder / ".start.lock"):
+            self.sft()
+            if episodes:
+                self._examine(self.folder, self.episodes())
+
+    def start(self) -> str:
+        """Return the path of the checkpoint that everything starts from; makes a small one when none is given."""
+        if self.settings.policy.path is not None:
+            return self.settings.policy.path
+        folder = self.start_folder / "start"
+        if not folder.exists():
+            env: Any = self.make_env(self.settings.sft.split)().unwrapped
+            if hasattr(env, "vocabulary"):
+                tokenizer = word_tokenizer(env.vocabulary())
+            else:
+                sft = self.settings.sft
+                indices = self.settings.train_indices(sft.demonstrations, Purpose.DEMONSTRATIONS, split=sft.split)
+                shown = demonstrations(env, indices, [self.settings.seed])
+                texts = [message["content"] for one in shown for message in one.messages]
+                tokenizer = byte_tokenizer(texts, self.settings.policy.tiny.tokenizer_size)
+            with replace_folder(folder) as temporary:
+                create_checkpoint(self.settings.policy.tiny, tokenizer, temporary, self.settings.seed)
+        return str(folder)
+
+    def sft(self) -> str:
+        """Return the path of the policy after supervised fine-tuning, the start itself if that is switched off."""
+        settings = self.settings.sft
+        start = self.start()
+        if settings.demonstrations == 0:
+            return start
+        return self._train(
+            self.start_folder / "sft", settings.algorithm, start, lambda: [self.data.demonstrations(start)]
+        )
+
+    def episodes(self) -> EpisodeBuffer:
+        """Return the offline episodes: those of ``settings.data``, else those that ``settings.collect`` asks for."""
+        return join(self.data.offline(self.sft()))
+
+    def train_and_evaluate(self, names: Sequence[str]) -> list[dict[str, Any]]:
+        """Train algorithms from the same start and episodes, evaluate each, and write ``results.json``.
+
+        Args:
+            names: of the settings' algorithms, or ``sft`` for the start itself.
+
+        Returns:
+            The rows of the results.
+        """
+        # Held-out data that is missing is to be missed now, not after hours of training.
+        for split in self.settings.evaluate.splits:
+            self.make_env(split)().close()
+        learning = any(name in self.settings.algorithms for name in names)
+        if learning and not self.settings.data_folders:
+            self.settings.train_indices(1, split=self.settings.collect.split)
+        # What all of them share is made first, by this process alone.
+        self.prepare(episodes=learning)
+        skipped = {name: reason for name in names if (reason := self._nothing_to_learn(name, 1))}
+        if len(skipped) == len(names):
+            raise ValueError("; ".join(f"{name}: {reason}" for name, reason in skipped.items()))
+        names = [name for name in names if name not in skipped]
+        for name, reason in skipped.items():
+            _log.warning("%s is skipped: %s", name, reason)
+        workers = min(self._workers(), len(names))
+        if workers == 1:
+            parts = {name: self._iterate(name) for name in names}
+        else:
+            # The workers share this process's GPU: give back what it keeps for itself there.
+            torch.cuda.empty_cache()
+            # The longest first: those that train most networks.
+            order = sorted(names, key=lambda name: -len(getattr(self.settings.algorithms.get(name), "needs", ())))
+            found = side_by_side(
+                self._iterate,
+                order,
+                workers,
+                initializer=start_worker,
+                steps_of=self._steps_so_far,
+            )
+            parts = dict(zip(order, found, strict=True))
+        for name in names:
+            skipped |= parts[name][1]
+        return self.write_results([row for name in names for row in parts[name][0]], skipped)
+
+    def _nothing_to_learn(self, name: str, number: int) -> str | None:
+        """Say why an algorithm finds no example for a round, such as no success; None when it finds some."""
+        if name not in self.settings.algorithms:
+            return None
+        episodes = join(self.data.learned_in(name, number, self.sft()))
+        try:
+            self.settings.algorithms[name].select(episodes, np.random.default_rng(0))
+        except NothingToLearnError as error:
+            return str(error)
+        return None
+
+    def _iterate(self, name: str) -> tuple[list[dict[str, Any]], dict[str, str]]:
+        """Train and evaluate all rounds of an algorithm.
+
+        Returns:
+            Rows of the results, and by name of the round why the rounds from there on are skipped.
+        """
+        if name not in self.settings.algorithms:
+            return self.evaluate(name, self.sft(), None), {}
+        rows: list[dict[str, Any]] = []
+        for number in range(1, self.settings.iteration.rounds + 1):
+            folder = self.layout.round(name, number)
+            reason = self._nothing_to_learn(name, number) if number > 1 else None
+            if reason is not None:
+                _log.warning("%s: there is no round %d: %s", name, number, reason)
+                return rows, {folder.name: reason}
+            self._train_round(name, number)
+            found = self._evaluate_round(name, number)
+            rows += [row | {"round": number} for row in found] if self.settings.iteration.rounds > 1 else found
+        return rows, {}
+
+    def _train_round(self, name: str, number: int) -> None:
+        start, settings, folder = self.sft(), self.settings.iteration, self.layout.round(name, number)
+        policy_path, value_path = start, None
+        if number > 1:
+            before, now = (join(self.data.collected(name, k, start)) for k in (number - 1, number))
+            self._examine(folder, now, before)
+            previous = self.layout.round(name, number - 1)
+            policy_path = str(previous / "policy")
+            if settings.value == "carried" and (previous / "value").exists():
+                value_path = str(previous / "value")
+        self._train(
+            folder,
+            self.settings.algorithms[name],
+            policy_path,
+            partial(self.data.learned_in, name, number, start),
+            reference_path=start if settings.reference == "start" else None,
+            value_path=value_path,
+        )
+
+    def _evaluate_round(self, name: str, number: int) -> list[dict[str, Any]]:
+        folder = self.layout.round(name, number)
+        policy, value = str(folder / "policy"), folder / "value"
+        if not value.exists() or not getattr(self.settings.algorithms[name], "trains_final_value", False):
+            return self.evaluate(folder.name, policy, None)
+        rows = self.evaluate(folder.name, policy, str(value))
+        if folder.name == self.settings.evaluate.start_value:
+            known, asked = self.settings.searches, self.settings.evaluate.with_value
+            guided = [search for search in asked if known[search].needs_value]
+            rows += self.evaluate("sft", self.sft(), str(value), searches=guided)
+        return rows
+
+    def _steps_so_far(self, name: str) -> int:
+        """Count the optimiser steps of all rounds of an algorithm until now."""
+        if name not in self.settings.algorithms:
+            return 0
+        numbers = range(1, self.settings.iteration.rounds + 1)
+        return sum(len(read_metrics(self.layout.round(name, number))) for number in numbers)
+
+    def _workers(self) -> int:
+        workers = self.settings.workers
+        if workers is not None:
+            return workers
+        return cores() if self.small else 1
+
+    def evaluate(
+        self, name: str, policy_path: str, value_path: str | None, *, searches: Sequence[str] | None = None
+    ) -> list[dict[str, Any]]:
+        """Evaluate one policy, see ``ScoreBook.rows``."""
+        networks = [name] if value_path is None else [name, Path(value_path).parent.name]
+        return self.scores.rows(name, policy_path, value_path, partial(self.data.seen_by, networks), searches=searches)
+
+    def write_results(
+        self, rows: list[dict[str, Any]], skipped: Mapping[str, str] | None = None
+    ) -> list[dict[str, Any]]:
+        """Write ``results.json``: the rows, what each training run cost, and why algorithms were skipped."""
+        summaries = {path.parent.name: path for path in self.start_folder.glob("sft/summary.json")}
+        summaries |= {path.parent.name: path for path in sorted(self.folder.glob("*/summary.json"))}
+        training = {name: json.loads(path.read_text(encoding="utf-8")) for name, path in summaries.items()}
+        document = {"results": rows, "training": training, "skipped": dict(skipped or {})}
+        write_text(self.folder / "results.json", json.dumps(document, indent=2) + "\n")
+        for name, finding in examine_results(rows, self.folder, self.settings.trainer.doctor):
+            WarningLog(self.folder / name).give([finding])
+        return rows
+
+    # How they do it.
+
+    def make_env(self, split: str) -> Callable[[], gym.Env[str, str]]:
+        """Return a function that makes an environment of a split, see ``tasks.env_maker``."""
+        return self.settings.env_maker(split)
+
+    def _examine(self, folder: Path, episodes: EpisodeBuffer, before: EpisodeBuffer | None = None) -> None:
+        """Warn, in a folder, of what looks wrong in episodes, also against those of the round before."""
+        limits = self.settings.trainer.doctor
+        # To imitate needs no other network, and is content with episodes that are all good.
+        needs = [algorithm.needs for algorithm in self.settings.algorithms.values()]
+        compared = any(needs) or (not needs and self.settings.collect.source == "policy")
+        findings = examine_episodes(episodes, PromptFormat.from_pretrained(self.sft()), limits, compared=compared)
+        WarningLog(folder).give(findings + ([] if before is None else examine_rounds(before, episodes, limits)))
+
+    def _train(
+        self,
+        folder: Path,
+        algorithm: Algorithm[Any],
+        policy_path: str,
+        data: Callable[[], Sequence[Part]],
+        *,
+        reference_path: str | None = None,
+        value_path: str | None = None,
+    ) -> str:
+        """Train in a folder unless that is done; return the path of the policy, see ``Loader.models``."""
+        if (folder / "summary.json").exists():
+            return str(folder / "policy")
+        parts = data()
+        buffer = join(parts)
+        models = self.load.models(algorithm, policy_path, buffer, reference_path=reference_path, value_path=value_path)
+        config = dataclasses.replace(self.settings.trainer, seed=self.settings.seed)
+        result = train(algorithm, models, buffer, config, folder)
+        tokenizer = PromptFormat.from_pretrained(policy_path).tokenizer
+        for part in _PARTS:
+            network = getattr(models, part)
+            if network is not None:
+                card = model_card(part, algorithm, self.settings.env.id, self.settings.seed)
+                with replace_folder(folder / part) as temporary:
+                    network.save(temporary, tokenizer, card)
+        starts = {
+            "policy": policy_path,
+            "reference": (reference_path or policy_path) if "reference" in algorithm.needs else None,
+            "value": (value_path or self.settings.value.path) if "value" in algorithm.needs else None,
+        }
+        summary = dataclasses.asdict(result) | {
+            **{name: path if path is None else self.layout.name(path) for name, path in starts.items()},
+            "episodes": len(buffer),
+            "content_hash": buffer.content_hash,
+            "buffers": [part.record() for part in parts],
+        }
+        write_text(folder / "summary.json", json.dumps(summary, indent=2) + "\n")
+        return str(folder / "policy")
+
+
+def _start_key(settings: RunSettings) -> str:
+    """Identify what decides the start and the offline episodes, the files they are made from included."""
+    facts: list[Any] = [settings.env, settings.policy, settings.sft, settings.collect, settings.seed]
+    facts += [settings.trainer.bf16, version("oreo-suite")]
+    for path in (settings.policy.path, settings.env.path):
+        if path is not None and Path(path).exists():
+            files = [Path(path), *sorted(Path(path).rglob("*"))]
+            facts += [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files if file.is_file()]
+    return hashlib.sha256(repr(facts).encode()).hexdigest()[:12]

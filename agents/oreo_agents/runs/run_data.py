@@ -1,0 +1,190 @@
+"""The episodes of a run: which buffers each policy learns from, where they lie, how they are made.
+
+Knows: settings, rounds, tasks. A buffer that is there is not made again. Does not know: training, evaluation.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from oreo_agents.episodes.collect import collect, demonstrations, encode
+from oreo_agents.episodes.prompts import PromptFormat
+from oreo_agents.episodes.tasks import Purpose, derive, identity
+from oreo_agents.evaluation.results import split_round
+from oreo_agents.runs.layout import Layout
+from oreo_agents.runs.loading import Loader
+from oreo_agents.runs.settings import RunSettings
+from oreo_algos import EpisodeBuffer
+from oreo_algos.algos import MoreSft
+
+
+@dataclass(frozen=True)
+class Part:
+    """A buffer that is learned from, perhaps among others.
+
+    Attributes:
+        path: where it lies, as records name it.
+        buffer: its episodes.
+    """
+
+    path: str
+    buffer: EpisodeBuffer
+
+    def record(self) -> dict[str, Any]:
+        """Return what identifies it, for a summary."""
+        return {"path": self.path, "content_hash": self.buffer.content_hash, "episodes": len(self.buffer)}
+
+
+def join(parts: Sequence[Part]) -> EpisodeBuffer:
+    """Return the episodes of all parts, in their order."""
+    return EpisodeBuffer.concatenate([part.buffer for part in parts])
+
+
+class RunData:
+    """The buffers of one run."""
+
+    def __init__(self, settings: RunSettings, layout: Layout, load: Loader) -> None:
+        """Nothing is read or made yet."""
+        self.settings, self.layout, self.load = settings, layout, load
+        self._seen: dict[Path, frozenset[str]] = {}
+
+    def demonstrations(self, policy_path: str) -> Part:
+        """Return the demonstrations of the supervised start, encoded for a policy."""
+        seeds = self._seeds(self.settings.sft.samples)
+        return self._part(self.layout.demonstrations, policy_path, partial(self._demonstrate_start, seeds))
+
+    def learned_in(self, algorithm: str, number: int, start: str) -> list[Part]:
+        """Return what a round of an algorithm learns from, oldest first.
+
+        Args:
+            algorithm: its name.
+            number: of the round, from 1; the policy of the round before it must have been trained.
+            start: path of the policy that the first round begins with.
+
+        Returns:
+            The episodes collected for this round; before them those of all earlier rounds if the settings keep them.
+        """
+        first = 1 if self.settings.iteration.keep_data else number
+        return [part for k in range(first, number + 1) for part in self.collected(algorithm, k, start)]
+
+    def collected(self, algorithm: str, number: int, start: str) -> list[Part]:
+        """Return what was made for one round, see ``learned_in``: episodes, or demonstrations where it wants these."""
+        asked = self.settings.algorithms.get(algorithm)
+        if isinstance(asked, MoreSft):
+            if self.settings.sft.demonstrations == 0:
+                raise ValueError(
+                    f"{algorithm} learns from new demonstrations of the tasks that the supervised start was shown, and "
+                    "sft.demonstrations=0 shows none; give sft.demonstrations=..., or null for all"
+                )
+            # From 1: a 0 at the end changes no seed, and (MORE, 0) would be the seed of the start's sample number MORE.
+            samples = range(1, asked.samples + 1)
+            seeds = [derive(self.settings.seed, *_of_round(Purpose.MORE, number), sample) for sample in samples]
+            return [self._part(self.layout.episodes(algorithm, number), start, partial(self._demonstrate_start, seeds))]
+        if number == 1:
+            return self.offline(start)
+        policy_path = str(self.layout.round(algorithm, number - 1) / "policy")
+        path = self.layout.episodes(algorithm, number)
+        return [self._part(path, policy_path, partial(self._collect, policy_path, number))]
+
+    def offline(self, start: str) -> list[Part]:
+        """Return what all algorithms begin with: the buffers of ``settings.data``, else what ``collect`` asks for."""
+        if self.settings.data_folders:
+            return self._given(self.settings.data_folders, start)
+        settings = self.settings.collect
+        make: Callable[[PromptFormat], EpisodeBuffer] = partial(self._collect, start, 1)
+        if settings.source == "demonstrations":
+            indices = self.settings.train_indices(settings.tasks, Purpose.COLLECTION, split=settings.split)
+            make = partial(self._demonstrate, settings.split, indices, self._seeds(settings.samples))
+        return [self._part(self.layout.offline, start, make)]
+
+    def seen_by(self, names: Iterable[str]) -> frozenset[str]:
+        """Return what tells the tasks, see ``tasks.identity``, that networks of this run have learned from.
+
+        Args:
+            names: in the results; one that is no algorithm of this run is the start, or comes from elsewhere.
+        """
+        paths = {self.layout.demonstrations}
+        for algorithm, number in map(split_round, names):
+            if isinstance(self.settings.algorithms.get(algorithm), MoreSft):
+                paths |= {self.layout.episodes(algorithm, k) for k in range(1, number + 1)}
+            elif algorithm in self.settings.algorithms:
+                paths |= {Path(folder) for folder in self.settings.data_folders} or {self.layout.offline}
+                # Also what earlier rounds learned from and this one dropped.
+                paths |= {self.layout.episodes(algorithm, k) for k in range(2, number + 1)}
+        present = [path for path in paths if (path / "metadata.json").exists()]
+        return frozenset[str]().union(*(self._identities(path) for path in present))
+
+    def _identities(self, path: Path) -> frozenset[str]:
+        """Return what tells the tasks of a buffer; it is read once, for there may be tens of thousands of episodes."""
+        if path not in self._seen:
+            env = self.settings.env_maker(self.settings.evaluate.splits[0])()
+            episodes = EpisodeBuffer.load(path)
+            self._seen[path] = frozenset(identity(env, episode.task_id, episode.messages) for episode in episodes)
+        return self._seen[path]
+
+    def _given(self, folders: Sequence[str], policy_path: str) -> list[Part]:
+        """Read the buffers that the settings name."""
+        fingerprint = PromptFormat.from_pretrained(policy_path).fingerprint
+        parts = [Part(folder, EpisodeBuffer.load(folder, tokenizer_fingerprint=fingerprint)) for folder in folders]
+        for part in parts:
+            if part.buffer.env_ids != [self.settings.env.id]:
+                raise ValueError(
+                    f"data={part.path} holds episodes of {', '.join(part.buffer.env_ids)}, and this run is about "
+                    f"{self.settings.env.id}; choose the environment with env=..."
+                )
+        return parts
+
+    def _part(self, path: Path, policy_path: str, make: Callable[[PromptFormat], EpisodeBuffer]) -> Part:
+        """Read a buffer that a policy is to learn from; make it first unless it is there."""
+        prompt_format = PromptFormat.from_pretrained(policy_path)
+        if not (path / "metadata.json").exists():
+            make(prompt_format).save(path)
+        buffer = EpisodeBuffer.load(path, tokenizer_fingerprint=prompt_format.fingerprint)
+        return Part(self.layout.name(path), buffer)
+
+    def _seeds(self, samples: int) -> list[int]:
+        """Return the seeds of so many demonstrations of a task; the first one's is that of the run itself."""
+        return [self.settings.seed, *(derive(self.settings.seed, sample) for sample in range(1, samples))]
+
+    def _demonstrate_start(self, seeds: Sequence[int], prompt_format: PromptFormat) -> EpisodeBuffer:
+        """Demonstrate the tasks of the supervised start."""
+        settings = self.settings.sft
+        indices = self.settings.train_indices(settings.demonstrations, Purpose.DEMONSTRATIONS, split=settings.split)
+        return self._demonstrate(settings.split, indices, seeds, prompt_format)
+
+    def _demonstrate(
+        self, split: str, indices: Sequence[int], seeds: Sequence[int], prompt_format: PromptFormat
+    ) -> EpisodeBuffer:
+        shown = demonstrations(self.settings.env_maker(split)(), indices, seeds)
+        return encode(shown, prompt_format, self.settings.env.id, self._provenance())
+
+    def _collect(self, policy_path: str, number: int, prompt_format: PromptFormat) -> EpisodeBuffer:
+        """Sample a policy on the train tasks of a round."""
+        settings = self.settings.collect
+        # Tasks that were demonstrated stay the same; others are drawn anew for each round.
+        tasks = (Purpose.DEMONSTRATIONS,) if settings.demonstrated else _of_round(Purpose.COLLECTION, number)
+        split = self.settings.sft.split if settings.demonstrated else settings.split
+        return collect(
+            self.settings.env_maker(split),
+            self.load.policy(policy_path),
+            prompt_format,
+            self.settings.train_indices(settings.tasks, *tasks, split=split),
+            settings,
+            seed=derive(self.settings.seed, *_of_round(Purpose.COLLECTION, number)),
+            selection_seed=derive(self.settings.seed, *_of_round(Purpose.SELECTION, number)),
+            provenance=self._provenance() | {"round": number, "policy": self.layout.name(policy_path)},
+        )
+
+    def _provenance(self) -> dict[str, Any]:
+        return {
+            "env": self.settings.env.id,
+            "env_options": dict(self.settings.env.options),
+            "seed": self.settings.seed,
+        }
+
+
+def _of_round(purpose: Purpose, number: int) -> tuple[int, ...]:
+    """Return the purpose of draws in a round: each round has a stream of its own."""
+    return (purpose,) if number == 1 else (purpose, number)

@@ -1,0 +1,187 @@
+"""The held-out answers of a run folder: which are missing, where they lie, what they come to.
+
+Knows: searches and their sizes, files of items, rows of results. Does not know: training, tables.
+"""
+
+import dataclasses
+import json
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from oreo_agents.episodes.prompts import PromptFormat
+from oreo_agents.episodes.rollout import RolloutCounts
+from oreo_agents.episodes.tasks import Purpose, choose_indices, derive, identities
+from oreo_agents.evaluation.budget import Contender, at_budgets, report_excess, resize
+from oreo_agents.evaluation.evaluate import Item, evaluate, require_fit, summarize
+from oreo_agents.evaluation.results import split_round
+from oreo_agents.progress import progress
+from oreo_agents.runs.loading import Loader
+from oreo_agents.runs.settings import RunSettings
+from oreo_agents.search import Greedy
+from oreo_algos.storage.atomic import write_text
+
+_log = logging.getLogger(__name__)
+
+
+class ScoreBook:
+    """Answers to held-out tasks, ``<name>/items-<split>-<search>.jsonl`` in a folder, and their summaries."""
+
+    def __init__(self, settings: RunSettings, folder: Path, load: Loader) -> None:
+        """Open the book of a run folder; nothing is read yet."""
+        self.settings, self.folder, self.load = settings, folder, load
+
+    def rows(
+        self,
+        name: str,
+        policy_path: str,
+        value_path: str | None,
+        trained_on: Callable[[], frozenset[str]],
+        *,
+        searches: Sequence[str] | None = None,
+    ) -> list[dict[str, Any]]:
+        """Evaluate one policy; items already on disk are not computed again.
+
+        Args:
+            name: of the algorithm, in the results.
+            policy_path: its checkpoint.
+            value_path: its value network, None without one.
+            trained_on: returns what tells the tasks of all training data, see ``tasks.identity``.
+            searches: which to use; None: all of the settings that this policy can serve.
+
+        Returns:
+            The rows of the results, one a split, search and budget.
+
+        Raises:
+            ValueError: one of ``searches`` reads a value, and there is none; or a search is not made for tasks of this
+                kind, or for a budget.
+        """
+        settings, known = self.settings.evaluate, self.settings.searches
+        guided = [s for s in searches or () if known[s].needs_value]
+        if guided and value_path is None:
+            raise ValueError(
+                f"{', '.join(guided)}: these searches read a value network, and {name} has none; give "
+                "value.path=FOLDER, or leave them out"
+            )
+        if searches is None:
+            searches = settings.with_value
+            if value_path is None:
+                searches = [s for s in settings.searches if not known[s].needs_value]
+            if not searches:
+                _log.warning("%s has no value that %s could use: not evaluated", name, ", ".join(settings.searches))
+        rows = []
+        for split in settings.splits if searches else ():
+            with self.settings.env_maker(split)() as env:
+                indices = choose_indices(env, settings.tasks, None)
+            contenders = self._contenders(name, policy_path, split, indices, searches)
+            self._answer(name, policy_path, value_path, split, indices, contenders)
+            seen = self._seen(name, split, indices, trained_on())
+            rows += self._rows(name, value_path, split, contenders, seen)
+        return rows
+
+    def _contenders(
+        self, name: str, policy_path: str, split: str, indices: Sequence[int], searches: Sequence[str]
+    ) -> list[Contender]:
+        """Return the searches in the sizes of the settings, or in those that the budgets allow this policy."""
+        chosen = {search: self.settings.searches[search] for search in searches}
+        budgets = self.settings.evaluate.budget
+        if not budgets:
+            return [Contender(search, settings) for search, settings in chosen.items()]
+        # What cannot be sized, or not answer such tasks then, is refused before a token is generated.
+        sized = {search: resize(search, settings, 2) for search, settings in chosen.items()}
+        require_fit(sized, self.settings.env_maker(split))
+        length = self._answer_length(name, policy_path, split, indices)
+        return at_budgets(chosen, budgets, length, f"{name} on {split}")
+
+    def _answer_length(self, name: str, policy_path: str, split: str, indices: Sequence[int]) -> float:
+        """Return how many tokens a greedy answer has on average; the answers serve a search that is greedy too."""
+        known = self.settings.searches.items()
+        label = next((search for search, settings in known if settings == Greedy()), "answer-length")
+        self._answer(name, policy_path, None, split, indices, [Contender(label, Greedy())])
+        lengths = [item.tokens for item in self._items(name, split, label) if item.tokens]
+        return float(np.mean(lengths)) if lengths else 1.0
+
+    def _answer(
+        self,
+        name: str,
+        policy_path: str,
+        value_path: str | None,
+        split: str,
+        indices: Sequence[int],
+        contenders: Sequence[Contender],
+    ) -> None:
+        """Write down the items of those searches that have none yet, each search as soon as it is done."""
+        folder = self.folder / name
+        missing = {c.label: c.search for c in contenders if not _items_path(folder, split, c.label).exists()}
+        if not missing:
+            return
+        counts = RolloutCounts()
+        policy = self.load.policy(policy_path)
+        folder.mkdir(parents=True, exist_ok=True)
+        with progress(f"evaluate {name}, {split}", len(indices) * len(missing)) as advance:
+            for label, items in evaluate(
+                self.settings.env_maker(split),
+                policy,
+                PromptFormat.from_pretrained(policy_path),
+                missing,
+                indices,
+                self.settings.evaluate.sampling,
+                seed=derive(self.settings.seed, Purpose.EVALUATION),
+                value=None if value_path is None else self.load.value(value_path, policy_path),
+                counts=counts,
+                progress=advance,
+            ):
+                lines = [json.dumps(dataclasses.asdict(item)) for item in items]
+                write_text(_items_path(folder, split, label), "\n".join(lines) + "\n")
+        counts.report(f"evaluation of {name} on {split}")
+
+    def _items(self, name: str, split: str, label: str) -> list[Item]:
+        lines = _items_path(self.folder / name, split, label).read_text(encoding="utf-8").splitlines()
+        return [Item(**json.loads(line)) for line in lines]
+
+    def _seen(self, name: str, split: str, indices: Sequence[int], trained_on: frozenset[str]) -> int:
+        """Count the tasks that are in the training data too, and warn of them."""
+        if not trained_on:
+            return 0
+        with self.settings.env_maker(split)() as env:
+            seen = len(trained_on & identities(env, indices))
+        if seen:
+            _log.warning("%s: %d of %d evaluated tasks are also in the training data", name, seen, len(indices))
+        return seen
+
+    def _rows(
+        self, name: str, value_path: str | None, split: str, contenders: Sequence[Contender], seen: int
+    ) -> list[dict[str, Any]]:
+        """Summarise the items of one split."""
+        rows = []
+        for contender in contenders:
+            row = {
+                "algo": name,
+                "search": contender.name,
+                "env": self.settings.env.id,
+                "env_options": dict(self.settings.env.options),
+                "split": split,
+                "seed": self.settings.seed,
+                **summarize(self._items(name, split, contender.label)),
+            }
+            report_excess(contender, row["tokens_per_task"], f"{name} on {split}")
+            if contender.search.size is not None:
+                row["size"] = contender.search.size
+            if contender.budget is not None:
+                row["budget"] = contender.budget
+            algorithm = self.settings.algorithms.get(split_round(name)[0])
+            if algorithm is not None:
+                row["settings"] = dataclasses.asdict(algorithm)
+            if contender.search.needs_value and value_path is not None:
+                row["value"] = Path(value_path).parent.name
+            if seen:
+                row["seen_in_training"] = seen
+            rows.append(row)
+        return rows
+
+
+def _items_path(folder: Path, split: str, label: str) -> Path:
+    return folder / f"items-{split}-{label}.jsonl"

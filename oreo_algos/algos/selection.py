@@ -1,0 +1,58 @@
+"""Which episodes of a buffer an algorithm learns from.
+
+Knows: outcomes and tasks. Does not know: tokens, losses.
+Source: Wang et al. 2024 (arXiv:2412.16145), data protocol: at most 4 right and 4 wrong samples a question are kept,
+DPO draws at most 6 pairs a question without replacement.
+"""
+
+import itertools
+
+import numpy as np
+
+from oreo_algos.episode import Episode
+from oreo_algos.storage.buffer import EpisodeBuffer
+
+
+class NothingToLearnError(ValueError):
+    """A buffer holds no example for an algorithm, such as no success; the message says why and what to collect."""
+
+
+def outcomes_by_task(buffer: EpisodeBuffer) -> list[tuple[list[int], list[int]]]:
+    """Return, for each task, the indices of its successful and of its failed episodes."""
+    return [
+        (
+            [i for i in indices if buffer[i].success],
+            [i for i in indices if not buffer[i].success],
+        )
+        for indices in buffer.by_task().values()
+    ]
+
+
+def balance(buffer: EpisodeBuffer, per_outcome: int, rng: np.random.Generator) -> EpisodeBuffer:
+    """Keep at most ``per_outcome`` successful and ``per_outcome`` failed episodes of each task, drawn at random."""
+    if per_outcome < 1:
+        raise ValueError(f"per_outcome must be at least 1 episode, got {per_outcome}")
+    kept: list[int] = []
+    for outcomes in outcomes_by_task(buffer):
+        for indices in outcomes:
+            kept.extend(rng.permutation(indices)[:per_outcome].tolist())
+    return buffer[sorted(kept)]
+
+
+def preference_pairs(buffer: EpisodeBuffer, max_pairs: int, rng: np.random.Generator) -> list[tuple[Episode, Episode]]:
+    """Draw at most ``max_pairs`` (right, wrong) pairs of each task, without replacement.
+
+    Raises:
+        NothingToLearnError: no task has both a successful and a failed episode.
+    """
+    pairs: list[tuple[Episode, Episode]] = []
+    for right, wrong in outcomes_by_task(buffer):
+        candidates = list(itertools.product(right, wrong))
+        drawn = rng.permutation(len(candidates))[:max_pairs]
+        pairs.extend((buffer[candidates[k][0]], buffer[candidates[k][1]]) for k in drawn)
+    if not pairs:
+        raise NothingToLearnError(
+            f"none of the {len(buffer.by_task())} tasks of this buffer has both a successful and a failed episode, "
+            "so there are no preference pairs; collect more samples a task or harder tasks"
+        )
+    return pairs

@@ -1,0 +1,1 @@
+"""What lies on disk: episode buffers, checkpoints, and what tells both apart."""

@@ -1,0 +1,224 @@
+"""A data set of episodes: selection, grouping, statistics, and one fingerprint of its content.
+
+Knows: episodes as a sequence, and which tokenizer encoded them.
+Does not know: the files (`parquet`), padding, how an algorithm selects.
+"""
+
+import hashlib
+import json
+import math
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TypeAlias, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from oreo_algos.episode import Episode, JSONScalar
+from oreo_algos.storage import parquet
+
+JSON: TypeAlias = "JSONScalar | Sequence[JSON] | Mapping[str, JSON]"
+
+
+class EpisodeBuffer(Sequence[Episode]):
+    """An immutable sequence of episodes that one tokenizer encoded.
+
+    Attributes:
+        tokenizer_fingerprint: identifies that tokenizer; "" when none has encoded the episodes.
+        provenance: where the episodes come from, as JSON: environment, policy, seed, commit.
+        folder: where exactly these episodes were loaded from; None: they are in memory only.
+    """
+
+    def __init__(
+        self,
+        episodes: Iterable[Episode],
+        *,
+        tokenizer_fingerprint: str = "",
+        provenance: Mapping[str, JSON] | None = None,
+        folder: Path | None = None,
+    ) -> None:
+        """Collect episodes, in the order that indices refer to; there may be none.
+
+        Raises:
+            ValueError: `provenance` is not JSON.
+        """
+        self._episodes = tuple(episodes)
+        self.tokenizer_fingerprint, self.folder = tokenizer_fingerprint, folder
+        try:
+            text = json.dumps(dict(provenance or {}), allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"provenance: expected JSON ({error}), got {provenance!r}") from error
+        self.provenance: dict[str, JSON] = json.loads(text)
+
+    def __len__(self) -> int:
+        """Number of episodes."""
+        return len(self._episodes)
+
+    @overload
+    def __getitem__(self, index: int) -> Episode: ...
+    @overload
+    def __getitem__(self, index: slice | list[int] | NDArray[np.generic]) -> "EpisodeBuffer": ...
+    def __getitem__(self, index: int | slice | list[int] | NDArray[np.generic]) -> "Episode | EpisodeBuffer":
+        """One episode, or the buffer of a slice, of indices, or of a bool array."""
+        if isinstance(index, int | np.integer):
+            return self._episodes[index]
+        chosen = np.arange(len(self))[index]
+        return self._select(self._episodes[i] for i in chosen)
+
+    def __repr__(self) -> str:
+        """Size, environments and content."""
+        return f"EpisodeBuffer({len(self)} episodes of {self.env_ids}, {self.content_hash[:12]})"
+
+    @property
+    def env_ids(self) -> list[str]:
+        """Ids of the environments that occur, sorted."""
+        return sorted({episode.env_id for episode in self})
+
+    def by_task(self) -> dict[str, list[int]]:
+        """Indices of each task's episodes; tasks in the order in which they first appear."""
+        tasks: dict[str, list[int]] = {}
+        for index, episode in enumerate(self):
+            tasks.setdefault(episode.task_id, []).append(index)
+        return tasks
+
+    def filter(self, predicate: Callable[[Episode], bool]) -> "EpisodeBuffer":
+        """Keep the episodes for which `predicate` is true, in order."""
+        return self._select(episode for episode in self if predicate(episode))
+
+    @classmethod
+    def concatenate(cls, buffers: Sequence["EpisodeBuffer"]) -> "EpisodeBuffer":
+        """Join buffers of one tokenizer, in order; a single one is returned as it is.
+
+        The provenance is that of the buffers when they agree, else `{"parts": [...]}`.
+
+        Raises:
+            ValueError: there is no buffer, or two were encoded with different tokenizers.
+        """
+        if not buffers:
+            raise ValueError("concatenate: got no buffer")
+        fingerprints = sorted({buffer.tokenizer_fingerprint for buffer in buffers})
+        if len(fingerprints) > 1:
+            raise ValueError(
+                f"concatenate: the buffers were encoded with different tokenizers {fingerprints}; "
+                "encode them again with one (`oreo data encode`)"
+            )
+        if len(buffers) == 1:
+            return buffers[0]
+        parts = [buffer.provenance for buffer in buffers]
+        return cls(
+            (episode for buffer in buffers for episode in buffer),
+            tokenizer_fingerprint=fingerprints[0],
+            provenance=parts[0] if all(part == parts[0] for part in parts) else {"parts": parts},
+        )
+
+    @cached_property
+    def content_hash(self) -> str:
+        """SHA-256 over every field of every episode in order, hexadecimal.
+
+        Tokenizer fingerprint and provenance are no part of it.
+        """
+        digest = hashlib.sha256()
+        for episode in self:
+            for block in _blocks(episode):
+                digest.update(len(block).to_bytes(8, "little"))
+                digest.update(block)
+        return digest.hexdigest()
+
+    def stats(self) -> dict[str, int | float]:
+        """Count what is inside.
+
+        Returns:
+            `episodes`, `tasks`, `mixed_tasks` (tasks with a success and a failure), `success_rate`,
+            `tokens`, `action_tokens`, `steps_mean` (actions an episode) and `truncated`
+            (episodes). The rate and the mean of an empty buffer are NaN.
+        """
+        tasks = self.by_task().values()
+        outcomes = [episode.success for episode in self]
+        return {
+            "episodes": len(self),
+            "tasks": len(tasks),
+            "mixed_tasks": sum(len({outcomes[index] for index in task}) == 2 for task in tasks),
+            "success_rate": sum(outcomes) / len(self) if self else math.nan,
+            "tokens": sum(episode.num_tokens for episode in self),
+            "action_tokens": sum(episode.num_action_tokens for episode in self),
+            "steps_mean": sum(e.num_steps for e in self) / len(self) if self else math.nan,
+            "truncated": sum(episode.truncated for episode in self),
+        }
+
+    def save(self, path: str | os.PathLike[str], *, episodes_per_shard: int = 4096) -> None:
+        """Write the buffer to a folder, whole or not at all, in place of an earlier one.
+
+        Any Parquet reader opens the shards: `datasets.load_dataset("parquet", data_files=
+        ".../part-*.parquet")`, pandas, DuckDB. Reference side files `ref-*.parquet` of the earlier
+        buffer stay when the content is the same.
+
+        Args:
+            path: a new or empty folder, or one that holds a buffer.
+            episodes_per_shard: rows of each Parquet file but the last, >= 1.
+
+        Raises:
+            ValueError: the buffer is empty, or `path` holds something that is no buffer.
+        """
+        metadata = {
+            "env_ids": self.env_ids,
+            "tokenizer_fingerprint": self.tokenizer_fingerprint,
+            "counts": self.stats(),
+            "provenance": self.provenance,
+            "content_hash": self.content_hash,
+        }
+        parquet.write_episodes(path, self._episodes, metadata, episodes_per_shard=episodes_per_shard)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], *, tokenizer_fingerprint: str | None = None) -> "EpisodeBuffer":
+        """Read a folder that `save` wrote, every shard checked against its checksum.
+
+        Args:
+            path: the folder; when a kill fell between the two renames of `save`, the earlier
+                buffer is put back.
+            tokenizer_fingerprint: of the tokenizer that the policy reads; None: any.
+
+        Raises:
+            FileNotFoundError: nothing is at `path`, or a shard is missing.
+            ValueError: it is no buffer, a file is damaged or foreign, or another tokenizer encoded
+                the episodes.
+        """
+        metadata = parquet.read_metadata(path)
+        found = metadata["tokenizer_fingerprint"]
+        if tokenizer_fingerprint is not None and found != tokenizer_fingerprint:
+            raise ValueError(
+                f"{path}: these episodes were encoded with tokenizer {found!r}, the policy reads "
+                f"{tokenizer_fingerprint!r}; encode them again with the policy's tokenizer "
+                f"(`oreo data encode {path} --tokenizer PATH`)"
+            )
+        return cls(
+            parquet.read_episodes(path, metadata),
+            tokenizer_fingerprint=found,
+            provenance=metadata["provenance"],
+            folder=Path(path),
+        )
+
+    def _select(self, episodes: Iterable[Episode]) -> "EpisodeBuffer":
+        return EpisodeBuffer(
+            episodes,
+            tokenizer_fingerprint=self.tokenizer_fingerprint,
+            provenance=self.provenance,
+        )
+
+
+def _blocks(episode: Episode) -> Iterable[bytes]:
+    """Canonical bytes of an episode: its text as sorted JSON, success where nothing else tells, its arrays."""
+    text = [episode.task_id, episode.env_id, episode.terminated, episode.truncated]
+    yield json.dumps([*text, episode.messages, episode.info], sort_keys=True).encode()
+    if "success" not in episode.info and episode.success != episode.pays_one:
+        yield b"success" if episode.success else b"failure"
+    for array in (
+        episode.tokens,
+        episode.step_id,
+        episode.rewards,
+        episode.loss_mask,
+        episode.behavior_logprobs,
+        episode.action_spans,
+    ):
+        yield b"none" if array is None else array.tobytes()

@@ -1,0 +1,1 @@
+"""The one loop: schedule, optimisers, micro-batches, reference scores, metrics and warnings."""

@@ -1,0 +1,44 @@
+"""Examples cut into micro-batches of a token budget.
+
+Knows: lengths. Does not know: padding (`batch`), devices, losses.
+"""
+
+from collections.abc import Iterable, Sequence
+
+from oreo_algos.algos.base import Example
+from oreo_algos.episode import Episode
+
+
+def episodes_of(examples: Iterable[Episode | Sequence[Episode]]) -> list[Episode]:
+    """Return the episodes of all examples in their order, those of one example side by side."""
+    return [
+        episode for example in examples for episode in ([example] if isinstance(example, Episode) else list(example))
+    ]
+
+
+def longest(example: Episode | Sequence[Episode]) -> int:
+    """Return the tokens of the longest episode of an example."""
+    return max(episode.num_tokens for episode in episodes_of([example]))
+
+
+def cut_by_tokens(examples: Iterable[Example], max_tokens: int) -> list[list[Example]]:
+    """Cut examples into micro-batches of at most ``max_tokens`` tokens, padding not counted.
+
+    Examples of similar length come together, so that padding is little; the longest come first, so that what does not
+    fit into memory fails at once. The order depends on lengths and on the order of ``examples`` only. An example
+    longer than the budget is alone.
+
+    Args:
+        examples: what to cut.
+        max_tokens: budget, tokens of all episodes of a micro-batch, >= 1.
+    """
+    pieces: list[list[Example]] = []
+    room = 0
+    for example in sorted(examples, key=longest, reverse=True):
+        size = sum(episode.num_tokens for episode in episodes_of([example]))
+        if not pieces or size > room:
+            pieces.append([])
+            room = max_tokens
+        pieces[-1].append(example)
+        room -= size
+    return pieces

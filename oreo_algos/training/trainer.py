@@ -1,0 +1,408 @@
+"""The one training loop: optimisers, schedules, micro-batches, checkpoints, logs. It holds no equation.
+
+Knows: the protocols of ``models`` and ``algos.base``. Does not know: environments, tokenizers, model families.
+"""
+
+import hashlib
+import json
+import logging
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from multiprocessing import parent_process
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor
+from torch.optim.lr_scheduler import LambdaLR
+
+from oreo_algos.algos.base import Algorithm
+from oreo_algos.batch import Batch, collate
+from oreo_algos.episode import Episode
+from oreo_algos.metrics import WeightedMean
+from oreo_algos.models import Models, Network
+from oreo_algos.storage.buffer import EpisodeBuffer
+from oreo_algos.storage.checkpoint import load_last_checkpoint, save_checkpoint
+from oreo_algos.storage.fingerprint import policy_summary, value_summary
+from oreo_algos.training.doctor import Thresholds, TrainingDoctor, examine_rewards
+from oreo_algos.training.metrics_writer import MetricsWriter, read_metrics
+from oreo_algos.training.micro_batches import cut_by_tokens, episodes_of, longest
+from oreo_algos.training.optimizers import make_optimizers
+from oreo_algos.training.reference import reference_logprobs
+from oreo_algos.training.schedule import Schedule
+from oreo_algos.training.warning_log import WarningLog
+
+_log = logging.getLogger(__name__)
+
+Evaluate = Callable[[int], Mapping[str, float]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainerConfig:
+    """How to run, as against what to learn.
+
+    Attributes:
+        seed: order of the data and choice among it.
+        micro_batch_tokens: tokens a forward pass, padding not counted; an example that is longer goes alone. Changes
+            neither losses nor gradients beyond rounding (and the draws of dropout), nor metrics but those that are
+            defined within a micro-batch: ``log_ratio/*_median`` and ``bellman/explained_variance`` of OREO.
+        checkpoint_every: optimiser steps between checkpoints; there is always one at the end.
+        keep_checkpoints: how many of the newest stay on disk.
+        evaluate_every: optimiser steps between calls of ``evaluate``; 0: never.
+        bf16: autocast to bfloat16; None: on a GPU.
+        doctor: from where on to warn of what looks wrong.
+    """
+
+    seed: int = 0
+    micro_batch_tokens: int = 16384
+    checkpoint_every: int = 200
+    keep_checkpoints: int = 1
+    evaluate_every: int = 0
+    bf16: bool | None = None
+    doctor: Thresholds = Thresholds()
+
+    def __post_init__(self) -> None:
+        """Check the settings."""
+        for name in ("micro_batch_tokens", "checkpoint_every", "keep_checkpoints"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.evaluate_every < 0:
+            raise ValueError(f"evaluate_every must be at least 1, or 0 for never, got {self.evaluate_every}")
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What a finished training run reports.
+
+    Attributes:
+        steps: optimiser steps, value warm-up included.
+        examples: examples of one epoch.
+        skipped_too_long: examples left out because they do not fit in the policy's context.
+        metrics: those of the last step.
+        cpu_seconds: CPU time until the last checkpoint; of a run that was killed, also that of the processes before.
+    """
+
+    steps: int
+    examples: int
+    skipped_too_long: int
+    metrics: dict[str, float]
+    cpu_seconds: float
+
+
+def train(
+    algorithm: Algorithm[Any],
+    models: Models,
+    buffer: EpisodeBuffer,
+    config: TrainerConfig,
+    folder: Path,
+    *,
+    evaluate: Evaluate | None = None,
+) -> TrainResult:
+    """Train ``models`` in place on the episodes of ``buffer``; continue from the last checkpoint in ``folder``.
+
+    To continue, give the networks that the run started from; the checkpoint then replaces their weights.
+
+    Args:
+        algorithm: what to learn from and how.
+        models: the networks; those that the algorithm ``needs`` must be there.
+        buffer: encoded episodes; where it has a folder, log-probabilities of the reference are kept there.
+        config: how to run.
+        folder: run folder for checkpoints, ``metrics.jsonl``, ``warnings.jsonl`` and TensorBoard events.
+        evaluate: called with the step every ``config.evaluate_every`` steps; its metrics are logged.
+
+    Raises:
+        ValueError: a needed network is missing, no example is left to learn from, the checkpoint in ``folder``
+            belongs to another run, or a loss is not finite.
+    """
+    return _Run(algorithm, models, buffer, config, folder).finish(evaluate)
+
+
+class _Run:
+    """State of one training run."""
+
+    def __init__(
+        self,
+        algorithm: Algorithm[Any],
+        models: Models,
+        buffer: EpisodeBuffer,
+        config: TrainerConfig,
+        folder: Path,
+    ) -> None:
+        for need in sorted(algorithm.needs):
+            if getattr(models, need) is None:
+                raise ValueError(f"{type(algorithm).__name__} needs a {need} network")
+        self.algorithm, self.models, self.buffer, self.config, self.folder = algorithm, models, buffer, config, folder
+        self.cpu_seconds, self.cpu_since = 0.0, time.process_time()
+        generator = np.random.default_rng(np.random.SeedSequence([config.seed, 0]))
+        selected = algorithm.select(buffer, generator)
+        self.examples = [e for e in selected if longest(e) <= models.policy.max_length]
+        self.skipped = len(selected) - len(self.examples)
+        self._report_skipped(len(selected))
+
+        self.schedule = Schedule(
+            examples=len(self.examples),
+            batch_size=algorithm.batch_size,
+            epochs=algorithm.epochs,
+            seed=config.seed,
+            value_warmup_steps=getattr(algorithm, "value_warmup_steps", 0),
+            value_updates=getattr(algorithm, "value_updates", 1),
+            value_only=getattr(algorithm, "value_only", False),
+        )
+        self.total_steps = self.schedule.total_steps
+        self.networks: dict[str, Network] = {"policy": models.policy}
+        horizon = {"policy": self.schedule.policy_steps}
+        if "value" in algorithm.needs:
+            assert models.value is not None
+            self.networks["value"] = models.value
+            horizon["value"] = self.total_steps
+        self.device = next(models.policy.parameters()).device
+        self.bf16 = self.device.type == "cuda" if config.bf16 is None else config.bf16
+        # Of the networks as they were given: before anything is restored.
+        self.fingerprint = _fingerprint(
+            algorithm,
+            config,
+            buffer,
+            models,
+            bf16=self.bf16,
+            example=max(episodes_of(self.examples), key=lambda episode: episode.num_tokens),
+        )
+        self.optimizers = {
+            name: make_optimizers(
+                network,
+                algorithm.optimizer,
+                lr=getattr(algorithm, f"{name}_lr"),
+                weight_decay=algorithm.weight_decay,
+            )
+            for name, network in self.networks.items()
+        }
+        self.schedulers = {
+            name: [LambdaLR(part, cosine_with_warmup(horizon[name], algorithm.warmup_ratio)) for part in parts]
+            for name, parts in self.optimizers.items()
+        }
+        self.doctor = TrainingDoctor(config.doctor, float(np.std([episode.total_reward for episode in buffer])))
+        self.step, self.num_tokens = 0, 0
+        self.last_metrics: dict[str, float] = {}
+        self.ref_logprobs: dict[Episode, NDArray[np.float32]] = {}
+        algorithm.begin_run(models, self.examples)
+        self._restore()
+
+    def finish(self, evaluate: Evaluate | None) -> TrainResult:
+        """Run the remaining steps."""
+        if self.step < self.total_steps:
+            self.ref_logprobs = self._reference_logprobs()
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+        )
+        with (
+            MetricsWriter(self.folder, self.step) as writer,
+            Progress(*columns, disable=self.step == self.total_steps or parent_process() is not None) as progress,
+        ):
+            bar = progress.add_task(
+                self.folder.name,
+                total=self.total_steps,
+                completed=self.step,
+                note="",
+            )
+            warnings = WarningLog(self.folder, writer.write_text)
+            if self.algorithm.reads_success_only:
+                warnings.give(examine_rewards(self.buffer))
+            for row in read_metrics(self.folder):  # of the steps before the one that the run continues from
+                warnings.give(self.doctor.observe(row))
+            while self.step < self.total_steps:
+                metrics = self._train_step()
+                self.step += 1
+                every = self.config.evaluate_every
+                if evaluate is not None and every and self.step % every == 0:
+                    # Plain numbers: a checkpoint with numpy's could not be read back.
+                    metrics |= {name: float(value) for name, value in evaluate(self.step).items()}
+                writer.write(self.step, metrics)
+                warnings.give(self.doctor.observe(metrics))
+                self.last_metrics = metrics
+                if self.step % self.config.checkpoint_every == 0 or self.step == self.total_steps:
+                    # What a run that continues will not write again is on disk first.
+                    writer.flush()
+                    self._save()
+                # A step without a token that SFT may learn from has no loss.
+                progress.update(bar, completed=self.step, note=f"loss {metrics.get('train/loss', math.nan):.4f}")
+        return TrainResult(self.step, len(self.examples), self.skipped, self.last_metrics, self.cpu_seconds)
+
+    def _train_step(self) -> dict[str, float]:
+        """Take one optimiser step and return its metrics."""
+        algorithm, models = self.algorithm, self.models
+        models.policy_frozen = not self.schedule.trains_policy(self.step)
+        examples = [self.examples[i] for i in self.schedule.batch(self.step)]
+        batches = self._micro_batches(examples)
+        weights = [algorithm.weight(batch) for batch in batches]
+        mean = WeightedMean()
+        with self._autocast():
+            context = algorithm.begin_step(examples, models, self._micro_batches)
+        for batch, weight in zip(batches, weights, strict=True):
+            if weight == 0:
+                continue  # e.g. no token that SFT may learn from: nothing to add
+            with self._autocast():
+                losses = algorithm.losses(batch, models, context)
+            total = torch.stack(list(losses.terms.values())).sum()
+            self._check_finite(total, "loss")
+            (total * (weight / sum(weights))).backward()
+            mean.add({"loss": total.item(), **losses.metrics}, weight)
+        self.num_tokens += sum(episode.num_tokens for episode in episodes_of(examples))
+        metrics = mean.result() | self._update() | self._progress()
+        algorithm.end_step(models, metrics)
+        return {f"train/{name}": value for name, value in metrics.items()}
+
+    def _micro_batches(self, examples: Sequence[Any]) -> list[Batch]:
+        """Cut examples to the token budget and pad each piece, with what is known of the reference."""
+        pieces = [episodes_of(piece) for piece in cut_by_tokens(examples, self.config.micro_batch_tokens)]
+        return [collate(piece, ref_logprobs=self._known(piece)).to(self.device) for piece in pieces]
+
+    def _known(self, episodes: Sequence[Episode]) -> list[NDArray[np.float32]] | None:
+        """Return the reference's log-probabilities of episodes, None unless all of them are known."""
+        if not all(episode in self.ref_logprobs for episode in episodes):
+            return None
+        return [self.ref_logprobs[episode] for episode in episodes]
+
+    def _reference_logprobs(self) -> dict[Episode, NDArray[np.float32]]:
+        """Take once what the steps read of the reference; nothing where they read all of it, or none of it."""
+        reference = self.models.reference
+        # While the policy is the reference every log-ratio is 0.
+        stays = self.models.policy_is_reference and self.schedule.policy_steps == 0
+        if reference is None or self.algorithm.reference_use != "logprobs" or stays:
+            return {}
+        return reference_logprobs(reference, self.buffer, episodes_of(self.examples), bf16=self.bf16)
+
+    def _update(self) -> dict[str, float]:
+        """Clip and apply the gradients of each network that is being trained."""
+        metrics = {}
+        for name, network in self.networks.items():
+            if name == "policy" and self.models.policy_frozen:
+                continue
+            prefix = "" if name == "policy" else f"{name}_"
+            norm = torch.nn.utils.clip_grad_norm_(network.parameters(), self.algorithm.max_grad_norm)
+            self._check_finite(norm, f"gradient norm of the {name}")
+            metrics[f"{prefix}grad_norm"] = norm.item()
+            metrics[f"{prefix}learning_rate"] = float(self.schedulers[name][0].get_last_lr()[0])
+            for optimizer, scheduler in zip(self.optimizers[name], self.schedulers[name], strict=True):
+                optimizer.step()
+                scheduler.step()
+                optimizer.zero_grad(set_to_none=True)
+        if not self.models.policy_frozen:
+            self.models.policy_is_reference = False
+        return metrics
+
+    def _progress(self) -> dict[str, float]:
+        return {"epoch": self.schedule.epoch(self.step), "num_tokens": self.num_tokens}
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bf16)
+
+    def _check_finite(self, value: Tensor, what: str) -> None:
+        if not torch.isfinite(value):
+            raise ValueError(
+                f"{self.folder}: the {what} is {value.item()} at step {self.step + 1}; lower the learning rates "
+                "or check the rewards of the buffer"
+            )
+
+    def _report_skipped(self, selected: int) -> None:
+        limit = self.models.policy.max_length
+        if not self.examples:
+            raise ValueError(f"all {selected} examples are longer than the policy's context of {limit} tokens")
+        if self.skipped:
+            _log.warning(
+                "%d of %d examples are longer than the policy's context of %d tokens and are skipped",
+                self.skipped,
+                selected,
+                limit,
+            )
+
+    def _save(self) -> None:
+        now = time.process_time()
+        self.cpu_seconds, self.cpu_since = self.cpu_seconds + now - self.cpu_since, now
+        state = {
+            "fingerprint": self.fingerprint,
+            "step": self.step,
+            "num_tokens": self.num_tokens,
+            "cpu_seconds": self.cpu_seconds,
+            "metrics": self.last_metrics,
+            "policy_is_reference": self.models.policy_is_reference,
+            "numbers": dict(self.models.numbers),
+            "target": None if self.models.target is None else self.models.target.state_dict(),
+            "torch_rng": torch.get_rng_state(),
+            "cuda_rng": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        }
+        for kind, parts in self._parts():
+            state[kind] = {name: [part.state_dict() for part in each] for name, each in parts.items()}
+        save_checkpoint(self.folder, self.step, state, keep=self.config.keep_checkpoints)
+
+    def _parts(self) -> Iterator[tuple[str, Mapping[str, Sequence[Any]]]]:
+        """Yield what a checkpoint holds for each network, by kind."""
+        yield "networks", {name: [network] for name, network in self.networks.items()}
+        yield "optimizers", self.optimizers
+        yield "schedulers", self.schedulers
+
+    def _restore(self) -> None:
+        state = load_last_checkpoint(self.folder)
+        if state is None:
+            return
+        if state["fingerprint"] != self.fingerprint:
+            raise ValueError(
+                f"{self.folder}: the checkpoint of step {state['step']} there belongs to a run with another "
+                "configuration or buffer; choose another folder or delete this one"
+            )
+        for kind, parts in self._parts():
+            for name, each in parts.items():
+                for part, saved in zip(each, state[kind][name], strict=True):
+                    part.load_state_dict(saved)
+        self.step, self.num_tokens = state["step"], state["num_tokens"]
+        self.cpu_seconds = state["cpu_seconds"]
+        self.last_metrics = state["metrics"]
+        self.models.policy_is_reference = state["policy_is_reference"]
+        self.models.numbers = state["numbers"]
+        if self.models.target is not None:
+            self.models.target.load_state_dict(state["target"])
+        torch.set_rng_state(state["torch_rng"])
+        if state["cuda_rng"] and torch.cuda.is_available():
+            torch.cuda.set_rng_state_all(state["cuda_rng"])
+        _log.info("continuing %s from step %d", self.folder, self.step)
+
+
+def cosine_with_warmup(steps: int, warmup_ratio: float) -> Callable[[int], float]:
+    """Return the factor of the learning rate at a step: linear rise over a share of ``steps``, then cosine to 0."""
+    warmup = math.ceil(steps * warmup_ratio)
+
+    def factor(step: int) -> float:
+        if step < warmup:
+            return (step + 1) / (warmup + 1)
+        return 0.5 * (1 + math.cos(math.pi * min((step - warmup) / max(steps - warmup, 1), 1.0)))
+
+    return factor
+
+
+def _fingerprint(
+    algorithm: Algorithm[Any],
+    config: TrainerConfig,
+    buffer: EpisodeBuffer,
+    models: Models,
+    *,
+    bf16: bool,
+    example: Episode,
+) -> str:
+    """Identify what a checkpoint may be continued with; how often to save or evaluate does not matter.
+
+    ``example`` is one that all networks read.
+    """
+    networks = {"policy": policy_summary(models.policy, example)}
+    if "reference" in algorithm.needs and models.reference is not None:
+        networks["reference"] = policy_summary(models.reference, example)
+    if "value" in algorithm.needs and models.value is not None:
+        networks["value"] = value_summary(models.value, example)
+    facts = [type(algorithm).__name__, asdict(algorithm), config.seed, bf16, buffer.content_hash, networks]
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()

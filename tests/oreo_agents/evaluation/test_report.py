@@ -1,0 +1,294 @@
+"""Run folders, written by hand, to tables and plots."""
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from oreo_agents.evaluation.report import accuracy_tables, compare_entries, comparison_tables, kind_tables, main, report
+from oreo_agents.evaluation.results import Entry, load_entries
+from oreo_agents.evaluation.statistics import compare_paired, wilson_interval
+
+ENV = "oreo/Arithmetic-v0"
+
+
+def write_run(
+    folder: Path,
+    solved: dict[tuple[str, str], Sequence[int]],
+    *,
+    seed: int = 0,
+    options: dict[str, Any] | None = None,
+    settings: dict[str, Any] | None = None,
+) -> Path:
+    """A run folder whose items are solved as stated, by (algorithm, search)."""
+    folder.mkdir(parents=True)
+    rows = []
+    for (algo, search), outcomes in solved.items():
+        (folder / algo).mkdir(exist_ok=True)
+        items = [
+            {"task_id": f"t{i}", "correct": bool(x), "sound": bool(x), "tokens": 10, "answer": "1"}
+            for i, x in enumerate(outcomes)
+        ]
+        (folder / algo / f"items-test-{search}.jsonl").write_text("".join(json.dumps(item) + "\n" for item in items))
+        metrics = [{"step": s, "train/loss": 1 / s, "train/values/terminal_pos": 0.1 * s} for s in (1, 2, 3)]
+        (folder / algo / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in metrics))
+        rows.append(
+            {
+                "algo": algo,
+                "search": search,
+                "env": ENV,
+                "env_options": options or {},
+                "split": "test",
+                "seed": seed,
+                "settings": settings or {},
+                "n": len(outcomes),
+                "correct": sum(outcomes),
+                "accuracy": sum(outcomes) / len(outcomes),
+                "sound": 0.25,
+                "tokens_per_task": 10.0 if search == "greedy" else 80.0,
+            }
+        )
+    (folder / "results.json").write_text(json.dumps({"results": rows, "training": {}}))
+    return folder
+
+
+SFT = [1, 0, 0, 0, 1, 0, 0, 0]
+OREO = [1, 1, 1, 0, 1, 0, 1, 0]
+ONE_RUN = {
+    ("sft", "greedy"): SFT,
+    ("oreo", "greedy"): OREO,
+    ("oreo", "majority"): [1, 1, 0, 0, 1, 0, 1, 0],
+    ("oreo", "best_of_n"): [1, 1, 1, 1, 1, 0, 1, 0],
+}
+
+
+def entry(algo: str, rows: Sequence[tuple[int, int]], solved: dict[str, dict[str, bool]] | None = None) -> Entry:
+    numbers = [{"n": n, "correct": c, "accuracy": c / n} for c, n in rows]
+    return Entry(algo, "greedy", ENV, "test", numbers, solved or {})
+
+
+def cells(table) -> list[list[str]]:
+    return [list(row) for row in zip(*(column.cells for column in table.columns), strict=True)]
+
+
+def test_one_run_has_a_wilson_interval_over_tasks():
+    one = entry("oreo", [(30, 100)])
+    assert one.accuracy == 0.3
+    assert one.interval == wilson_interval(30, 100)
+
+
+def test_several_runs_have_a_t_interval_over_runs():
+    several = entry("oreo", [(40, 100), (50, 100), (60, 100)])
+    half = 4.302652729911275 * 0.1 / math.sqrt(3)
+    assert several.accuracy == pytest.approx(0.5)
+    assert several.interval == pytest.approx((0.5 - half, 0.5 + half))
+
+
+def test_the_table_shows_the_numbers_of_the_run(tmp_path: Path):
+    run = write_run(tmp_path / "run", ONE_RUN)
+    [table] = accuracy_tables(load_entries([run / "results.json"]))
+    assert table.title == f"Accuracy (%) on {ENV}, split test"
+    rows = {(row[0], row[1]): row[2:] for row in cells(table)}
+    low, high = wilson_interval(5, 8)
+    interval = f"{100 * low:.1f} to {100 * high:.1f}"
+    assert rows["oreo", "greedy"] == ["1", "8", "62.5", interval, "10", "25.0"]
+    assert rows["sft", "greedy"][2] == "25.0"
+    assert rows["oreo", "best_of_n"][2] == "75.0"
+
+
+def test_runs_that_differ_by_seed_or_world_are_one_row(tmp_path: Path):
+    paths = [
+        write_run(tmp_path / "a", {("oreo", "greedy"): OREO}, seed=0),
+        write_run(tmp_path / "b", {("oreo", "greedy"): SFT}, seed=1),
+        write_run(tmp_path / "c", {("oreo", "greedy"): SFT}, seed=0, options={"world": 1}),
+    ]
+    [found] = load_entries([path / "results.json" for path in paths])
+    assert len(found.rows) == 3 and len(found.solved) == 3
+    assert found.accuracy == pytest.approx((5 + 2 + 2) / 24)
+
+
+def test_a_comparison_pairs_the_tasks_of_one_run_in_their_order(tmp_path: Path):
+    run = write_run(tmp_path / "run", ONE_RUN)
+    entries = {(e.algo, e.search): e for e in load_entries([run / "results.json"])}
+    result = compare_entries(entries["oreo", "greedy"], entries["sft", "greedy"])
+    assert result is not None
+    pooled, differences = result
+    # Tasks 1, 2 and 6 are solved by OREO alone, none by the start alone: p = 2 / 2^3.
+    assert pooled.difference == pytest.approx(3 / 8) and pooled.p_value == pytest.approx(0.25)
+    assert differences == [pytest.approx(3 / 8)]
+
+
+def test_comparisons_pool_only_the_runs_that_both_have():
+    first = entry("oreo", [(2, 2)] * 2, {"s0": {"a": True, "b": True}, "s1": {"a": True, "b": False}})
+    second = entry("sft", [(0, 2)] * 2, {"s1": {"a": False, "b": False}, "s2": {"a": True, "b": True}})
+    result = compare_entries(first, second)
+    assert result is not None and result[1] == [0.5]
+    assert result[0] == compare_paired([True, False], [False, False])
+    assert compare_entries(first, entry("dpo", [(0, 2)], {"s9": {"a": True, "b": True}})) is None
+
+
+def test_tasks_are_paired_by_their_names_and_only_shared_ones_count():
+    first = entry("oreo", [(2, 3)], {"s0": {"a": True, "b": False, "c": True}})
+    second = entry("sft", [(1, 2)], {"s0": {"c": False, "b": True}})
+    result = compare_entries(first, second)
+    assert result is not None
+    assert result[0].n == 2 and result[0].difference == 0.0
+
+
+def test_an_algorithm_with_two_settings_is_two_named_after_what_differs(tmp_path: Path):
+    paths = [
+        write_run(
+            tmp_path / f"{beta}-{seed}", {("oreo", "greedy"): OREO}, seed=seed, settings={"beta": beta, "epochs": 2}
+        )
+        for beta in (0.03, 0.1)
+        for seed in (0, 1)
+    ]
+    found = load_entries([path / "results.json" for path in paths])
+    assert [(entry.algo, len(entry.rows)) for entry in found] == [("oreo beta=0.03", 2), ("oreo beta=0.1", 2)]
+
+
+def test_oreo_is_compared_with_the_others_and_searches_with_greedy_decoding_and_the_vote(tmp_path: Path):
+    run = write_run(tmp_path / "run", ONE_RUN)
+    greedy, search = comparison_tables(load_entries([run / "results.json"]))
+    assert [row[:3] + row[3:4] for row in cells(greedy)] == [["oreo - sft", "1", "8", "+37.5"]]
+    assert search.title == "Searches, same tasks (points)"
+    assert [(row[0], row[3]) for row in cells(search)] == [
+        ("oreo: majority - greedy", "-12.5"),
+        ("oreo: best_of_n - greedy", "+12.5"),
+        ("oreo: best_of_n - majority", "+25.0"),
+    ]
+
+
+def test_a_search_without_a_value_is_compared_with_greedy_decoding_alone(tmp_path: Path):
+    solved = {
+        ("oreo", "greedy"): SFT,
+        ("oreo", "admissible"): OREO,
+        ("oreo", "majority"): SFT,
+        ("oreo", "sampled"): SFT,
+    }
+    [table] = comparison_tables(load_entries([write_run(tmp_path / "run", solved) / "results.json"]))
+    assert [row[0] for row in cells(table)] == [f"oreo: {s} - greedy" for s in ("admissible", "majority", "sampled")]
+
+
+def test_searches_of_several_splits_have_tables_of_their_own(tmp_path: Path):
+    run = write_run(tmp_path / "run", {("oreo", "greedy"): SFT, ("oreo", "admissible"): OREO})
+    document = json.loads((run / "results.json").read_text())
+    document["results"] += [row | {"split": "dev"} for row in document["results"]]
+    (run / "results.json").write_text(json.dumps(document))
+    for search, outcomes in (("greedy", SFT), ("admissible", SFT)):
+        items = "".join(json.dumps({"task_id": f"t{i}", "correct": bool(x)}) + "\n" for i, x in enumerate(outcomes))
+        (run / "oreo" / f"items-dev-{search}.jsonl").write_text(items)
+    tables = comparison_tables(load_entries([run / "results.json"]))
+    assert [(table.title, cells(table)[0][3]) for table in tables] == [
+        (f"Searches, same tasks on {ENV}, split test (points)", "+37.5"),
+        (f"Searches, same tasks on {ENV}, split dev (points)", "+0.0"),
+    ]
+
+
+def test_a_single_algorithm_has_no_table_of_comparisons(tmp_path: Path):
+    run = write_run(tmp_path / "run", {("sft", "greedy"): SFT})
+    assert comparison_tables(load_entries([run / "results.json"])) == []
+
+
+def test_report_and_three_plots_are_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    run = write_run(tmp_path / "run", ONE_RUN)
+    report([run], run)
+    text = (run / "report.md").read_text()
+    assert "| oreo | greedy | 1 | 8 | 62.5 |" in text
+    assert "| oreo - sft | 1 | 8 | +37.5 |" in text
+    for name in ("accuracy", "search", "training"):
+        assert f"![{name}](plots/{name}.png)" in text
+        assert (run / "plots" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+    assert "Accuracy (%)" in capsys.readouterr().out
+
+
+def test_folders_of_folders_are_joined(tmp_path: Path):
+    write_run(tmp_path / "sweep" / "algo=oreo,seed=0", {("oreo", "greedy"): OREO}, seed=0)
+    write_run(tmp_path / "sweep" / "algo=oreo,seed=1", {("oreo", "greedy"): SFT}, seed=1)
+    write_run(tmp_path / "sweep" / "algo=dpo,seed=0", {("dpo", "greedy"): SFT}, seed=0)
+    main([str(tmp_path / "sweep"), "--out", str(tmp_path / "out")])
+    text = (tmp_path / "out" / "report.md").read_text()
+    assert "| oreo | greedy | 2 | 16 | 43.8 |" in text
+    assert "| oreo - dpo | 1 | 8 | +37.5 |" in text
+
+
+def test_without_out_one_folder_keeps_its_report(tmp_path: Path):
+    run = write_run(tmp_path / "run", ONE_RUN)
+    main([str(run)])
+    assert (run / "report.md").exists()
+
+
+def test_a_run_without_metrics_or_items_still_has_a_table(tmp_path: Path):
+    run = write_run(tmp_path / "run", {("oreo", "greedy"): OREO})
+    for path in (run / "oreo").iterdir():
+        path.unlink()
+    report([run], run)
+    assert "62.5" in (run / "report.md").read_text()
+    assert not (run / "plots" / "training.png").exists()
+
+
+def test_a_folder_without_results_is_named(tmp_path: Path):
+    with pytest.raises(FileNotFoundError, match=r"no results.json there or below; give folders that `oreo run`"):
+        report([tmp_path], tmp_path)
+
+
+def test_tasks_that_were_trained_on_are_a_column(tmp_path: Path):
+    run = write_run(tmp_path / "run", {("oreo", "greedy"): OREO})
+    path = run / "results.json"
+    document = json.loads(path.read_text())
+    document["results"][0]["seen_in_training"] = 3
+    path.write_text(json.dumps(document))
+    [table] = accuracy_tables(load_entries([path]))
+    assert table.columns[-1].header == "trained on"
+    assert cells(table)[0][-1] == "3"
+
+
+def test_an_algorithm_that_was_skipped_is_named_with_the_reason(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    run = write_run(tmp_path / "run", ONE_RUN)
+    document = json.loads((run / "results.json").read_text())
+    (run / "results.json").write_text(json.dumps({**document, "skipped": {"dpo": "no pairs"}}))
+    report([run], run)
+    assert "dpo was skipped: no pairs" in (run / "report.md").read_text()
+    assert "dpo was skipped: no pairs" in capsys.readouterr().out
+
+
+def test_runs_that_agree_are_no_certainty(tmp_path: Path):
+    paths = [write_run(tmp_path / str(seed), {("oreo", "greedy"): OREO}, seed=seed) for seed in (0, 1)]
+    [found] = load_entries([path / "results.json" for path in paths])
+    assert found.interval == wilson_interval(10, 16)
+
+
+def test_kinds_of_tasks_and_splits_have_tables_of_their_own(tmp_path: Path):
+    kinds = {"heat": {"n": 2, "correct": 1, "accuracy": 0.5, "invalid_per_task": 2.5}}
+    whole = {"n": 2, "correct": 1, "accuracy": 0.5, "invalid_per_task": 2.5, "kinds": kinds}
+    common = {"search": "greedy", "env": "oreo/ALFWorld-v0", "seed": 0}
+    rows = [{"algo": a, "split": s, **common, **whole} for s in ("valid_seen", "valid_unseen") for a in ("sft", "oreo")]
+    for algo in ("sft", "oreo"):
+        (tmp_path / algo).mkdir()
+        for split in ("valid_seen", "valid_unseen"):
+            items = [{"task_id": f"{split}/{i}", "correct": algo == "oreo"} for i in range(2)]
+            text = "".join(json.dumps(item) + "\n" for item in items)
+            (tmp_path / algo / f"items-{split}-greedy.jsonl").write_text(text)
+    (tmp_path / "results.json").write_text(json.dumps({"results": rows}))
+    entries = load_entries([tmp_path / "results.json"])
+    tables = kind_tables(entries)
+    assert [table.title for table in tables] == [
+        f"Accuracy (%) by kind of task on oreo/ALFWorld-v0, split {split}" for split in ("valid_seen", "valid_unseen")
+    ]
+    columns = {str(column.header): list(column.cells) for column in tables[0].columns}
+    assert columns["kind"] == ["heat", "heat"] and columns["algo"] == ["sft", "oreo"]
+    assert columns["n"] == ["2", "2"] and columns["invalid/task"] == ["2.5", "2.5"]
+    assert columns["95% interval"][0] == "9.5 to 90.5"
+    assert [list(table.columns[3].cells) for table in comparison_tables(entries)] == [["+100.0"], ["+100.0"]]
+
+
+def test_the_last_round_of_oreo_is_compared_with_all_others(tmp_path: Path):
+    rounds = {("sft", "greedy"): SFT, ("oreo", "greedy"): SFT, ("oreo-step", "greedy"): SFT}
+    rounds |= {("oreo-round2", "greedy"): OREO, ("oreo-step-round2", "greedy"): SFT, ("oreo-round10", "greedy"): OREO}
+    entries = load_entries([write_run(tmp_path / "a", rounds) / "results.json"])
+    [table] = comparison_tables(entries)
+    compared = [str(cell) for cell in table.columns[0].cells]
+    assert len(compared) == 5 and all(label.startswith("oreo-round10 - ") for label in compared)

@@ -1,0 +1,294 @@
+"""The command line: mistakes get a sentence and exit code 2, settings reach the dataclasses."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig, OmegaConf
+
+from oreo_agents.runs import cli, pipeline
+
+Caught = Callable[..., str]
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_trained(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mistake that goes unnoticed must not start hours of work."""
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise AssertionError("training began")
+
+    monkeypatch.setattr(pipeline, "train", fail)
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., None]:
+    """Run the command in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: str) -> None:
+        monkeypatch.setattr(sys, "argv", ["oreo", *arguments])
+        cli.main()
+
+    return call
+
+
+@pytest.fixture
+def refused(run, capsys: pytest.CaptureFixture[str]) -> Caught:
+    """Run a command that has to fail with exit code 2 and without a traceback; returns what it printed."""
+
+    def call(*arguments: str) -> str:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as stopped:
+            run(*arguments)
+        printed = capsys.readouterr()
+        assert stopped.value.code == 2
+        assert "Traceback" not in printed.err and printed.err.startswith("oreo: ")
+        return printed.err
+
+    return call
+
+
+@pytest.fixture
+def composed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[DictConfig, Path]]:
+    """Replace the jobs by ones that only prepare their run; collects what they were given."""
+    seen: list[tuple[DictConfig, Path]] = []
+
+    def prepare(config: DictConfig, folder: Path) -> None:
+        cli._prepare(config, folder, {})
+        seen.append((config, folder))
+
+    for command in ("run", "train", "collect", "eval", "sft"):
+        monkeypatch.setitem(cli._JOBS, command, prepare)
+    return seen
+
+
+@pytest.mark.parametrize("arguments", [(), ("--help",), ("-h",), ("help",)])
+def test_help_lists_every_command(arguments, run, capsys: pytest.CaptureFixture[str]):
+    run(*arguments)
+    text = capsys.readouterr().out
+    for command in ("run", "sft", "collect", "train", "eval", "report", "data"):
+        assert f"oreo {command}" in text
+
+
+def test_the_version_is_that_of_the_package(run, capsys: pytest.CaptureFixture[str]):
+    run("--version")
+    assert capsys.readouterr().out == f"oreo {version('oreo-suite')}\n"
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"), [("trian", "train"), ("evla", "eval"), ("reprot", "report"), ("dat", "data")]
+)
+def test_an_unknown_command_suggests_the_closest(given: str, meant: str, refused: Caught):
+    assert f"unknown command {given!r}; did you mean {meant!r}?" in refused(given)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name", "meant"),
+    [
+        (("run", "collect.sampels=3"), "collect.sampels", "collect.samples"),
+        (("train", "algo.betta=0.1"), "algo.betta", "algo.beta"),
+        (("run", "sede=1"), "sede", "seed"),
+        (
+            ("run", "algorithms.oreo.value_warmup=3"),
+            "algorithms.oreo.value_warmup",
+            "algorithms.oreo.value_warmup_steps",
+        ),
+        (("train", "algo=oreoo"), "algo/oreoo", "algo/oreo"),
+        (("train", "alog=oreo"), "alog", "algo"),
+        (("run", "env=gsm9k"), "env/gsm9k", "env/gsm8k"),
+        (("run", "experiment=smok"), "experiment/smok", "experiment/smoke"),
+        (("train", "-m", "algo.betta=0.1,0.2"), "algo.betta", "algo.beta"),
+        (("train", "-m", "seed=0,1", "algo=dpoo,oreo"), "algo/dpoo", "algo/dpo"),
+        (("train", "-m", "seed=0,1", "algo=oreo,dpo,reject"), "algo/reject", "algo/rejection"),
+    ],
+)
+def test_a_misspelt_name_offers_the_closest_right_one(arguments, name: str, meant: str, refused: Caught):
+    text = refused(*arguments)
+    assert f"there is no setting {name!r}; did you mean {meant!r}?" in text
+
+
+@pytest.mark.parametrize("command", ["train", "eval"])
+def test_an_experiment_of_several_algorithms_is_sent_to_oreo_run(command: str, refused: Caught):
+    assert "it is one for `oreo run`, where algos=[NAME] chooses" in refused(command, "experiment=smoke")
+
+
+def test_an_override_that_cannot_be_read_is_one_message(refused: Caught):
+    assert "no viable alternative at input '[1'" in refused("run", "seed=[1")
+
+
+@pytest.mark.parametrize(
+    ("override", "sentence"),
+    [
+        ("collect.samples=0", "collect.samples and collect.tasks must be at least 1, got 0"),
+        ("algorithms.oreo.beta=-1", "beta must be > 0, got -1"),
+        ("evaluate.searches=[greddy]", "evaluate.searches: unknown search 'greddy'; did you mean 'greedy'?"),
+        (
+            "evaluate.value_searches=[greddy]",
+            "evaluate.value_searches: unknown search 'greddy'; did you mean 'greedy'?",
+        ),
+        ("search=greedy", "must be a list of at least one search, such as search=[greedy,step_beam], got 'greedy'"),
+        ("budget=200", "evaluate.budget must be a list of tokens a task, such as budget=[100,200], got 200"),
+        ("algos=[oero]", "algos: unknown algorithm 'oero'; did you mean 'oreo'?"),
+        ("+collect.sampels=3", "unexpected keyword argument 'sampels'"),
+        ("trainer.micro_batch_tokens=0", "micro_batch_tokens must be at least 1, got 0"),
+    ],
+)
+def test_a_value_that_is_refused_gives_its_sentence(override: str, sentence: str, refused: Caught, tmp_path: Path):
+    assert sentence in refused("run", override, f"hydra.run.dir={tmp_path / 'out'}")
+    assert not (tmp_path / "out" / "config.yaml").exists()
+
+
+def test_evaluation_without_a_checkpoint_says_what_to_give(refused: Caught, tmp_path: Path):
+    text = refused("eval", f"hydra.run.dir={tmp_path / 'out'}")
+    assert "oreo eval measures a checkpoint: give policy.path=FOLDER_OR_HUB_NAME" in text
+
+
+def test_a_checkpoint_that_is_not_there_is_one_sentence(refused: Caught, tmp_path: Path):
+    text = refused(
+        "eval", f"policy.path={tmp_path / 'nowhere'}", f"hydra.run.dir={tmp_path / 'out'}", "evaluate.tasks=1"
+    )
+    assert "nowhere: no transformers checkpoint can be read there" in text
+
+
+def test_data_that_is_not_there_is_one_sentence(refused: Caught, tmp_path: Path):
+    text = refused(
+        "collect", "env=gsm8k", f"env.path={tmp_path / 'nowhere'}", f"hydra.run.dir={tmp_path / 'out'}", "workers=1"
+    )
+    assert "nowhere: no such file or folder" in text
+
+
+def test_a_report_of_nothing_is_one_sentence(refused: Caught, tmp_path: Path):
+    assert "no results.json there or below" in refused("report", str(tmp_path))
+
+
+def test_a_policy_path_alone_chooses_the_settings_of_a_checkpoint(run, composed, tmp_path: Path):
+    run("train", "policy.path=some/model", f"hydra.run.dir={tmp_path / 'a'}")
+    run("train", f"hydra.run.dir={tmp_path / 'b'}")
+    with_path, without = (config for config, _ in composed)
+    assert with_path.policy.path == "some/model" and "tiny" not in with_path.policy
+    assert with_path.collect.sampling.max_new_tokens == 2048 and with_path.algo.policy_lr == 5e-6
+    assert without.policy.path is None and without.policy.tiny.architecture == "llama"
+    assert without.collect.sampling.max_new_tokens < 2048 and without.algo.policy_lr > 5e-6
+
+
+def test_searches_and_budgets_have_short_names(run, composed, tmp_path: Path):
+    run("eval", "search=[greedy,step_beam]", "budget=[100,200]", f"hydra.run.dir={tmp_path / 'a'}")
+    run("eval", "evaluate.searches=[greedy,step_beam]", "evaluate.budget=[100,200]", f"hydra.run.dir={tmp_path / 'b'}")
+    short, long = (config.evaluate for config, _ in composed)
+    assert short == long and short.searches == ["greedy", "step_beam"] and short.budget == [100, 200]
+
+
+def test_a_search_that_is_asked_for_without_a_value_is_refused(refused: Caught, tmp_path: Path):
+    text = refused("eval", "search=[greedy,step_beam]", "policy.path=some/model", f"hydra.run.dir={tmp_path / 'out'}")
+    assert "step_beam: these searches read a value network" in text and "value.path=FOLDER" in text
+
+
+def test_searches_and_budgets_are_refused_where_a_value_is_measured(refused: Caught, tmp_path: Path):
+    asked = ["what=value", "policy.path=some/model", "value.path=some/value", f"hydra.run.dir={tmp_path / 'out'}"]
+    text = refused("eval", *asked, "search=[greedy]", "evaluate.budget=[100]")
+    assert "what=value measures V along samples and searches nothing: leave out search= and budget=" in text
+    assert "leave out budget=, or" in refused("eval", *asked, "budget=[100]")
+
+
+def test_the_null_path_stays_with_the_small_model(run, composed, tmp_path: Path):
+    run("train", "policy.path=null", f"hydra.run.dir={tmp_path / 'a'}")
+    assert "tiny" in composed[0][0].policy
+
+
+def test_a_run_folder_keeps_its_configuration_and_refuses_another(run, composed, refused: Caught, tmp_path: Path):
+    folder = tmp_path / "out"
+    run("collect", f"hydra.run.dir={folder}", "seed=1")
+    written = (folder / "config.yaml").read_text()
+    assert "seed: 1\n" in written
+    run("collect", f"hydra.run.dir={folder}", "seed=1")
+    files = {path: path.read_bytes() for path in folder.rglob("*.yaml")}
+    text = refused("collect", f"hydra.run.dir={folder}", "seed=2")
+    assert {path: path.read_bytes() for path in folder.rglob("*.yaml")} == files
+    assert f"{folder} holds a run with another configuration" in text
+    assert (folder / "config.yaml").read_text() == written
+
+
+def test_a_finished_run_may_be_given_more_rounds_and_algorithms(tmp_path: Path):
+    path = tmp_path / "config.yaml"
+    with initialize_config_dir(str(cli.config_folder()), version_base="1.3"):
+        first = compose("run", ["algos=[oreo]"])
+        more = ["rounds=2", "algos=[oreo,dpo]", "workers=1"]
+        second = compose("run", more)
+        others = [
+            compose("run", [*more, other]) for other in ("seed=2", "iteration.keep_data=false", "policy.tiny.layers=1")
+        ]
+    cli._write_down(first, tmp_path)
+    stamp = path.stat().st_mtime_ns
+    cli._write_down(first, tmp_path)
+    assert path.stat().st_mtime_ns == stamp, "what is there already is not written again"
+    cli._write_down(second, tmp_path)
+    written = path.read_text(encoding="utf-8")
+    assert OmegaConf.create(written).iteration.rounds == 2 and OmegaConf.create(written).algos == ["oreo", "dpo"]
+    for other in others:
+        with pytest.raises(ValueError, match=r"only rounds, iteration\.rounds, algos, workers may change"):
+            cli._write_down(other, tmp_path)
+    assert path.read_text(encoding="utf-8") == written
+
+
+def test_a_kill_while_the_configuration_is_written_leaves_none(monkeypatch, tmp_path: Path):
+    def killed(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        cli._write_down(OmegaConf.create({"seed": 1}), tmp_path)
+    assert not (tmp_path / "config.yaml").exists()
+
+
+def test_overrides_win_over_an_experiment(run, composed, tmp_path: Path):
+    run("run", "experiment=smoke", "collect.samples=3", f"hydra.run.dir={tmp_path / 'out'}")
+    assert composed[0][0].collect.samples == 3
+
+
+def test_a_sweep_gives_every_job_a_folder_of_its_own(run, composed, tmp_path: Path):
+    run("train", "-m", "algo=dpo,oreo", "seed=0,1", f"hydra.sweep.dir={tmp_path / 'sweep'}")
+    folders = {folder.name for _, folder in composed}
+    assert folders == {"0", "1", "2", "3"}
+    assert all((tmp_path / "sweep" / name / "config.yaml").exists() for name in folders)
+
+
+def test_the_folder_of_configurations_is_found():
+    folder = cli.config_folder()
+    assert (folder / "run.yaml").is_file() and (folder / "algo" / "oreo.yaml").is_file()
+
+
+def test_from_a_shell_a_mistake_is_printed_without_a_traceback(tmp_path: Path):
+    environment: dict[str, Any] = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
+    result = subprocess.run(
+        [sys.executable, "-m", "oreo_agents.runs.cli", "run", "collect.sampels=3"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env=environment,
+        timeout=120,
+    )
+    assert result.returncode == 2 and not result.stdout
+    assert result.stderr.startswith("oreo: run: there is no setting 'collect.sampels'; did you mean")
+    assert "Traceback" not in result.stderr
+    assert not list(tmp_path.iterdir()), "a mistake leaves no folder behind"
+
+
+def test_a_policy_of_other_tasks_is_warned_of(tmp_path: Path):
+    def config(world: int) -> DictConfig:
+        env = {"id": "oreo/Arithmetic-v0", "options": {"world": world, "answer": "boxes"}}
+        return OmegaConf.create({"env": env, "policy": {"path": str(tmp_path / "oreo" / "policy")}})
+
+    assert cli.other_tasks(config(1)) is None
+    OmegaConf.save(config(1), tmp_path / "config.yaml")
+    assert cli.other_tasks(config(1)) is None
+    assert "here env.options.world=2 (there 1)" in (cli.other_tasks(config(2)) or "")
+    alone = config(2)
+    alone.policy.path = None
+    assert cli.other_tasks(alone) is None

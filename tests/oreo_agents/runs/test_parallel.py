@@ -1,0 +1,89 @@
+"""Jobs in processes of their own: order of results, failures, a process that is killed."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from oreo_agents.runs.parallel import cores, side_by_side
+
+
+def work(name: str) -> str:
+    if name == "fails":
+        raise ValueError("no such luck")
+    if name == "dies":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return f"{name} in {os.environ['OREO_TEST_INITIALIZED']}"
+
+
+def initialize() -> None:
+    os.environ["OREO_TEST_INITIALIZED"] = "a worker"
+
+
+def announce_and_sleep(folder: str) -> str:
+    Path(folder, "worker.pid").write_text(str(os.getpid()))
+    time.sleep(60)
+    return folder
+
+
+def no_steps(name: str) -> int:
+    return 0
+
+
+def run(*names: str) -> list[str]:
+    return side_by_side(work, names, 2, initializer=initialize, steps_of=lambda name: 1)
+
+
+def test_results_come_in_the_order_of_the_names_from_initialized_processes():
+    assert run("b", "a", "c") == ["b in a worker", "a in a worker", "c in a worker"]
+    assert "OREO_TEST_INITIALIZED" not in os.environ
+
+
+def test_what_a_job_raised_is_raised_as_it_is():
+    with pytest.raises(ValueError, match="no such luck"):
+        run("a", "fails")
+
+
+def test_a_killed_process_is_an_error_that_says_how_to_go_on():
+    with pytest.raises(
+        ValueError, match=r"worked on .* was killed.*run the same command again to go on, with workers=1"
+    ):
+        run("dies", "a")
+
+
+def test_workers_end_when_their_parent_is_killed(tmp_path: Path):
+    script = (
+        "from test_parallel import *\n"
+        f"side_by_side(announce_and_sleep, [{str(tmp_path)!r}], 1, initializer=initialize, steps_of=no_steps)"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", script], cwd=Path(__file__).parent, stdout=subprocess.DEVNULL)
+    announced = tmp_path / "worker.pid"
+    wait_for(lambda: announced.exists() and announced.read_text() != "")
+    worker = int(announced.read_text())
+    os.kill(worker, 0)
+    parent.kill()
+    parent.wait()
+    wait_for(lambda: not running(worker))
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_there_is_a_core():
+    assert 1 <= cores() <= (os.cpu_count() or 1)

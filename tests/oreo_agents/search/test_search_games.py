@@ -1,0 +1,234 @@
+"""Best of K actions in a small game of two turns."""
+
+import copy
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import ClassVar
+
+import gymnasium as gym
+import pytest
+import torch
+from tiny_models import make_model, make_tokenizer
+from torch import Tensor, nn
+
+from oreo_agents.episodes.generate import Sample, Sampling
+from oreo_agents.episodes.prompts import PromptFormat
+from oreo_agents.episodes.record import Record
+from oreo_agents.evaluation.evaluate import evaluate
+from oreo_agents.networks.kv_cache import Prefix
+from oreo_agents.networks.policy import CausalPolicy
+from oreo_agents.search import BestOfKActions, BestOfN, Greedy, MajorityOfKActions, Player, StepBeam
+from oreo_agents.search import player as player_module
+from oreo_envs.base import Opening, Outcome, TextEnv
+
+GAME = "oreo_test/Game-v0"
+FORMAT = PromptFormat(make_tokenizer())
+LIMITS = Sampling(max_new_tokens=8, batch_size=16)
+
+
+class GameEnv(TextEnv):
+    """Two turns; won by saying "up" and then "down"."""
+
+    splits: ClassVar[tuple[str, ...]] = ("train",)
+
+    def __init__(self, *, split: str = "train") -> None:
+        """Play."""
+        super().__init__(split=split, max_steps=4, max_chars=10_000)
+
+    @property
+    def num_tasks(self) -> int:
+        return 5
+
+    def _open(self, index: int) -> Opening:
+        return Opening(f"game/{index}", "go", ({"role": "user", "content": f"go {index}"},))
+
+    def _index_of(self, task_id: str) -> int | None:
+        return None
+
+    def _respond(self, action: str) -> Outcome:
+        said = [message["content"] for message in self._messages if message["role"] == "assistant"]
+        if len(said) == 1:
+            return Outcome(observation="and then?")
+        return Outcome(reward=float(said == ["up", "down"]), terminated=True, info={"success": said == ["up", "down"]})
+
+
+@pytest.fixture(scope="module", autouse=True)
+def game() -> Iterator[None]:
+    gym.register(GAME, entry_point=GameEnv)
+    yield
+    del gym.registry[GAME]
+
+
+class Judge(nn.Module):
+    """V of the state after a row: what a function says of its text."""
+
+    resumes = True
+
+    def __init__(self, of_text: Callable[[str], float]) -> None:
+        """Judge by ``of_text``."""
+        super().__init__()
+        self.of_text, self.texts = of_text, []
+        self.anywhere = nn.Parameter(torch.zeros(1))
+
+    def values_after(
+        self, transcripts: Sequence[Sequence[int]], prefixes: Sequence[Prefix]
+    ) -> tuple[Tensor, list[Prefix]]:
+        texts = [FORMAT.decode(row) for row in transcripts]
+        self.texts += texts
+        read = [Prefix((torch.zeros(len(row), 1),)) for row in transcripts]
+        return torch.tensor([float(self.of_text(text)) for text in texts]), read
+
+
+def make_env() -> gym.Env:
+    return gym.make(GAME, disable_env_checker=True)
+
+
+def make_player(value: nn.Module, count: int = 1, *, seed: int = 0, **limits: int) -> Player:
+    sampling = Sampling(**{"max_new_tokens": 8, "batch_size": 16} | limits)
+    policy = CausalPolicy(make_model("llama", context=128))
+    return Player(make_env, policy, FORMAT, range(count), sampling, seed=seed, value=value)
+
+
+@pytest.fixture
+def script(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Let the policy propose given texts, turn by turn; one that ends in "..." is cut off before its end."""
+
+    def install(*turns: list[str]) -> None:
+        waiting = list(turns)
+
+        def say(policy, prompts, end_ids, sampling, *, sources, stops, spoken, caches):
+            assert stops is None and set(spoken) == {0}
+            samples = []
+            for text in waiting.pop(0):
+                cut = text.endswith("...")
+                tokens = FORMAT.encode(text.removesuffix("...")) + ([] if cut else [FORMAT.end_of_turn])
+                samples.append(Sample(tokens, [0.0] * len(tokens), not cut))
+            assert len(samples) == len(prompts) == len(sources)
+            return samples
+
+        monkeypatch.setattr(player_module, "generate", say)
+
+    return install
+
+
+def test_every_turn_takes_the_proposal_of_highest_value_just_before_its_end(script):
+    script(["left", "up", "up"], ["down", "up", "left"])
+    judge = Judge(lambda text: float(text.endswith(("up", "down")) and not text.endswith("then?\nup")))
+    player = make_player(judge)
+    [answer] = BestOfKActions(actions=3).answer(player)
+    assert answer is not None and answer.episode.success
+    assert [m["content"] for m in answer.episode.messages] == ["go 0", "up", "and then?", "down"]
+    # Equal proposals are read once, and so is what they share: an end token only if a turn follows it.
+    turns = [["left", "up"], [f"up\nand then?\n{text}" for text in ("down", "up", "left")]]
+    shared = ["", "up\nand then?\n"]
+    assert sorted(judge.texts) == sorted(f"go 0\n{text}" for turn in [shared, *turns] for text in turn)
+    said = ["left", "up", "up", "down", "up", "left"]
+    assert answer.tokens == sum(len(FORMAT.encode(text)) + 1 for text in said)
+    opening, between = FORMAT.encode("go 0\n"), FORMAT.next_turn("and then?")
+    lengths = {text: len(FORMAT.encode(text)) for text in said}
+    first = [lengths[text] for text in ("left", "up")]
+    # The transcript keeps the end token of "up", which was not read when that was judged.
+    second = [lengths[text] for text in ("down", "up", "left")]
+    assert answer.value_tokens == len(opening) + sum(first) + 1 + len(between) + sum(second)
+
+
+def test_an_action_that_was_cut_off_is_taken_only_if_there_is_no_other(script):
+    script(["up...", "left"], ["down...", "up..."])
+    [answer] = BestOfKActions(actions=2).answer(make_player(Judge(lambda text: float(text.endswith("up")))))
+    assert answer is not None
+    assert [m["content"] for m in answer.episode.messages if m["role"] == "assistant"] == ["left", "up"]
+
+
+def test_a_majority_of_actions_takes_what_is_proposed_most_often_and_reads_no_value(script):
+    script(["left", "up", "up"], ["down", "up", "left"])
+    judge = Judge(len)
+    [answer] = MajorityOfKActions(actions=3).answer(make_player(judge))
+    assert answer is not None and answer.value_tokens == 0 and not judge.texts
+    said = [m["content"] for m in answer.episode.messages if m["role"] == "assistant"]
+    assert said == ["up", "down"], "the first of equals is the greedy one"
+
+
+def test_a_majority_of_unfinished_actions_loses_to_a_finished_one(script):
+    script(["up...", "up...", "left"], ["down", "up...", "up..."])
+    [answer] = MajorityOfKActions(actions=3).answer(make_player(Judge(len)))
+    assert answer is not None
+    assert [m["content"] for m in answer.episode.messages if m["role"] == "assistant"] == ["left", "down"]
+
+
+def test_one_action_is_greedy_play():
+    player = make_player(Judge(len), count=5, max_new_tokens=30)
+    played = BestOfKActions(actions=1).answer(player)
+    greedy = Greedy().answer(player)
+    for ours, theirs in zip(played, greedy, strict=True):
+        assert ours is not None and theirs is not None
+        assert ours.episode.tokens.tolist() == theirs.episode.tokens.tolist()
+        assert ours.tokens == theirs.tokens
+        assert ours.value_tokens == 0, "there was nothing to choose"
+    assert isinstance(player.value, Judge) and not player.value.texts
+
+
+def test_a_game_that_is_over_holds_nothing_that_was_read_while_others_go_on(monkeypatch):
+    player = make_player(Judge(len), count=5, max_new_tokens=30)
+    end, continue_turns = player.end, player.continue_turns
+    over: list[Record] = []
+    held: list[list[int]] = []
+
+    def noted_end(record, temperature):
+        assert len(record.policy_cache) and len(record.value_cache)
+        over.append(record)
+        return end(record, temperature)
+
+    def noted_turns(*arguments, **options):
+        held.append([len(record.policy_cache) + len(record.value_cache) for record in over])
+        return continue_turns(*arguments, **options)
+
+    monkeypatch.setattr(player, "end", noted_end)
+    monkeypatch.setattr(player, "continue_turns", noted_turns)
+    BestOfKActions(actions=3, temperature=1.5).answer(player)
+    assert len(held) == 2 and held[1] and not any(held[1]), "some games are over after a turn"
+
+
+def test_games_beside_it_change_nothing():
+    search = BestOfKActions(actions=3, temperature=1.5)
+    found = [search.answer(make_player(Judge(len), count=5, batch_size=size)) for size in (1, 64)]
+    for one, other in zip(*found, strict=True):
+        assert one is not None and other is not None
+        assert one.episode.tokens.tolist() == other.episode.tokens.tolist()
+
+
+def test_no_two_proposals_share_their_randomness_and_another_seed_plays_otherwise(monkeypatch):
+    drawn: list[float] = []
+    temperatures: set[float] = set()
+    original = player_module.generate
+
+    def spy(policy, prompts, end_ids, sampling, *, sources, **options):
+        drawn.extend(copy.deepcopy(source).random() for source in sources if source is not None)
+        temperatures.add(sampling.temperature)
+        return original(policy, prompts, end_ids, sampling, sources=sources, **options)
+
+    monkeypatch.setattr(player_module, "generate", spy)
+    search = BestOfKActions(actions=3, temperature=1.5)
+    found = [search.answer(make_player(Judge(len), count=5, max_new_tokens=30, seed=seed)) for seed in (0, 1, 0)]
+    first, other, again = ([answer.episode.tokens.tolist() for answer in one if answer] for one in found)
+    assert first == again != other
+    turns = sum(answer.episode.num_steps for one in found[:2] for answer in one if answer)
+    assert turns > 2 * 5, "some games have a second turn"
+    assert len(set(drawn)) == 2 * turns and temperatures == {1.5}
+
+
+def test_searches_are_refused_where_they_do_not_fit():
+    policy = CausalPolicy(make_model("llama", context=128))
+    with pytest.raises(ValueError, match=r"search mine searches over the steps of one answer; .* best_of_k_actions"):
+        dict(evaluate(make_env, policy, FORMAT, {"mine": StepBeam()}, [0], LIMITS, seed=0, value=Judge(len)))
+    arithmetic = partial(gym.make, "oreo/Arithmetic-v0", split="test", disable_env_checker=True)
+    with pytest.raises(ValueError, match=r"search mine plays turn by turn; .* use best_of_n or step_beam"):
+        dict(evaluate(arithmetic, policy, FORMAT, {"mine": BestOfKActions()}, [0], LIMITS, seed=0, value=Judge(len)))
+    with pytest.raises(ValueError, match="search mine chooses among 8 finished episodes"):
+        dict(evaluate(make_env, policy, FORMAT, {"mine": BestOfN()}, [0], LIMITS, seed=0, value=Judge(len)))
+
+
+def test_settings_that_cannot_work_are_refused():
+    with pytest.raises(ValueError, match="actions must be at least 1, got 0"):
+        BestOfKActions(actions=0)
+    with pytest.raises(ValueError, match="temperature must be > 0 to draw different actions, got 0"):
+        BestOfKActions(temperature=0)

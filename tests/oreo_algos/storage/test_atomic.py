@@ -1,0 +1,131 @@
+"""Folders that several processes write at once; kills are tested with what is saved in such folders."""
+
+import multiprocessing
+import os
+
+import pytest
+
+from oreo_algos.storage.atomic import recover_folder, replace_file, replace_folder
+
+NO_PROCESS = 2**22 + 1  # above the highest number that Linux gives
+
+
+@pytest.fixture
+def spawn():
+    """Start a function in another process, which must have ended well by the end of the test."""
+    context = multiprocessing.get_context("spawn")
+    started = []
+
+    def start(function, *arguments):
+        events = [context.Event() for _ in range(2)]
+        process = context.Process(target=function, args=(*arguments, *events))
+        process.start()
+        started.append(process)
+        return process, *events
+
+    yield start
+    for process in started:
+        process.join(60)
+        process.kill()
+        assert process.exitcode == 0
+
+
+def fill(folder, text):
+    for name in ("first", "second"):
+        (folder / name).write_text(text)
+
+
+def content(folder):
+    assert {file.name for file in folder.iterdir()} == {"first", "second"}
+    texts = {file.read_text() for file in folder.iterdir()}
+    assert len(texts) == 1
+    return texts.pop()
+
+
+def write_slowly(path, ready, go):
+    with replace_folder(path) as folder:
+        fill(folder, "other")
+        ready.set()
+        assert go.wait(60)
+
+
+def write_often(path, ready, go):
+    ready.set()
+    assert go.wait(60)
+    for _ in range(100):
+        with replace_folder(path) as folder:
+            fill(folder, "other")
+
+
+def test_a_live_writer_keeps_its_folder_and_the_last_to_finish_wins(spawn, tmp_path):
+    path = tmp_path / "folder"
+    other, ready, go = spawn(write_slowly, path)
+    assert ready.wait(60)
+    with replace_folder(path) as folder:
+        fill(folder, "own")
+    assert content(path) == "own"
+    go.set()
+    other.join(60)
+    assert content(path) == "other"
+    assert os.listdir(tmp_path) == ["folder"]
+
+
+def test_two_processes_that_race_for_one_place_always_leave_a_whole_folder(spawn, tmp_path):
+    path = tmp_path / "folder"
+    other, ready, go = spawn(write_often, path)
+    assert ready.wait(60)
+    go.set()
+    for _ in range(100):
+        with replace_folder(path) as folder:
+            fill(folder, "own")
+    other.join(60)
+    assert content(path) in ("own", "other")
+    assert os.listdir(tmp_path) == ["folder"]
+
+
+@pytest.mark.parametrize("kind", ["tmp", "old", "gone"])
+def test_only_the_leftovers_of_dead_processes_and_of_this_one_are_removed(kind, tmp_path):
+    leftovers = {pid: tmp_path / f".folder.{kind}-{pid}" for pid in (NO_PROCESS, os.getpid(), os.getppid())}
+    for folder in [
+        tmp_path / "folder",
+        tmp_path / ".folder.tmp-note",
+        tmp_path / ".folders.tmp-1",
+        *leftovers.values(),
+    ]:
+        folder.mkdir()
+        fill(folder, "before")
+    with replace_folder(tmp_path / "folder") as folder:
+        fill(folder, "own")
+    assert content(tmp_path / "folder") == "own"
+    alive = leftovers[os.getppid()].name
+    assert set(os.listdir(tmp_path)) == {"folder", ".folder.tmp-note", ".folders.tmp-1", alive}
+
+
+def test_of_several_folders_renamed_away_the_newest_is_put_back(tmp_path):
+    for pid, time in ((NO_PROCESS, 1), (NO_PROCESS + 1, 3), (NO_PROCESS + 2, 2)):
+        folder = tmp_path / f".folder.old-{pid}"
+        folder.mkdir()
+        fill(folder, str(time))
+        os.utime(folder, (time, time))
+    assert content(recover_folder(tmp_path / "folder")) == "3"
+
+
+def test_an_exception_in_the_block_leaves_what_was_there(tmp_path):
+    with replace_folder(tmp_path / "folder") as folder:
+        fill(folder, "before")
+    with pytest.raises(RuntimeError, match="stop"), replace_folder(tmp_path / "folder") as folder:
+        fill(folder, "after")
+        raise RuntimeError("stop")
+    assert content(tmp_path / "folder") == "before"
+    assert os.listdir(tmp_path) == ["folder"]
+
+
+def test_a_file_that_is_written_takes_the_leftovers_of_dead_writers_of_any_file_with_it(tmp_path):
+    stay = [f".other.tmp-{os.getppid()}", f".other.old-{NO_PROCESS}", ".other.tmp-note", f"other.tmp-{NO_PROCESS}"]
+    for name in [f".file.tmp-{NO_PROCESS}", f".other.tmp-{NO_PROCESS}", f".other.tmp-{os.getpid()}", *stay]:
+        (tmp_path / name).write_text("half")
+    (tmp_path / f".folder.tmp-{NO_PROCESS}").mkdir()
+    with replace_file(tmp_path / "file") as temporary:
+        temporary.write_text("whole")
+    assert set(os.listdir(tmp_path)) == {"file", f".folder.tmp-{NO_PROCESS}", *stay}
+    assert (tmp_path / "file").read_text() == "whole"

@@ -1,0 +1,466 @@
+"""The training loop: micro-batches, order of the data, schedule, value warm-up, errors, and that it learns."""
+
+import copy
+import dataclasses
+import itertools
+import logging
+import math
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+from tabular import TablePolicy, TableValue, parameters, tiny_models
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from oreo_algos import EpisodeBuffer, Models, TrainerConfig, train
+from oreo_algos.algos import Dpo, Kto, Oreo, RejectionSampling, Sft
+from oreo_algos.batch import collate
+from oreo_algos.training import trainer
+from oreo_algos.training.metrics_writer import read_metrics
+
+# Rates far above the paper's, so that a few steps move every parameter; no clipping unless a test asks for it.
+FAST = {"policy_lr": 0.01, "max_grad_norm": 1e9}
+
+
+@pytest.fixture
+def buffer(random_episodes):
+    return EpisodeBuffer(random_episodes(14))
+
+
+@pytest.fixture
+def single_turn(make_episode):
+    """Single-turn episodes of ten prompts with both outcomes, ragged."""
+    rng = np.random.default_rng(2)
+    return EpisodeBuffer(
+        make_episode(
+            [-1] * start + [0] * length,
+            [float(i % 3 == 0)],
+            tokens=rng.integers(1, 50, start + length),
+            task_id=f"task-{i // 3}",
+        )
+        for i, (start, length) in enumerate(rng.integers(1, 6, (14, 2)))
+    )
+
+
+def run(algorithm, buffer, folder, models=None, evaluate=None, **config):
+    """Train fresh networks unless some are given; return the networks, their metrics and the result."""
+    models = models or tiny_models()
+    result = train(algorithm, models, buffer, TrainerConfig(**config), folder, evaluate=evaluate)
+    return models, read_metrics(folder), result
+
+
+def trained(models):
+    """Parameters of both networks by name."""
+    return {
+        f"{kind}.{name}": p for kind in ("policy", "value") for name, p in parameters(getattr(models, kind)).items()
+    }
+
+
+def assert_equal_parameters(left, right, **tolerance):
+    for name, parameter in trained(left).items():
+        torch.testing.assert_close(parameter, trained(right)[name], msg=name, **tolerance)
+
+
+# --- gradient accumulation
+
+ACCUMULATING = {
+    "oreo-token": Oreo(**FAST, value_lr=0.01, batch_size=5, epochs=2, value_warmup_steps=2),
+    "oreo-step": Oreo(**FAST, value_lr=0.01, batch_size=5, granularity="step", beta=0.5),
+    "sft": Sft(**FAST, batch_size=5, epochs=2),
+    "rejection": RejectionSampling(**FAST, batch_size=4, epochs=2),
+    "dpo": Dpo(**FAST, batch_size=5, epochs=2),
+    "kto": Kto(**FAST, batch_size=5, epochs=2),
+}
+WITHIN_A_MICRO_BATCH = {
+    f"train/{name}" for name in ("log_ratio/pos_median", "log_ratio/neg_median", "bellman/explained_variance")
+}
+
+
+@pytest.mark.parametrize("micro", [1, 24, 40])
+@pytest.mark.parametrize("name", ACCUMULATING)
+def test_ragged_micro_batches_equal_one_big_batch(name, micro, buffer, tmp_path):
+    algorithm = ACCUMULATING[name]
+    whole, whole_metrics, result = run(algorithm, buffer, tmp_path / "whole")
+    parts, parts_metrics, _ = run(algorithm, buffer, tmp_path / "parts", micro_batch_tokens=micro)
+    assert result.steps == len(whole_metrics) >= 3
+    assert result.examples % algorithm.batch_size
+    assert_equal_parameters(whole, parts, rtol=0, atol=1e-9)
+    for row, other in zip(whole_metrics, parts_metrics, strict=True):
+        assert other.keys() - WITHIN_A_MICRO_BATCH == row.keys() - WITHIN_A_MICRO_BATCH
+        for metric in row.keys() - WITHIN_A_MICRO_BATCH:
+            assert other[metric] == pytest.approx(row[metric], rel=1e-6, abs=1e-9), metric
+
+
+@pytest.mark.parametrize("micro", [1, 12, 20])
+def test_the_kl_reference_of_kto_does_not_depend_on_micro_batches(micro, single_turn, tmp_path):
+    algorithm = Kto(**FAST, batch_size=5, epochs=4, beta=1.0)
+    whole, whole_metrics, _ = run(algorithm, single_turn, tmp_path / "whole", tiny_models(2))
+    parts, parts_metrics, _ = run(algorithm, single_turn, tmp_path / "parts", tiny_models(2), micro_batch_tokens=micro)
+    kl = [row["train/kl"] for row in whole_metrics]
+    assert len({value for value in kl if value > 0}) > 3
+    assert [row["train/kl"] for row in parts_metrics] == pytest.approx(kl, rel=1e-9)
+    assert_equal_parameters(whole, parts, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("micro", [1, 7])
+def test_a_micro_batch_without_a_loss_token_adds_nothing(micro, make_episode, tmp_path):
+    episodes = [
+        make_episode([-1, 0, 0, 0], [1.0], loss_mask=[False] * 4, tokens=[1, 2, 3, 4]),
+        make_episode([-1, 0, 0, 0, 0, 0], [1.0], tokens=[5, 6, 7, 8, 9, 10]),
+        make_episode([-1, 0], [1.0], tokens=[11, 12]),
+        make_episode([-1, 0, 0], [1.0], loss_mask=[False] * 3, tokens=[13, 14, 15]),
+    ]
+    algorithm = Sft(**FAST, batch_size=4, epochs=3)
+    whole, _, _ = run(algorithm, EpisodeBuffer(episodes), tmp_path / "whole")
+    parts, metrics, _ = run(algorithm, EpisodeBuffer(episodes), tmp_path / "parts", micro_batch_tokens=micro)
+    assert_equal_parameters(whole, parts, rtol=0, atol=1e-9)
+    alone, alone_metrics, _ = run(algorithm, EpisodeBuffer(episodes[1:3]), tmp_path / "alone")
+    assert_equal_parameters(alone, parts, rtol=0, atol=1e-9)
+    for metric in ("train/loss", "train/entropy"):
+        assert metrics[0][metric] == pytest.approx(alone_metrics[0][metric])
+
+
+def test_a_step_without_any_loss_token_moves_nothing_and_goes_on(make_episode, tmp_path):
+    masked = make_episode([-1, 0, 0], [1.0], loss_mask=[False] * 3)
+    models, metrics, result = run(Sft(batch_size=1, epochs=2), EpisodeBuffer([masked]), tmp_path)
+    assert_equal_parameters(models, tiny_models(), rtol=0, atol=0)
+    assert result.steps == len(metrics) == 2
+    assert "train/loss" not in metrics[0]
+
+
+def test_training_is_adamw_on_the_clipped_gradient_of_each_network(buffer, tmp_path):
+    """Three steps of a loop written by hand, on one batch of everything."""
+    algorithm = Oreo(
+        policy_lr=0.01, value_lr=0.02, max_grad_norm=0.01, weight_decay=0.1, warmup_ratio=0.5, epochs=3, batch_size=14
+    )
+    models, metrics, _ = run(algorithm, buffer, tmp_path)
+    expected = tiny_models()
+    networks = {"policy": (expected.policy, 0.01), "value": (expected.value, 0.02)}
+    optimizers = {
+        name: torch.optim.AdamW(network.parameters(), lr=1.0, betas=(0.9, 0.95), weight_decay=0.1)
+        for name, (network, _) in networks.items()
+    }
+    factors = [1 / 3, 2 / 3, 1.0]  # ceil(3 steps * 0.5) = 2 of warm-up, then the top of the cosine
+    for step, factor in enumerate(factors):
+        losses = algorithm.losses(collate(list(buffer)), expected)
+        assert metrics[step]["train/loss"] == pytest.approx(sum(term.item() for term in losses.terms.values()))
+        for name, (network, rate) in networks.items():
+            gradients = torch.autograd.grad(losses.terms[name], list(network.parameters()))
+            norm = math.sqrt(sum(gradient.square().sum().item() for gradient in gradients))
+            assert norm > 0.01
+            assert metrics[step][f"train/{'' if name == 'policy' else 'value_'}grad_norm"] == pytest.approx(norm)
+            for parameter, gradient in zip(network.parameters(), gradients, strict=True):
+                parameter.grad = gradient * 0.01 / norm
+            for group in optimizers[name].param_groups:
+                group["lr"] = rate * factor
+            optimizers[name].step()
+    assert_equal_parameters(models, expected, rtol=0, atol=1e-6)  # torch divides by norm + 1e-6
+
+
+# --- order of the data
+
+
+@pytest.fixture
+def batches(monkeypatch):
+    """Episodes of every batch that the trainer makes, in order."""
+    made = []
+    original = trainer.collate
+
+    def record(episodes, **fields):
+        made.append(list(episodes))
+        return original(episodes, **fields)
+
+    monkeypatch.setattr(trainer, "collate", record)
+    return made
+
+
+def flat(batches):
+    return [episode for batch in batches for episode in batch]
+
+
+def test_every_epoch_sees_each_example_once_in_a_new_order(batches, buffer, tmp_path):
+    run(Sft(batch_size=4, epochs=3), buffer, tmp_path)
+    assert [len(batch) for batch in batches] == [4, 4, 4, 2] * 3
+    epochs = [flat(batches[i : i + 4]) for i in (0, 4, 8)]
+    assert all(Counter(map(id, epoch)) == Counter(map(id, buffer)) for epoch in epochs)
+    orders = [[id(episode) for episode in epoch] for epoch in epochs]
+    assert orders[0] != orders[1] != orders[2] != orders[0]
+
+
+def test_every_pass_of_the_value_warm_up_sees_each_example_once(batches, buffer, tmp_path):
+    run(Oreo(batch_size=4, value_warmup_steps=6), buffer, tmp_path)
+    assert [len(batch) for batch in batches] == [4, 4, 4, 2, 4, 4, *[4, 4, 4, 2]]
+    for start in (0, 6):
+        assert Counter(map(id, flat(batches[start : start + 4]))) == Counter(map(id, buffer))
+    assert len(set(map(id, batches[4] + batches[5]))) == 8
+
+
+def test_the_same_seed_gives_the_same_batches_and_another_seed_others(batches, buffer, tmp_path):
+    runs = []
+    for number, seed in enumerate([7, 7, 8]):
+        run(Sft(batch_size=4), buffer, tmp_path / str(number), seed=seed)
+        runs.append(list(batches))
+        batches.clear()
+    assert runs[0] == runs[1] != runs[2]
+
+
+def test_neighbouring_seeds_share_no_epoch(batches, buffer, tmp_path):
+    """seed + epoch would give epoch 1 of seed 0 the order of epoch 0 of seed 1."""
+    for seed in (0, 1):
+        run(Sft(batch_size=7, epochs=3), buffer, tmp_path / str(seed), seed=seed)
+    assert len({frozenset(map(id, batch)) for batch in batches}) == 12
+
+
+def test_the_same_seed_gives_the_same_bytes(buffer, tmp_path):
+    first, first_metrics, _ = run(ACCUMULATING["oreo-token"], buffer, tmp_path / "first")
+    second, second_metrics, _ = run(ACCUMULATING["oreo-token"], buffer, tmp_path / "second")
+    assert_equal_parameters(first, second, rtol=0, atol=0)
+    assert first_metrics == second_metrics
+
+
+# --- schedule
+
+
+def cosine(steps, warmup):
+    """The schedule in closed form: a ramp that would reach 1 one step later, then half a cosine wave."""
+    ramp = [(k + 1) / (warmup + 1) for k in range(warmup)]
+    return ramp + [0.5 + 0.5 * math.cos(math.pi * k / (steps - warmup)) for k in range(steps - warmup)]
+
+
+def test_the_learning_rate_follows_the_true_number_of_steps_to_almost_0(buffer, tmp_path):
+    """14 examples in batches of 4 for 10 epochs are 40 steps; the paper's code counted epochs twice."""
+    _, metrics, result = run(Sft(policy_lr=0.5, batch_size=4, epochs=10, warmup_ratio=0.1), buffer, tmp_path)
+    assert result.steps == 40
+    rates = [row["train/learning_rate"] for row in metrics]
+    assert rates == pytest.approx([0.5 * factor for factor in cosine(40, warmup=4)])
+    assert max(rates) == rates[4] == 0.5
+    assert 0 < rates[-1] < 0.002 * 0.5
+    assert [row["train/epoch"] for row in metrics] == pytest.approx([(k + 1) / 4 for k in range(40)])
+
+
+def test_policy_and_value_have_their_own_horizon_under_a_value_warm_up(buffer, tmp_path):
+    algorithm = Oreo(policy_lr=0.1, value_lr=0.2, batch_size=4, epochs=3, value_warmup_steps=8, warmup_ratio=0.25)
+    _, metrics, result = run(algorithm, buffer, tmp_path)
+    assert result.steps == 8 + 12
+    value = [row["train/value_learning_rate"] for row in metrics]
+    policy = [row["train/learning_rate"] for row in metrics[8:]]
+    assert value == pytest.approx([0.2 * factor for factor in cosine(20, warmup=5)])
+    assert policy == pytest.approx([0.1 * factor for factor in cosine(12, warmup=3)])
+    assert all("train/learning_rate" not in row and row["train/epoch"] == 0 for row in metrics[:8])
+    assert metrics[-1]["train/epoch"] == 3
+
+
+def test_without_warm_up_the_first_step_has_the_full_rate(buffer, tmp_path):
+    _, metrics, _ = run(Sft(policy_lr=0.5, batch_size=14, epochs=2, warmup_ratio=0.0), buffer, tmp_path)
+    assert [row["train/learning_rate"] for row in metrics] == pytest.approx([0.5, 0.25])
+
+
+# --- value warm-up
+
+
+@pytest.mark.parametrize("moved", [False, True])
+def test_value_warm_up_freezes_the_policy_bit_for_bit_and_trains_the_value(moved, buffer, tmp_path):
+    models = tiny_models(moved=moved)
+    history = [trained(models)]
+    flags = [models.policy_is_reference]
+
+    def snapshot(step):
+        history.append(trained(models))
+        flags.append(models.policy_is_reference)
+        return {}
+
+    algorithm = Oreo(**FAST, value_lr=0.01, weight_decay=0.1, batch_size=5, epochs=2, value_warmup_steps=4)
+    run(algorithm, buffer, tmp_path, models, snapshot, evaluate_every=1)
+    assert len(history) == 1 + 4 + 6
+    for step, (before, after) in enumerate(itertools.pairwise(history)):
+        for name, parameter in after.items():
+            still = name.startswith("policy") and step < 4
+            assert torch.equal(parameter, before[name]) == still, (step, name)
+    assert flags == [not moved] * 5 + [False] * 6
+
+
+def test_value_warm_up_is_the_same_with_and_without_the_shortcut(buffer, tmp_path):
+    algorithm = Oreo(**FAST, value_lr=0.01, batch_size=5, value_warmup_steps=4)
+    found = []
+    for shortcut in (True, False):
+        models = dataclasses.replace(tiny_models(moved=False), policy_is_reference=shortcut)
+        found.append(run(algorithm, buffer, tmp_path / str(shortcut), models))
+    assert_equal_parameters(found[0][0], found[1][0], rtol=0, atol=0)
+    assert found[0][1] == found[1][1]
+
+
+def test_the_reference_never_moves(buffer, tmp_path):
+    for name, algorithm in ACCUMULATING.items():
+        models, _, _ = run(algorithm, buffer, tmp_path / name)
+        before = parameters(tiny_models().reference)
+        assert all(torch.equal(before[key], p) for key, p in models.reference.named_parameters())
+
+
+# --- what does not fit, and other errors
+
+
+def test_examples_longer_than_the_context_are_counted_logged_and_skipped(batches, buffer, tmp_path, caplog):
+    models = tiny_models()
+    lengths = sorted(episode.num_tokens for episode in buffer)
+    models.policy.max_length = lengths[9]
+    fitting = sum(length <= lengths[9] for length in lengths)
+    with caplog.at_level(logging.WARNING, logger="oreo_algos"):
+        _, _, result = run(Sft(batch_size=14), buffer, tmp_path, models)
+    assert (result.examples, result.skipped_too_long) == (fitting, 14 - fitting)
+    assert caplog.messages == [
+        f"{14 - fitting} of 14 examples are longer than the policy's context of {lengths[9]} tokens and are skipped"
+    ]
+    assert sorted(episode.num_tokens for episode in batches[0]) == lengths[:fitting]
+
+
+def test_a_pair_is_too_long_when_one_of_the_two_is(make_episode, tmp_path):
+    short, long = [-1, 0], [-1, 0, 0, 0]
+    episodes = [
+        make_episode(steps, [reward], task_id=task)
+        for task, right, wrong in (("a", short, short), ("b", short, long), ("c", long, short))
+        for steps, reward in ((right, 1.0), (wrong, 0.0))
+    ]
+    models = tiny_models()
+    models.policy.max_length = 3
+    _, metrics, result = run(Dpo(), EpisodeBuffer(episodes), tmp_path, models)
+    assert (result.examples, result.skipped_too_long) == (1, 2)
+    assert metrics[0]["train/num_tokens"] == 2 + 2
+
+
+def test_num_tokens_adds_up_every_token_of_both_episodes_of_a_pair(single_turn, tmp_path):
+    algorithm = Dpo(batch_size=4, epochs=2)
+    pairs = algorithm.select(single_turn, np.random.default_rng(0))
+    _, metrics, _ = run(algorithm, single_turn, tmp_path)
+    assert metrics[-1]["train/num_tokens"] == 2 * sum(a.num_tokens + b.num_tokens for a, b in pairs)
+
+
+def test_no_example_that_fits_is_an_error(buffer, tmp_path):
+    models = tiny_models()
+    models.policy.max_length = 1
+    with pytest.raises(ValueError, match="all 14 examples are longer than the policy's context of 1 tokens"):
+        run(Sft(), buffer, tmp_path, models)
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "missing", "message"),
+    [
+        (Oreo(), "value", "Oreo needs a value network"),
+        (Oreo(), "reference", "Oreo needs a reference network"),
+        (Dpo(), "reference", "Dpo needs a reference network"),
+        (Kto(), "reference", "Kto needs a reference network"),
+    ],
+)
+def test_a_missing_network_is_an_error_before_anything_is_written(algorithm, missing, message, buffer, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        run(algorithm, buffer, tmp_path / "run", dataclasses.replace(tiny_models(), **{missing: None}))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_loss_that_is_not_finite_is_an_error_with_folder_step_and_mend(buffer, tmp_path):
+    models = tiny_models()
+
+    def break_value(step):
+        if step == 2:
+            models.value.head.bias.data.fill_(float("nan"))
+        return {}
+
+    with pytest.raises(ValueError, match=r"run: the loss is nan at step 3; lower the learning rates or check the rew"):
+        run(Oreo(batch_size=4), buffer, tmp_path / "run", models, break_value, evaluate_every=1)
+    assert [row["step"] for row in read_metrics(tmp_path / "run")] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("checkpoint_every", 0, "checkpoint_every must be at least 1, got 0"),
+        ("keep_checkpoints", 0, "keep_checkpoints must be at least 1, got 0"),
+        ("micro_batch_tokens", 0, "micro_batch_tokens must be at least 1, got 0"),
+        ("evaluate_every", -1, "evaluate_every must be at least 1, or 0 for never, got -1"),
+    ],
+)
+def test_an_impossible_trainer_setting_is_refused(name, value, message):
+    with pytest.raises(ValueError, match=message):
+        TrainerConfig(**{name: value})
+
+
+# --- metrics
+
+
+def test_evaluate_is_called_every_so_many_steps_and_its_metrics_are_logged(buffer, tmp_path):
+    calls = []
+
+    def evaluate(step):
+        calls.append(step)
+        return {"eval/arithmetic/dev/accuracy": np.float32(step / 8)}
+
+    _, metrics, _ = run(Sft(batch_size=4, epochs=2), buffer, tmp_path, evaluate=evaluate, evaluate_every=3)
+    assert calls == [3, 6]
+    found = {row["step"]: row.get("eval/arithmetic/dev/accuracy") for row in metrics}
+    assert found == {step: step / 8 if step in calls else None for step in range(1, 9)}
+
+
+COMMON = {"loss", "grad_norm", "learning_rate", "epoch", "num_tokens", "entropy"}
+PREFERENCES = {"rewards/chosen", "rewards/rejected", "logps/chosen", "logps/rejected"}
+VALUES = {
+    *("values/mean", "values/std", "values/min", "values/max"),
+    *("values/start", "values/terminal_pos", "values/terminal_neg"),
+    *("bellman/residual_abs", "bellman/explained_variance", "losses/value", "value_grad_norm", "value_learning_rate"),
+}
+NAMES = {
+    "sft": (Sft(), COMMON),
+    "rejection": (RejectionSampling(), COMMON),
+    "dpo": (Dpo(), COMMON | PREFERENCES | {"rewards/margins", "rewards/accuracies"}),
+    "kto": (Kto(), COMMON | PREFERENCES | {"kl"}),
+    "oreo": (
+        Oreo(),
+        COMMON | VALUES | {"losses/policy", "losses/kl", "log_ratio/pos_median", "log_ratio/neg_median"},
+    ),
+    "oreo warm-up": (Oreo(value_warmup_steps=1), {"loss", "epoch", "num_tokens"} | VALUES),
+}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_metrics_of_the_design_are_in_the_file_and_in_tensorboard(name, single_turn, tmp_path):
+    algorithm, expected = NAMES[name]
+    _, metrics, result = run(algorithm, single_turn, tmp_path)
+    row = metrics[0]
+    assert set(row) == {"step"} | {f"train/{metric}" for metric in expected}
+    events = EventAccumulator(str(tmp_path)).Reload()
+    for metric in expected:
+        event = events.Scalars(f"train/{metric}")[0]
+        assert (event.step, event.value) == (1, pytest.approx(row[f"train/{metric}"], rel=1e-6))
+    assert result.metrics == {key: value for key, value in metrics[-1].items() if key != "step"}
+
+
+# --- it learns
+
+
+def test_oreo_lowers_the_loss_and_finds_the_soft_value_of_a_two_step_problem(make_episode, tmp_path):
+    """State 0 leads to 1 or 2, each to 3 or 4; the reward depends on both choices. V* is known in closed form."""
+    beta = 0.5
+    rewards = {(1, 3): 1.0, (1, 4): 0.0, (2, 3): 0.2, (2, 4): 0.6}
+    reference = {0: {1: 0.3, 2: 0.7}, 1: {3: 0.2, 4: 0.8}, 2: {3: 0.5, 4: 0.5}}
+    soft = {
+        state: beta * math.log(sum(p * math.exp(rewards[state, b] / beta) for b, p in reference[state].items()))
+        for state in (1, 2)
+    }
+    soft[0] = beta * math.log(sum(p * math.exp(soft[state] / beta) for state, p in reference[0].items()))
+    logits = torch.full((5, 5), -30.0)  # never chosen
+    for state, row in reference.items():
+        for choice, p in row.items():
+            logits[state, choice] = math.log(p)
+    policy = TablePolicy(logits)
+    models = Models(policy, copy.deepcopy(policy), TableValue(5), policy_is_reference=True)
+    buffer = EpisodeBuffer(
+        make_episode([-1, 0, 1], [0.0, reward], tokens=[0, *choices]) for choices, reward in rewards.items()
+    )
+    algorithm = Oreo(policy_lr=0.1, value_lr=0.1, beta=beta, alpha=0.0, batch_size=4, epochs=180, value_warmup_steps=20)
+    _, metrics, _ = run(algorithm, buffer, tmp_path, models)
+    assert metrics[-1]["train/losses/value"] < 1e-3 * metrics[0]["train/losses/value"]
+    assert metrics[-1]["train/loss"] < 0.01 * metrics[20]["train/loss"]
+    assert models.value.table[:3].tolist() == pytest.approx([soft[0], soft[1], soft[2]], abs=0.02)
+    learned = models.policy.table.softmax(dim=-1)
+    for (a, b), reward in rewards.items():
+        optimal = reference[a][b] * math.exp((reward - soft[a]) / beta)
+        assert learned[a, b].item() == pytest.approx(optimal, abs=0.03)
