@@ -127,9 +127,9 @@ def _joined(parts: Sequence[Entry]) -> Entry:
         kinds = sorted({kind for other in same for kind in other.get("kinds", ())})
         of_kinds = {kind: _sum([other["kinds"][kind] for other in same if kind in other["kinds"]]) for kind in kinds}
         rows.append({"seed": row["seed"], **_sum(same), "kinds": of_kinds})
-    runs = dict.fromkeys(chain.from_iterable(part.solved for part in parts))
-    solved = {run: dict(chain.from_iterable(part.solved.get(run, {}).items() for part in parts)) for run in runs}
-    return replace(parts[0], split=ALL, rows=rows, solved=solved)
+    runs = dict.fromkeys(chain.from_iterable(part.answers for part in parts))
+    answers = {run: dict(chain.from_iterable(part.answers.get(run, {}).items() for part in parts)) for run in runs}
+    return replace(parts[0], split=ALL, rows=rows, answers=answers)
 
 
 def _sum(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -162,7 +162,7 @@ def success_table(
         if last is None:
             continue
         cells = [algo, " + ".join(str(row["n"]) for row in last.rows)]
-        cells += ["" if entry is None else percent([row["accuracy"] for row in entry.rows]) for entry in own.values()]
+        cells += ["" if entry is None else percent(entry) for entry in own.values()]
         cells += [str(paper.greedy.get(algo.removesuffix("-step"), {}).get(split, "")) for split in with_paper]
         cells.append("" if control is None or control is last else difference(last, control))
         cells.append(f"{last.mean('invalid_per_task') or 0:.1f}")
@@ -197,13 +197,13 @@ def action_table(found: Sequence[Entry], algo: str, split: str, paper: Published
         vote = greedy if k <= 2 else find(found, algo, f"majority_of_{k}", split=split)
         if best is None or vote is None or greedy is None:
             continue
-        cells = [percent([row["accuracy"] for row in entry.rows]) for entry in (best, vote)]
+        cells = [percent(entry) for entry in (best, vote)]
         cells += [difference(best, other) if best is not other else "" for other in (vote, greedy)]
         cells.append(", ".join(f"{entry.mean('tokens_per_task') or 0:.0f}" for entry in (best, vote)))
         cells += [str(theirs[k])] if theirs else []
         yield f"| {k} | {' | '.join(cells)} |"
     if sampled is not None:
-        one = percent([row["accuracy"] for row in sampled.rows])
+        one = percent(sampled)
         yield f"\nOne sample at T = 0.7: {one}. Of two different actions, the greedy one wins the vote."
     yield ""
 
@@ -222,14 +222,14 @@ def targets(found: Sequence[Entry], guide: str) -> Iterator[tuple[str, str]]:
     """Yield each target that something was measured for, and that."""
     for split, wanted in (("valid_seen", 80), ("valid_unseen", 65)):
         if sft := find(found, "sft", split=split):
-            yield f"SFT, {split}: at least {wanted}", percent([row["accuracy"] for row in sft.rows])
+            yield f"SFT, {split}: at least {wanted}", percent(sft)
     split = found[-1].split
     for other in (CONTROL, "rejection", "dpo"):
         first, second = find(found, guide, split=split), find(found, other, split=split)
         if first and second:
             yield f"{guide} - {other}, {split} games: above 0", difference(first, second)
     if best := find(found, guide, "best_of_5", split="valid_unseen"):
-        yield "best of 5 by V, valid_unseen: at least 79.1", percent([row["accuracy"] for row in best.rows])
+        yield "best of 5 by V, valid_unseen: at least 79.1", percent(best)
 
 
 def draw_actions(found: Sequence[Entry], algo: str, splits: Sequence[str], path: Path, paper: Published) -> None:
@@ -244,7 +244,7 @@ def draw_actions(found: Sequence[Entry], algo: str, splits: Sequence[str], path:
                 line[2] = greedy
             shown = {k: entry for k, entry in line.items() if entry is not None}
             means = [100 * entry.accuracy for entry in shown.values()]
-            ends = [[100 * end for end in entry.interval] for entry in shown.values()]
+            ends = [[100 * end for end in entry.interval or [entry.accuracy] * 2] for entry in shown.values()]
             errors = [[m - low for m, (low, _) in zip(means, ends, strict=True)]]
             errors.append([high - m for m, (_, high) in zip(means, ends, strict=True)])
             places = [k + aside for k in shown]

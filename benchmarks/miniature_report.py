@@ -9,7 +9,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from runs import about, cpu_minutes, difference, entries, figure_interval, find, finished, percent, value_figures
+from runs import (
+    about,
+    cpu_minutes,
+    difference,
+    entries,
+    figure_interval,
+    find,
+    finished,
+    mean_with_interval,
+    percent,
+    value_figures,
+)
 
 from oreo_agents.evaluation.plots import plot_accuracy, plot_budgets
 from oreo_agents.evaluation.results import Entry
@@ -128,13 +139,13 @@ def algorithm_table(found: Sequence[Entry], costs: Mapping[str, float], bases: S
     yield f"|---|---:|---|---:|{'---:|' * len(bases)}---:|"
     for entry in found:
         own = " ".join(f"{100 * row['accuracy']:.1f}" for row in entry.rows)
-        sound = percent([row["sound"] for row in entry.rows])
+        sound = mean_with_interval([100 * row["sound"] for row in entry.rows], "{:.1f}")
         differences = []
         for base in bases:
             first = find(found, base)
             differences.append("" if first is None or first is entry else difference(first, entry))
         cost = f"{costs[entry.algo]:.1f}" if entry.algo in costs else ""
-        accuracy = percent([row["accuracy"] for row in entry.rows])
+        accuracy = percent(entry)
         yield f"| {entry.algo} | {accuracy} | {own} | {sound} | {' | '.join(differences)} | {cost} |"
     yield ""
 
@@ -157,7 +168,7 @@ def search_table(found: Sequence[Entry]) -> Iterator[str]:
         differences = ["" if o is None or o is entry else difference(entry, o) for o in (vote, greedy)]
         tokens = [entry.mean("tokens_per_task") or 0, entry.mean("value_tokens_per_task") or 0]
         cells = [entry.algo, entry.search, str(entry.budget or ""), *(f"{count:.0f}" for count in tokens)]
-        yield f"| {' | '.join([*cells, percent([row['accuracy'] for row in entry.rows]), *differences])} |"
+        yield f"| {' | '.join([*cells, percent(entry), *differences])} |"
     yield ""
 
 

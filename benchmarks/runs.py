@@ -17,9 +17,8 @@ import numpy as np
 import torch
 import transformers
 
-from oreo_agents.evaluation.report import compare_entries
-from oreo_agents.evaluation.results import Entry, load_entries
-from oreo_agents.evaluation.statistics import seed_interval
+from oreo_agents.evaluation.results import Entry, compare_entries, load_entries
+from oreo_agents.evaluation.statistics import mean_interval
 
 _DONE = ".done"
 
@@ -87,32 +86,25 @@ def about() -> dict[str, Any]:
     }
 
 
-def percent(shares: Sequence[float]) -> str:
-    """Write a mean of shares in percent with its t-interval."""
-    return interval(shares, 100, "{:.1f}")
+def percent(entry: Entry) -> str:
+    """Write the accuracy of an entry in percent with its interval."""
+    ends = "" if entry.interval is None else f" [{', '.join(f'{100 * end:.1f}' for end in entry.interval)}]"
+    return f"{100 * entry.accuracy:.1f}{ends}"
 
 
 def difference(first: Entry, second: Entry) -> str:
-    """Write the paired difference of two entries in points: a t-interval over runs, or of one run over tasks."""
-    compared = compare_entries(first, second)
-    if compared is None:
-        return ""
-    pooled, differences = compared
-    if len(differences) > 1:
-        return interval(differences, 100, "{:+.1f}")
-    return f"{100 * pooled.difference:+.1f} [{100 * pooled.low:+.1f}, {100 * pooled.high:+.1f}]"
+    """Write the paired difference of two entries in points with its interval."""
+    found = compare_entries(first, second)
+    return "" if found is None else f"{100 * found.mean:+.1f} [{100 * found.low:+.1f}, {100 * found.high:+.1f}]"
 
 
-def interval(numbers: Sequence[float], scale: float, form: str) -> str:
-    """Write a mean with its t-interval; of a single number there is none."""
-    mean = form.format(scale * float(np.mean(numbers)))
-    if len(numbers) < 2:
-        return mean
-    low, high = seed_interval(numbers)
-    return f"{mean} [{form.format(scale * low)}, {form.format(scale * high)}]"
+def mean_with_interval(numbers: Sequence[float], form: str) -> str:
+    """Write the mean of a number of each run with its t-interval; of a single run there is none."""
+    ends = f" [{', '.join(form.format(end) for end in mean_interval(numbers))}]" if len(numbers) > 1 else ""
+    return form.format(float(np.mean(numbers))) + ends
 
 
 def figure_interval(runs: Sequence[dict[str, float | None]], name: str) -> str:
     """Write the mean of a figure of values over runs with its t-interval."""
-    known = [run[name] for run in runs if run.get(name) is not None]
-    return interval([value for value in known if value is not None], 1, "{:.3f}") if known else "undefined"
+    known = [value for run in runs if (value := run.get(name)) is not None]
+    return mean_with_interval(known, "{:.3f}") if known else "undefined"

@@ -52,12 +52,12 @@ def test_means_differences_and_targets_are_over_worlds(out: Path, tmp_path: Path
     text = write_report(out, ["boxes", "exact"], [10, 11, 12], ["sft", "oreo"], tmp_path / "results")
     lines = {line.split(" | ")[0].strip("| "): line for line in text.splitlines() if line.startswith("| ")}
     # Rejection: .50 and .25; OREO - rejection: +25 and +50 points, so 37.5 +- 12.7 * 12.5.
-    assert "| 37.5 [-121.3, 196.3] | 50.0 25.0 |" in lines["rejection"]
-    assert "| +37.5 [-121.3, +196.3] | 10.5 |" in lines["rejection"]
-    assert lines["OREO - rejection, greedy: at least +5 points"].endswith("| +37.5 [-121.3, +196.3] |")
+    assert "| 37.5 [1.2, 96.6] | 50.0 25.0 | 37.5 [-121.3, 196.3] |" in lines["rejection"]
+    assert "| +37.5 [-100.0, +100.0] | 10.5 |" in lines["rejection"]
+    assert lines["OREO - rejection, greedy: at least +5 points"].endswith("| +37.5 [-100.0, +100.0] |")
     assert "| 0.905 [" in lines["V, sft: final AUC at least .9"]
     assert lines["V, sft: final ordering within questions at least .85"].endswith("| undefined |")
-    assert "+62.5 [-96.3, +221.3] and +62.5" in lines["sft, step_beam, 100 tokens: +10 on majority, not below greedy"]
+    assert "+62.5 [-96.3, +100.0] and +62.5" in lines["sft, step_beam, 100 tokens: +10 on majority, not below greedy"]
     assert "exact" not in text and "rounds" not in text
 
 

@@ -177,9 +177,9 @@ def _label(entry: Entry, entries: Sequence[Entry]) -> str:
 
 
 def _points(entries: Sequence[Entry]) -> tuple[np.ndarray, np.ndarray]:
-    """Return accuracies, [N], and how far their intervals reach below and above, [2, N], in percent."""
+    """Return accuracies, [N], and how far their intervals reach below and above, [2, N], in percent; 0 without one."""
     accuracies = np.array([100 * entry.accuracy for entry in entries])
-    low, high = 100 * np.array([entry.interval for entry in entries]).T
+    low, high = 100 * np.array([entry.interval or (entry.accuracy, entry.accuracy) for entry in entries]).T
     return accuracies, np.maximum([accuracies - low, high - accuracies], 0)
 
 

@@ -1,21 +1,18 @@
 """Run folders to one table and plots.
 
 Knows: what to compare with what. Does not know: how results came about, how to draw.
-One run gives a Wilson interval over tasks. Several runs of the same thing (seeds, worlds) give a t-interval over runs,
-which holds the noise of training, or the interval over all answers where that is wider: equal runs are no certainty.
+Every interval and test is of ``statistics``, from answers by run and task.
 """
 
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 from rich.console import Console
 from rich.table import Table
 
 from oreo_agents.evaluation.plots import plot_accuracy, plot_budgets, plot_search, plot_training
-from oreo_agents.evaluation.results import Entry, find_results, load_entries, load_skipped, split_round
-from oreo_agents.evaluation.statistics import Comparison, compare_paired, seed_interval
+from oreo_agents.evaluation.results import Entry, compare_entries, find_results, load_entries, load_skipped, split_round
 from oreo_algos.training.metrics_writer import FILE_NAME, read_metrics
 from oreo_algos.training.warning_log import FILE_NAME as WARNINGS_NAME
 from oreo_algos.training.warning_log import Finding, read_warnings
@@ -54,6 +51,13 @@ def report(folders: Sequence[Path], out: Path) -> None:
     for table in tables:
         console.print(table)
         text.append(markdown(table))
+    if repeated := sum(entry.repeated for entry in entries):
+        note = (
+            f"{repeated} evaluations are of a checkpoint that was evaluated before in the same environment: they count "
+            "as the same run, and its answers are means"
+        )
+        console.print(note)
+        text.append(f"{note}\n")
     for name, reason in skipped.items():
         console.print(f"{name} was skipped: {reason}")
         text.append(f"{name} was skipped: {reason}\n")
@@ -103,7 +107,6 @@ def accuracy_tables(entries: Sequence[Entry]) -> list[Table]:
 
 
 def _accuracy_row(entry: Entry) -> list[str]:
-    low, high = entry.interval
     tokens = entry.mean("tokens_per_task")
     return [
         entry.algo,
@@ -111,7 +114,7 @@ def _accuracy_row(entry: Entry) -> list[str]:
         str(len(entry.rows)),
         str(sum(row["n"] for row in entry.rows)),
         _percent(entry.accuracy),
-        f"{_percent(low)} to {_percent(high)}",
+        _interval(entry),
         "" if tokens is None else f"{tokens:.0f}",
     ]
 
@@ -128,7 +131,6 @@ def kind_tables(entries: Sequence[Entry]) -> list[Table]:
             table.add_column(column, justify="right")
         shown = [entry for entry in split if (entry.env, entry.split) == (env, name)]
         for entry in sorted(shown, key=lambda entry: entry.kind):
-            low, high = entry.interval
             invalid = entry.mean("invalid_per_task")
             table.add_row(
                 entry.kind,
@@ -136,7 +138,7 @@ def kind_tables(entries: Sequence[Entry]) -> list[Table]:
                 entry.search,
                 str(sum(row["n"] for row in entry.rows)),
                 _percent(entry.accuracy),
-                f"{_percent(low)} to {_percent(high)}",
+                _interval(entry),
                 "" if invalid is None else f"{invalid:.1f}",
             )
         tables.append(table)
@@ -187,45 +189,22 @@ def _rank(entry: Entry) -> int:
     return number if algorithm == "oreo" else 0
 
 
-def compare_entries(first: Entry, second: Entry) -> tuple[Comparison, list[float]] | None:
-    """Compare two entries on the tasks of the runs that both have.
-
-    Returns:
-        The pooled comparison and the difference of each run, or None when they share no task.
-    """
-    pairs = []
-    for run in first.solved:
-        shared = [task for task in first.solved[run] if task in second.solved.get(run, {})]
-        if shared:
-            pairs.append([(first.solved[run][task], second.solved[run][task]) for task in shared])
-    if not pairs:
-        return None
-    pooled = compare_paired(*zip(*(pair for run in pairs for pair in run), strict=True))
-    return pooled, [float(np.mean([a - b for a, b in run])) for run in pairs]
-
-
 def _comparison_table(title: str, pairs: Sequence[tuple[str, Entry, Entry]]) -> Table:
     table = Table(title=title)
     table.add_column("comparison")
-    for name in ("runs", "tasks", "difference", "95% interval", "McNemar p, pooled"):
+    for name in ("runs", "tasks", "difference", "95% interval", "p"):
         table.add_column(name, justify="right")
     for label, first, second in pairs:
         compared = compare_entries(first, second)
-        if compared is None:
-            continue
-        pooled, differences = compared
-        low, high = pooled.low, pooled.high
-        if len(differences) > 1:
-            low_of_runs, high_of_runs = seed_interval(differences)
-            low, high = min(low, low_of_runs), max(high, high_of_runs)
-        table.add_row(
-            label,
-            str(len(differences)),
-            str(pooled.n),
-            f"{100 * np.mean(differences):+.1f}",
-            f"{100 * low:+.1f} to {100 * high:+.1f}",
-            f"{pooled.p_value:.2g}",
-        )
+        if compared is not None:
+            table.add_row(
+                label,
+                str(compared.runs),
+                str(compared.tasks),
+                f"{100 * compared.mean:+.1f}",
+                f"{100 * compared.low:+.1f} to {100 * compared.high:+.1f}",
+                f"{compared.p_value:.2g}",
+            )
     return table
 
 
@@ -247,6 +226,11 @@ def _warnings(runs: Sequence[Path]) -> list[tuple[str, Finding]]:
             name = file.parent.relative_to(run if len(runs) == 1 else run.parent)
             found += [(str(name) if name.name else "episodes", finding) for finding in read_warnings(file.parent)]
     return found
+
+
+def _interval(entry: Entry) -> str:
+    """Write the interval of an entry; several runs whose answers are not there have none."""
+    return "no items" if entry.interval is None else " to ".join(_percent(end) for end in entry.interval)
 
 
 def _percent(value: float) -> str:

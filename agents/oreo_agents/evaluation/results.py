@@ -5,15 +5,16 @@ Knows: the files of run folders. Does not know: tables, plots.
 
 import json
 import re
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from oreo_agents.evaluation.budget import contender_label
-from oreo_agents.evaluation.statistics import seed_interval, wilson_interval
+from oreo_agents.evaluation.statistics import Comparison, RunKey, accuracy, compare, wilson_interval
 
 
 def round_name(algorithm: str, number: int) -> str:
@@ -37,7 +38,9 @@ class Entry:
         env: environment id.
         split: of the environment.
         rows: of ``results.json``, one a run.
-        solved: by run (seed and environment options) and task id, whether the task was solved.
+        answers: by run and task, for the runs whose items are there.
+        run_of: for each evaluation, told like a run, the run that it is of: the same one for all of a checkpoint.
+        kinds: of the tasks, where the environment tells kinds apart.
         kind: of the tasks; "": all of them.
         budget: generated tokens a task that decided the size of the search; None: none did.
     """
@@ -47,9 +50,13 @@ class Entry:
     env: str
     split: str
     rows: list[dict[str, Any]]
-    solved: dict[str, dict[str, bool]]
+    answers: dict[RunKey, dict[str, float]]
+    run_of: dict[RunKey, RunKey] = field(default_factory=dict)
+    kinds: dict[str, str] = field(default_factory=dict)
     kind: str = ""
     budget: int | None = None
+    repeated: int = 0
+    """Evaluations of checkpoints that had been evaluated before: no runs of their own."""
 
     @property
     def sizes(self) -> str:
@@ -62,21 +69,25 @@ class Entry:
         return float(np.mean([row["accuracy"] for row in self.rows]))
 
     @property
-    def interval(self) -> tuple[float, float]:
-        """95% interval of the accuracy: Wilson over all answers, or that over runs where it is wider."""
-        low, high = wilson_interval(sum(row["correct"] for row in self.rows), sum(row["n"] for row in self.rows))
-        if len(self.rows) == 1:
-            return low, high
-        low_of_runs, high_of_runs = seed_interval([row["accuracy"] for row in self.rows])
-        return min(low, low_of_runs), max(high, high_of_runs)
+    def interval(self) -> tuple[float, float] | None:
+        """95% interval of the accuracy, see ``statistics``; None for several runs whose answers are not all there."""
+        if len(self.answers) == len(self.rows):
+            estimate = accuracy(self.answers)
+            return estimate.low, estimate.high
+        return wilson_interval(self.rows[0]["correct"], self.rows[0]["n"]) if len(self.rows) == 1 else None
 
     def by_kind(self) -> list["Entry"]:
         """Return an entry for each kind of task; none where the environment does not tell kinds apart."""
         kinds = sorted({kind for row in self.rows for kind in row.get("kinds", ())})
-        return [
-            replace(self, rows=[row["kinds"][kind] for row in self.rows if kind in row.get("kinds", ())], kind=kind)
-            for kind in kinds
-        ]
+        return [self._of_kind(kind) for kind in kinds]
+
+    def _of_kind(self, kind: str) -> "Entry":
+        rows = [row["kinds"][kind] for row in self.rows if kind in row.get("kinds", ())]
+        found = {
+            run: {task: x for task, x in own.items() if self.kinds.get(task) == kind}
+            for run, own in self.answers.items()
+        }
+        return replace(self, rows=rows, answers={run: own for run, own in found.items() if own}, kind=kind)
 
     def mean(self, name: str) -> float | None:
         """Mean over runs of another number of the rows, None where there is none."""
@@ -102,26 +113,95 @@ def load_entries(runs: Sequence[Path]) -> list[Entry]:
     """Read ``results.json`` files and the items beside them.
 
     Rows that differ only by seed or environment options are one entry: at one budget a search may have had another size
-    in each. An algorithm that was run with several settings
-    becomes several, named after the settings that differ.
+    in each. An algorithm that was run with several settings becomes several, named after the settings that differ. A
+    checkpoint that was evaluated several times in one environment is one run, whose answers are means.
     """
     found = [(path, row) for path in runs for row in json.loads(path.read_text(encoding="utf-8"))["results"]]
     names = _names([row for _, row in found])
-    entries: dict[tuple[str, str, str, str, int | None], Entry] = {}
+    evaluations: dict[tuple[str, str, str, str, int | None], list[tuple[Path, dict[str, Any]]]] = {}
     for (path, row), name in zip(found, names, strict=True):
-        budget = row.get("budget")
-        key = (name, row["search"], row["env"], row["split"])
-        entry = entries.setdefault((*key, budget), Entry(*key, [], {}, budget=budget))
-        entry.rows.append(row)
-        label = contender_label(row["search"], budget)
-        items = path.parent / row["algo"] / f"items-{row['split']}-{label}.jsonl"
-        if items.exists():
-            run = json.dumps([row["seed"], row.get("env_options")], sort_keys=True)
-            answered = [json.loads(line) for line in items.read_text(encoding="utf-8").splitlines()]
-            entry.solved[run] = {item["task_id"]: item["correct"] for item in answered}
+        key = (name, row["search"], row["env"], row["split"], row.get("budget"))
+        evaluations.setdefault(key, []).append((path, row))
+    entries = [_entry(*key, several) for key, several in evaluations.items()]
     # Rows of one algorithm stand together, in the order in which algorithms first appear.
     order = list(dict.fromkeys(names))
-    return sorted(entries.values(), key=lambda entry: order.index(entry.algo))
+    return sorted(entries, key=lambda entry: order.index(entry.algo))
+
+
+def _entry(
+    algo: str,
+    search: str,
+    env: str,
+    split: str,
+    budget: int | None,
+    evaluations: Sequence[tuple[Path, dict[str, Any]]],
+) -> Entry:
+    """Put the evaluations of one algorithm, search and split together, those of one checkpoint into one run."""
+    entry = Entry(algo, search, env, split, [], {}, budget=budget)
+    by_network: dict[tuple[Any, ...], list[tuple[Path, dict[str, Any]]]] = {}
+    for path, row in evaluations:
+        world = json.dumps(row.get("env_options") or {}, sort_keys=True)
+        # Records of earlier releases do not tell the weights: each is a run.
+        weights = row.get("checkpoint") or str(path)
+        by_network.setdefault((world, weights, row.get("value_checkpoint")), []).append((path, row))
+    copies: Counter[tuple[str, int]] = Counter()
+    for (world, *_), same in by_network.items():
+        rows = [row for _, row in same]
+        entry.rows.append(_averaged(rows))
+        seeds = dict.fromkeys(int(row["seed"]) for row in rows)
+        keys = [RunKey(world, seed, copies[world, seed]) for seed in seeds]
+        copies.update((world, seed) for seed in seeds)
+        run = keys[0]
+        entry.run_of.update(dict.fromkeys(keys, run))
+        items = [item for path, row in same for item in _items(path, row)]
+        if items:
+            answered: dict[str, list[bool]] = {}
+            for item in items:
+                answered.setdefault(item["task_id"], []).append(item["correct"])
+                if item.get("kind") is not None:
+                    entry.kinds[item["task_id"]] = item["kind"]
+            entry.answers[run] = {task: float(np.mean(several)) for task, several in answered.items()}
+    return replace(entry, repeated=len(evaluations) - len(by_network))
+
+
+def compare_entries(first: Entry, second: Entry) -> Comparison | None:
+    """Compare two entries on the tasks and runs that both have; None without any.
+
+    Runs are paired by seed and world. A checkpoint that was evaluated with several seeds, such as a start that runs
+    share, is paired with each of theirs.
+    """
+    pairs: dict[tuple[RunKey, RunKey], RunKey] = {}
+    for evaluation, run in first.run_of.items():
+        other = second.run_of.get(evaluation)
+        if other in second.answers and run in first.answers:
+            pairs.setdefault((run, other), evaluation)
+    return compare(
+        {key: first.answers[run] for (run, _), key in pairs.items()},
+        {key: second.answers[other] for (_, other), key in pairs.items()},
+    )
+
+
+def _items(path: Path, row: dict[str, Any]) -> list[dict[str, Any]]:
+    """Read the items of a row of a ``results.json``; [] where they are not beside it."""
+    label = contender_label(row["search"], row.get("budget"))
+    file = path.parent / row["algo"] / f"items-{row['split']}-{label}.jsonl"
+    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()] if file.exists() else []
+
+
+def _averaged(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return one row of several evaluations of a checkpoint: what they measured is averaged, by kind too."""
+    first, *others = rows
+    if not others:
+        return first
+    merged = dict(first)
+    for name, value in first.items():
+        if isinstance(value, float) and all(isinstance(row.get(name), float) for row in others):
+            merged[name] = float(np.mean([row[name] for row in rows]))
+        elif name == "kinds":
+            merged[name] = {
+                kind: _averaged([row["kinds"][kind] for row in rows if kind in row.get("kinds", ())]) for kind in value
+            }
+    return merged
 
 
 def load_skipped(path: Path) -> dict[str, str]:

@@ -15,7 +15,7 @@ import numpy as np
 from oreo_agents.episodes.prompts import PromptFormat
 from oreo_agents.evaluation.budget import contender_label
 from oreo_agents.evaluation.evaluate import Item
-from oreo_agents.evaluation.statistics import compare_paired
+from oreo_agents.evaluation.statistics import RunKey, compare
 from oreo_algos import Episode, EpisodeBuffer
 from oreo_algos.episode import JSONScalar
 from oreo_algos.training.doctor import Thresholds, examine_outcomes
@@ -217,14 +217,20 @@ def _accuracy_without_soundness(pairs: Sequence[tuple[Item, Item]], where: str) 
     judged = [(before, after) for before, after in pairs if before.sound is not None and after.sound is not None]
     if not judged:
         return None
-    correct = compare_paired([after.correct for _, after in judged], [before.correct for before, _ in judged])
-    sound = compare_paired([bool(after.sound) for _, after in judged], [bool(before.sound) for before, _ in judged])
+    correct, sound = (
+        compare(
+            {RunKey(): {after.task_id: float(getattr(after, name)) for _, after in judged}},
+            {RunKey(): {before.task_id: float(getattr(before, name)) for before, _ in judged}},
+        )
+        for name in ("correct", "sound")
+    )
+    assert correct is not None and sound is not None
     if correct.low <= 0 or sound.high >= 0:
         return None
     return Finding(
         "accuracy_without_soundness",
-        f"{where}: against the start accuracy rose by {100 * correct.difference:.1f} points and the share of sound "
-        f"answers fell by {-100 * sound.difference:.1f} (n = {correct.n}, both beyond 95% intervals); the policy found "
+        f"{where}: against the start accuracy rose by {100 * correct.mean:.1f} points and the share of sound "
+        f"answers fell by {-100 * sound.mean:.1f} (n = {correct.tasks}, both beyond 95% intervals); the policy found "
         "answers that are right for wrong reasons; ask for answers that luck does not reach "
         "(env.options.answer=exact), or learn from steps (algo=oreo)",
     )

@@ -18,6 +18,7 @@ from oreo_agents.episodes.tasks import Purpose, choose_indices, derive, identiti
 from oreo_agents.evaluation.budget import Contender, at_budgets, report_excess, resize
 from oreo_agents.evaluation.evaluate import Item, evaluate, require_fit, summarize
 from oreo_agents.evaluation.results import split_round
+from oreo_agents.networks.checkpoints import weights_digest
 from oreo_agents.progress import progress
 from oreo_agents.runs.loading import Loader
 from oreo_agents.runs.settings import RunSettings
@@ -73,13 +74,19 @@ class ScoreBook:
             if not searches:
                 _log.warning("%s has no value that %s could use: not evaluated", name, ", ".join(settings.searches))
         rows = []
+        # What tells evaluations of one checkpoint from those of another, wherever it lies.
+        weights = {path: weights_digest(path) for path in (policy_path, value_path) if path is not None and searches}
         for split in settings.splits if searches else ():
             with self.settings.env_maker(split)() as env:
                 indices = choose_indices(env, settings.tasks, None)
             contenders = self._contenders(name, policy_path, split, indices, searches)
             self._answer(name, policy_path, value_path, split, indices, contenders)
             seen = self._seen(name, split, indices, trained_on())
-            rows += self._rows(name, value_path, split, contenders, seen)
+            for row in self._rows(name, value_path, split, contenders, seen):
+                row["checkpoint"] = weights[policy_path]
+                if "value" in row and value_path is not None:
+                    row["value_checkpoint"] = weights[value_path]
+                rows.append(row)
         return rows
 
     def _contenders(

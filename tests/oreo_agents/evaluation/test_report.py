@@ -1,16 +1,15 @@
 """Run folders, written by hand, to tables and plots."""
 
 import json
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from oreo_agents.evaluation.report import accuracy_tables, compare_entries, comparison_tables, kind_tables, main, report
-from oreo_agents.evaluation.results import Entry, load_entries
-from oreo_agents.evaluation.statistics import compare_paired, wilson_interval
+from oreo_agents.evaluation.report import accuracy_tables, comparison_tables, kind_tables, main, report
+from oreo_agents.evaluation.results import compare_entries, load_entries
+from oreo_agents.evaluation.statistics import RunKey, accuracy, compare, wilson_interval
 
 ENV = "oreo/Arithmetic-v0"
 
@@ -65,26 +64,80 @@ ONE_RUN = {
 }
 
 
-def entry(algo: str, rows: Sequence[tuple[int, int]], solved: dict[str, dict[str, bool]] | None = None) -> Entry:
-    numbers = [{"n": n, "correct": c, "accuracy": c / n} for c, n in rows]
-    return Entry(algo, "greedy", ENV, "test", numbers, solved or {})
-
-
 def cells(table) -> list[list[str]]:
     return [list(row) for row in zip(*(column.cells for column in table.columns), strict=True)]
 
 
-def test_one_run_has_a_wilson_interval_over_tasks():
-    one = entry("oreo", [(30, 100)])
-    assert one.accuracy == 0.3
-    assert one.interval == wilson_interval(30, 100)
+def load(*runs: Path) -> dict[tuple[str, str], Any]:
+    return {(entry.algo, entry.search): entry for entry in load_entries([run / "results.json" for run in runs])}
 
 
-def test_several_runs_have_a_t_interval_over_runs():
-    several = entry("oreo", [(40, 100), (50, 100), (60, 100)])
-    half = 4.302652729911275 * 0.1 / math.sqrt(3)
-    assert several.accuracy == pytest.approx(0.5)
-    assert several.interval == pytest.approx((0.5 - half, 0.5 + half))
+def test_one_run_has_a_wilson_interval_over_tasks(tmp_path: Path):
+    one = load(write_run(tmp_path / "run", ONE_RUN))["oreo", "greedy"]
+    assert one.accuracy == 5 / 8 and one.interval == pytest.approx(wilson_interval(5, 8))
+
+
+def test_several_runs_have_the_interval_of_their_answers(tmp_path: Path):
+    runs = [write_run(tmp_path / str(k), {("oreo", "greedy"): x}, seed=k) for k, x in enumerate((OREO, SFT, OREO))]
+    several = load(*runs)["oreo", "greedy"]
+    expected = accuracy(
+        {RunKey("{}", k): {f"t{i}": float(x) for i, x in enumerate(own)} for k, own in enumerate((OREO, SFT, OREO))}
+    )
+    assert several.accuracy == pytest.approx(expected.mean) and several.interval == (expected.low, expected.high)
+
+
+def test_several_runs_without_their_items_have_no_interval(tmp_path: Path):
+    runs = [write_run(tmp_path / str(seed), {("oreo", "greedy"): OREO}, seed=seed) for seed in (0, 1)]
+    (runs[1] / "oreo" / "items-test-greedy.jsonl").unlink()
+    [table] = accuracy_tables(list(load(*runs).values()))
+    assert cells(table)[0][5] == "no items"
+
+
+def stamp(run: Path, **weights: str) -> Path:
+    """Tell the weights of the rows of a run."""
+    document = json.loads((run / "results.json").read_text())
+    document["results"] = [row | weights for row in document["results"]]
+    (run / "results.json").write_text(json.dumps(document))
+    return run
+
+
+def test_a_checkpoint_that_was_evaluated_twice_is_one_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """Sampled twice, with other seeds: the answers to a task are means, and no evidence of another training."""
+    twice = [
+        stamp(write_run(tmp_path / str(seed), {("oreo", "greedy"): own}, seed=seed), checkpoint="same")
+        for seed, own in enumerate((OREO, SFT))
+    ]
+    found = load(*twice)["oreo", "greedy"]
+    assert len(found.rows) == 1 and found.repeated == 1
+    assert found.accuracy == pytest.approx(7 / 16)
+    assert found.answers == {
+        RunKey("{}", 0): {f"t{i}": (a + b) / 2 for i, (a, b) in enumerate(zip(OREO, SFT, strict=True))}
+    }
+    report(twice, tmp_path / "out")
+    assert "1 evaluations are of a checkpoint that was evaluated before" in capsys.readouterr().out
+    copied = [stamp(write_run(tmp_path / f"copy-{k}", {("oreo", "greedy"): OREO}), checkpoint="same") for k in range(3)]
+    again = load(*copied)["oreo", "greedy"]
+    assert again.interval == pytest.approx(wilson_interval(5, 8)) and cells(accuracy_tables([again])[0])[0][2:4] == [
+        "1",
+        "8",
+    ]
+
+
+def test_a_start_that_runs_share_is_compared_with_each_of_them(tmp_path: Path):
+    runs = []
+    for seed, own in enumerate((OREO, SFT, OREO)):
+        run = write_run(tmp_path / str(seed), {("sft", "greedy"): SFT, ("oreo", "greedy"): own}, seed=seed)
+        document = json.loads((run / "results.json").read_text())
+        for row in document["results"]:
+            row["checkpoint"] = "start" if row["algo"] == "sft" else f"trained with seed {seed}"
+        (run / "results.json").write_text(json.dumps(document))
+        runs.append(run)
+    entries = load(*runs)
+    assert len(entries["sft", "greedy"].rows) == 1 and len(entries["oreo", "greedy"].rows) == 3
+    result = compare_entries(entries["oreo", "greedy"], entries["sft", "greedy"])
+    assert result is not None and result.runs == 3 and result.mean == pytest.approx((3 + 0 + 3) / 24)
+    same = compare_entries(entries["sft", "greedy"], entries["sft", "greedy"])
+    assert same is not None and same.runs == 1
 
 
 def test_the_table_shows_the_numbers_of_the_run(tmp_path: Path):
@@ -106,36 +159,36 @@ def test_runs_that_differ_by_seed_or_world_are_one_row(tmp_path: Path):
         write_run(tmp_path / "c", {("oreo", "greedy"): SFT}, seed=0, options={"world": 1}),
     ]
     [found] = load_entries([path / "results.json" for path in paths])
-    assert len(found.rows) == 3 and len(found.solved) == 3
+    assert len(found.rows) == 3 and len(found.answers) == 3
     assert found.accuracy == pytest.approx((5 + 2 + 2) / 24)
 
 
-def test_a_comparison_pairs_the_tasks_of_one_run_in_their_order(tmp_path: Path):
-    run = write_run(tmp_path / "run", ONE_RUN)
-    entries = {(e.algo, e.search): e for e in load_entries([run / "results.json"])}
+def test_a_comparison_pairs_the_tasks_of_one_run(tmp_path: Path):
+    entries = load(write_run(tmp_path / "run", ONE_RUN))
     result = compare_entries(entries["oreo", "greedy"], entries["sft", "greedy"])
     assert result is not None
-    pooled, differences = result
     # Tasks 1, 2 and 6 are solved by OREO alone, none by the start alone: p = 2 / 2^3.
-    assert pooled.difference == pytest.approx(3 / 8) and pooled.p_value == pytest.approx(0.25)
-    assert differences == [pytest.approx(3 / 8)]
+    assert result.mean == pytest.approx(3 / 8) and result.p_value == pytest.approx(0.25)
+    assert (result.runs, result.tasks) == (1, 8)
 
 
-def test_comparisons_pool_only_the_runs_that_both_have():
-    first = entry("oreo", [(2, 2)] * 2, {"s0": {"a": True, "b": True}, "s1": {"a": True, "b": False}})
-    second = entry("sft", [(0, 2)] * 2, {"s1": {"a": False, "b": False}, "s2": {"a": True, "b": True}})
-    result = compare_entries(first, second)
-    assert result is not None and result[1] == [0.5]
-    assert result[0] == compare_paired([True, False], [False, False])
-    assert compare_entries(first, entry("dpo", [(0, 2)], {"s9": {"a": True, "b": True}})) is None
+def test_comparisons_are_of_the_runs_that_both_have(tmp_path: Path):
+    """Seeds 0 and 1 of the one, 1 and 2 of the other."""
+    runs = [write_run(tmp_path / f"a{k}", {("oreo", "greedy"): x}, seed=k) for k, x in enumerate((SFT, OREO))]
+    runs += [write_run(tmp_path / f"b{k}", {("dpo", "greedy"): SFT}, seed=k) for k in (1, 2)]
+    runs += [write_run(tmp_path / "c", {("kto", "greedy"): SFT}, seed=7)]
+    entries = load(*runs)
+    result = compare_entries(entries["oreo", "greedy"], entries["dpo", "greedy"])
+    key = RunKey("{}", 1)
+    tasks = [{f"t{i}": float(x) for i, x in enumerate(own)} for own in (OREO, SFT)]
+    assert result == compare({key: tasks[0]}, {key: tasks[1]}) and result is not None and result.runs == 1
+    assert compare_entries(entries["oreo", "greedy"], entries["kto", "greedy"]) is None
 
 
-def test_tasks_are_paired_by_their_names_and_only_shared_ones_count():
-    first = entry("oreo", [(2, 3)], {"s0": {"a": True, "b": False, "c": True}})
-    second = entry("sft", [(1, 2)], {"s0": {"c": False, "b": True}})
-    result = compare_entries(first, second)
-    assert result is not None
-    assert result[0].n == 2 and result[0].difference == 0.0
+def test_tasks_are_paired_by_their_names_and_only_shared_ones_count(tmp_path: Path):
+    entries = load(write_run(tmp_path / "run", {("oreo", "greedy"): [1, 0, 1], ("sft", "greedy"): [0, 1]}))
+    result = compare_entries(entries["oreo", "greedy"], entries["sft", "greedy"])
+    assert result is not None and result.tasks == 2 and result.mean == 0.0
 
 
 def test_an_algorithm_with_two_settings_is_two_named_after_what_differs(tmp_path: Path):
@@ -255,12 +308,6 @@ def test_an_algorithm_that_was_skipped_is_named_with_the_reason(tmp_path: Path, 
     assert "dpo was skipped: no pairs" in capsys.readouterr().out
 
 
-def test_runs_that_agree_are_no_certainty(tmp_path: Path):
-    paths = [write_run(tmp_path / str(seed), {("oreo", "greedy"): OREO}, seed=seed) for seed in (0, 1)]
-    [found] = load_entries([path / "results.json" for path in paths])
-    assert found.interval == wilson_interval(10, 16)
-
-
 def test_kinds_of_tasks_and_splits_have_tables_of_their_own(tmp_path: Path):
     kinds = {"heat": {"n": 2, "correct": 1, "accuracy": 0.5, "invalid_per_task": 2.5}}
     whole = {"n": 2, "correct": 1, "accuracy": 0.5, "invalid_per_task": 2.5, "kinds": kinds}
@@ -281,7 +328,7 @@ def test_kinds_of_tasks_and_splits_have_tables_of_their_own(tmp_path: Path):
     columns = {str(column.header): list(column.cells) for column in tables[0].columns}
     assert columns["kind"] == ["heat", "heat"] and columns["algo"] == ["sft", "oreo"]
     assert columns["n"] == ["2", "2"] and columns["invalid/task"] == ["2.5", "2.5"]
-    assert columns["95% interval"][0] == "9.5 to 90.5"
+    assert columns["95% interval"] == ["9.5 to 90.5"] * 2
     assert [list(table.columns[3].cells) for table in comparison_tables(entries)] == [["+100.0"], ["+100.0"]]
 
 
