@@ -12,7 +12,7 @@ ifeq ($(OREO_DATA),)
 unexport OREO_DATA
 endif
 
-.PHONY: demo test check lint format lock clean
+.PHONY: demo test check lint format lock findings clean
 
 demo: .venv/runtime.done  ## train and compare all algorithms on the embedded task
 	$(BIN)/oreo run hydra.run.dir=outputs/demo
@@ -52,6 +52,11 @@ format: .venv/dev.done
 
 lock: .venv/bootstrap.done  ## exact versions with hashes, from pyproject.toml
 	./requirements/lock.sh $(UV)
+
+findings:  ## surprises of other libraries, shown again without our code; downloads some GB, not part of check
+	@code=0; for script in findings/*.sh; do name=$$(basename $$script .sh); \
+	  if output=$$(bash $$script 2>&1); then echo "$$name: ok"; \
+	  else echo "$$output"; echo "$$name: changed"; code=1; fi; done; exit $$code
 
 clean:
 	rm -rf .venv build dist outputs multirun
