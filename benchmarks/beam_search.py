@@ -70,7 +70,7 @@ class ReencodingPlayer(Player):
         return samples
 
     def _continue_batch(self, rows: list[tuple[Record, Any, Sample]], temperature: float) -> None:
-        model = self.policy.causal_lm
+        model = self.policy.plain
         tokens, mask = pad_left([record.tokens for record, _, _ in rows], model.device)
         cache = DynamicCache(config=model.config)
         while rows:

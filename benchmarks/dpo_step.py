@@ -176,7 +176,7 @@ class Sides:
             config = TrainerConfig(seed=_SEED, evaluate_every=1, bf16=self.device != "cpu")
             train(self.algorithm, Models(policy, reference), self.buffer, config, Path(run), evaluate=end_step)
             losses = [row["train/loss"] for row in read_metrics(Path(run))]
-        return Outcome(stamp.between(), losses, _on_cpu(policy.causal_lm))
+        return Outcome(stamp.between(), losses, _on_cpu(policy.plain))
 
     def peer(self, *, precompute: bool) -> Outcome:
         """Train with TRL."""

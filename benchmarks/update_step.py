@@ -114,7 +114,7 @@ def peer(side: Side, batch: Batch) -> tuple[Tensor, Tensor]:
     inputs = {"input_ids": batch.tokens, "attention_mask": batch.attention.long(), "use_cache": False}
 
     def log_softmax(policy: CausalPolicy) -> Tensor:
-        return policy.causal_lm(**inputs).logits[:, :-1].float().log_softmax(dim=-1)
+        return policy.plain(**inputs).logits[:, :-1].float().log_softmax(dim=-1)
 
     def episode_mean(x: Tensor) -> Tensor:
         return ((x * mask).sum(dim=1) / mask.sum(dim=1)).mean()

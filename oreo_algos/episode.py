@@ -46,7 +46,8 @@ class Episode:
         messages: the conversation as `{"role": ..., "content": ...}`, independent of any tokenizer.
         info: JSON scalars by name: seed, policy, source, success, extracted answer.
         success: whether the task was solved; what every algorithm, metric and report means by it. None: what
-            `info["success"]` says, and without it whether the return is 1, the reward of a solved task.
+            `info["success"]` says, and without it whether the return is 1, the reward of a solved task. Settled when
+            the episode is made: a copy with other rewards keeps it, unless it is given anew.
 
     Raises:
         ValueError: a field has the wrong shape, type or values; the message names the field and the

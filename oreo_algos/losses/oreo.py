@@ -3,6 +3,18 @@
 Knows: the two objectives, at any granularity, and the variants of the authors' released code.
 Does not know: what a step is, and the KL term of the policy objective, which the algorithm adds.
 Source: Wang et al. 2024 (arXiv:2412.16145), Theorem 1 and Equations 8 to 10.
+
+The arguments that all losses of steps take, here and in ``temporal_difference``:
+
+    values: V(s_k) just before step k, reward units, float [B, K].
+    log_ratio: log pi - log pi_ref of step k, summed over its tokens, nats, float [B, K]; ignored on padding.
+    returns: undiscounted reward-to-go from step k, reward units, float [B, K].
+    rewards: reward after step k, reward units, float [B, K]; ignored on padding.
+    step_mask: True on real steps, bool [B, K]. Padding is on the right.
+    beta: KL temperature, reward units per nat, > 0.
+
+They return a scalar, the mean over episodes of the mean over their steps, and raise ``ValueError`` where beta is not
+positive, shapes differ, or an episode has no step. Rewards may fall on any step; the paper has one at the end.
 """
 
 # B episodes, K steps, l_k log-ratio of step k, R_k reward-to-go, sg stop gradient.
@@ -30,26 +42,15 @@ def oreo_value_loss(
     For step k the residual is ``V(s_k) + beta * sum_{i >= k} sg(l_i) - R_k``; it is zero at the
     KL-regularised optimum. The policy is held fixed: no gradient reaches ``log_ratio``.
 
+    Arguments, result and errors: see the module.
+
     Args:
-        values: V(s_k) just before step k, reward units, float [B, K].
-        log_ratio: log pi - log pi_ref of step k, summed over its tokens, nats, float [B, K];
-            ignored on padding.
-        returns: undiscounted reward-to-go from step k, reward units, float [B, K].
-        step_mask: True on real steps, bool [B, K]. Padding is on the right.
-        beta: KL temperature, reward units per nat, > 0.
         log_ratio_clip: c, nats: the accumulated log-ratio is held within [-c, c], see `residuals`.
         importance_cap: c, nats: the square of step k weighs `importance_weights`; None: 1.
-        counted: the steps that have a square, bool [B, K], a subset of `step_mask`; None: all.
-
-    Returns:
-        Scalar: mean over episodes of the mean over their steps; with `counted` an episode of which
-        no step is counted adds 0 to the mean.
-
-    Raises:
-        ValueError: beta is not positive, shapes differ, or an episode has no step.
+        counted: the steps that have a square, bool [B, K], a subset of `step_mask`; an episode of which none is
+            counted adds 0 to the mean. None: all.
 
     Source: Wang et al. 2024 (arXiv:2412.16145), Equation 8; clip and weights: the released code.
-    Deviation: rewards may fall on any step; the paper has one at the end.
     """
     fixed = log_ratio.detach()
     squares = residuals(values, fixed, returns, step_mask, beta=beta, log_ratio_clip=log_ratio_clip).square()
@@ -65,23 +66,10 @@ def oreo_policy_loss(values: Tensor, log_ratio: Tensor, returns: Tensor, step_ma
     value is that of `oreo_value_loss`, its gradient reaches only the step's own log-ratio: no
     gradient reaches ``values``.
 
-    Args:
-        values: V(s_k) just before step k, reward units, float [B, K].
-        log_ratio: log pi - log pi_ref of step k, summed over its tokens, nats, float [B, K];
-            ignored on padding.
-        returns: undiscounted reward-to-go from step k, reward units, float [B, K].
-        step_mask: True on real steps, bool [B, K]. Padding is on the right.
-        beta: KL temperature, reward units per nat, > 0.
-
-    Returns:
-        Scalar: mean over episodes of the mean over their steps.
-
-    Raises:
-        ValueError: beta is not positive, shapes differ, or an episode has no step.
+    Arguments, result and errors: see the module.
 
     Source: Wang et al. 2024 (arXiv:2412.16145), Equation 9; Equation 10 when the response is one
     step.
-    Deviation: rewards may fall on any step; the paper has one at the end.
     """
     fixed = residuals(values.detach(), log_ratio.detach(), returns, step_mask, beta=beta)
     own = log_ratio.masked_fill(~step_mask, 0)
@@ -98,19 +86,7 @@ def full_gradient_policy_loss(
     For step k the residual is ``sg(V(s_k)) + beta * sum_{i >= k} l_i - R_k``. Its value is that of
     `oreo_policy_loss`. Together with `oreo_value_loss` its gradients are those of path consistency.
 
-    Args:
-        values: V(s_k) just before step k, reward units, float [B, K].
-        log_ratio: log pi - log pi_ref of step k, summed over its tokens, nats, float [B, K];
-            ignored on padding.
-        returns: undiscounted reward-to-go from step k, reward units, float [B, K].
-        step_mask: True on real steps, bool [B, K]. Padding is on the right.
-        beta: KL temperature, reward units per nat, > 0.
-
-    Returns:
-        Scalar: mean over episodes of the mean over their steps.
-
-    Raises:
-        ValueError: beta is not positive, shapes differ, or an episode has no step.
+    Arguments, result and errors: see the module.
 
     Source: Nachum et al. 2017 (arXiv:1702.08892), path consistency learning on sub-paths that end
     with the episode; an option of the released code of Wang et al. 2024 (arXiv:2412.16145).
@@ -171,21 +147,14 @@ def residuals(
 ) -> Tensor:
     """Soft-Bellman residual of each step, accumulated to the end of the episode.
 
+    Arguments and errors: see the module.
+
     Args:
-        values: V(s_k) just before step k, reward units, float [B, K].
-        log_ratio: log pi - log pi_ref of step k, summed over its tokens, nats, float [B, K];
-            ignored on padding.
-        returns: undiscounted reward-to-go from step k, reward units, float [B, K].
-        step_mask: True on real steps, bool [B, K]. Padding is on the right.
-        beta: KL temperature, reward units per nat, > 0.
         log_ratio_clip: c, nats: ``sum_{i >= k} l_i`` is replaced by the nearest number in [-c, c].
 
     Returns:
         ``V(s_k) + beta * sum_{i >= k} l_i - R_k``, reward units, float [B, K], 0 on padding;
         differentiable in all.
-
-    Raises:
-        ValueError: beta is not positive, shapes differ, or an episode has no step.
 
     Source: Wang et al. 2024 (arXiv:2412.16145), Theorem 1 summed from step k to the end.
     """

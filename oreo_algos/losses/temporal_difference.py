@@ -4,6 +4,8 @@ Knows: one-step residuals and soft lambda-returns, at any granularity.
 Does not know: what a step is, and the KL regulariser, which an algorithm may add.
 Source: Wang et al. 2024 (arXiv:2412.16145), Theorem 1, and the one-step option of their released code; Ji et al. 2024
 (arXiv:2410.09302), Direct Q-function Optimization.
+
+Arguments, results and errors that are not explained below: those of all losses of steps, see ``losses.oreo``.
 """
 
 # B episodes, K steps, l_k log-ratio of step k, r_k reward after it, sg stop gradient.
@@ -24,19 +26,7 @@ def one_step_policy_loss(
     ``sg(V(s_k)) + beta * l_k - r_k - sg(V(s_{k+1}))``, where V after the last step is 0. No gradient
     reaches ``values``.
 
-    Args:
-        values: V(s_k) just before step k, reward units, float [B, K].
-        log_ratio: log pi - log pi_ref of step k, summed over its tokens, nats, float [B, K];
-            ignored on padding.
-        rewards: reward after step k, reward units, float [B, K]; ignored on padding.
-        step_mask: True on real steps, bool [B, K]. Padding is on the right.
-        beta: KL temperature, reward units per nat, > 0.
-
-    Returns:
-        Scalar: mean over episodes of the mean over their steps.
-
-    Raises:
-        ValueError: beta is not positive, shapes differ, or an episode has no step.
+    Arguments, result and errors: see `losses.oreo`.
 
     Source: Theorem 1 of Wang et al. 2024 for one step; the Q-loss of Ji et al. 2024.
     """
@@ -59,21 +49,15 @@ def lambda_value_loss(
 ) -> Tensor:
     """Squared difference of the value and its soft lambda-return: ``(V(s_k) - sg(G_k))^2``.
 
+    Arguments, result and errors: see `losses.oreo`.
+
     Args:
-        values: V(s_k) just before step k, reward units, float [B, K].
-        log_ratio: log pi - log pi_ref of step k, nats, float [B, K]; ignored on padding.
-        rewards: reward after step k, reward units, float [B, K]; ignored on padding.
-        step_mask: True on real steps, bool [B, K]. Padding is on the right.
-        beta: KL temperature, reward units per nat, > 0.
         trace: lambda in [0, 1], see `soft_lambda_returns`: 0 is the one-step target, 1 Equation 8 of
             Wang et al. 2024 (`oreo_value_loss`).
         importance_cap: c, nats: the square of step k weighs `importance_weights`; None: 1.
 
-    Returns:
-        Scalar: mean over episodes of the mean over their steps.
-
     Raises:
-        ValueError: beta is not positive, trace is no share, shapes differ, or an episode has no step.
+        ValueError: trace is no share, or as for every loss.
 
     Source: Ji et al. 2024 (arXiv:2410.09302), value loss with lambda-returns.
     """

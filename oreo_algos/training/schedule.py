@@ -4,6 +4,7 @@ Knows: numbers of steps and orders of examples. Does not know: networks, losses,
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -74,3 +75,15 @@ class Schedule:
         if position == self.value_updates - 1:
             return _MAIN, group
         return _EXTRA, group * (self.value_updates - 1) + position
+
+
+def cosine_with_warmup(steps: int, warmup_ratio: float) -> Callable[[int], float]:
+    """Return the factor of the learning rate at a step: linear rise over a share of ``steps``, then cosine to 0."""
+    warmup = math.ceil(steps * warmup_ratio)
+
+    def factor(step: int) -> float:
+        if step < warmup:
+            return (step + 1) / (warmup + 1)
+        return 0.5 * (1 + math.cos(math.pi * min((step - warmup) / max(steps - warmup, 1), 1.0)))
+
+    return factor

@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
+from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from oreo_algos.algos.base import Algorithm
@@ -34,7 +35,7 @@ from oreo_algos.training.metrics_writer import MetricsWriter, read_metrics
 from oreo_algos.training.micro_batches import cut_by_tokens, episodes_of, longest
 from oreo_algos.training.optimizers import make_optimizers
 from oreo_algos.training.reference import reference_logprobs
-from oreo_algos.training.schedule import Schedule
+from oreo_algos.training.schedule import Schedule, cosine_with_warmup
 from oreo_algos.training.warning_log import WarningLog
 
 _log = logging.getLogger(__name__)
@@ -49,8 +50,7 @@ class TrainerConfig:
     Attributes:
         seed: order of the data and choice among it.
         micro_batch_tokens: tokens a forward pass, padding not counted; an example that is longer goes alone. Changes
-            neither losses nor gradients beyond rounding (and the draws of dropout), nor metrics but those that are
-            defined within a micro-batch: ``log_ratio/*_median`` and ``bellman/explained_variance`` of OREO.
+            no loss, gradient or metric beyond rounding (and the draws of dropout).
         checkpoint_every: optimiser steps between checkpoints; there is always one at the end.
         keep_checkpoints: how many of the newest stay on disk.
         evaluate_every: optimiser steps between calls of ``evaluate``; 0: never.
@@ -155,11 +155,9 @@ class _Run:
         )
         self.total_steps = self.schedule.total_steps
         self.networks: dict[str, Network] = {"policy": models.policy}
-        horizon = {"policy": self.schedule.policy_steps}
         if "value" in algorithm.needs:
             assert models.value is not None
             self.networks["value"] = models.value
-            horizon["value"] = self.total_steps
         self.device = next(models.policy.parameters()).device
         self.bf16 = self.device.type == "cuda" if config.bf16 is None else config.bf16
         # Of the networks as they were given: before anything is restored.
@@ -171,25 +169,23 @@ class _Run:
             bf16=self.bf16,
             example=max(episodes_of(self.examples), key=lambda episode: episode.num_tokens),
         )
-        self.optimizers = {
-            name: make_optimizers(
-                network,
-                algorithm.optimizer,
-                lr=getattr(algorithm, f"{name}_lr"),
-                weight_decay=algorithm.weight_decay,
-            )
-            for name, network in self.networks.items()
-        }
-        self.schedulers = {
-            name: [LambdaLR(part, cosine_with_warmup(horizon[name], algorithm.warmup_ratio)) for part in parts]
-            for name, parts in self.optimizers.items()
-        }
+        self.optimizers = {name: self._optimizers(name) for name in self.networks}
+        self.schedulers = {name: self._schedulers(name) for name in self.networks}
         self.doctor = TrainingDoctor(config.doctor, float(np.std([episode.total_reward for episode in buffer])))
         self.step, self.num_tokens = 0, 0
         self.last_metrics: dict[str, float] = {}
         self.ref_logprobs: dict[Episode, NDArray[np.float32]] = {}
         algorithm.begin_run(models, self.examples)
         self._restore()
+
+    def _optimizers(self, name: str) -> list[Optimizer]:
+        lr, decay = getattr(self.algorithm, f"{name}_lr"), self.algorithm.weight_decay
+        return make_optimizers(self.networks[name], self.algorithm.optimizer, lr=lr, weight_decay=decay)
+
+    def _schedulers(self, name: str) -> list[LambdaLR]:
+        steps = self.schedule.policy_steps if name == "policy" else self.total_steps
+        factor = cosine_with_warmup(steps, self.algorithm.warmup_ratio)
+        return [LambdaLR(part, factor) for part in self.optimizers[name]]
 
     def finish(self, evaluate: Evaluate | None) -> TrainResult:
         """Run the remaining steps."""
@@ -372,18 +368,6 @@ class _Run:
         if state["cuda_rng"] and torch.cuda.is_available():
             torch.cuda.set_rng_state_all(state["cuda_rng"])
         _log.info("continuing %s from step %d", self.folder, self.step)
-
-
-def cosine_with_warmup(steps: int, warmup_ratio: float) -> Callable[[int], float]:
-    """Return the factor of the learning rate at a step: linear rise over a share of ``steps``, then cosine to 0."""
-    warmup = math.ceil(steps * warmup_ratio)
-
-    def factor(step: int) -> float:
-        if step < warmup:
-            return (step + 1) / (warmup + 1)
-        return 0.5 * (1 + math.cos(math.pi * min((step - warmup) / max(steps - warmup, 1), 1.0)))
-
-    return factor
 
 
 def _fingerprint(

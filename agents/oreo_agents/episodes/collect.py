@@ -12,9 +12,9 @@ import numpy as np
 from rich.progress import track
 
 from oreo_agents.episodes.generate import Sampling
-from oreo_agents.episodes.prompts import PromptFormat, encode_episode
+from oreo_agents.episodes.prompts import PromptFormat
 from oreo_agents.episodes.rollout import RolloutCounts, rollout
-from oreo_agents.episodes.texts import demonstration_episode
+from oreo_agents.episodes.texts import demonstration_episode, encode_episode
 from oreo_agents.networks.policy import CausalPolicy
 from oreo_agents.progress import is_shown, progress
 from oreo_algos import EpisodeBuffer

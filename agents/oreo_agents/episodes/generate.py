@@ -144,11 +144,9 @@ def generate(
     Raises:
         ValueError: a prompt is empty or fills the context.
     """
-    for prompt in prompts:
-        if not 0 < len(prompt) < policy.max_length:
-            raise ValueError(
-                f"a prompt of {len(prompt)} tokens cannot be continued in a context of {policy.max_length}"
-            )
+    for length in map(len, prompts):
+        if not 0 < length < policy.max_length:
+            raise ValueError(f"a prompt of {length} tokens cannot be continued in a context of {policy.max_length}")
     keep_caches = caches is not None and policy.resumes
     rows = [
         _Row(
@@ -165,17 +163,10 @@ def generate(
     ]
     # Prompts of similar length share a batch, so that little padding is computed.
     order = sorted(rows, key=lambda row: len(row.prompt))
+    how = {"from_sources": sources is not None, "keep_caches": keep_caches}
     for start in range(0, len(order), sampling.batch_size):
         batch = order[start : start + sampling.batch_size]
-        _generate_batch(
-            policy,
-            batch,
-            end_ids,
-            sampling.temperature,
-            generator,
-            from_sources=sources is not None,
-            keep_caches=keep_caches,
-        )
+        _generate_batch(policy, batch, end_ids, sampling.temperature, generator, **how)
     return [row.sample for row in rows]
 
 
@@ -208,7 +199,7 @@ def _generate_batch(
     places = {prompt: place for place, prompt in enumerate(readers)}
     prefixes = [row.cache for row in readers.values()]
     unread = [row.prompt[len(row.cache) :] for row in readers.values()]
-    cache = BatchCache(policy.causal_lm.config, prefixes, device)
+    cache = BatchCache(policy.plain.config, prefixes, device)
     tokens, present = pad_left(unread, device)
     logits = _next_logits(policy, tokens, cache, present)
     which = [places[tuple(row.prompt)] for row in rows]
@@ -245,7 +236,7 @@ def _generate_batch(
 def _next_logits(policy: CausalPolicy, tokens: Tensor, cache: BatchCache, present: Tensor) -> Tensor:
     """Read the next tokens of each row, [B, t], and return the logits of the one after them, [B, V]."""
     with autocast(tokens.device):
-        logits: Tensor = policy.causal_lm(tokens, **cache.reads(present), logits_to_keep=1).logits[:, -1]
+        logits: Tensor = policy.plain(tokens, **cache.reads(present), logits_to_keep=1).logits[:, -1]
     return logits.float()
 
 

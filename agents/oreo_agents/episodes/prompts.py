@@ -5,18 +5,16 @@ A transcript is rendered in pieces: the opening once, then what the model genera
 that the template adds for a new turn.
 """
 
-import dataclasses
 import hashlib
 import json
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from functools import cached_property, lru_cache
 
 import numpy as np
 from jinja2 import TemplateError
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from oreo_algos.episode import Episode
 from oreo_envs.answers import FORMULA_ENDS, split_steps
 
 Message = dict[str, str]
@@ -369,37 +367,3 @@ def _fold_system(messages: Sequence[Message]) -> list[Message]:
     if not rest or rest[0]["role"] != "user":
         return [{**system, "role": "user"}, *rest]
     return [{**rest[0], "content": f"{system['content']}\n\n{rest[0]['content']}"}, *rest[1:]]
-
-
-def encode_episode(
-    episode: Episode, prompt_format: PromptFormat, *, masked_steps: Collection[int] | None = None
-) -> Episode:
-    """Encode the text of an episode for a tokenizer, dropping what was recorded for another one.
-
-    Args:
-        episode: with ``action_spans``.
-        prompt_format: of the tokenizer.
-        masked_steps: actions that no imitation loss may learn from; None: those of the episode's ``loss_mask``.
-
-    Raises:
-        ValueError: the episode has no ``action_spans`` to find its actions by.
-    """
-    if episode.action_spans is None:
-        raise ValueError(
-            f"task {episode.task_id}: this episode has no action_spans, so its text cannot be encoded again"
-        )
-    tokens, step_id = prompt_format.encode_episode(
-        episode.messages, episode.action_spans.tolist(), ended=not episode.truncated
-    )
-    if masked_steps is None and episode.loss_mask is not None:
-        masked_steps = set(range(episode.num_steps)) - set(episode.step_id[episode.loss_mask].tolist())
-    mask = None
-    if masked_steps:
-        mask = np.array([k >= 0 and k not in masked_steps for k in step_id])
-    return dataclasses.replace(
-        episode,
-        tokens=np.array(tokens, dtype=np.int32),
-        step_id=np.array(step_id, dtype=np.int32),
-        loss_mask=mask,
-        behavior_logprobs=None,
-    )

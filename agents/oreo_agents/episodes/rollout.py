@@ -90,32 +90,43 @@ def rollout(
             raise ValueError("constrained: this environment admits any text; use a search that does not constrain")
         for start in range(0, len(indices), sampling.batch_size):
             slots = range(start, min(start + sampling.batch_size, len(indices)))
-            running = []
-            for env, slot in zip(pool, slots, strict=False):
-                episode = Record.begin(env, slot, indices[slot], prompt_format)
-                if len(episode.tokens) >= policy.max_length:
-                    counts.prompts_too_long += 1
-                    progress(1)
-                    continue
-                running.append(episode)
-            while running:
-                samples = generate(
-                    policy,
-                    [episode.tokens for episode in running],
-                    prompt_format.end_ids,
-                    sampling,
-                    generator,
-                    choices=[episode.choices(prompt_format) for episode in running] if constrained else None,
-                    caches=[episode.policy_cache for episode in running] if in_turns else None,
-                )
-                for episode, sample in zip(running, samples, strict=True):
-                    episode.advance(sample, prompt_format, policy.max_length)
-                for episode in running:
-                    if episode.over:
-                        counts.cut_off += episode.truncated
-                        progress(1)
-                        yield episode.slot, episode.episode(extra)
-                running = [episode for episode in running if not episode.over]
+            begun = [
+                Record.begin(env, slot, indices[slot], prompt_format) for env, slot in zip(pool, slots, strict=False)
+            ]
+            running = [episode for episode in begun if len(episode.tokens) < policy.max_length]
+            if len(running) < len(begun):
+                counts.prompts_too_long += len(begun) - len(running)
+                progress(len(begun) - len(running))
+            for episode in _play(running, policy, prompt_format, sampling, generator, constrained, in_turns):
+                counts.cut_off += episode.truncated
+                progress(1)
+                yield episode.slot, episode.episode(extra)
     finally:
         for env in pool:
             env.close()
+
+
+def _play(
+    running: Sequence[Record],
+    policy: CausalPolicy,
+    prompt_format: PromptFormat,
+    sampling: Sampling,
+    generator: torch.Generator,
+    constrained: bool,
+    in_turns: bool,
+) -> Iterator[Record]:
+    """Play episodes side by side, turn by turn, and yield each when it is over."""
+    while running:
+        samples = generate(
+            policy,
+            [episode.tokens for episode in running],
+            prompt_format.end_ids,
+            sampling,
+            generator,
+            choices=[episode.choices(prompt_format) for episode in running] if constrained else None,
+            caches=[episode.policy_cache for episode in running] if in_turns else None,
+        )
+        for episode, sample in zip(running, samples, strict=True):
+            episode.advance(sample, prompt_format, policy.max_length)
+        yield from (episode for episode in running if episode.over)
+        running = [episode for episode in running if not episode.over]

@@ -3,10 +3,12 @@
 Knows: messages and where steps lie in them. Does not know: where the text comes from, tokens.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+import dataclasses
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import numpy as np
 
+from oreo_agents.episodes.prompts import PromptFormat
 from oreo_algos.episode import Episode, JSONScalar
 from oreo_envs.base import Demonstration
 
@@ -31,7 +33,7 @@ def text_episode(
         info: what else is known.
 
     Returns:
-        An episode without tokens, to be encoded with ``prompts.encode_episode``.
+        An episode without tokens, to be encoded with ``encode_episode``.
     """
     messages = [*(dict(message) for message in opening), {"role": "assistant", "content": "".join(steps)}]
     ends = np.cumsum([len(step) for step in steps])
@@ -51,7 +53,7 @@ def text_episode(
 
 
 def demonstration_episode(shown: Demonstration, env_id: str) -> Episode:
-    """Make an episode of a demonstration, to be encoded with ``prompts.encode_episode``.
+    """Make an episode of a demonstration, to be encoded with ``encode_episode``.
 
     Which steps are mistaken is not part of it: a mask needs tokens.
     """
@@ -66,4 +68,38 @@ def demonstration_episode(shown: Demonstration, env_id: str) -> Episode:
         env_id=env_id,
         messages=list(shown.messages),
         info=shown.info,
+    )
+
+
+def encode_episode(
+    episode: Episode, prompt_format: PromptFormat, *, masked_steps: Collection[int] | None = None
+) -> Episode:
+    """Encode the text of an episode for a tokenizer, dropping what was recorded for another one.
+
+    Args:
+        episode: with ``action_spans``.
+        prompt_format: of the tokenizer.
+        masked_steps: actions that no imitation loss may learn from; None: those of the episode's ``loss_mask``.
+
+    Raises:
+        ValueError: the episode has no ``action_spans`` to find its actions by.
+    """
+    if episode.action_spans is None:
+        raise ValueError(
+            f"task {episode.task_id}: this episode has no action_spans, so its text cannot be encoded again"
+        )
+    tokens, step_id = prompt_format.encode_episode(
+        episode.messages, episode.action_spans.tolist(), ended=not episode.truncated
+    )
+    if masked_steps is None and episode.loss_mask is not None:
+        masked_steps = set(range(episode.num_steps)) - set(episode.step_id[episode.loss_mask].tolist())
+    mask = None
+    if masked_steps:
+        mask = np.array([k >= 0 and k not in masked_steps for k in step_id])
+    return dataclasses.replace(
+        episode,
+        tokens=np.array(tokens, dtype=np.int32),
+        step_id=np.array(step_id, dtype=np.int32),
+        loss_mask=mask,
+        behavior_logprobs=None,
     )

@@ -8,29 +8,23 @@ Does not know: tokenizers, environments, losses.
 
 import copy
 from dataclasses import dataclass
-from functools import cached_property
-from pathlib import Path
-from typing import Any
+from typing import Any, Self, Unpack
 
 import torch
-from peft import PeftModel
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
-from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from oreo_agents.networks import packing
 from oreo_agents.networks.checkpoints import (
     Lora,
     base_model,
-    checkpoint_layers,
     load_config,
     max_length,
     require_bool,
-    require_causal,
-    save_plain,
 )
-from oreo_agents.networks.kv_cache import can_resume
+from oreo_agents.networks.network import LoadOptions, Network
 from oreo_agents.networks.tiny import TinyConfig
 from oreo_agents.networks.token_scores import HeadInput, Scores, head_scores, logit_scores
 from oreo_algos.batch import Batch
@@ -67,63 +61,30 @@ class PolicySettings:
         require_bool("policy.gradient_checkpointing", self.gradient_checkpointing)
 
 
-class CausalPolicy(nn.Module):
-    """A policy over ``AutoModelForCausalLM``.
-
-    Dropout is off at all times: it would make the log-ratio of two equal networks differ from 0.
-    """
+class CausalPolicy(Network):
+    """A policy over ``AutoModelForCausalLM``; without dropout the log-ratio of two equal networks is 0."""
 
     def __init__(
         self, model: PreTrainedModel, lora: Lora | None = None, *, gradient_checkpointing: bool = False
     ) -> None:
         """Wrap a loaded model, with adapters when ``lora`` asks for them."""
-        super().__init__()
-        require_causal(model)
+        super().__init__(model, lora, gradient_checkpointing=gradient_checkpointing)
         self.max_length = max_length(model.config)
-        self.model = (lora or Lora()).wrap(model)
-        if gradient_checkpointing:
-            checkpoint_layers(self.model)
-        self.eval()
         self._plain_head = self._head_is_plain()
-        self._longest_packed = packing.enable(self.causal_lm)
 
     @classmethod
-    def from_pretrained(
-        cls,
-        path: str,
-        *,
-        device: str | torch.device = "cpu",
-        dtype: torch.dtype = torch.float32,
-        lora: Lora | None = None,
-        gradient_checkpointing: bool = False,
-    ) -> "CausalPolicy":
+    def from_pretrained(cls, path: str, **how: Unpack[LoadOptions]) -> Self:
         """Load a checkpoint from a folder or the hub.
 
         Raises:
             ValueError: nothing readable at ``path``, or not a causal language model.
         """
         load_config(path)
-        model: Any = AutoModelForCausalLM.from_pretrained(path, dtype=dtype)
-        return cls(model.to(device), lora, gradient_checkpointing=gradient_checkpointing)
-
-    @property
-    def causal_lm(self) -> PreTrainedModel:
-        """The transformers model, with adapters in place if there are any."""
-        plain: Any = self.model.get_base_model() if isinstance(self.model, PeftModel) else self.model
-        return plain
-
-    @cached_property
-    def resumes(self) -> bool:
-        """Whether it can go on from kept keys and values."""
-        return can_resume(self.causal_lm)
+        return cls._wrap(AutoModelForCausalLM.from_pretrained(path, dtype=how.get("dtype", torch.float32)), how)
 
     def frozen_copy(self) -> "CausalPolicy":
         """Return a copy with the same weights that is never trained."""
         return copy.deepcopy(self).requires_grad_(False)
-
-    def train(self, mode: bool = True) -> "CausalPolicy":
-        """Stay in evaluation mode, see the class."""
-        return super().train(False)
 
     def score(
         self,
@@ -178,10 +139,6 @@ class CausalPolicy(nn.Module):
         scores = self._head_scores(features, targets, reference, ref_features, kl)
         return tuple(None if column is None else self._spread(column, scored) for column in scores)
 
-    def save(self, folder: Path, tokenizer: PreTrainedTokenizerBase, card: str) -> None:
-        """Write a plain Hugging Face folder."""
-        save_plain(self.model, folder, tokenizer, card)
-
     def _features(self, batch: Batch, wanted: Tensor) -> Tensor:
         """Return what the head reads at some positions, or the logits themselves where the head is not plain.
 
@@ -194,7 +151,7 @@ class CausalPolicy(nn.Module):
         Returns:
             Float [N, D], or [N, V] where the head is not plain, rows in the order of ``wanted``.
         """
-        model = base_model(self.model) if self._plain_head else self.causal_lm
+        model = base_model(self.model) if self._plain_head else self.plain
         return packing.outputs_at(model, batch, F.pad(wanted, (0, 1)), self._longest_packed)
 
     def _head_scores(
@@ -214,13 +171,13 @@ class CausalPolicy(nn.Module):
         return head_scores(self._head_input(features), targets, other, kl)
 
     def _head_input(self, features: Tensor) -> HeadInput:
-        head: Any = self.causal_lm.get_output_embeddings()
+        head: Any = self.plain.get_output_embeddings()
         return HeadInput(features, head.weight, head.bias)
 
     def _logits(self, features: Tensor) -> Tensor:
         if not self._plain_head:
             return features.float()
-        return self.causal_lm.get_output_embeddings()(features).float()
+        return self.plain.get_output_embeddings()(features).float()
 
     def _scores_of_logits(
         self,
@@ -231,7 +188,7 @@ class CausalPolicy(nn.Module):
         kl: KLEstimate | None,
     ) -> Scores:
         """Score the tokens chosen, some at a time; the backward computes their log-probabilities again."""
-        rows = max(_CHUNK_ELEMENTS // self.causal_lm.config.get_text_config().vocab_size, 1)
+        rows = max(_CHUNK_ELEMENTS // self.plain.config.get_text_config().vocab_size, 1)
 
         def score(features: Tensor, ref_features: Tensor | None, targets: Tensor) -> Scores:
             logp = self._logits(features).log_softmax(dim=-1)
@@ -269,7 +226,7 @@ class CausalPolicy(nn.Module):
         Some architectures scale or cap their logits; these are asked for the logits themselves. The head is made to
         say large numbers for once: a cap leaves the small logits of a fresh model as they are.
         """
-        head = self.causal_lm.get_output_embeddings()
+        head = self.plain.get_output_embeddings()
         if type(head) is not nn.Linear:  # adapters and quantised weights compute something else
             return False
         read: list[Tensor] = []
@@ -284,7 +241,7 @@ class CausalPolicy(nn.Module):
         hook = head.register_forward_hook(speak)
         try:
             with torch.no_grad():
-                logits = self.causal_lm(tokens, use_cache=False).logits
+                logits = self.plain(tokens, use_cache=False).logits
                 hidden = base_model(self.model)(tokens, use_cache=False).last_hidden_state
         finally:
             hook.remove()

@@ -8,15 +8,13 @@ bias-free linear head that is zero at the start. Saved, it is a plain Hugging Fa
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
-from pathlib import Path
-from typing import Any
+from typing import Any, Self, Unpack
 
 import torch
 from peft import PeftModel
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
-from transformers import AutoModelForTokenClassification, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoModelForTokenClassification, PreTrainedModel
 from transformers.models.auto.modeling_auto import (
     MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
     MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES,
@@ -26,13 +24,11 @@ from transformers.utils import logging as transformers_logging
 from oreo_agents.networks import packing
 from oreo_agents.networks.checkpoints import (
     Lora,
-    checkpoint_layers,
     load_config,
     require_bool,
-    require_causal,
-    save_plain,
 )
-from oreo_agents.networks.kv_cache import BatchCache, Prefix, can_resume, pad_left
+from oreo_agents.networks.kv_cache import BatchCache, Prefix, pad_left
+from oreo_agents.networks.network import LoadOptions, Network
 from oreo_algos.batch import Batch
 from oreo_algos.segments import shift_values
 
@@ -58,48 +54,30 @@ class ValueSettings:
         require_bool("value.gradient_checkpointing", self.gradient_checkpointing)
 
 
-class TokenValue(nn.Module):
-    """V of every state of a transcript, from the output at the token before it; dropout is off at all times."""
+class TokenValue(Network):
+    """V of every state of a transcript, from the output at the token before it."""
 
     def __init__(
         self, model: PreTrainedModel, lora: Lora | None = None, *, gradient_checkpointing: bool = False
     ) -> None:
         """Wrap a loaded classifier, with adapters when ``lora`` asks for them."""
-        super().__init__()
-        require_causal(model)
         name = _head_name(model)
         bias = getattr(model, name).bias
         frozen_bias = bias is not None and not bias.requires_grad
-        self.model = (lora or Lora()).wrap(model, train_head=name)
-        if gradient_checkpointing:
-            checkpoint_layers(self.model)
+        super().__init__(model, lora, gradient_checkpointing=gradient_checkpointing, head=name)
         if frozen_bias:
             # With adapters the head that is trained is a copy.
             getattr(model, name).bias.requires_grad_(False)
-        self.eval()
-        self._longest_packed = packing.enable(model)
 
     @classmethod
-    def from_policy(
-        cls,
-        path: str,
-        *,
-        bias: float | None = None,
-        device: str | torch.device = "cpu",
-        dtype: torch.dtype = torch.float32,
-        lora: Lora | None = None,
-        gradient_checkpointing: bool = False,
-    ) -> "TokenValue":
+    def from_policy(cls, path: str, *, bias: float | None = None, **how: Unpack[LoadOptions]) -> Self:
         """Start from the weights of a policy's checkpoint with a head that says 0 everywhere.
 
         Args:
             path: folder or hub name of the policy.
             bias: None: the paper's head, without bias; a number: a trained bias that starts there, e.g. at the
                 mean reward (kept in the config as ``token_classification_bias=True``).
-            device: where to.
-            dtype: of the weights.
-            lora: adapters.
-            gradient_checkpointing: see ``networks.checkpoint_layers``.
+            how: see ``LoadOptions``.
 
         Raises:
             ValueError: nothing readable at ``path``, or transformers has no token classifier for its architecture.
@@ -115,25 +93,17 @@ class TokenValue(nn.Module):
         config.token_classification_bias = bias is not None
         config.classifier_dropout = 0.0
         with _without_load_report():
-            model = AutoModelForTokenClassification.from_pretrained(path, config=config, dtype=dtype)
+            model = _load(path, how, config=config)
         head = getattr(model, _head_name(model))
         nn.init.zeros_(head.weight)
         if head.bias is not None:
             # Some classes (GPT-2) keep a bias regardless: it stays 0 unless one was asked for.
             nn.init.constant_(head.bias, bias or 0.0)
             head.bias.requires_grad_(bias is not None)
-        return cls(model.to(device), lora, gradient_checkpointing=gradient_checkpointing)
+        return cls._wrap(model, how)
 
     @classmethod
-    def from_pretrained(
-        cls,
-        path: str,
-        *,
-        device: str | torch.device = "cpu",
-        dtype: torch.dtype = torch.float32,
-        lora: Lora | None = None,
-        gradient_checkpointing: bool = False,
-    ) -> "TokenValue":
+    def from_pretrained(cls, path: str, **how: Unpack[LoadOptions]) -> Self:
         """Load a trained value network, one label, from a folder or the hub.
 
         Raises:
@@ -145,15 +115,11 @@ class TokenValue(nn.Module):
                 f"{path}: a value network is a token classifier with one label, this is {config.architectures} with "
                 f"{config.num_labels}; give the folder `value` of an OREO run"
             )
-        model = AutoModelForTokenClassification.from_pretrained(path, dtype=dtype)
+        model = _load(path, how)
         head = getattr(model, _head_name(model))
         if head.bias is not None and not getattr(config, "token_classification_bias", False):
             head.bias.requires_grad_(False)
-        return cls(model.to(device), lora, gradient_checkpointing=gradient_checkpointing)
-
-    def train(self, mode: bool = True) -> "TokenValue":
-        """Stay in evaluation mode, see the class."""
-        return super().train(False)
+        return cls._wrap(model, how)
 
     def token_values(self, batch: Batch) -> Tensor:
         """Return V of the state just before each token, 0 on padding, float [B, T + 1]; see ``oreo_algos.segments``."""
@@ -165,17 +131,6 @@ class TokenValue(nn.Module):
         outputs = packing.outputs_at(self.model, batch, batch.attention, self._longest_packed).float()
         values = torch.zeros(batch.tokens.shape, device=outputs.device).masked_scatter(batch.attention, outputs)
         return shift_values(values)
-
-    @cached_property
-    def resumes(self) -> bool:
-        """Whether it can go on from kept keys and values."""
-        return can_resume(self._classifier)
-
-    @property
-    def _classifier(self) -> PreTrainedModel:
-        """The transformers model, with adapters in place if there are any."""
-        plain: Any = self.model.get_base_model() if isinstance(self.model, PeftModel) else self.model
-        return plain
 
     @torch.no_grad()
     def values_after(
@@ -199,15 +154,16 @@ class TokenValue(nn.Module):
             return values.gather(1, last).squeeze(1), [Prefix() for _ in transcripts]
         prefixes = [prefix.before(len(row)) for row, prefix in zip(transcripts, prefixes, strict=True)]
         unread = [row[len(prefix) :] for row, prefix in zip(transcripts, prefixes, strict=True)]
-        cache = BatchCache(self._classifier.config, prefixes, device)
+        cache = BatchCache(self.plain.config, prefixes, device)
         tokens, present = pad_left(unread, device)
         values = self.model(input_ids=tokens, **cache.reads(present)).logits[:, -1, 0].float()
         read = cache.newest(range(len(unread)), tokens.shape[1])
         return values, [p.then(r[-len(new) :].clone()) for p, r, new in zip(prefixes, read, unread, strict=True)]
 
-    def save(self, folder: Path, tokenizer: PreTrainedTokenizerBase, card: str) -> None:
-        """Write a plain Hugging Face folder."""
-        save_plain(self.model, folder, tokenizer, card)
+
+def _load(path: str, how: LoadOptions, **config: Any) -> Any:
+    """Load a token classifier."""
+    return AutoModelForTokenClassification.from_pretrained(path, dtype=how.get("dtype", torch.float32), **config)
 
 
 @contextmanager

@@ -1,15 +1,13 @@
-"""The command ``oreo``: the only place that has heard of Hydra.
+"""The command ``oreo``: with ``overrides`` the only place that has heard of Hydra.
 
 Knows: which command composes which configuration and calls which stage. Does not know: how a stage works.
 """
 
 import dataclasses
-import difflib
 import logging
 import re
 import sys
 from collections.abc import Callable, Sequence
-from importlib import resources
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NoReturn
@@ -21,6 +19,8 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+
+from oreo_agents.runs.overrides import UserError, check_overrides, closest, config_folder
 
 USAGE = """\
 oreo: offline reinforcement learning of multi-step reasoning
@@ -57,10 +57,6 @@ _SHORT = {"search": "evaluate.searches", "budget": "evaluate.budget"}
 _GROWING = ("rounds", "iteration.rounds", "algos", "workers")
 
 
-class UserError(Exception):
-    """A mistake in what the user gave, with a message that says what to do; shown without a traceback."""
-
-
 def main() -> None:
     """Run the command line; exit code 0 on success, 2 for a mistake of the user."""
     command, *arguments = sys.argv[1:] or ["--help"]
@@ -80,15 +76,9 @@ def main() -> None:
         elif command in _JOBS:
             _run_hydra(command, arguments)
         else:
-            raise UserError(f"unknown command {command!r}{_closest(command, [*_JOBS, 'report', 'data'])}\n\n{USAGE}")
+            raise UserError(f"unknown command {command!r}{closest(command, [*_JOBS, 'report', 'data'])}\n\n{USAGE}")
     except (UserError, ValueError, FileNotFoundError) as error:
         _fail(error)
-
-
-def config_folder() -> Path:
-    """Return the folder of configurations: in the package of a wheel, at the top of an editable checkout."""
-    installed = Path(str(resources.files("oreo_agents"))) / "configs"
-    return installed if installed.is_dir() else Path(__file__).resolve().parents[3] / "configs"
 
 
 def settings_from_config(config: DictConfig, algorithms: dict[str, Any]) -> Any:
@@ -132,7 +122,7 @@ def _run(config: DictConfig, folder: Path) -> None:
     for name in config.algos:
         if name not in config.algorithms and name != "sft":
             raise ValueError(
-                f"algos: unknown algorithm {name!r}{_closest(name, config.algorithms)}; known: "
+                f"algos: unknown algorithm {name!r}{closest(name, config.algorithms)}; known: "
                 f"{', '.join(config.algorithms)}. A file of configs/algo joins them with +algo@algorithms.NAME=FILE"
             )
     chosen = {name: config.algorithms[name] for name in config.algos if name != "sft"}
@@ -302,7 +292,7 @@ def _run_hydra(command: str, arguments: Sequence[str]) -> None:
     if chosen and not any(text.startswith("policy=") for text in overrides):
         # Beside the other override: flags such as `--cfg job` may stand at the end.
         overrides.insert(overrides.index(chosen[0]), "policy=checkpoint")
-    _check_overrides(command, get_args_parser().parse_known_args(overrides)[0].overrides)
+    check_overrides(command, get_args_parser().parse_known_args(overrides)[0].overrides)
 
     def job(config: DictConfig) -> None:
         folder = Path(HydraConfig.get().runtime.output_dir)
@@ -317,88 +307,6 @@ def _run_hydra(command: str, arguments: Sequence[str]) -> None:
 
     sys.argv = [f"oreo {command}", *overrides]
     hydra.main(version_base="1.3", config_path=str(config_folder()), config_name=command)(job)()
-
-
-def _check_overrides(command: str, overrides: Sequence[str]) -> None:
-    """Compose once, so that a mistake gets a sentence with the closest right name.
-
-    Raises:
-        UserError: an override names a key, a group or a choice that does not exist, or cannot be read.
-    """
-    from hydra import compose, initialize_config_dir
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-
-    with initialize_config_dir(str(config_folder()), version_base="1.3"):
-        try:
-            parsed = OverridesParser.create().parse_overrides(list(overrides))
-            values = [
-                [f"{item.get_key_element()}={value}" for value in item.sweep_string_iterator()]
-                if item.is_sweep_override()
-                else [item.input_line or ""]
-                for item in parsed
-            ]
-            # Every value of a sweep is seen once, though not every combination.
-            for job in range(max(map(len, values), default=1)):
-                chosen = [texts[job % len(texts)] for texts in values]
-                config = compose(command, [text for text in chosen if text and not text.startswith("hydra.")])
-                _check_keys(command, config)
-        except (HydraException, OmegaConfBaseException) as error:
-            raise UserError(_explain(command, error)) from error
-
-
-def _check_keys(command: str, config: DictConfig) -> None:
-    """Refuse settings that nothing reads, which an experiment file could bring in.
-
-    Raises:
-        UserError: the configuration has a key that the command does not know.
-    """
-    from hydra import compose
-
-    known = [str(key) for key in compose(command)]
-    for key in config:
-        if key in ("algos", "algorithms") and key not in known:
-            raise UserError(
-                f"{command}: this experiment sets {key!r}, so it is one for `oreo run`, where algos=[NAME] chooses "
-                "among its algorithms; here give the groups that it is made of, such as env=NAME"
-            )
-        if key not in known:
-            raise UserError(f"{command}: there is no setting {str(key)!r}{_closest(str(key), known)}")
-
-
-def _explain(command: str, error: Exception) -> str:
-    """Add the closest right names to Hydra's message."""
-    message = str(error)
-    missing = re.search(r"Could not override '([^']+)'|Could not find '([^']+)'|Key '([^']+)' is not in", message)
-    name = next((group for group in (missing.groups() if missing else ()) if group), None)
-    if name is None:
-        return message
-    known = _known_names(command)
-    return f"{command}: there is no setting {name!r}{_closest(name, known)}\n({message.splitlines()[0]})"
-
-
-def _known_names(command: str) -> list[str]:
-    """Return every settable key, group and choice of a command."""
-    from hydra import compose
-
-    def keys(node: Any, prefix: str = "") -> list[str]:
-        if not isinstance(node, DictConfig):
-            return []
-        found = []
-        for key in node:
-            path = f"{prefix}{key!s}"
-            child = None if OmegaConf.is_missing(node, key) else node._get_node(key)
-            found += [path, *keys(child, f"{path}.")]
-        return found
-
-    files = config_folder().rglob("*.yaml")
-    choices = [path.relative_to(config_folder()).with_suffix("").as_posix() for path in files]
-    groups = sorted({choice.partition("/")[0] for choice in choices if "/" in choice})
-    return [*keys(compose(command)), *choices, *groups]
-
-
-def _closest(name: str, known: Sequence[str] | Any) -> str:
-    matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f"; did you mean {matches[0]!r}?" if matches else ""
 
 
 def _fail(error: Exception) -> NoReturn:

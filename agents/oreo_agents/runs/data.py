@@ -20,8 +20,8 @@ from rich.progress import track
 from rich.table import Table
 
 import oreo_envs  # noqa: F401 (registers the ids)
-from oreo_agents.episodes.prompts import PromptFormat, encode_episode
-from oreo_agents.episodes.texts import text_episode
+from oreo_agents.episodes.prompts import PromptFormat
+from oreo_agents.episodes.texts import encode_episode, text_episode
 from oreo_algos import Episode, EpisodeBuffer
 from oreo_envs.alfworld.games import SPLITS
 from oreo_envs.alfworld.house_files import write_games

@@ -30,7 +30,7 @@ def test_greedy_equals_transformers_generate_token_for_token(family: str):
     samples = generate(policy, PROMPTS, END, greedy)
     for prompt, sample in zip(PROMPTS, samples, strict=True):
         tokens = torch.tensor([prompt])
-        output = policy.causal_lm.generate(
+        output = policy.plain.generate(
             tokens,
             attention_mask=torch.ones_like(tokens),
             do_sample=False,
@@ -79,7 +79,7 @@ def test_temperature_logprobs_are_those_of_the_divided_logits():
     [sample] = generate(policy, [prompt], END, Sampling(temperature=0.5, max_new_tokens=6), seeded())
     tokens = [*prompt, *sample.tokens]
     with torch.no_grad():
-        logp = (policy.causal_lm(torch.tensor([tokens])).logits[0] / 0.5).log_softmax(-1)
+        logp = (policy.plain(torch.tensor([tokens])).logits[0] / 0.5).log_softmax(-1)
     expected = [logp[t - 1, tokens[t]].item() for t in range(len(prompt), len(tokens))]
     assert sample.logprobs == pytest.approx(expected, abs=1e-4)
 
@@ -144,13 +144,13 @@ def test_no_prompts_give_no_samples():
 def test_each_token_is_read_once(monkeypatch: pytest.MonkeyPatch):
     policy = make_policy("llama")
     read: list[int] = []
-    forward = policy.causal_lm.forward
+    forward = policy.plain.forward
 
     def counted(tokens: torch.Tensor, **keywords):
         read.append(tokens.shape[1])
         return forward(tokens, **keywords)
 
-    monkeypatch.setattr(policy.causal_lm, "forward", counted)
+    monkeypatch.setattr(policy.plain, "forward", counted)
     generate(policy, [[5, 6, 7]], (), Sampling(temperature=0, max_new_tokens=4))
     assert read == [3, 1, 1, 1]
 
@@ -181,5 +181,5 @@ def test_the_greedy_choice_takes_the_likeliest_token_that_is_allowed():
     others = [make_choices([[50, 2]]), make_choices(CONTINUATIONS), make_choices([[60, 61, 2]])]
     samples = generate(policy, PROMPTS[:3], END, Sampling(temperature=0, max_new_tokens=8), choices=others)
     assert samples[0].tokens == [50, 2] and samples[2].tokens == [60, 61, 2]
-    logits = policy.causal_lm(torch.tensor([PROMPTS[1]])).logits[0, -1]
+    logits = policy.plain(torch.tensor([PROMPTS[1]])).logits[0, -1]
     assert samples[1].tokens[0] == (30 if logits[30] > logits[40] else 40)

@@ -13,10 +13,10 @@ from tiny_models import CHATML, make_model, make_tokenizer
 import oreo_envs  # noqa: F401 (registers the ids)
 from oreo_agents.episodes.collect import CollectSettings, SftSettings
 from oreo_agents.episodes.generate import Sampling
-from oreo_agents.episodes.prompts import PromptFormat, encode_episode
+from oreo_agents.episodes.prompts import PromptFormat
 from oreo_agents.episodes.rollout import rollout
 from oreo_agents.episodes.tasks import EnvSettings, identity
-from oreo_agents.episodes.texts import demonstration_episode
+from oreo_agents.episodes.texts import demonstration_episode, encode_episode
 from oreo_agents.evaluation.evaluate import EvaluateSettings, Item, evaluate, summarize
 from oreo_agents.networks.policy import CausalPolicy, PolicySettings
 from oreo_agents.networks.tiny import TinyConfig, word_tokenizer

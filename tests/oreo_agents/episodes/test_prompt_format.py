@@ -10,7 +10,8 @@ from tiny_models import CHATML, FORGETFUL, make_tokenizer
 from tokenizers import Tokenizer, decoders, models, normalizers
 from transformers import PreTrainedTokenizerFast
 
-from oreo_agents.episodes.prompts import PromptFormat, encode_episode
+from oreo_agents.episodes.prompts import PromptFormat
+from oreo_agents.episodes.texts import encode_episode
 from oreo_agents.networks.tiny import byte_tokenizer, word_tokenizer
 from oreo_algos.episode import Episode
 from oreo_envs.answers import split_steps

@@ -10,8 +10,9 @@ from tiny_models import CHATML, make_model, make_tokenizer
 
 from oreo_agents.episodes import rollout as rollout_module
 from oreo_agents.episodes.generate import Sample, Sampling
-from oreo_agents.episodes.prompts import PromptFormat, encode_episode
+from oreo_agents.episodes.prompts import PromptFormat
 from oreo_agents.episodes.rollout import RolloutCounts, rollout
+from oreo_agents.episodes.texts import encode_episode
 from oreo_agents.networks.policy import CausalPolicy
 from oreo_algos.batch import collate
 from oreo_algos.episode import Episode
@@ -218,7 +219,7 @@ def test_the_policy_reads_each_token_of_two_turns_once():
     def note(module, arguments, keywords, output) -> None:
         read.append(int(keywords["attention_mask"][:, -arguments[0].shape[1] :].sum()))
 
-    policy.causal_lm.register_forward_hook(note, with_kwargs=True)
+    policy.plain.register_forward_hook(note, with_kwargs=True)
     assert policy.resumes
     read.clear()
     episodes = list(play(DIALOGUE_ENV, PLAIN, range(20), policy=policy, max_new_tokens=200).values())

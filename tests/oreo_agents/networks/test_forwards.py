@@ -36,7 +36,7 @@ EVERY_STEP = {
 def buffer() -> EpisodeBuffer:
     """Both outcomes of four tasks, single turns of several prompts."""
     episodes = [
-        dataclasses.replace(episode, task_id=f"task-{number % 4}", rewards=[0.0, float(number < 6)])
+        dataclasses.replace(episode, task_id=f"task-{number % 4}", rewards=[0.0, float(number < 6)], success=number < 6)
         for number, episode in enumerate(draw_episodes(24)[::2])
     ]
     return EpisodeBuffer(episodes)
@@ -55,7 +55,7 @@ def counted_forwards(algorithm: Algorithm, buffer: EpisodeBuffer, folder: Path, 
     The one call of each network that tells its run from others is left out.
     """
     policy = CausalPolicy(make_model("llama"))
-    settings = copy.deepcopy(policy.causal_lm.config)
+    settings = copy.deepcopy(policy.plain.config)
     settings.num_labels, settings.classifier_dropout = 1, 0.0
     value = TokenValue(LlamaForTokenClassification(settings))
     models = Models(policy, CausalPolicy(make_model("llama", seed=1)).requires_grad_(False), value)
@@ -75,7 +75,7 @@ def counted_forwards(algorithm: Algorithm, buffer: EpisodeBuffer, folder: Path, 
 def test_hooks_on_the_networks_themselves_fire_once_a_score():
     """Wrappers such as FSDP gather parameters in hooks, which a direct call of ``forward`` or of a helper passes by."""
     policy, reference = (CausalPolicy(make_model("llama", seed=seed)) for seed in (0, 1))
-    settings = copy.deepcopy(policy.causal_lm.config)
+    settings = copy.deepcopy(policy.plain.config)
     settings.num_labels, settings.classifier_dropout = 1, 0.0
     value = TokenValue(LlamaForTokenClassification(settings))
     calls: Counter[str] = Counter()

@@ -67,9 +67,9 @@ def test_dropout_stays_off_and_sampling_keeps_its_cache():
     plain, checkpointed = make_policy("gpt2"), make_policy("gpt2", gradient_checkpointing=True).train()
     assert torch.equal(score(plain), score(checkpointed))
     tokens = torch.tensor([[5, 6, 7]])
-    answers = [policy.causal_lm.generate(tokens, max_new_tokens=5, do_sample=False) for policy in (plain, checkpointed)]
+    answers = [policy.plain.generate(tokens, max_new_tokens=5, do_sample=False) for policy in (plain, checkpointed)]
     assert torch.equal(*answers)
-    cache = checkpointed.causal_lm(tokens, use_cache=True).past_key_values
+    cache = checkpointed.plain(tokens, use_cache=True).past_key_values
     assert cache.get_seq_length() == 3
 
 

@@ -229,9 +229,9 @@ def test_an_attention_that_is_changed_later_reads_padded_batches(
     value = TokenValue.from_policy(checkpoint("llama"), bias=1.0, lora=lora)
     calls: list[torch.Size] = []
     with torch.no_grad():
-        value._classifier.score.weight.copy_(weights_of((1, 16)))
+        value.plain.score.weight.copy_(weights_of((1, 16)))
         expected = policy.score(batch).logprobs, value.token_values(batch)
-        for model in (policy.causal_lm, value._classifier):
+        for model in (policy.plain, value.plain):
             model.set_attn_implementation(implementation)
             model.get_input_embeddings().register_forward_hook(lambda *args: calls.append(args[2].shape))
         found = policy.score(batch).logprobs, value.token_values(batch)
@@ -373,7 +373,7 @@ def test_adapters_are_read_from_packed_rows(batch: Batch):
 @pytest.mark.parametrize("family", ["llama", "cohere"])
 def test_hooks_of_what_is_called_fire_once(family: str, batch: Batch):
     policy = CausalPolicy(build(family))
-    called = base_model(policy.model) if family == "llama" else policy.causal_lm
+    called = base_model(policy.model) if family == "llama" else policy.plain
     calls: list[int] = []
     called.register_forward_pre_hook(lambda module, inputs: calls.append(1))
     policy.score(batch)
@@ -385,11 +385,11 @@ def test_checkpointed_layers_keep_documents_apart_in_the_backward(batch: Batch):
     policy = CausalPolicy(make_model("llama"))
     policy.score(batch).logprobs.sum().backward()
     expected = gradients(policy)
-    policy.causal_lm.activation_checkpointing_enable({"use_reentrant": False})
-    for layer in policy.causal_lm.model.layers:
+    policy.plain.activation_checkpointing_enable({"use_reentrant": False})
+    for layer in policy.plain.model.layers:
         layer.training = True
     runs: list[int] = []
-    policy.causal_lm.model.layers[0].self_attn.q_proj.register_forward_hook(lambda *_: runs.append(1))
+    policy.plain.model.layers[0].self_attn.q_proj.register_forward_hook(lambda *_: runs.append(1))
     policy.score(batch).logprobs.sum().backward()
     assert len(runs) == 2
     assert_equal_gradients(gradients(policy), expected)

@@ -19,8 +19,8 @@ FAMILIES = [*PLAIN_HEADS, *OTHER_HEADS]
 def brute_force(policy: CausalPolicy, reference: CausalPolicy, tokens: list[int], step_id: list[int]) -> dict:
     """Each number of one unpadded transcript by a loop over its positions."""
     with torch.no_grad():
-        logp = policy.causal_lm(torch.tensor([tokens])).logits[0].double().log_softmax(-1)
-        ref = reference.causal_lm(torch.tensor([tokens])).logits[0].double().log_softmax(-1)
+        logp = policy.plain(torch.tensor([tokens])).logits[0].double().log_softmax(-1)
+        ref = reference.plain(torch.tensor([tokens])).logits[0].double().log_softmax(-1)
     names = ("logprobs", "ref_logprobs", "exact", "forward", "k3", "entropy")
     rows: dict[str, list[float]] = {name: [0.0] * len(tokens) for name in names}
     for t, token in enumerate(tokens):
@@ -90,7 +90,7 @@ def test_chunks_change_neither_scores_nor_gradients(family: str, kl: str, monkey
     batch = collate(draw_episodes(5))
     whole = policy.score(batch, reference, kl=kl)
     whole_gradients = gradients(policy, reference, whole)
-    monkeypatch.setattr(policy_module, "_CHUNK_ELEMENTS", 3 * policy.causal_lm.config.vocab_size)
+    monkeypatch.setattr(policy_module, "_CHUNK_ELEMENTS", 3 * policy.plain.config.vocab_size)
     monkeypatch.setattr(token_scores, "_CPU_TILE", (3, 40))
     chunked = policy.score(batch, reference, kl=kl)
     for name in ("logprobs", "ref_logprobs", "kl", "entropy"):
@@ -119,8 +119,8 @@ def test_chunks_of_whole_logits_hold_nothing_but_these(monkeypatch: pytest.Monke
     policy, reference = pair("cohere")
     batch = collate(draw_episodes(8))
     whole = held(policy, reference, batch)
-    monkeypatch.setattr(policy_module, "_CHUNK_ELEMENTS", 3 * policy.causal_lm.config.vocab_size)
-    matrix = 4 * int(batch.action_mask.sum()) * policy.causal_lm.config.vocab_size
+    monkeypatch.setattr(policy_module, "_CHUNK_ELEMENTS", 3 * policy.plain.config.vocab_size)
+    matrix = 4 * int(batch.action_mask.sum()) * policy.plain.config.vocab_size
     # Logits of both in place of log-probabilities, probabilities and log-ratios.
     assert whole - held(policy, reference, batch) > 1.5 * matrix
 
@@ -130,7 +130,7 @@ def test_a_head_that_scales_its_logits_reads_scored_tokens_only_where_the_batch_
     policy, _ = pair(family)
     batch = collate(draw_episodes(6))
     shapes: list[tuple[int, ...]] = []
-    policy.causal_lm.get_output_embeddings().register_forward_hook(lambda *args: shapes.append(tuple(args[2].shape)))
+    policy.plain.get_output_embeddings().register_forward_hook(lambda *args: shapes.append(tuple(args[2].shape)))
     policy.score(batch)
     tokens = (1, int(batch.action_mask.sum())) if packs else tuple(batch.tokens.shape)
     assert shapes == [(*tokens, 300)]
@@ -144,7 +144,7 @@ def test_gradient_of_the_logprobs_equals_that_of_transformers_own_loss():
     policy.zero_grad()
     labels = torch.tensor([[t if k >= 0 else -100 for t, k in zip(episode.tokens, episode.step_id, strict=True)]])
     tokens = torch.tensor(episode.tokens[None].astype(int))
-    (policy.causal_lm(tokens, labels=labels).loss * episode.num_action_tokens).backward()
+    (policy.plain(tokens, labels=labels).loss * episode.num_action_tokens).backward()
     for one, parameter in zip(found, policy.parameters(), strict=True):
         torch.testing.assert_close(one, parameter.grad, atol=1e-4, rtol=1e-4)
 

@@ -256,11 +256,11 @@ def test_tied_embeddings_get_the_gradients_of_both_their_uses():
     model.tie_weights()
     policy = CausalPolicy(model)
     batch = collate(draw_episodes(3))
-    assert policy.causal_lm.get_output_embeddings().weight is policy.causal_lm.get_input_embeddings().weight
+    assert policy.plain.get_output_embeddings().weight is policy.plain.get_input_embeddings().weight
     policy.score(batch).logprobs.sum().backward()
-    weight = policy.causal_lm.get_input_embeddings().weight
+    weight = policy.plain.get_input_embeddings().weight
     found, weight.grad = weight.grad, None
-    logp = policy.causal_lm(batch.tokens).logits[:, :-1].log_softmax(-1)
+    logp = policy.plain(batch.tokens).logits[:, :-1].log_softmax(-1)
     chosen = logp.gather(-1, batch.tokens[:, 1:, None]).squeeze(-1)
     (chosen * batch.action_mask[:, 1:]).sum().backward()
     torch.testing.assert_close(found, weight.grad, atol=1e-4, rtol=1e-4)
@@ -271,7 +271,7 @@ def test_a_frozen_head_gets_no_gradient_and_adapters_get_theirs():
     batch = collate(draw_episodes(3))
     policy.score(batch).logprobs.sum().backward()
     found = {name: p.grad for name, p in policy.named_parameters() if p.requires_grad}
-    assert policy.causal_lm.get_output_embeddings().weight.grad is None
+    assert policy.plain.get_output_embeddings().weight.grad is None
     assert all(gradient is not None for gradient in found.values())
     assert any(gradient.any() for gradient in found.values() if gradient is not None)
 

@@ -13,10 +13,10 @@ from tiny_models import CHATML, make_episode, make_model, make_tokenizer
 
 from oreo_agents.episodes.collect import CollectSettings, SftSettings
 from oreo_agents.episodes.generate import Sampling
-from oreo_agents.episodes.prompts import PromptFormat, encode_episode
+from oreo_agents.episodes.prompts import PromptFormat
 from oreo_agents.episodes.rollout import rollout
 from oreo_agents.episodes.tasks import EnvSettings, make_env
-from oreo_agents.episodes.texts import text_episode
+from oreo_agents.episodes.texts import encode_episode, text_episode
 from oreo_agents.evaluation.evaluate import EvaluateSettings, Item
 from oreo_agents.evaluation.report import report
 from oreo_agents.networks.policy import CausalPolicy, PolicySettings

@@ -1,0 +1,79 @@
+"""What policy and value network share: a transformers model, how it is loaded, adapted, kept in one mode and saved.
+
+Knows: checkpoints. Does not know: heads, losses.
+"""
+
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self, TypedDict
+
+import torch
+from peft import PeftModel
+from torch import nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from oreo_agents.networks import packing
+from oreo_agents.networks.checkpoints import Lora, checkpoint_layers, require_causal, save_plain
+from oreo_agents.networks.kv_cache import can_resume
+
+
+class LoadOptions(TypedDict, total=False):
+    """How a network is loaded.
+
+    Attributes:
+        device: where to; default: the CPU.
+        dtype: of the weights; default: float32.
+        lora: adapters; default: all weights are trained.
+        gradient_checkpointing: see ``checkpoints.checkpoint_layers``; default: off.
+    """
+
+    device: str | torch.device
+    dtype: torch.dtype
+    lora: Lora | None
+    gradient_checkpointing: bool
+
+
+class Network(nn.Module):
+    """A transformers model, with adapters or without; dropout is off at all times."""
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        lora: Lora | None = None,
+        *,
+        gradient_checkpointing: bool = False,
+        head: str | None = None,
+    ) -> None:
+        """Wrap a loaded model, with adapters when ``lora`` asks for them; ``head`` names a module trained in full."""
+        super().__init__()
+        require_causal(model)
+        self.model = (lora or Lora()).wrap(model, train_head=head)
+        if gradient_checkpointing:
+            checkpoint_layers(self.model)
+        self.eval()
+        self._longest_packed = packing.enable(model)
+
+    @classmethod
+    def _wrap(cls, model: PreTrainedModel, how: LoadOptions) -> Self:
+        """Put a model that was just loaded where it belongs, and wrap it."""
+        placed: Any = model.to(how.get("device", "cpu"))  # type: ignore[arg-type]
+        return cls(placed, how.get("lora"), gradient_checkpointing=how.get("gradient_checkpointing", False))
+
+    @property
+    def plain(self) -> PreTrainedModel:
+        """The transformers model, with adapters in place if there are any."""
+        plain: Any = self.model.get_base_model() if isinstance(self.model, PeftModel) else self.model
+        return plain
+
+    @cached_property
+    def resumes(self) -> bool:
+        """Whether it can go on from kept keys and values."""
+        return can_resume(self.plain)
+
+    def train(self, mode: bool = True) -> Self:
+        """Stay in evaluation mode: dropout would give the same tokens other numbers at each reading."""
+        return super().train(False)
+
+    def save(self, folder: Path, tokenizer: PreTrainedTokenizerBase, card: str) -> None:
+        """Write a plain Hugging Face folder."""
+        save_plain(self.model, folder, tokenizer, card)

@@ -1,0 +1,104 @@
+"""What is wrong with settings on a command line, in a sentence with the closest right name.
+
+Knows: Hydra, where configurations lie. Does not know: what commands do.
+"""
+
+import difflib
+import re
+from collections.abc import Iterable, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+
+class UserError(Exception):
+    """A mistake in what the user gave, with a message that says what to do; shown without a traceback."""
+
+
+def config_folder() -> Path:
+    """Return the folder of configurations: in the package of a wheel, at the top of an editable checkout."""
+    installed = Path(str(resources.files("oreo_agents"))) / "configs"
+    return installed if installed.is_dir() else Path(__file__).resolve().parents[3] / "configs"
+
+
+def check_overrides(command: str, overrides: Sequence[str]) -> None:
+    """Compose once, so that a mistake gets a sentence with the closest right name.
+
+    Raises:
+        UserError: an override names a key, a group or a choice that does not exist, or cannot be read.
+    """
+    with initialize_config_dir(str(config_folder()), version_base="1.3"):
+        try:
+            parsed = OverridesParser.create().parse_overrides(list(overrides))
+            values = [
+                [f"{item.get_key_element()}={value}" for value in item.sweep_string_iterator()]
+                if item.is_sweep_override()
+                else [item.input_line or ""]
+                for item in parsed
+            ]
+            # Every value of a sweep is seen once, though not every combination.
+            for job in range(max(map(len, values), default=1)):
+                chosen = [texts[job % len(texts)] for texts in values]
+                config = compose(command, [text for text in chosen if text and not text.startswith("hydra.")])
+                _check_keys(command, config)
+        except (HydraException, OmegaConfBaseException) as error:
+            raise UserError(_explain(command, error)) from error
+
+
+def _check_keys(command: str, config: DictConfig) -> None:
+    """Refuse settings that nothing reads, which an experiment file could bring in.
+
+    Raises:
+        UserError: the configuration has a key that the command does not know.
+    """
+    known = [str(key) for key in compose(command)]
+    for key in config:
+        if key in ("algos", "algorithms") and key not in known:
+            raise UserError(
+                f"{command}: this experiment sets {key!r}, so it is one for `oreo run`, where algos=[NAME] chooses "
+                "among its algorithms; here give the groups that it is made of, such as env=NAME"
+            )
+        if key not in known:
+            raise UserError(f"{command}: there is no setting {str(key)!r}{closest(str(key), known)}")
+
+
+def _explain(command: str, error: Exception) -> str:
+    """Add the closest right names to Hydra's message."""
+    message = str(error)
+    missing = re.search(r"Could not override '([^']+)'|Could not find '([^']+)'|Key '([^']+)' is not in", message)
+    name = next((group for group in (missing.groups() if missing else ()) if group), None)
+    if name is None:
+        return message
+    known = _known_names(command)
+    return f"{command}: there is no setting {name!r}{closest(name, known)}\n({message.splitlines()[0]})"
+
+
+def _known_names(command: str) -> list[str]:
+    """Return every settable key, group and choice of a command."""
+
+    def keys(node: Any, prefix: str = "") -> list[str]:
+        if not isinstance(node, DictConfig):
+            return []
+        found = []
+        for key in node:
+            path = f"{prefix}{key!s}"
+            child = None if OmegaConf.is_missing(node, key) else node._get_node(key)
+            found += [path, *keys(child, f"{path}.")]
+        return found
+
+    files = config_folder().rglob("*.yaml")
+    choices = [path.relative_to(config_folder()).with_suffix("").as_posix() for path in files]
+    groups = sorted({choice.partition("/")[0] for choice in choices if "/" in choice})
+    return [*keys(compose(command)), *choices, *groups]
+
+
+def closest(name: str, known: Iterable[str]) -> str:
+    """Return the end of a message that offers the closest right name; "" when none is close."""
+    matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f"; did you mean {matches[0]!r}?" if matches else ""
