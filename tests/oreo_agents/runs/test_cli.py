@@ -272,7 +272,6 @@ def test_from_a_shell_a_mistake_is_printed_without_a_traceback(tmp_path: Path):
         text=True,
         cwd=tmp_path,
         env=environment,
-        timeout=120,
     )
     assert result.returncode == 2 and not result.stdout
     assert result.stderr.startswith("oreo: run: there is no setting 'collect.sampels'; did you mean")

@@ -202,7 +202,7 @@ def killed(buffer, tmp_path_factory):
     train_here(base / "whole", buffer, seed=0)
     script = Path(__file__).with_name("killed_training.py")
     environment = os.environ | {"PYTHONPATH": f"{Path(__file__).parents[3]}:{Path(__file__).parents[1]}"}
-    subprocess.run([sys.executable, script, base], env=environment, check=True, timeout=120, capture_output=True)
+    subprocess.run([sys.executable, script, base], env=environment, check=True, capture_output=True)
     return base
 
 

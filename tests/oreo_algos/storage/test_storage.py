@@ -234,7 +234,7 @@ def killed_saves(buffer, tmp_path_factory):
     buffer.save(base / "new")
     script = Path(__file__).with_name("killed_saves.py")
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[3])}
-    subprocess.run([sys.executable, script, base], env=environment, check=True, timeout=120)
+    subprocess.run([sys.executable, script, base], env=environment, check=True)
     return base
 
 
