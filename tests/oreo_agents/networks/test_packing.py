@@ -1,34 +1,17 @@
 """Documents in one row against each document alone."""
 
 import copy
-import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from packing_models import alone, build, weights_of
 from tiny_models import draw_episodes, make_model, make_tokenizer
 from torch import Tensor
-from torch.nn.attention import varlen
-from torch.nn.functional import scaled_dot_product_attention
 from torch.utils._python_dispatch import TorchDispatchMode
-from transformers import (
-    AttentionMaskInterface,
-    BloomConfig,
-    BloomForCausalLM,
-    Gemma3ForCausalLM,
-    Gemma3TextConfig,
-    Lfm2Config,
-    Lfm2ForCausalLM,
-    MambaConfig,
-    MambaForCausalLM,
-    MistralConfig,
-    MistralForCausalLM,
-    PreTrainedModel,
-    Qwen3Config,
-    Qwen3ForCausalLM,
-)
+from transformers import AttentionMaskInterface
 
 from oreo_agents.networks import packing
 from oreo_agents.networks.checkpoints import Lora, base_model
@@ -37,45 +20,6 @@ from oreo_agents.networks.value import TokenValue
 from oreo_algos.batch import Batch, collate
 
 PACKED = ["llama", "qwen2", "qwen3", "gpt2", "cohere", "mistral", "gemma3"]
-PADDED = ["gemma2", "bloom", "mamba"]
-SHAPE: dict[str, Any] = {
-    "vocab_size": 300,
-    "hidden_size": 16,
-    "intermediate_size": 24,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "head_dim": 8,
-    "max_position_embeddings": 64,
-    "initializer_range": 0.3,
-    "bos_token_id": None,
-    "eos_token_id": 2,
-    "pad_token_id": 1,
-}
-
-
-def build(family: str, *, window: int = 64) -> PreTrainedModel:
-    """The models of the other tests, and some that only packing tells apart."""
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        match family:
-            case "qwen3":
-                return Qwen3ForCausalLM(Qwen3Config(**SHAPE)).eval()
-            case "mistral":
-                return MistralForCausalLM(MistralConfig(**SHAPE, sliding_window=window)).eval()
-            case "gemma3":
-                kinds = ["sliding_attention", "full_attention"]
-                config = Gemma3TextConfig(**SHAPE, sliding_window=window, layer_types=kinds, query_pre_attn_scalar=3)
-                return Gemma3ForCausalLM(config).eval()
-            case "bloom":
-                return BloomForCausalLM(BloomConfig(vocab_size=300, hidden_size=16, n_layer=2, n_head=2)).eval()
-            case "mamba":
-                return MambaForCausalLM(MambaConfig(vocab_size=300, hidden_size=16, num_hidden_layers=2)).eval()
-    return make_model(family)
-
-
-def weights_of(shape: tuple[int, ...], seed: int = 0) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
 def gradients(model: torch.nn.Module) -> dict[str, Tensor]:
@@ -85,24 +29,11 @@ def gradients(model: torch.nn.Module) -> dict[str, Tensor]:
     return found
 
 
-def alone(model: PreTrainedModel, batch: Batch) -> Tensor:
-    """Trunk outputs of each document by itself, one after another; the model is asked as transformers delivers it."""
-    trunk = base_model(model)
-    rows = zip(batch.tokens, batch.attention, strict=True)
-    return torch.cat([trunk(tokens[real][None], use_cache=False)[0][0] for tokens, real in rows])
-
-
 def assert_equal_gradients(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
     assert found.keys() == expected.keys()
     total = sum(gradient.square().sum() for gradient in expected.values()).sqrt()
     difference = sum((found[name] - expected[name]).square().sum() for name in found).sqrt()
     assert difference < 1e-5 * total
-
-
-@pytest.fixture
-def batch() -> Batch:
-    """Documents of 3 to 16 tokens, several groups of which hold padding."""
-    return collate(draw_episodes(12))
 
 
 @pytest.mark.parametrize("family", PACKED)
@@ -220,129 +151,6 @@ def test_no_mask_over_the_whole_row_is_made(family: str, monkeypatch: pytest.Mon
     assert largest.elements < row_length**2 / 8
 
 
-@pytest.mark.parametrize("lora", [None, Lora(rank=2)])
-@pytest.mark.parametrize("implementation", ["sdpa", "eager"])
-def test_an_attention_that_is_changed_later_reads_padded_batches(
-    implementation: str, lora: Lora | None, batch: Batch, checkpoint: Callable[[str], str]
-):
-    policy = CausalPolicy(make_model("llama"), lora)
-    value = TokenValue.from_policy(checkpoint("llama"), bias=1.0, lora=lora)
-    calls: list[torch.Size] = []
-    with torch.no_grad():
-        value.plain.score.weight.copy_(weights_of((1, 16)))
-        expected = policy.score(batch).logprobs, value.token_values(batch)
-        for model in (policy.plain, value.plain):
-            model.set_attn_implementation(implementation)
-            model.get_input_embeddings().register_forward_hook(lambda *args: calls.append(args[2].shape))
-        found = policy.score(batch).logprobs, value.token_values(batch)
-    assert [shape[:2] for shape in calls] == [batch.tokens.shape] * 2
-    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
-
-
-@pytest.mark.parametrize("family", PADDED)
-@pytest.mark.filterwarnings("ignore:The fast path is not available:UserWarning")
-def test_models_that_cannot_read_a_row_get_padded_batches(family: str, batch: Batch):
-    model = build(family)
-    expected = alone(model, batch)
-    before = model.config._attn_implementation
-    assert packing.enable(model) == 0
-    assert model.config._attn_implementation == before
-    found = packing.outputs_at(base_model(model), batch, batch.attention, 0)
-    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
-
-
-@pytest.mark.parametrize("init_std", [0.01, 0.3])
-def test_a_model_that_hides_the_documents_from_its_attention_is_found_out(
-    init_std: float, monkeypatch: pytest.MonkeyPatch
-):
-    model = make_model("llama", init_std=init_std)
-    layer = type(model.model.layers[0])
-    forward = layer.forward
-
-    def forgetful(self: Any, *args: Any, packing: Any = None, **kwargs: Any) -> Any:
-        return forward(self, *args, **kwargs)
-
-    monkeypatch.setattr(layer, "forward", forgetful)
-    assert packing.enable(model) == 0
-    monkeypatch.undo()
-    assert packing.enable(model) == 64
-
-
-def with_a_state(init_std: float) -> PreTrainedModel:
-    """A model whose first layer carries a state from one token to the next."""
-    shape = SHAPE | {"initializer_range": init_std}
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        return Lfm2ForCausalLM(Lfm2Config(**shape, layer_types=["conv", "full_attention"])).eval()
-
-
-@pytest.mark.parametrize("init_std", [0.001, 0.02, 0.3])
-def test_a_state_that_passes_between_documents_is_found_out_however_small_the_weights(
-    init_std: float, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-):
-    packing._warn_of_padding.cache_clear()
-    monkeypatch.setattr(packing, "_ATTENDING", {"conv", "full_attention"})
-    with caplog.at_level("WARNING", "oreo_agents"):
-        assert [packing.enable(with_a_state(init_std)) for _ in range(2)] == [0, 0]
-    assert len(caplog.messages) == 1, "said once"
-    assert "depend on other documents" in caplog.text or "differ by" in caplog.text
-
-
-def test_layers_that_say_that_they_do_more_than_attend_are_not_even_tried(monkeypatch: pytest.MonkeyPatch):
-    """A short trial cannot tell what a layer does with longer documents."""
-    monkeypatch.setattr(packing, "_check_reads_packed", lambda *_: None)
-    assert packing.enable(with_a_state(0.02)) == 0
-    assert packing.enable(build("qwen3")) == 64
-
-
-def test_a_model_that_takes_no_notice_of_positions_is_found_out(caplog: pytest.LogCaptureFixture):
-    packing._warn_of_padding.cache_clear()
-    model = make_model("gpt2")
-    positions = model.transformer.wpe
-    with torch.no_grad():
-        positions.weight.mul_(0.01)
-    positions.register_forward_pre_hook(lambda module, inputs: torch.arange(inputs[0].shape[-1])[None])
-    assert packing.enable(model) == 0
-    assert "differ by" in caplog.text
-
-
-def test_out_of_memory_is_no_reason_to_pad(monkeypatch: pytest.MonkeyPatch):
-    def fail(*args: Any, **kwargs: Any) -> None:
-        raise torch.OutOfMemoryError("no memory left")
-
-    monkeypatch.setattr(packing, "_attend_by_group", fail)
-    with pytest.raises(torch.OutOfMemoryError, match="no memory left"):
-        packing.enable(make_model("llama"))
-
-
-@pytest.mark.parametrize("mask", [None, torch.zeros(1, 1, 8, 8)])
-def test_a_mask_that_a_layer_made_itself_is_refused(mask: Tensor | None, batch: Batch):
-    heads = torch.zeros(1, 2, 8, 8)
-    with pytest.raises(NotImplementedError, match="packed attention reads no mask"):
-        packing.attention(torch.nn.Identity(), heads, heads, heads, mask, packing=packing.pack(batch))
-
-
-@pytest.mark.parametrize("option", ["softcap", "s_aux", "position_bias"])
-def test_attention_with_more_than_scaled_products_is_refused(option: str, batch: Batch):
-    heads = torch.zeros(1, 2, 8, 8)
-    with pytest.raises(NotImplementedError, match="packed attention knows none of softcap"):
-        packing.attention(torch.nn.Identity(), heads, heads, heads, None, packing=packing.pack(batch), **{option: 1.0})
-
-
-@pytest.mark.parametrize("family", ["mistral", "gemma3"])
-def test_documents_longer_than_a_window_are_left_to_the_masks_of_transformers(family: str):
-    model = build(family, window=8)
-    other = copy.deepcopy(model)
-    longest = packing.enable(model)
-    assert longest == 8
-    episodes = draw_episodes(20)
-    short = collate([episode for episode in episodes if episode.num_tokens <= 8])
-    for batch, is_packed in ((short, True), (collate(episodes), False)):
-        assert (batch.tokens.shape[1] <= longest) == is_packed
-        found = packing.outputs_at(base_model(model), batch, batch.attention, longest)
-        torch.testing.assert_close(found, alone(other, batch), atol=1e-5, rtol=1e-4)
-
-
 @pytest.mark.parametrize("family", ["llama", "qwen3"])
 def test_bfloat16_autocast_is_as_close_as_padding_is(family: str, batch: Batch):
     model = build(family)
@@ -420,68 +228,3 @@ def test_what_is_saved_does_not_know_of_packing(lora: Lora, checkpoint: Callable
     for name in ("policy", "value"):
         for path in (tmp_path / name).glob("*.json"):
             assert "packed" not in path.read_text(encoding="utf-8"), path
-
-
-def kernel_of_2_10(query, key, value, cu_seq_q, cu_seq_k, max_q, max_k, is_causal=False, return_aux=None):
-    assert is_causal
-    return reference_kernel(query, key, value, cu_seq_q, max_q, 1 / query.shape[-1] ** 0.5)
-
-
-def kernel_of_2_12(
-    query, key, value, cu_seq_q, cu_seq_k, max_q, max_k, *, scale=None, window_size=(-1, -1), enable_gqa=False
-):
-    assert window_size == (-1, 0) and enable_gqa == (query.shape[1] != key.shape[1])
-    key, value = (x.repeat_interleave(query.shape[1] // x.shape[1], dim=1) for x in (key, value))
-    return reference_kernel(query, key, value, cu_seq_q, max_q, scale)
-
-
-def reference_kernel(query: Tensor, key: Tensor, value: Tensor, ends: Tensor, longest: int, scale: float) -> Tensor:
-    assert ends.dtype == torch.int32 and ends.diff().max() == longest
-    assert query.shape == key.shape == value.shape
-    assert query.dtype == key.dtype == value.dtype
-    spans: Iterator[tuple[int, int]] = zip(ends[:-1].tolist(), ends[1:].tolist(), strict=True)
-    outputs = []
-    for start, end in spans:
-        q, k, v = (x[start:end].transpose(0, 1) for x in (query, key, value))
-        outputs.append(scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale).transpose(0, 1))
-    return torch.cat(outputs)
-
-
-@pytest.mark.parametrize("kernel", [kernel_of_2_10, kernel_of_2_12])
-@pytest.mark.parametrize("key_heads", [4, 2])
-@pytest.mark.parametrize("scaling", [None, 0.7])
-def test_the_kernel_of_each_torch_gets_what_the_groups_get(
-    kernel: Callable[..., Tensor], key_heads: int, scaling: float | None, batch: Batch, monkeypatch: pytest.MonkeyPatch
-):
-    row = packing.pack(batch)
-    length = row.position_ids.shape[1]
-    query = weights_of((1, 4, length, 8))
-    key, value = weights_of((1, key_heads, length, 8), 1), weights_of((1, key_heads, length, 8), 2)
-    monkeypatch.setattr(varlen, "varlen_attn", kernel)
-    by_kernel = packing._attend_by_kernel(query, key, value, row, scaling)
-    by_group = packing._attend_by_group(query, key, value, row, scaling)
-    assert by_kernel.shape == (1, length, 4, 8)
-    torch.testing.assert_close(by_kernel, by_group, atol=1e-5, rtol=1e-5)
-    with torch.autocast("cpu", torch.bfloat16):  # values come from a linear layer, the others were rotated in float32
-        assert packing._attend_by_kernel(query, key, value.bfloat16(), row, scaling).dtype == torch.bfloat16
-
-
-def test_the_installed_kernel_knows_the_arguments_that_it_is_given():
-    known = inspect.signature(varlen.varlen_attn).parameters
-    assert list(known)[:7] == ["query", "key", "value", "cu_seq_q", "cu_seq_k", "max_q", "max_k"]
-    assert "window_size" in known or "is_causal" in known
-
-
-@pytest.mark.gpu
-@pytest.mark.parametrize("key_heads", [4, 2])
-def test_the_kernel_on_a_gpu_gives_what_the_groups_give(key_heads: int, batch: Batch):
-    row = packing.pack(batch.to("cuda"))
-    length = row.position_ids.shape[1]
-    shapes = [(1, 4, length, 64), (1, key_heads, length, 64), (1, key_heads, length, 64)]
-    heads = [weights_of(shape, seed).to("cuda", torch.bfloat16).requires_grad_() for seed, shape in enumerate(shapes)]
-    results = []
-    for attend in (packing._attend_by_kernel, packing._attend_by_group):
-        output = attend(*heads, row, None)
-        results.append((output, *torch.autograd.grad(output.float().square().sum(), heads)))
-    for by_kernel, by_group in zip(*results, strict=True):
-        torch.testing.assert_close(by_kernel, by_group, atol=2e-2, rtol=2e-2)

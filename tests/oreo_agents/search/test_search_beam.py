@@ -18,7 +18,6 @@ from reading_policy import (
     answers,
     complete,
     generate,
-    greedy_is_right,
     make_player,
     right_answer,
     solutions,
@@ -28,7 +27,7 @@ from reading_policy import (
 )
 from tiny_models import make_model, make_tokenizer
 
-from oreo_agents.episodes.generate import Sample, Sampling
+from oreo_agents.episodes.generate import Sampling
 from oreo_agents.episodes.prompts import PromptFormat
 from oreo_agents.episodes.record import Record
 from oreo_agents.networks.policy import CausalPolicy
@@ -220,77 +219,6 @@ def test_the_steps_of_an_answer_are_those_of_its_text():
             assert text_of(answer.episode.tokens[answer.episode.step_id == k].tolist()) == text
 
 
-@pytest.mark.parametrize("delimiter", ["\n", "= "])
-def test_tokens_are_those_that_the_networks_produced_and_read(delimiter: str, monkeypatch: pytest.MonkeyPatch):
-    """The token after "= " shows that a step is over: it is taken back, drawn again, and counted twice."""
-    monkeypatch.setattr(ArithmeticEnv, "step_delimiters", (delimiter,))
-    for search in (StepBeam(), StepBeam(keep=3, expand=2), BestOfN(samples=3), WeightedVote(samples=3), Greedy()):
-        player = make_player()
-        found = answers(search, player)
-        assert sum(answer.tokens for answer in found) == player.policy.generated
-        assert sum(answer.value_tokens for answer in found) == player.value.read
-        assert (player.value.read > 0) == search.needs_value
-
-
-def test_a_token_that_is_taken_back_and_drawn_again_counts_twice(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(ArithmeticEnv, "step_delimiters", ("= ",))
-    for answer, problem in zip(answers(StepBeam(keep=1, expand=1), make_player()), PROBLEMS, strict=True):
-        assert answer.episode.num_steps == 1 + len(problem.verbs), "one step up to each equals sign, and the rest"
-        assert answer.tokens == answer.episode.num_action_tokens + len(problem.verbs)
-        assert answer.episode.info["generated_tokens"] == answer.tokens
-
-
-def test_where_there_is_nothing_to_choose_no_value_is_read():
-    for search in (StepBeam(keep=1, expand=1), BestOfN(samples=1), WeightedVote(samples=1)):
-        player = make_player()
-        assert all(answer.value_tokens == 0 for answer in answers(search, player))
-        assert player.value.read == 0
-
-
-def test_tokens_of_one_beam_are_counted_by_hand(monkeypatch: pytest.MonkeyPatch):
-    """One greedy line after another, each twice: everything is read once, the end token never."""
-    monkeypatch.setattr(Player, "source", lambda *_: None)
-    [answer] = answers(StepBeam(keep=1, expand=2), make_player(indices=[3]))
-    question = f"{PROBLEMS[3].question}\n"
-    lines = split_steps(complete(question, None), ("\n",))
-    assert answer.tokens == 2 * (sum(len(FORMAT.encode(line)) for line in lines) + 1)
-    assert answer.value_tokens == len(FORMAT.encode(question)) + sum(len(FORMAT.encode(line)) for line in lines)
-
-
-def test_duplicates_are_read_once(monkeypatch: pytest.MonkeyPatch):
-    read: list[str] = []
-
-    def value(text: str) -> float:
-        read.append(text)
-        return greedy_is_right(text)
-
-    answers(StepBeam(keep=3, expand=4), make_player(value, indices=[2]))
-    assert len(read) == len(set(read))
-    # There are four readings of the first verb, and twelve candidates were drawn.
-    first = [text for text in read if text.count("\n") == 2 and text.endswith("\n")]
-    assert 1 < len(first) <= 4
-
-
-def test_one_text_is_read_once_whichever_beams_it_comes_from(monkeypatch: pytest.MonkeyPatch):
-    """A blank line may end one step or begin the next; the finished answer is the same."""
-    line, final = complete(f"{PROBLEMS[0].question}\n", None).split("\n")[0] + "\n", "#### 1"
-    asked: list[int] = []
-
-    def say(policy, prompts, *_, **options) -> list[Sample]:
-        asked.append(len(prompts))
-        if len(asked) == 1:
-            return [said(line, end=False), said(f"{line}\n", end=False)]
-        blank = [FORMAT.decode(prompt).endswith("\n\n") for prompt in prompts]
-        return [said(final if seen else f"\n{final}", end=True) for seen in blank]
-
-    monkeypatch.setattr(player_module, "generate", say)
-    read: list[str] = []
-    player = make_player(lambda text: float(read.append(text) is None), indices=[0])
-    [answer] = answers(StepBeam(keep=2, expand=1), player)
-    assert asked == [2, 2] and answer.episode.messages[-1]["content"] == f"{line}\n{final}"
-    assert [text.partition("\n")[2] for text in read] == ["", line, f"{line}\n", f"{line}\n{final}"]
-
-
 def test_a_finished_answer_gives_way_to_a_better_unfinished_one_and_comes_back_when_that_disappoints():
     """V promises much after one line and little after two; the answer that V likes less is short of nothing."""
     promises = iter(range(100))
@@ -314,35 +242,6 @@ def test_at_a_limit_the_best_partial_answer_is_given(limits: dict[str, int]):
         assert answer.episode.truncated and not answer.episode.terminated and answer.episode.num_steps >= 1
         assert answer.episode.num_action_tokens <= limits.get("max_new_tokens", 99)
     assert player.counts.cut_off == 6
-
-
-def begun(**options: int) -> Record:
-    return Record.begin(MAKE_ENV(**options), 0, 0, FORMAT)
-
-
-def said(text: str, *, end: bool) -> Sample:
-    tokens = [*FORMAT.encode(text), *([FORMAT.end_of_turn] if end else [])]
-    return Sample(tokens, [0.0] * len(tokens), ended=end, stopped=not end)
-
-
-def test_the_end_token_is_not_read_where_the_step_that_it_ends_is_cut_off():
-    line, rest = complete(f"{PROBLEMS[0].question}\n", None).split("\n")[:2]
-    record = begun(max_steps=2)
-    record.advance(said(f"{line}\n", end=False), FORMAT, 512)
-    assert record.judged == record.tokens
-    record.advance(said(rest, end=True), FORMAT, 512)
-    assert record.truncated and not record.terminated
-    assert record.tokens[-1] == FORMAT.end_of_turn and record.judged == record.tokens[:-1]
-
-
-def test_an_end_token_alone_belongs_to_the_step_before_as_in_a_rollout():
-    line = complete(f"{PROBLEMS[0].question}\n", None).split("\n")[0] + "\n"
-    whole, stepwise = begun(), begun()
-    whole.advance(said(line, end=True), FORMAT, 512)
-    stepwise.advance(said(line, end=False), FORMAT, 512)
-    stepwise.advance(said("", end=True), FORMAT, 512)
-    assert whole.terminated and whole.episode({}).num_steps == 1
-    assert stepwise.episode({}).equals(whole.episode({})) and stepwise.judged == whole.judged
 
 
 def test_a_partial_answer_is_given_only_if_none_is_finished():
