@@ -6,15 +6,15 @@ Does not know: where questions come from, how answers are compared (``grading``)
 
 from __future__ import annotations
 
-import inspect
 import re
 from abc import abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any, ClassVar, Literal
 
 from oreo_envs.base import Opening, Outcome, Scalar, Solution, TextEnv, Turn
-from oreo_envs.datasets import ProblemSet
+from oreo_envs.datasets import Source, load_problems
 from oreo_envs.grading import Reason, grade, has_final_answer
 from oreo_envs.prompts import PromptTemplate, prompt_template
 
@@ -44,6 +44,9 @@ class AnswerEnv(TextEnv):
     Source and version: see the subclass.
     """
 
+    default_prompt: ClassVar[str] = "question"
+    """Name of a template of ``oreo_envs.prompts``."""
+
     def __init__(self, *, split: str, prompt: str, max_steps: int, max_chars: int) -> None:
         """Check the arguments; ``prompt`` names a template of ``oreo_envs.prompts``."""
         super().__init__(split=split, max_steps=max_steps, max_chars=max_chars)
@@ -52,7 +55,7 @@ class AnswerEnv(TextEnv):
     @classmethod
     def template(cls, prompt: str | None = None) -> PromptTemplate:
         """Return the prompt template of that name, None: the default of this environment."""
-        return prompt_template(prompt or inspect.signature(cls).parameters["prompt"].default)
+        return prompt_template(prompt or cls.default_prompt)
 
     @abstractmethod
     def _make_item(self, index: int) -> Item:
@@ -93,14 +96,36 @@ class AnswerEnv(TextEnv):
 
 
 class ProblemSetEnv(AnswerEnv):
-    """An ``AnswerEnv`` over a data set that subclasses name; task ids: ``name/split/index``."""
+    """An ``AnswerEnv`` over a data set: a subclass names it, and says ``_solution``.
 
-    name: str
+    Task ids are ``name/split/index``, in the order of the files.
+    """
 
-    def __init__(self, problems: ProblemSet, *, split: str, prompt: str, max_steps: int, max_chars: int) -> None:
-        """Serve ``problems``, those of ``split``."""
+    source: ClassVar[Source]
+    name: ClassVar[str]
+
+    def __init__(
+        self,
+        *,
+        split: str = "test",
+        path: str | Path | None = None,
+        prompt: str | None = None,
+        max_steps: int = 256,
+        max_chars: int = 32_768,
+    ) -> None:
+        """Load the split.
+
+        Args:
+            split: one of ``splits``.
+            path: a file, or a folder with ``<split>.jsonl``, ``.jsonl.xz`` or ``.parquet``; without
+                it ``$OREO_DATA/<name>``, then the hub.
+            prompt: a template of ``oreo_envs.prompts``; None: ``default_prompt``.
+            max_steps: actions before truncation.
+            max_chars: characters of response before truncation.
+        """
+        prompt = self.default_prompt if prompt is None else prompt
         super().__init__(split=split, prompt=prompt, max_steps=max_steps, max_chars=max_chars)
-        self.problems = problems
+        self.problems = load_problems(self.source, split, path)
 
     @property
     def num_tasks(self) -> int:

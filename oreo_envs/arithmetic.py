@@ -16,7 +16,8 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from oreo_envs.answers import AnswerEnv, Item, index_after
-from oreo_envs.base import Scalar, choose, positive
+from oreo_envs.base import Scalar
+from oreo_envs.checks import choose, positive, share
 from oreo_envs.wordproblems import (
     PEOPLE,
     THINGS,
@@ -87,9 +88,13 @@ class Rules:
         choose("answer", self.answer, ("boxes", "exact"))
         positive("box_size", self.box_size)
         positive("max_total", self.max_total)
-        _check_range("verbs_per_problem", self.verbs_per_problem, 1, self.num_verbs)
-        _check_range("start_range", self.start_range, 0, self.max_total)
-        _check_range("amount_range", self.amount_range, 1, None)
+        for name, least, greatest in (
+            ("verbs_per_problem", 1, self.num_verbs),
+            ("start_range", 0, self.max_total),
+            ("amount_range", 1, None),
+        ):
+            # A tuple in place of a list: rules are the key of a cache.
+            object.__setattr__(self, name, _range(name, getattr(self, name), least, greatest))
 
     @property
     def fingerprint(self) -> str:
@@ -104,11 +109,6 @@ class Rules:
         return self.start_range[0] - swing, top
 
 
-@lru_cache(maxsize=64)
-def _world(seed: int, num_verbs: int) -> World:
-    return World.from_seed(seed, num_verbs)
-
-
 @lru_cache(maxsize=4_096)
 def make_problem(rules: Rules, split: str, index: int) -> Problem:
     """Draw problem ``index`` of a split: the same one everywhere.
@@ -121,7 +121,7 @@ def make_problem(rules: Rules, split: str, index: int) -> Problem:
     """
     entropy = [_TASK_STREAM, rules.world, SPLITS.index(split), index]
     rng = np.random.default_rng(np.random.SeedSequence(entropy))
-    world = _world(rules.world, rules.num_verbs)
+    world = World.from_seed(rules.world, rules.num_verbs)
     for _ in range(_MAX_DRAWS):
         num_verbs = int(rng.integers(*rules.verbs_per_problem, endpoint=True))
         problem = Problem(
@@ -162,22 +162,15 @@ class ArithmeticEnv(AnswerEnv):
         self,
         *,
         split: str = "train",
-        world: int = 0,
-        num_verbs: int = 24,
-        verbs_per_problem: Sequence[int] = (4, 6),
-        start_range: Sequence[int] = (5, 35),
-        amount_range: Sequence[int] = (1, 5),
-        max_total: int = 39,
-        answer: str = "boxes",
-        box_size: int = 8,
         reliability: Sequence[float] = (0.3, 0.98),
         clean_share: float = 0.0,
         clean_reliability: float = 0.97,
         prompt: str = "question",
         max_steps: int = 64,
         max_chars: int = 4_096,
+        **rules: Any,
     ) -> None:
-        """Set the rules (see ``Rules`` for those not listed here).
+        """Set the rules.
 
         Args:
             split: "train", "dev" or "test".
@@ -189,32 +182,20 @@ class ArithmeticEnv(AnswerEnv):
                 models.
             max_steps: actions before truncation.
             max_chars: characters of response before truncation.
+            rules: what problems look like, see ``Rules``; a pair may be a list.
         """
         super().__init__(split=split, prompt=prompt, max_steps=max_steps, max_chars=max_chars)
-        self.rules = Rules(
-            world=world,
-            num_verbs=num_verbs,
-            verbs_per_problem=_pair("verbs_per_problem", verbs_per_problem),
-            start_range=_pair("start_range", start_range),
-            amount_range=_pair("amount_range", amount_range),
-            max_total=max_total,
-            answer=answer,
-            box_size=box_size,
-        )
-        for what, value in (
-            ("reliability", reliability[0]),
-            ("reliability", reliability[-1]),
-            ("clean_share", clean_share),
-            ("clean_reliability", clean_reliability),
-        ):
-            if not 0.0 <= value <= 1.0:
-                raise ValueError(f"{what} must lie in 0..1, got {value!r}")
+        self.rules = Rules(**rules)
+        for value in reliability:
+            share("reliability", value)
+        share("clean_share", clean_share)
+        share("clean_reliability", clean_reliability)
         self.reliabilities = self.world.reliabilities(*reliability, clean_share=clean_share, clean=clean_reliability)
 
     @property
     def world(self) -> World:
         """The meaning of the verbs."""
-        return _world(self.rules.world, self.rules.num_verbs)
+        return World.from_seed(self.rules.world, self.rules.num_verbs)
 
     @property
     def num_tasks(self) -> None:
@@ -238,9 +219,8 @@ class ArithmeticEnv(AnswerEnv):
         """
         problem = self.problem(self._find_task(task_id))
         lines = line_rightness(problem, "".join(steps))
-        ends = list(itertools.accumulate(map(len, steps)))
         found = []
-        for start, end in zip([0, *ends], ends, strict=False):
+        for start, end in itertools.pairwise(itertools.accumulate(map(len, steps), initial=0)):
             held = [right for first, last, right in lines if first < end and last > start]
             found.append(bool(held) and all(held))
         return found
@@ -283,14 +263,11 @@ def _split_of(problem: Problem) -> str:
     return _SPLIT_OF_HASH[digest[0] % len(_SPLIT_OF_HASH)]
 
 
-def _check_range(what: str, pair: tuple[int, int], least: int, greatest: int | None) -> None:
-    low, high = pair
+def _range(what: str, pair: Sequence[int], least: int, greatest: int | None) -> tuple[int, int]:
+    if len(pair) != 2:
+        raise ValueError(f"{what} must be (low, high), got {pair!r}")
+    low, high = int(pair[0]), int(pair[1])
     if not least <= low <= high or (greatest is not None and high > greatest):
         upper = "" if greatest is None else f" <= {greatest}"
-        raise ValueError(f"{what} must be (low, high) with {least} <= low <= high{upper}, got {pair}")
-
-
-def _pair(what: str, values: Sequence[int]) -> tuple[int, int]:
-    if len(values) != 2:
-        raise ValueError(f"{what} must be (low, high), got {values!r}")
-    return int(values[0]), int(values[1])
+        raise ValueError(f"{what} must be (low, high) with {least} <= low <= high{upper}, got {(low, high)}")
+    return low, high

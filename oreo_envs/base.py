@@ -6,7 +6,6 @@ Does not know: what a task is about, how an answer is judged (subclasses say so)
 
 from __future__ import annotations
 
-import difflib
 import itertools
 import operator
 from abc import ABC, abstractmethod
@@ -17,6 +16,7 @@ from typing import Any, ClassVar, Literal
 import gymnasium
 from gymnasium.error import ResetNeeded
 
+from oreo_envs.checks import choose, closest, positive
 from oreo_envs.spaces import FreeText
 
 Message = dict[str, str]
@@ -152,7 +152,7 @@ class TextEnv(gymnasium.Env[str, str], ABC):
         """
         self.observation_space = FreeText()
         self.action_space = FreeText()
-        self.split = self._check_split(split)
+        self.split = choose("split", split, self.splits)
         self.max_steps = positive("max_steps", max_steps)
         self.max_chars = positive("max_chars", max_chars)
         self._opening: Opening | None = None
@@ -205,10 +205,6 @@ class TextEnv(gymnasium.Env[str, str], ABC):
 
     # What everybody gets.
 
-    @classmethod
-    def _check_split(cls, split: str) -> str:
-        return choose("split", split, cls.splits)
-
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
         """Start the task that ``options`` names by "index" or "task_id", else draw one.
 
@@ -219,10 +215,10 @@ class TextEnv(gymnasium.Env[str, str], ABC):
         index = self._choose_task(options or {})
         opening = self._begin(index)  # where it fails the episode before goes on
         self._index, self._opening = index, opening
-        self._messages = list(self._opening.messages)
+        self._messages = list(opening.messages)
         self._num_steps = self._num_chars = 0
         self._over = False
-        return self._opening.observation, self._info({})
+        return opening.observation, self._info({})
 
     def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
         """Add ``action`` to the assistant's text and let the environment answer.
@@ -243,15 +239,12 @@ class TextEnv(gymnasium.Env[str, str], ABC):
         outcome = self._respond(action) if self._num_chars <= self.max_chars else Outcome()
         if outcome.observation:
             self._append("user", outcome.observation)
-        extra = dict(outcome.info)
-        truncated = False
-        if not outcome.terminated and self._num_chars > self.max_chars:
-            truncated, extra = True, self._cut_off("text") | extra
-        elif not outcome.terminated and self._num_steps >= self.max_steps:
-            truncated, extra = True, self._cut_off("steps") | extra
+        too_long = self._num_chars > self.max_chars
+        truncated = not outcome.terminated and (too_long or self._num_steps >= self.max_steps)
+        cut_off = self._cut_off("text" if too_long else "steps") if truncated else {}
         self._over = outcome.terminated or truncated
-        reward = float(outcome.reward)
-        return outcome.observation, reward, outcome.terminated, truncated, self._info(extra)
+        info = self._info({**cut_off, **outcome.info})
+        return outcome.observation, float(outcome.reward), outcome.terminated, truncated, info
 
     def clone_state(self) -> EnvState:
         """Return the episode's state, for ``restore_state``.
@@ -300,9 +293,11 @@ class TextEnv(gymnasium.Env[str, str], ABC):
         solution = self._demonstrate(index, seed)
         messages = list(opening.messages)
         spans: list[tuple[int, int, int]] = []
+        rewards: list[float] = []
         for turn in solution.turns:
-            ends = list(itertools.accumulate(map(len, turn.steps)))
-            spans += [(len(messages), start, end) for start, end in zip([0, *ends], ends, strict=False)]
+            ends = itertools.accumulate(map(len, turn.steps), initial=0)
+            spans += [(len(messages), start, end) for start, end in itertools.pairwise(ends)]
+            rewards += [*[0.0] * (len(turn.steps) - 1), turn.reward]
             messages.append({"role": "assistant", "content": "".join(turn.steps)})
             if turn.observation:
                 messages.append({"role": "user", "content": turn.observation})
@@ -312,9 +307,7 @@ class TextEnv(gymnasium.Env[str, str], ABC):
             messages=tuple(messages),
             steps=tuple(step for turn in solution.turns for step in turn.steps),
             spans=tuple(spans),
-            rewards=tuple(
-                reward for turn in solution.turns for reward in (*(0.0 for _ in turn.steps[1:]), turn.reward)
-            ),
+            rewards=tuple(rewards),
             mistaken=tuple(turn.mistaken for turn in solution.turns for _ in turn.steps),
             truncated=solution.truncated,
             info={"split": self.split, "seed": seed, **solution.info},
@@ -384,32 +377,3 @@ class TextEnv(gymnasium.Env[str, str], ABC):
             upper = "" if limit is None else f" and < {limit}"
             raise ValueError(f"task index {number} is out of range: split {self.split!r} takes indices >= 0{upper}")
         return number
-
-
-def choose(what: str, value: Any, allowed: Iterable[str]) -> str:
-    """Return ``value`` if it is allowed.
-
-    Raises:
-        ValueError: it is not; the message offers the closest allowed one.
-    """
-    allowed = tuple(allowed)
-    if value not in allowed:
-        raise ValueError(f"unknown {what} {value!r}{closest(str(value), allowed)}; known: {', '.join(allowed)}")
-    return str(value)
-
-
-def closest(word: str, known: Iterable[str]) -> str:
-    """Return '; did you mean ...?' for the closest known word, or ''."""
-    matches = difflib.get_close_matches(word, list(known), n=1)
-    return f"; did you mean {matches[0]!r}?" if matches else ""
-
-
-def positive(what: str, value: int) -> int:
-    """Return ``value`` if it is an integer of at least 1.
-
-    Raises:
-        ValueError: it is not.
-    """
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(f"{what} must be an integer >= 1, got {value!r}")
-    return value

@@ -94,12 +94,11 @@ def load_problems(source: Source, split: str, path: str | Path | None = None) ->
 
 
 def _local_files(source: Source, split: str, path: str | Path | None) -> tuple[Path, ...]:
-    stem = source.files.get(split, split)
-    names = [stem + suffix for suffix in _SUFFIXES]
     root = os.environ.get(DATA_VARIABLE)
     if path is None and not root:
         return ()
     place = Path(path) if path is not None else Path(root or "") / source.name
+    names = _file_names(source, split)
     if place.is_file():
         return (place,)
     found = next((place / name for name in names if (place / name).is_file()), None)
@@ -117,19 +116,18 @@ def _hub_files(source: Source, split: str) -> tuple[Path, ...]:
         return tuple(Path(hf_hub_download(repository, name, repo_type="dataset")) for name in names)
     except Exception as error:  # whatever keeps the hub away, the mend is the same
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        root = os.environ.get(DATA_VARIABLE)
+        looked = f"{Path(root) / source.name} has no {', '.join(_file_names(source, split))}" if root else None
         raise FileNotFoundError(
-            f"no data for split {split!r} of {source.name}: {_not_here(source, split)}, "
+            f"no data for split {split!r} of {source.name}: {looked or f'{DATA_VARIABLE} is not set'}, "
             f"and the hub cannot be reached ({reason}). Set {DATA_VARIABLE} or pass path=..., "
             f"or where there is a network run: hf download --repo-type dataset {repository}"
         ) from error
 
 
-def _not_here(source: Source, split: str) -> str:
-    root = os.environ.get(DATA_VARIABLE)
-    if not root:
-        return f"{DATA_VARIABLE} is not set"
+def _file_names(source: Source, split: str) -> list[str]:
     stem = source.files.get(split, split)
-    return f"{Path(root) / source.name} has no {', '.join(stem + suffix for suffix in _SUFFIXES)}"
+    return [stem + suffix for suffix in _SUFFIXES]
 
 
 @lru_cache(maxsize=16)
@@ -192,16 +190,13 @@ def _parquet_rows(name: str, content: bytes) -> list[Row]:
     return rows
 
 
-def text_field(row: Row, *names: str) -> str:
-    """Return the first of these fields that the row has.
+def text_field(row: Row, name: str) -> str:
+    """Return a field of a row.
 
     Raises:
-        KeyError: it has none.
+        KeyError: the row has none of this name.
         ValueError: the field is no text.
     """
-    for name in names:
-        if name in row:
-            if not isinstance(row[name], str):
-                raise ValueError(f"field {name!r} is no text but {type(row[name]).__name__}")
-            return str(row[name])
-    raise KeyError(names[0])
+    if not isinstance(row[name], str):
+        raise ValueError(f"field {name!r} is no text but {type(row[name]).__name__}")
+    return str(row[name])

@@ -10,12 +10,11 @@ reference solution is one step a line, with ``<<16-3=13>>`` calculator annotatio
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import ClassVar
 
 from oreo_envs.answers import ProblemSetEnv
 from oreo_envs.base import Scalar
-from oreo_envs.datasets import Problem, Row, Source, load_problems, text_field
+from oreo_envs.datasets import Problem, Row, Source, text_field
 
 _ANNOTATION = re.compile(r"<<[^<>\n]*>>")
 
@@ -50,37 +49,11 @@ class GSM8KEnv(ProblemSetEnv):
     Source and version: Cobbe et al. 2021 (arXiv:2110.14168), the authors' splits; v0.
     """
 
-    name = "gsm8k"
+    source = SOURCE
+    name = SOURCE.name
+    default_prompt = "gsm8k-hash"
     splits: ClassVar[tuple[str, ...]] = ("train", "test")
     step_delimiters: ClassVar[tuple[str, ...]] = ("\n",)
-
-    def __init__(
-        self,
-        *,
-        split: str = "test",
-        path: str | Path | None = None,
-        prompt: str = "gsm8k-hash",
-        max_steps: int = 256,
-        max_chars: int = 32_768,
-    ) -> None:
-        """Load the split.
-
-        Args:
-            split: "train" or "test".
-            path: a file, or a folder with ``<split>.jsonl``, ``.jsonl.xz`` or ``.parquet``; without
-                it ``$OREO_DATA/gsm8k``, then the hub.
-            prompt: a template of ``oreo_envs.prompts``.
-            max_steps: actions before truncation.
-            max_chars: characters of response before truncation.
-        """
-        self._check_split(split)
-        super().__init__(
-            load_problems(SOURCE, split, path),
-            split=split,
-            prompt=prompt,
-            max_steps=max_steps,
-            max_chars=max_chars,
-        )
 
     def _solution(self, index: int, seed: int) -> tuple[str, dict[str, Scalar]]:
         lines = _ANNOTATION.sub("", self.problems[index].solution).splitlines()

@@ -10,12 +10,11 @@ in ``\boxed{}``.
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import ClassVar
 
 from oreo_envs.answers import ProblemSetEnv, split_steps
 from oreo_envs.base import Scalar
-from oreo_envs.datasets import Problem, Row, Source, load_problems, logger, text_field
+from oreo_envs.datasets import Problem, Row, Source, logger, text_field
 from oreo_envs.grading import extract_answer, has_final_answer
 
 EMPTY_ANSWERS = {
@@ -25,13 +24,7 @@ EMPTY_ANSWERS = {
 """Two train problems (0-based rows 5341, 5343) have an empty box: how they begin, their answer."""
 
 _SUBJECTS = (
-    "algebra",
-    "counting_and_probability",
-    "geometry",
-    "intermediate_algebra",
-    "number_theory",
-    "prealgebra",
-    "precalculus",
+    "algebra counting_and_probability geometry intermediate_algebra number_theory prealgebra precalculus".split()
 )
 _EMPTY_BOX = re.compile(r"\\boxed\s*\{\s*\}")
 
@@ -81,42 +74,16 @@ class MATHEnv(ProblemSetEnv):
         ``#### x``; truncated at ``max_steps`` actions or ``max_chars`` characters.
     Info: ``messages, task_id, index, split, step, success, answer``; once over also
         ``grade_reason``.
-    Source and version: Hendrycks et al. 2021 (arXiv:2103.03874), the authors' splits; v0.
+    Source and version: Hendrycks et al. 2021 (arXiv:2103.03874), the authors' splits, and as "math500" the
+        rows flagged so in the test file; v0.
     """
 
-    name = "math"
+    source = SOURCE
+    name = SOURCE.name
+    default_prompt = "boxed"
     splits: ClassVar[tuple[str, ...]] = ("train", "test", "math500")
     held_out_splits: ClassVar[tuple[str, ...]] = ("test", "math500")
     step_delimiters: ClassVar[tuple[str, ...]] = ("\n", ". ", ".$ ")
-
-    def __init__(
-        self,
-        *,
-        split: str = "test",
-        path: str | Path | None = None,
-        prompt: str = "boxed",
-        max_steps: int = 256,
-        max_chars: int = 32_768,
-    ) -> None:
-        """Load the split.
-
-        Args:
-            split: "train", "test" or "math500".
-            path: a file, or a folder with ``<split>.jsonl``, ``.jsonl.xz`` or ``.parquet``
-                ("math500": the rows flagged so in the test file); without it ``$OREO_DATA/math``,
-                then the hub.
-            prompt: a template of ``oreo_envs.prompts``.
-            max_steps: actions before truncation.
-            max_chars: characters of response before truncation.
-        """
-        self._check_split(split)
-        super().__init__(
-            load_problems(SOURCE, split, path),
-            split=split,
-            prompt=prompt,
-            max_steps=max_steps,
-            max_chars=max_chars,
-        )
 
     def _solution(self, index: int, seed: int) -> tuple[str, dict[str, Scalar]]:
         """The authors' solution up to its last box; earlier ones, which end an episode, go."""

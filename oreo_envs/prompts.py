@@ -11,14 +11,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from oreo_envs.base import Message, choose
+from oreo_envs.base import Message
+from oreo_envs.checks import choose
 
 
 @dataclass(frozen=True)
 class PromptTemplate:
     """Messages that open an episode; ``{question}`` in ``user`` is where the task's text goes."""
 
-    user: str
+    user: str = "{question}"
     system: str | None = None
 
     def messages(self, question: str) -> tuple[Message, ...]:
@@ -27,55 +28,30 @@ class PromptTemplate:
         return (*opening, {"role": "user", "content": self.user.replace("{question}", question)})
 
 
+_COMMANDS = (
+    "go to R, open R, close R, take O from R, {}, heat O with R, cool O with R, clean O with R, slice O with O, "
+    "use O, examine O, look, inventory, help. O is an object and R a receptacle, each with its number, like mug 1."
+)
+_NATIVE, _PAPER = _COMMANDS.format("move O to R"), _COMMANDS.format("put O in/on R")
+_COMMAND_ALONE = "You act in a household. Answer with one command a turn and nothing else: "
+_THOUGHT_AND_COMMAND = (
+    "You act in a household. Answer each turn with a thought and one command, in this form:\n"
+    "Thought: what to do next and why\nAction: the command\nCommands are "
+)
+
 PROMPTS: dict[str, PromptTemplate] = {
-    "question@1": PromptTemplate(user="{question}"),
+    "question@1": PromptTemplate(),
     "gsm8k-hash@1": PromptTemplate(
         system=(
             "Solve the math problem. Reason step by step, one step a line, and give the final "
             "answer on the last line after four # signs, like this: #### 42"
-        ),
-        user="{question}",
+        )
     ),
-    "boxed@1": PromptTemplate(
-        system="Please reason step by step, and put your final answer within \\boxed{}.",
-        user="{question}",
-    ),
-    "alfworld@1": PromptTemplate(
-        system=(
-            "You act in a household. Answer with one command a turn and nothing else: go to R, open R, close R, "
-            "take O from R, move O to R, heat O with R, cool O with R, clean O with R, slice O with O, use O, "
-            "examine O, look, inventory, help. O is an object and R a receptacle, each with its number, like mug 1."
-        ),
-        user="{question}",
-    ),
-    "alfworld-paper@1": PromptTemplate(
-        system=(
-            "You act in a household. Answer with one command a turn and nothing else: go to R, open R, close R, "
-            "take O from R, put O in/on R, heat O with R, cool O with R, clean O with R, slice O with O, use O, "
-            "examine O, look, inventory, help. O is an object and R a receptacle, each with its number, like mug 1."
-        ),
-        user="{question}",
-    ),
-    "alfworld-react@1": PromptTemplate(
-        system=(
-            "You act in a household. Answer each turn with a thought and one command, in this form:\n"
-            "Thought: what to do next and why\nAction: the command\n"
-            "Commands are go to R, open R, close R, take O from R, move O to R, heat O with R, cool O with R, "
-            "clean O with R, slice O with O, use O, examine O, look, inventory, help. O is an object and R a "
-            "receptacle, each with its number, like mug 1."
-        ),
-        user="{question}",
-    ),
-    "alfworld-react-paper@1": PromptTemplate(
-        system=(
-            "You act in a household. Answer each turn with a thought and one command, in this form:\n"
-            "Thought: what to do next and why\nAction: the command\n"
-            "Commands are go to R, open R, close R, take O from R, put O in/on R, heat O with R, cool O with R, "
-            "clean O with R, slice O with O, use O, examine O, look, inventory, help. O is an object and R a "
-            "receptacle, each with its number, like mug 1."
-        ),
-        user="{question}",
-    ),
+    "boxed@1": PromptTemplate(system="Please reason step by step, and put your final answer within \\boxed{}."),
+    "alfworld@1": PromptTemplate(system=_COMMAND_ALONE + _NATIVE),
+    "alfworld-paper@1": PromptTemplate(system=_COMMAND_ALONE + _PAPER),
+    "alfworld-react@1": PromptTemplate(system=_THOUGHT_AND_COMMAND + _NATIVE),
+    "alfworld-react-paper@1": PromptTemplate(system=_THOUGHT_AND_COMMAND + _PAPER),
 }
 
 

@@ -62,14 +62,6 @@ class FreeText(gymnasium.Space[str]):
         """Whether ``x`` is a ``str``; its characters are not looked at."""
         return isinstance(x, str)
 
-    def to_jsonable(self, sample_n: Sequence[str]) -> list[str]:  # type: ignore[override]
-        """Text is its own JSON form."""
-        return list(sample_n)
-
-    def from_jsonable(self, sample_n: list[str]) -> list[str]:
-        """Invert ``to_jsonable``."""
-        return list(sample_n)
-
     def __eq__(self, other: object) -> bool:
         """All free-text spaces are equal."""
         return isinstance(other, FreeText)

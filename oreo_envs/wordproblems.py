@@ -22,6 +22,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
+from functools import lru_cache
 
 import numpy as np
 
@@ -70,6 +71,7 @@ class World:
     shuffled: tuple[int, ...]
 
     @classmethod
+    @lru_cache(maxsize=64)
     def from_seed(cls, seed: int, num_verbs: int = len(VERBS)) -> World:
         """Make world ``seed``; a world with fewer verbs gives those it has the same meaning.
 
@@ -204,16 +206,7 @@ _ANSWER = re.compile(r"#### (-?\d{1,9})", re.ASCII)
 
 def check_solution(problem: Problem, response: str) -> SolutionCheck:
     """Judge every step of a response to ``problem``; a line too many or too few is unsound."""
-    *lines, last = response.strip("\n").split("\n")
-    answer = _ANSWER.fullmatch(last.strip())
-    if answer is None and not last.startswith("####"):
-        lines.append(last)
-    steps, total = [], problem.start
-    for position, line in enumerate(lines):
-        step = _check_step(problem, position, total, line)
-        steps.append(step)
-        stated = _STEP.fullmatch(line.strip())
-        total = int(stated[7]) if stated else total
+    steps, _, answer = _read_lines(problem, response)
     answer_right = answer is not None and int(answer[1]) == problem.answer
     sound = (
         answer_right
@@ -234,21 +227,32 @@ def line_rightness(problem: Problem, response: str) -> list[tuple[int, int, bool
         (start, end, right) of each line, characters of ``response``, end exclusive and without the line break. Line
         breaks at the beginning and the end of the response belong to no line.
     """
-    checked = check_solution(problem, response)
-    right = [step.reads_right and step.computes_right for step in checked.steps]
+    steps, total, answer = _read_lines(problem, response)
+    right = [step.reads_right and step.computes_right for step in steps]
     lines = response.strip("\n").split("\n")
-    if len(lines) > len(checked.steps):
-        stated = [_STEP.fullmatch(step.line.strip()) for step in checked.steps]
-        total = next((int(match[7]) for match in reversed(stated) if match), problem.start)
-        answer = _ANSWER.fullmatch(lines[-1].strip())
+    if len(lines) > len(steps):
         follows = answer is not None and int(answer[1]) == problem.answer_of(total)
-        right.append(follows and len(checked.steps) == len(problem.verbs))
+        right.append(follows and len(steps) == len(problem.verbs))
     start = len(response) - len(response.lstrip("\n"))
     found = []
     for line, is_right in zip(lines, right, strict=True):
         found.append((start, start + len(line), is_right))
         start += len(line) + 1
     return found
+
+
+def _read_lines(problem: Problem, response: str) -> tuple[list[StepCheck], int, re.Match[str] | None]:
+    """The steps, the total that the last of them states, and the answer on the last line."""
+    *lines, last = response.strip("\n").split("\n")
+    answer = _ANSWER.fullmatch(last.strip())
+    if answer is None and not last.startswith("####"):
+        lines.append(last)
+    steps, total = [], problem.start
+    for position, line in enumerate(lines):
+        steps.append(_check_step(problem, position, total, line))
+        stated = _STEP.fullmatch(line.strip())
+        total = int(stated[7]) if stated else total
+    return steps, total, answer
 
 
 def _check_step(problem: Problem, position: int, total: int, line: str) -> StepCheck:

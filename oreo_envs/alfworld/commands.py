@@ -17,10 +17,12 @@ STYLES = ("native", "paper")
 
 _LONGEST_COMMAND = 200
 _THING = r"([a-z]+ \d+)"
-_PUT = re.compile(rf"(?:put|place|move) {_THING} (?:in/on|in on|into|onto|in|on|to) {_THING}")
-_USE = re.compile(rf"(?:toggle|turn on) {_THING}")
-# A slip in the prompt of the OREO paper's models: "task" for "take".
-_TAKE = re.compile(rf"task {_THING} from {_THING}")
+_SPELLINGS = (
+    (re.compile(rf"(?:put|place|move) {_THING} (?:in/on|in on|into|onto|in|on|to) {_THING}"), r"move \1 to \2"),
+    (re.compile(rf"(?:toggle|turn on) {_THING}"), r"use \1"),
+    # A slip in the prompt of the OREO paper's models: "task" for "take".
+    (re.compile(rf"task {_THING} from {_THING}"), r"take \1 from \2"),
+)
 
 _MOVE = re.compile(r"move (.+) to (.+)")
 _MOVED = re.compile(r"You move the (.+) to the (.+)\.")
@@ -36,12 +38,9 @@ def native_command(command: str) -> str:
     The things named stay the same.
     """
     plain = re.sub(" +", " ", command.strip().lower().removesuffix(".").rstrip())
-    if match := _PUT.fullmatch(plain):
-        return f"move {match[1]} to {match[2]}"
-    if match := _USE.fullmatch(plain):
-        return f"use {match[1]}"
-    if match := _TAKE.fullmatch(plain):
-        return f"take {match[1]} from {match[2]}"
+    for spelling, native in _SPELLINGS:
+        if match := spelling.fullmatch(plain):
+            return match.expand(native)
     return plain
 
 

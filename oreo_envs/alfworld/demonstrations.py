@@ -8,7 +8,7 @@ on purpose and marked, for nobody is to imitate them; the expert reads what came
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -88,50 +88,29 @@ def renumbered(shown: Demonstration, rng: np.random.Generator) -> Demonstration:
 
 def _mistake(memory: Memory, right: str, last: str | None, rng: np.random.Generator) -> Move | None:
     """Draw a kind of mistake that is possible, then a command of that kind; None where there is none."""
-    kinds = [[move for move in kind(memory, last) if move.command != right] for kind in _KINDS]
-    possible = [moves for moves in kinds if moves]
+    away = [name for name in memory.receptacles if not memory.at(name)]
+    here = [name for name in memory.receptacles if memory.at(name) and name not in memory.closed]
+    if memory.held is None:
+        wrong_object = _taking(memory, here)
+    else:
+        wrong_object = [Move(f"move {memory.held} to {name}", f"I leave the {memory.held} here.") for name in here]
+    kinds = (
+        [Move(f"go to {name}", f"I try the {name}.") for name in away],
+        wrong_object,
+        [] if last is None else [Move(last, "I try that again.")],
+        # Not admissible: what is not at hand.
+        [Move(f"open {name}", f"I open the {name}.") for name in away] + _taking(memory, away),
+    )
+    possible = [moves for kind in kinds if (moves := [move for move in kind if move.command != right])]
     if not possible:
         return None
     moves = possible[rng.integers(len(possible))]
     return moves[rng.integers(len(moves))]
 
 
-def _wrong_receptacle(memory: Memory, last: str | None) -> list[Move]:
-    """Go somewhere."""
-    return [Move(f"go to {name}", f"I try the {name}.") for name in memory.receptacles if not memory.at(name)]
-
-
-def _wrong_object(memory: Memory, last: str | None) -> list[Move]:
-    """Take what lies here, or put down what is in hand."""
-    here = [name for name in memory.receptacles if memory.at(name) and name not in memory.closed]
-    if memory.held is not None:
-        return [Move(f"move {memory.held} to {name}", f"I leave the {memory.held} here.") for name in here]
+def _taking(memory: Memory, places: Iterable[str]) -> list[Move]:
     return [
         Move(f"take {item} from {name}", f"I take the {item}.")
-        for name in here
+        for name in places
         for item in memory.contents.get(name, ())
     ]
-
-
-def _repetition(memory: Memory, last: str | None) -> list[Move]:
-    """Say the last command again."""
-    return [] if last is None else [Move(last, "I try that again.")]
-
-
-def _inadmissible(memory: Memory, last: str | None) -> list[Move]:
-    """Act on what is not at hand."""
-    away = [name for name in memory.receptacles if not memory.at(name)]
-    moves = [Move(f"open {name}", f"I open the {name}.") for name in away]
-    return moves + [
-        Move(f"take {item} from {name}", f"I take the {item}.")
-        for name in away
-        for item in memory.contents.get(name, ())
-    ]
-
-
-_KINDS: tuple[Callable[[Memory, str | None], list[Move]], ...] = (
-    _wrong_receptacle,
-    _wrong_object,
-    _repetition,
-    _inadmissible,
-)

@@ -16,13 +16,14 @@ from oreo_envs.alfworld.commands import STYLES, obey, show_command, show_opening
 from oreo_envs.alfworld.demonstrations import play_game, renumbered
 from oreo_envs.alfworld.games import SPLITS, GameSource, task_type
 from oreo_envs.alfworld.numbering import Numbering, RenumberedPlay
-from oreo_envs.alfworld.selection import DEV, MIXED, RENUMBERED, open_split
+from oreo_envs.alfworld.selection import DEV, MIXED, RENUMBERED, check_split, open_split
 from oreo_envs.alfworld.simulator import DirectPlay
 from oreo_envs.alfworld.state import State
 from oreo_envs.alfworld.texts import NOTHING_HAPPENS
 from oreo_envs.alfworld.textworld_engine import ReplayState, TextWorldPlay
 from oreo_envs.alfworld.vocabulary import vocabulary
-from oreo_envs.base import Demonstration, EnvState, Opening, Outcome, Scalar, Solution, TextEnv, Turn, choose
+from oreo_envs.base import Demonstration, EnvState, Opening, Outcome, Scalar, Solution, TextEnv, Turn
+from oreo_envs.checks import choose, share
 from oreo_envs.prompts import prompt_template
 
 ENGINES = ("direct", "textworld")
@@ -85,11 +86,8 @@ class ALFWorldEnv(TextEnv):
         """Find the games.
 
         Args:
-            split: "train", "valid_seen" or "valid_unseen"; "dev": the train games in ``dev_scenes``;
-                "train_and_houses": ``real_games`` of the train games and ``houses`` generated ones;
-                "train_renumbered": the train games, the share ``renumber`` of them with other numbers, always the same.
-            path: where the games are, see ``games.open_games``; "generated" or "generated:SEED": houses made
-                on the spot.
+            split: one of the data, or one that is made from it, see ``selection.open_split``.
+            path: where the games are, see ``games.open_games``.
             games: games that are open already, instead of ``path``.
             engine: "direct", or "textworld" for the stock engine (thousands of times slower).
             text_style: "native", or "paper": no welcome line, no words on arriving, "put ... in/on".
@@ -99,12 +97,9 @@ class ALFWorldEnv(TextEnv):
             clean_share: share of the demonstrations that hold no mistake after all, 0..1.
             renumber: share of the demonstrations whose things have other numbers than in the game ("mug 6" for
                 "mug 1"), drawn anew for each seed, so that nobody learns numbers by heart; share of the games of
-                split "train_renumbered" that are played so, 0..1.
-            dev_scenes: numbers of the rooms whose train games are split "dev", and no longer in the others.
-            houses: generated houses in split "train_and_houses".
-            real_games: train games in split "train_and_houses", drawn at random, always the same; None: all.
-            prompt: a template of ``oreo_envs.prompts`` for the first message; "question" is the bare
-                opening. None: the one that asks for the action format.
+                split "train_renumbered" that are played so, always the same ones, 0..1.
+            dev_scenes, houses, real_games: what is in the splits that are made, see ``selection.open_split``.
+            prompt: a template of ``oreo_envs.prompts``; "question": the bare opening, None: what fits the format.
             max_steps: actions before truncation; the OREO paper has 40.
             max_chars: characters of actions and observations before truncation.
 
@@ -117,17 +112,14 @@ class ALFWorldEnv(TextEnv):
         self.engine = choose("engine", engine, ENGINES)
         self.text_style = choose("text_style", text_style, STYLES)
         self.action_format = choose("action_format", action_format, PROMPTS)
-        for name, share in (("mistakes", mistakes), ("clean_share", clean_share), ("renumber", renumber)):
-            if not 0.0 <= share <= 1.0:
-                raise ValueError(f"{name} must lie in 0..1, got {share!r}")
-        self.mistakes, self.clean_share, self.renumber = mistakes, clean_share, renumber
+        self.mistakes = share("mistakes", mistakes)
+        self.clean_share = share("clean_share", clean_share)
+        self.renumber = share("renumber", renumber)
         default = PROMPTS[action_format] + ("-paper" if text_style == "paper" else "")
         self._template = prompt_template(default if prompt is None else prompt)
         self._expert = expert
         self.games = open_split(self.split, path, dev_scenes, houses, real_games) if games is None else games
-        origin = "train" if self.split in (DEV, MIXED, RENUMBERED) else self.split
-        if not self.games.task_ids[0].startswith(f"{origin}/"):
-            raise ValueError(f"games of another split: {self.games.task_ids[0]}, not of {self.split!r}")
+        check_split(self.games, self.split)
         self._play: DirectPlay | TextWorldPlay | RenumberedPlay | None = None
         self._play_index = -1
 

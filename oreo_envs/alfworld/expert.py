@@ -234,8 +234,7 @@ class Expert:
             return Move("look", f"I have looked everywhere and see no {otype}.")
         place = max(unknown, key=lambda name: _promise(otype, _type(name)))
         reason = f"I look for a {otype}."
-        move = self._reach(place, reason)
-        return move or Move(f"examine {place}", reason)
+        return self._reach(place, reason) or Move(f"examine {place}", reason)
 
     def _reach(self, place: str, reason: str | None = None) -> Move | None:
         """Go to a receptacle and open it; None where that is done."""

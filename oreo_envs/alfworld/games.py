@@ -15,11 +15,12 @@ import lzma
 import os
 import re
 import tarfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Self
 
 from oreo_envs.alfworld.cache import read_cache, write_cache
 from oreo_envs.alfworld.problem import Problem, read_problem
@@ -55,22 +56,29 @@ _REMEDY = (
 )
 
 
-class GameSource(Protocol):
-    """The games of one split, in a fixed order."""
+class GameSource(ABC):
+    """The games of one split, in a fixed order; never changed, so that copies of environments share it."""
 
-    @property
-    def task_ids(self) -> Sequence[str]:
-        """Names of the games, ``<split>/<task>/<trial>``; the task begins with its type and a ``-``."""
+    task_ids: Sequence[str]
+    """Names of the games, ``<split>/<task>/<trial>``; the task begins with its type and a ``-``."""
 
     def __len__(self) -> int:
         """Return the number of games."""
+        return len(self.task_ids)
 
+    @abstractmethod
     def __getitem__(self, index: int) -> Game:
         """Return game ``index``, ready to play in the direct engine."""
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """Return the source itself."""
+        return self
+
+    @abstractmethod
     def walkthrough(self, index: int) -> tuple[str, ...]:
         """Return commands that win game ``index``."""
 
+    @abstractmethod
     def data(self, index: int) -> Mapping[str, Any]:
         """Return the fields of the game file, for the stock engine."""
 
@@ -90,17 +98,13 @@ class GameFile:
     solvable: bool
 
 
-class GameIndex:
-    """A ``GameSource`` over game files: parsed once, kept as lines of JSON, unpacked when asked for."""
+class GameIndex(GameSource):
+    """A source over game files: parsed once, kept as lines of JSON, unpacked when asked for."""
 
     def __init__(self, files: GameFiles, task_ids: tuple[str, ...], lines: Sequence[bytes]) -> None:
         """Hold the games ``task_ids``, whose parsed form is in ``lines``."""
         self._files, self._lines, self.task_ids = files, lines, task_ids
         self._game = lru_cache(maxsize=_KEPT_GAMES)(self._unpack)
-
-    def __len__(self) -> int:
-        """Return the number of games."""
-        return len(self._lines)
 
     def __getitem__(self, index: int) -> Game:
         """Return game ``index``, ready to play in the direct engine."""
@@ -109,10 +113,6 @@ class GameIndex:
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the parsed games, and not those that are unpacked."""
         return GameIndex, (self._files, self.task_ids, self._lines)
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> GameIndex:
-        """Return the index itself, which never changes, so that copies of environments are cheap."""
-        return self
 
     def walkthrough(self, index: int) -> tuple[str, ...]:
         """Return commands that win game ``index``."""
@@ -143,16 +143,17 @@ class GameFiles:
         Args:
             wanted: task ids; others may be left out. None: all.
         """
-        return self._from_archive(wanted) if self.place.is_file() else self._from_folder(wanted)
-
-    def _from_folder(self, wanted: Sequence[str] | None) -> Iterator[tuple[str, str, bytes]]:
-        if wanted is None:
-            files: Iterable[Path] = sorted(self.place.glob(f"*/*/{GAME_FILE}"))
-        else:
-            files = [self.place.joinpath(*task_id.split("/")[1:], GAME_FILE) for task_id in wanted]
-        for file in files:
+        if self.place.is_file():
+            yield from self._from_archive(wanted)
+            return
+        named = [self.place.joinpath(*task_id.split("/")[1:], GAME_FILE) for task_id in wanted or ()]
+        for file in self.files() if wanted is None else named:
             task, trial = file.parts[-3:-1]
             yield f"{self.split}/{task}/{trial}", str(file), file.read_bytes()
+
+    def files(self) -> list[Path]:
+        """Return the game files of a folder, or the archive."""
+        return [self.place] if self.place.is_file() else sorted(self.place.glob(f"*/*/{GAME_FILE}"))
 
     def _from_archive(self, wanted: Sequence[str] | None) -> Iterator[tuple[str, str, bytes]]:
         try:
@@ -268,8 +269,7 @@ def _candidates(place: Path, split: str) -> Iterator[GameFiles]:
 
 def _stamps(files: GameFiles) -> tuple[tuple[str, int, int], ...]:
     """Names, times of change and sizes: what tells in one process that nothing has changed."""
-    found = [files.place] if files.place.is_file() else sorted(files.place.glob(f"*/*/{GAME_FILE}"))
-    return tuple((str(file), status.st_mtime_ns, status.st_size) for file in found for status in [file.stat()])
+    return tuple((str(file), status.st_mtime_ns, status.st_size) for file in files.files() for status in [file.stat()])
 
 
 @lru_cache(maxsize=8)

@@ -16,32 +16,24 @@ from oreo_envs.alfworld.things import HOLDS, PORTABLE, PROPERTIES, ROOM_FOR, STA
 ROOM_NUMBERS = {"train": TRAIN_NUMBERS, "valid_seen": SEEN_NUMBERS, "valid_unseen": UNSEEN_NUMBERS}
 """Numbers of the rooms of a split, within each kind; some train game is in each of the seen ones."""
 
-# How often each type of task comes, and in which rooms; as in the train games of ALFWorld, but rounded.
-_TYPES = {
-    "pick_and_place_simple": 23.0,
-    "look_at_obj_in_light": 9.0,
-    "pick_clean_then_place_in_recep": 18.0,
-    "pick_heat_then_place_in_recep": 13.0,
-    "pick_cool_then_place_in_recep": 15.0,
-    "pick_two_obj_and_place": 22.0,
-}
 _EVERYWHERE = {"kitchen": 1.0, "living room": 2.0, "bedroom": 2.0, "bathroom": 2.0}
-_ROOMS = {
-    "pick_and_place_simple": _EVERYWHERE,
-    "look_at_obj_in_light": {"bedroom": 4.0, "living room": 1.0},
-    "pick_clean_then_place_in_recep": {"kitchen": 3.0, "bathroom": 1.0},
-    "pick_heat_then_place_in_recep": {"kitchen": 1.0},
-    "pick_cool_then_place_in_recep": {"kitchen": 1.0},
-    "pick_two_obj_and_place": _EVERYWHERE,
-}
-
-_SENTENCES = {
-    "pick_and_place_simple": ("put a {} in {}.", "put some {} on {}."),
-    "look_at_obj_in_light": ("look at {} under the {}.", "examine the {} with the {}."),
-    "pick_clean_then_place_in_recep": ("put a clean {} in {}.", "clean some {} and put it in {}."),
-    "pick_heat_then_place_in_recep": ("put a hot {} in {}.", "heat some {} and put it in {}."),
-    "pick_cool_then_place_in_recep": ("put a cool {} in {}.", "cool some {} and put it in {}."),
-    "pick_two_obj_and_place": ("put two {} in {}.", "find two {} and put them in {}."),
+_KITCHEN = {"kitchen": 1.0}
+# How often each type of task comes and in which rooms, as in the train games of ALFWorld, but rounded; its sentences.
+_TYPES: dict[str, tuple[float, dict[str, float], tuple[str, str]]] = {
+    "pick_and_place_simple": (23.0, _EVERYWHERE, ("put a {} in {}.", "put some {} on {}.")),
+    "look_at_obj_in_light": (
+        9.0,
+        {"bedroom": 4.0, "living room": 1.0},
+        ("look at {} under the {}.", "examine the {} with the {}."),
+    ),
+    "pick_clean_then_place_in_recep": (
+        18.0,
+        {"kitchen": 3.0, "bathroom": 1.0},
+        ("put a clean {} in {}.", "clean some {} and put it in {}."),
+    ),
+    "pick_heat_then_place_in_recep": (13.0, _KITCHEN, ("put a hot {} in {}.", "heat some {} and put it in {}.")),
+    "pick_cool_then_place_in_recep": (15.0, _KITCHEN, ("put a cool {} in {}.", "cool some {} and put it in {}.")),
+    "pick_two_obj_and_place": (22.0, _EVERYWHERE, ("put two {} in {}.", "find two {} and put them in {}.")),
 }
 
 TREATMENTS = {
@@ -110,14 +102,15 @@ class Task:
 def draw_task(split: str, number: int) -> Task:
     """Return task ``number`` of a split, always the same."""
     draw = Draw("task", split, number)
-    task_type = draw.weighted(_TYPES)
+    task_type = draw.weighted({name: often for name, (often, _, _) in _TYPES.items()})
+    _, rooms, sentences = _TYPES[task_type]
     possible: tuple[tuple[str, tuple[str, ...]], ...] = ()
     while not possible:
-        room = KINDS[draw.weighted(_ROOMS[task_type])] + draw.pick(ROOM_NUMBERS[split])
+        room = KINDS[draw.weighted(rooms)] + draw.pick(ROOM_NUMBERS[split])
         possible = _possible(task_type, room_kind(room), furniture_of(room))
     thing, targets = draw.pick(possible)
     target = draw.pick(targets)
-    sentence = draw.pick(_SENTENCES[task_type]).format(thing.lower(), target.lower())
+    sentence = draw.pick(sentences).format(thing.lower(), target.lower())
     return Task(task_type, thing, target, room, sentence)
 
 

@@ -10,17 +10,17 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from typing import Any
 
-from oreo_envs.alfworld.games import SPLITS
+from oreo_envs.alfworld.games import SPLITS, GameSource
 from oreo_envs.alfworld.house_tasks import TREATMENTS, Task, draw_task
 from oreo_envs.alfworld.problem import player_names, read_problem
 from oreo_envs.alfworld.rooms import Draw, Receptacle, Room, furniture_of, location_id, make_room, thing_id
 from oreo_envs.alfworld.rules import domain_text, grammar_text
 from oreo_envs.alfworld.simulator import DirectPlay, Game
 from oreo_envs.alfworld.things import ATTRACTION, HOLDS, PORTABLE, PROPERTIES, ROOM_FOR, STANDS_ON, STOCK
-from oreo_envs.base import choose
+from oreo_envs.checks import choose
 
 GAMES = {"train": 2_000, "valid_seen": 140, "valid_unseen": 134}
 """Number of games of each split."""
@@ -57,22 +57,19 @@ class _Made:
     walkthrough: tuple[str, ...]
 
 
-class HouseGames:
-    """A ``GameSource`` of generated houses, each made when it is asked for."""
+class HouseGames(GameSource):
+    """A source of generated houses, each made when it is asked for."""
 
     def __init__(self, split: str, count: int, seed: int) -> None:
-        """Stand for the first ``count`` games of the split that this seed draws."""
-        self._split, self._count, self._seed = split, count, seed
+        """Name the first ``count`` games of the split that this seed draws, and sort them as files would be."""
+        self._key = split, count, seed
+        numbers = range(seed * _GAMES_A_SEED, seed * _GAMES_A_SEED + count)
+        names = {
+            f"{split}/{draw_task(split, number).name}/trial_T00000000_000000_{number:06}": number for number in numbers
+        }
+        self.task_ids = tuple(sorted(names))
+        self._numbers = [names[task_id] for task_id in self.task_ids]
         self._made = lru_cache(maxsize=_KEPT_GAMES)(self._make)
-
-    @cached_property
-    def task_ids(self) -> tuple[str, ...]:
-        """Names of the games, in order."""
-        return tuple(task_id for task_id, _ in self._tasks)
-
-    def __len__(self) -> int:
-        """Return the number of games."""
-        return self._count
 
     def __getitem__(self, index: int) -> Game:
         """Return game ``index``, ready to play in the direct engine."""
@@ -80,11 +77,7 @@ class HouseGames:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle what it takes to make the games again."""
-        return _games, (self._split, self._count, self._seed)
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> HouseGames:
-        """Return the source itself, which never changes, so that copies of environments are cheap."""
-        return self
+        return _games, self._key
 
     def walkthrough(self, index: int) -> tuple[str, ...]:
         """Return commands that win game ``index``."""
@@ -101,17 +94,8 @@ class HouseGames:
             "walkthrough": list(made.walkthrough),
         }
 
-    @cached_property
-    def _tasks(self) -> list[tuple[str, int]]:
-        """Task ids and the numbers that the games were drawn with, sorted as files would be."""
-        return sorted(
-            (f"{self._split}/{draw_task(self._split, number).name}/trial_T00000000_000000_{number:06}", number)
-            for number in range(self._seed * _GAMES_A_SEED, self._seed * _GAMES_A_SEED + self._count)
-        )
-
     def _make(self, index: int) -> _Made:
-        _, number = self._tasks[index]
-        house = make_house(self._split, number)
+        house = make_house(self._key[0], self._numbers[index])
         pddl = house_pddl(house)
         game = Game(read_problem(pddl, house.task.sentence))
         return _Made(game, pddl, solve(house, game))

@@ -16,42 +16,28 @@ from dataclasses import astuple, dataclass
 from typing import Any
 
 from oreo_envs.alfworld.sexp import Sexp, read_sexp, show
-from oreo_envs.base import closest
+from oreo_envs.checks import closest
 
 # Types of the arguments, in the domain's words, in lower case as PDDL reads them.
 PREDICATES: dict[str, tuple[str, ...]] = {
-    "atlocation": ("agent", "location"),
-    "receptacleatlocation": ("receptacle", "location"),
-    "objectatlocation": ("object", "location"),
-    "openable": ("receptacle",),
-    "opened": ("receptacle",),
-    "inreceptacle": ("object", "receptacle"),
-    "isreceptacleobject": ("object",),
-    "inreceptacleobject": ("object", "object"),
-    "isreceptacleobjectfull": ("object",),
-    "wasinreceptacle": ("object", "receptacle"),
-    "checked": ("receptacle",),
-    "examined": ("location",),
-    "receptacletype": ("receptacle", "rtype"),
-    "cancontain": ("rtype", "otype"),
-    "objecttype": ("object", "otype"),
-    "holds": ("agent", "object"),
-    "holdsany": ("agent",),
-    "holdsanyreceptacleobject": ("agent",),
-    "full": ("receptacle",),
-    "isclean": ("object",),
-    "cleanable": ("object",),
-    "ishot": ("object",),
-    "heatable": ("object",),
-    "iscool": ("object",),
-    "coolable": ("object",),
-    "pickupable": ("object",),
-    "moveable": ("object",),
-    "toggleable": ("object",),
-    "ison": ("object",),
-    "istoggled": ("object",),
-    "sliceable": ("object",),
-    "issliced": ("object",),
+    predicate: tuple(types.split())
+    for types, predicates in {
+        "agent": "holdsany holdsanyreceptacleobject",
+        "agent location": "atlocation",
+        "agent object": "holds",
+        "location": "examined",
+        "object": "isclean cleanable ishot heatable iscool coolable issliced sliceable istoggled toggleable ison "
+        "pickupable moveable isreceptacleobject isreceptacleobjectfull",
+        "object location": "objectatlocation",
+        "object object": "inreceptacleobject",
+        "object otype": "objecttype",
+        "object receptacle": "inreceptacle wasinreceptacle",
+        "receptacle": "openable opened checked full",
+        "receptacle location": "receptacleatlocation",
+        "receptacle rtype": "receptacletype",
+        "rtype otype": "cancontain",
+    }.items()
+    for predicate in predicates.split()
 }
 # Facts that could not be true at the start of a game that one agent with empty hands begins.
 _NEVER_INITIAL = frozenset({"holds", "holdsany", "holdsanyreceptacleobject"})
@@ -104,13 +90,14 @@ class Problem:
     @classmethod
     def from_json(cls, line: str | bytes) -> Problem:
         """Invert ``to_json``."""
-        task, objects, receptacles, otypes, rtypes, facts, goal = json.loads(line)
+        task, *names, facts, goal = json.loads(line)
+        objects, receptacles, otypes, rtypes = map(tuple, names)
         return cls(
-            task=task,
-            objects=tuple(objects),
-            receptacles=tuple(receptacles),
-            otypes=tuple(otypes),
-            rtypes=tuple(rtypes),
+            task,
+            objects,
+            receptacles,
+            otypes,
+            rtypes,
             facts={predicate: tuple(map(tuple, rows)) for predicate, rows in facts.items()},
             goal=tuple(
                 Clause(tuple(map(tuple, variables)), tuple(map(tuple, literals))) for variables, literals in goal

@@ -124,7 +124,9 @@ def make_room(number: int) -> Room:
     """
     kind = room_kind(number)
     draw = Draw("room", number)
-    walls = _along_walls(draw.shuffled(_UNITS[kind](draw)))
+    walls: list[list[_Unit]] = [[], [], [], []]
+    for unit in draw.shuffled(_UNITS[kind](draw)):
+        min(walls, key=_length).append(unit)
     half_width = max(_length(walls[0]), _length(walls[2]), 300) // 2 + 60
     half_depth = max(_length(walls[1]), _length(walls[3]), 300) // 2 + 60
     receptacles = []
@@ -175,13 +177,6 @@ class _Unit:
     parts: tuple[_Part, ...]
 
 
-def _along_walls(units: Sequence[_Unit]) -> list[list[_Unit]]:
-    walls: list[list[_Unit]] = [[], [], [], []]
-    for unit in units:
-        min(walls, key=_length).append(unit)
-    return walls
-
-
 def _length(units: Sequence[_Unit]) -> int:
     return sum(unit.width for unit in units)
 
@@ -216,7 +211,7 @@ def _column(kind: str, right: int, heights: Sequence[int]) -> list[_Part]:
 
 
 def _drawers(right: int, number: int) -> list[_Part]:
-    return _column("Drawer", right, (75, 50, 25)[-number:] if number else ())
+    return _column("Drawer", right, (75, 50, 25)[3 - number :])
 
 
 def _shelves(draw: Draw) -> _Unit:

@@ -28,14 +28,13 @@ _RELEASED_GRAMMAR = "10da93e13b58e1a6039723f5d4a59ceae7c60772515bfab9fc603bafa7f
 
 
 @cache
+def _text(name: str) -> str:
+    return (files(__package__) / "rules" / name).read_text(encoding="utf-8")
+
+
 def domain_text() -> str:
     """Return our PDDL domain, as game files hold it under ``pddl_domain``."""
-    return (files(__package__) / "rules" / "domain.pddl").read_text(encoding="utf-8")
-
-
-@cache
-def _grammar() -> str:
-    return (files(__package__) / "rules" / "grammar.twl2").read_text(encoding="utf-8")
+    return _text("domain.pddl")
 
 
 def grammar_text(task: str) -> str:
@@ -46,7 +45,7 @@ def grammar_text(task: str) -> str:
     """
     if not _SENTENCE.fullmatch(task):
         raise ValueError(f'a task is one line without any of ; | " < > [ ] # {{ }} \\, got {task!r}')
-    return _grammar().replace(_GOAL, task)
+    return _text("grammar.twl2").replace(_GOAL, task)
 
 
 def task_of(domain: str, grammar: str) -> str:
@@ -55,7 +54,10 @@ def task_of(domain: str, grammar: str) -> str:
     Raises:
         ValueError: the texts are not those of rules that the direct engine plays.
     """
-    released, ours = (_RELEASED_DOMAIN, _RELEASED_GRAMMAR), (_domain_sum(domain_text()), _grammar_sum(_grammar()))
+    released, ours = (
+        (_RELEASED_DOMAIN, _RELEASED_GRAMMAR),
+        (_domain_sum(domain_text()), _grammar_sum(_text("grammar.twl2"))),
+    )
     expected = dict([released, ours]).get(_domain_sum(domain))
     if expected is None:
         raise ValueError("field 'pddl_domain' is not the domain of ALFWorld's data release 0.4, nor ours")

@@ -19,26 +19,18 @@ DEV, MIXED, RENUMBERED = "dev", "train_and_houses", "train_renumbered"
 _DRAW_SEED = 0
 
 
-class ChosenGames:
-    """A ``GameSource`` of some games of others."""
+class ChosenGames(GameSource):
+    """A source of some games of others."""
 
     def __init__(self, places: Iterable[tuple[GameSource, int]]) -> None:
         """Hold games, each given as its source and its number there."""
         self._places = tuple(places)
         self.task_ids = tuple(source.task_ids[index] for source, index in self._places)
 
-    def __len__(self) -> int:
-        """Return the number of games."""
-        return len(self._places)
-
     def __getitem__(self, index: int) -> Game:
         """Return game ``index``, ready to play in the direct engine."""
         source, place = self._places[index]
         return source[place]
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> ChosenGames:
-        """Return the games themselves, which never change, so that copies of environments are cheap."""
-        return self
 
     def walkthrough(self, index: int) -> tuple[str, ...]:
         """Return commands that win game ``index``."""
@@ -85,6 +77,17 @@ def open_split(
     if not houses:
         raise ValueError(f"split {MIXED!r} adds generated houses to the train games: say how many with houses=...")
     return ChosenGames([*_drawn(games, real_games), *_all(generated_games("train", houses))])
+
+
+def check_split(games: GameSource, split: str) -> None:
+    """Check that games may be those of a split.
+
+    Raises:
+        ValueError: they are of another.
+    """
+    origin = "train" if split in (DEV, MIXED, RENUMBERED) else split
+    if not games.task_ids[0].startswith(f"{origin}/"):
+        raise ValueError(f"games of another split: {games.task_ids[0]}, not of {split!r}")
 
 
 def scene(task_id: str) -> int:

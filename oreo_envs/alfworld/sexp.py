@@ -12,6 +12,8 @@ from typing import Any
 Sexp = list[Any]
 """Words and further lists."""
 
+_LONGEST = 80
+
 
 def read_sexp(text: str) -> Sexp:
     """Read one bracketed expression into nested lists of lower-case words; comments are left out.
@@ -41,7 +43,7 @@ def read_sexp(text: str) -> Sexp:
     return root[0]
 
 
-def show(expression: Sequence[Any] | None, longest: int = 80) -> str:
+def show(expression: Sequence[Any] | None) -> str:
     """Write an expression without its outer brackets, cut short; for errors."""
     text = " ".join(f"({show(part)})" if isinstance(part, list) else str(part) for part in expression or ())
-    return text if len(text) <= longest else text[: longest - 3] + "..."
+    return text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."

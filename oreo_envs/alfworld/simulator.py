@@ -12,12 +12,14 @@ again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from oreo_envs.alfworld import texts
 from oreo_envs.alfworld.goal import Goal
-from oreo_envs.alfworld.problem import Problem
+from oreo_envs.alfworld.problem import Fact, Problem
 from oreo_envs.alfworld.state import MARKS, NOTHING, State
 
 # Where an object can be changed: rtypes, and the property it must have.
@@ -73,34 +75,30 @@ class Game:
             ValueError: the goal needs something that this engine does not follow.
         """
         self.problem = problem
-        facts = problem.facts
+        facts = defaultdict[str, tuple[Fact, ...]](tuple, problem.facts)
         self._objects, self._receptacles = problem.objects, problem.receptacles
         self._object_number = {name: number for number, name in enumerate(problem.objects)}
         self._receptacle_number = {name: number for number, name in enumerate(problem.receptacles)}
-        self._place_of = {receptacle: location for receptacle, location in facts.get("receptacleatlocation", ())}
-        self._at: dict[int, list[int]] = {}
-        for receptacle, location in facts.get("receptacleatlocation", ()):
-            self._at.setdefault(location, []).append(receptacle)
+        self._place_of = {receptacle: location for receptacle, location in facts["receptacleatlocation"]}
+        self._at = _by_second(facts["receptacleatlocation"])
         self._is = {
-            predicate: frozenset(number for (number,) in facts.get(predicate, ()))
+            predicate: frozenset(number for (number,) in facts[predicate])
             for predicate in ("openable", "pickupable", "toggleable", "sliceable", "isreceptacleobject")
         }
-        self._inner: dict[int, list[int]] = {}
-        for inner, outer in facts.get("inreceptacleobject", ()):
-            self._inner.setdefault(outer, []).append(inner)
-        self._fits = self._make_fits()
+        self._inner = _by_second(facts["inreceptacleobject"])
+        self._fits = _fits(facts, len(problem.receptacles))
         self._treatments = {
             verb: (
-                frozenset(number for (number,) in facts.get(needed, ())),
+                frozenset(number for (number,) in facts[needed]),
                 mark,
-                self._of_type("receptacletype", problem.rtypes, types),
+                frozenset(number for number, kind in facts["receptacletype"] if problem.rtypes[kind] in types),
             )
             for verb, (needed, mark, types) in _TREATMENTS.items()
         }
-        self._knives = self._of_type("objecttype", problem.otypes, _KNIVES)
+        self._knives = frozenset(number for number, kind in facts["objecttype"] if problem.otypes[kind] in _KNIVES)
         self._go_to: dict[int, tuple[str, ...]] = {}
         self._goal = Goal(problem)
-        start = self._start()
+        start = _start(facts, len(problem.receptacles))
         self.start = start._replace(won=self._goal.holds(start))
         self.intro = f"{texts.WELCOME}\n\n{self._first_look()}\n\nYour task is to: {problem.task}"
 
@@ -118,40 +116,34 @@ class Game:
 
     def commands(self, state: State) -> list[str]:
         """Return the admissible commands, sorted."""
-        objects, receptacles, held, contents = self._objects, self._receptacles, state.held, state.contents
-        here = self._at.get(state.location, ())
-        openable, opened = self._is["openable"], state.opened
-        within_reach = [number for number in here if number not in openable or number in opened]
-        things = [receptacles[number] for number in here]
+        objects, held, contents, here = self._objects, state.held, state.contents, self._at.get(state.location, ())
+        openable, pickupable, toggleable = self._is["openable"], self._is["pickupable"], self._is["toggleable"]
+        commands = ["help", "inventory", "look", *self._going_to(state.location)]
+        for number in here:
+            name = self._receptacles[number]
+            commands.append(f"examine {name}")
+            if number in openable:
+                commands.append(f"{'close' if number in state.opened else 'open'} {name}")
+            if not self._in_reach(state, number):
+                continue
+            if held == NOTHING:
+                commands += [f"take {objects[item]} from {name}" for item in contents[number] if item in pickupable]
+            elif held in self._fits[number]:
+                commands.append(f"move {objects[held]} to {name}")
         if held != NOTHING:
-            things.append(objects[held])
-        commands = [f"clean {objects[held]} with {name}" for name in self._treating("clean", state, here)]
-        commands += sorted([f"close {receptacles[number]}" for number in here if number in openable & opened])
-        commands += [f"cool {objects[held]} with {name}" for name in self._treating("cool", state, here)]
-        commands += sorted([f"examine {name}" for name in things])
-        commands += self._going_to(state.location)
-        commands += [f"heat {objects[held]} with {name}" for name in self._treating("heat", state, here)]
-        commands += ("help", "inventory", "look")
-        if held != NOTHING:
-            fits = [receptacles[number] for number in within_reach if held in self._fits[number]]
-            commands += [f"move {objects[held]} to {name}" for name in sorted(fits)]
-        commands += sorted([f"open {receptacles[number]}" for number in here if number in openable - opened])
+            commands.append(f"examine {objects[held]}")
+            for verb, (treatable, _, places) in self._treatments.items():
+                if held in treatable:
+                    commands += [
+                        f"{verb} {objects[held]} with {self._receptacles[number]}"
+                        for number in here
+                        if number in places
+                    ]
         if held in self._knives:
-            commands += sorted([f"slice {objects[item]} with {objects[held]}" for item in self._sliceable(state)])
-        elif held == NOTHING:
-            pickupable = self._is["pickupable"]
-            commands += sorted(
-                [
-                    f"take {objects[item]} from {receptacles[number]}"
-                    for number in within_reach
-                    for item in contents[number]
-                    if item in pickupable
-                ]
-            )
-        if toggleable := self._is["toggleable"]:
-            commands += sorted(
-                {f"use {objects[item]}" for number in here for item in contents[number] if item in toggleable}
-            )
+            commands += [f"slice {objects[item]} with {objects[held]}" for item in self._sliceable(state)]
+        if toggleable:
+            commands += {f"use {objects[item]}" for number in here for item in contents[number] if item in toggleable}
+        commands.sort()
         return commands
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Game:
@@ -214,16 +206,8 @@ class Game:
         )
         return self._with_goal(state, "inreceptacle", "objectatlocation"), f"You move the {thing} to the {name}."
 
-    def _clean(self, state: State, rest: str) -> tuple[State, str] | None:
-        return self._treat("clean", state, rest)
-
-    def _heat(self, state: State, rest: str) -> tuple[State, str] | None:
-        return self._treat("heat", state, rest)
-
-    def _cool(self, state: State, rest: str) -> tuple[State, str] | None:
-        return self._treat("cool", state, rest)
-
-    def _treat(self, verb: str, state: State, rest: str) -> tuple[State, str] | None:
+    def _treat(self, state: State, rest: str, verb: str) -> tuple[State, str] | None:
+        """Clean, heat or cool."""
         thing, _, name = rest.partition(" with ")
         item, number = self._object_number.get(thing), self._receptacle_here(state, name)
         treatable, mark, places = self._treatments[verb]
@@ -319,53 +303,11 @@ class Game:
     def _sliceable(self, state: State) -> list[int]:
         return [item for item in self._is["sliceable"] if (item, state.location) in state.places]
 
-    def _treating(self, verb: str, state: State, here: Iterable[int]) -> list[str]:
-        """Names of receptacles here in which the held object can be treated so, sorted."""
-        treatable, _, places = self._treatments[verb]
-        if state.held not in treatable:
-            return []
-        return sorted([self._receptacles[number] for number in here if number in places])
-
     def _going_to(self, location: int) -> tuple[str, ...]:
         if location not in self._go_to:
             away = [self._receptacles[number] for number, place in self._place_of.items() if place != location]
-            self._go_to[location] = tuple(sorted([f"go to {name}" for name in away]))
+            self._go_to[location] = tuple([f"go to {name}" for name in away])
         return self._go_to[location]
-
-    # Tables and the goal.
-
-    def _start(self) -> State:
-        facts = self.problem.facts
-        contents: list[list[int]] = [[] for _ in self._receptacles]
-        for item, number in facts.get("inreceptacle", ()):
-            contents[number].append(item)
-        ((location,),) = facts["atlocation"]
-        return State(
-            location=location,
-            held=NOTHING,
-            contents=tuple(map(tuple, contents)),
-            opened=frozenset(number for (number,) in facts.get("opened", ())),
-            places=frozenset((item, place) for item, place in facts.get("objectatlocation", ())),
-            removed=frozenset(),
-            marks=frozenset((mark, item) for mark in MARKS for (item,) in facts.get(mark, ())),
-        )
-
-    def _make_fits(self) -> list[frozenset[int]]:
-        """Objects that each receptacle can hold, by their types."""
-        facts = self.problem.facts
-        of_otype: dict[int, list[int]] = {}
-        for item, otype in facts.get("objecttype", ()):
-            of_otype.setdefault(otype, []).append(item)
-        of_rtype: dict[int, list[int]] = {}
-        for rtype, otype in facts.get("cancontain", ()):
-            of_rtype.setdefault(rtype, []).extend(of_otype.get(otype, ()))
-        fits: list[set[int]] = [set() for _ in self._receptacles]
-        for number, rtype in facts.get("receptacletype", ()):
-            fits[number].update(of_rtype.get(rtype, ()))
-        return [frozenset(items) for items in fits]
-
-    def _of_type(self, typing: str, names: Sequence[str], wanted: frozenset[str]) -> frozenset[int]:
-        return frozenset(number for number, kind in self.problem.facts.get(typing, ()) if names[kind] in wanted)
 
     def _with_goal(self, state: State, *added: str) -> State:
         """``state`` with ``won`` set right, after an action that added facts with these predicates."""
@@ -375,15 +317,47 @@ class Game:
         return state if won == state.won else state._replace(won=won)
 
 
+def _by_second(pairs: Iterable[Fact]) -> dict[int, list[int]]:
+    """The first numbers of pairs by the second."""
+    groups: dict[int, list[int]] = {}
+    for first, second in pairs:
+        groups.setdefault(second, []).append(first)
+    return groups
+
+
+def _fits(facts: Mapping[str, tuple[Fact, ...]], num_receptacles: int) -> list[frozenset[int]]:
+    """Objects that each receptacle can hold, by their types."""
+    items = _by_second(facts["objecttype"])
+    by_rtype: dict[int, set[int]] = defaultdict(set)
+    for rtype, otype in facts["cancontain"]:
+        by_rtype[rtype].update(items.get(otype, ()))
+    fits = [frozenset[int]() for _ in range(num_receptacles)]
+    for number, rtype in facts["receptacletype"]:
+        fits[number] |= by_rtype[rtype]
+    return fits
+
+
+def _start(facts: Mapping[str, tuple[Fact, ...]], num_receptacles: int) -> State:
+    inside = _by_second(facts["inreceptacle"])
+    ((location,),) = facts["atlocation"]
+    return State(
+        location=location,
+        held=NOTHING,
+        contents=tuple(tuple(inside.get(number, ())) for number in range(num_receptacles)),
+        opened=frozenset(number for (number,) in facts["opened"]),
+        places=frozenset((item, place) for item, place in facts["objectatlocation"]),
+        removed=frozenset(),
+        marks=frozenset((mark, item) for mark in MARKS for (item,) in facts[mark]),
+    )
+
+
 _RULES: dict[str, Callable[[Game, State, str], tuple[State, str] | None]] = {
     "go": Game._go,
     "open": Game._open,
     "close": Game._close,
     "take": Game._take,
     "move": Game._move,
-    "clean": Game._clean,
-    "heat": Game._heat,
-    "cool": Game._cool,
+    **{verb: partial(Game._treat, verb=verb) for verb in _TREATMENTS},
     "use": Game._use,
     "slice": Game._slice,
     "examine": Game._examine,

@@ -12,7 +12,7 @@ from typing import Any
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from oreo_envs.alfworld.env import ALFWorldEnv
-from oreo_envs.base import positive
+from oreo_envs.checks import positive
 
 
 class ALFWorldVectorEnv(SyncVectorEnv):

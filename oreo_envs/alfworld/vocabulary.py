@@ -31,43 +31,17 @@ _OPENING = (
 )
 _COMMANDS = ("go to", " in/on", "Thought:", "\nAction:")
 _ANSWERS = (
-    "On the",
-    "The",
-    "You arrive at",
-    "You open the",
-    "You close the",
-    "You pick up the",
-    "You put the",
-    "You move the",
-    "You heat the",
-    "You clean the",
-    "You cool the",
-    "You turn on the",
-    "You are facing the",
-    "You are carrying:",
-    "There's nothing special about",
-    "This is a",
-)
+    "On the", "The", "You arrive at", "You open the", "You close the", "You pick up the", "You put the", "You move the",
+    "You heat the", "You clean the", "You cool the", "You turn on the", "You are facing the", "You are carrying:",
+    "There's nothing special about", "This is a",
+)  # fmt: skip
 _INSIDE = (
-    ", a",
-    ", and a",
-    " On the",
-    " The",
-    ", you see a",
-    " is open. In it, you see a",
-    " from the",
-    " in/on the",
-    " to the",
-    " using the",
-    ". Next to it, you see a",
-)
+    ", a", ", and a", " On the", " The", ", you see a", " is open. In it, you see a", " from the", " in/on the",
+    " to the", " using the", ". Next to it, you see a",
+)  # fmt: skip
 _ENDS = (
-    ".",
-    " is closed.",
-    ", you see nothing.",
-    " is open. In it, you see nothing.",
-    ". Next to it, you see nothing.",
-)
+    ".", " is closed.", ", you see nothing.", " is open. In it, you see nothing.", ". Next to it, you see nothing.",
+)  # fmt: skip
 _WHOLE = ("Nothing happens.", "You are not carrying anything.")
 
 # Beside those that hold something, or lie in something, when a game begins.

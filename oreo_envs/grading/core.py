@@ -101,14 +101,9 @@ def _equal(left: Any, right: Any) -> bool | None:
         from math_verify import grader  # imported late: it is seldom asked, and slow to import
 
         grader.TIMEOUT_WARNING_SHOWN = True
-        return not _is_expression(left, right) and grader.verify(right, left, timeout_seconds=None)
+        is_formula = any(isinstance(part, sympy.Expr | sympy.MatrixBase) for part in (left, right))
+        return not is_formula and grader.verify(right, left, timeout_seconds=None)
     return False
-
-
-def _is_expression(*parts: Any) -> bool:
-    import sympy
-
-    return any(isinstance(part, sympy.Expr | sympy.MatrixBase) for part in parts)
 
 
 def _multiple(left: Any, right: Any, positive: bool) -> bool | None:
@@ -162,6 +157,7 @@ def _coordinate(name: str, signs: tuple[int, int]) -> Any:
 
 def _evaluate(expression: Any, point: dict[Any, Any]) -> Any:
     """Value as an mpmath complex number with 30 true digits; None where there is none."""
+    import mpmath
     import sympy
     from sympy.core.evalf import PrecisionExhausted
 
@@ -171,12 +167,6 @@ def _evaluate(expression: Any, point: dict[Any, Any]) -> Any:
         value = sympy.Integer(0)
     if not value.is_number or value.has(sympy.nan, sympy.zoo, sympy.oo, -sympy.oo):
         return None
-    return _mpc(value)
-
-
-def _mpc(value: Any) -> Any:
-    import mpmath
-
     with mpmath.workdps(_DIGITS):
         real, imaginary = value.as_real_imag()
         return mpmath.mpc(real._to_mpmath(120), imaginary._to_mpmath(120))

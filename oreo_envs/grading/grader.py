@@ -57,7 +57,12 @@ def grade(response: str, reference: str) -> Grade:
     extracted = extract_answer(response)
     if extracted is None:
         return Grade(False, None, Reason.NO_ANSWER)
-    correct, reason = _judge(extracted, reference)
+    if len(extracted) > MAX_ANSWER_CHARS:
+        return Grade(False, extracted, Reason.TOO_LARGE)
+    try:
+        correct, reason = _compare(extracted, reference)
+    except WorkerLost:  # an error, so that the verdict is not kept
+        correct, reason = False, Reason.TIMEOUT
     return Grade(correct, extracted, reason)
 
 
@@ -73,16 +78,6 @@ def canonical(answer: str) -> str:
 def lost_comparisons() -> int:
     """How many verdicts of this process are "timeout" because the comparing process was killed from outside."""
     return WORKER.lost
-
-
-def _judge(answer: str, reference: str) -> tuple[bool, Reason]:
-    """Compare; a verdict that was cut short because a process died is not kept."""
-    if len(answer) > MAX_ANSWER_CHARS:
-        return False, Reason.TOO_LARGE
-    try:
-        return _compare(answer, reference)
-    except WorkerLost:
-        return False, Reason.TIMEOUT
 
 
 @lru_cache(maxsize=65_536)

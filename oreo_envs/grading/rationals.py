@@ -51,10 +51,10 @@ class RationalAnswer:
 @lru_cache(maxsize=65_536)
 def parse_number(text: str) -> RationalAnswer | None:
     """Read a cleaned text as one rational number; None when it is anything else."""
-    if text.isascii() and text.isdigit() and len(text) <= _MAX_CHARS:
-        return RationalAnswer(Fraction(int(text)))
     if len(text) > _MAX_CHARS:
         return None
+    if text.isascii() and text.isdigit():
+        return RationalAnswer(Fraction(int(text)))
     text = _without_parentheses(text)
     word = _WORDS.get(text.casefold())
     if word is not None:

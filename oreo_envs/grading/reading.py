@@ -105,7 +105,7 @@ def _read(text: str) -> Shape:
                 return joined
         return Items("list", _flatten(shapes))
     if _PLUS_MINUS.search(text) and not text.startswith((*_OPEN, r"\{", r"\langle")) and not _OPERATOR.search(text):
-        return Items("list", tuple(_read(sign) for sign in _signs(text)))
+        return _signs(text)
     parts = split(text, _CUP)
     if len(parts) > 1:
         return _merged(tuple(_read(part) for part in parts))
@@ -192,19 +192,18 @@ def _ratio(text: str) -> Ratio | None:
     return None
 
 
-def _signs(text: str) -> list[str]:
+def _signs(text: str) -> Items:
     r"""Every reading of ``\pm``; with ``\mp`` among them the signs go together."""
-    marks = _PLUS_MINUS.findall(text)
-    if len(marks) > 4:
+    before, *rest = _PLUS_MINUS.split(text)
+    commands, texts = rest[::2], rest[1::2]
+    if len(commands) > 4:
         raise OverflowError
-    together = "mp" in marks
-    choices = ([(s,) * len(marks) for s in "+-"]) if together else list(itertools.product("+-", repeat=len(marks)))
+    one_choice = [(sign,) * len(commands) for sign in "+-"]
     readings = []
-    for signs in choices:
-        following = iter(signs)
-        sign_of = lambda match: _sign(next(following), match[1])  # noqa: B023, E731
-        readings.append(re.sub(r"^\s*\+\s*", "", _PLUS_MINUS.sub(sign_of, text)))
-    return readings
+    for signs in one_choice if "mp" in commands else itertools.product("+-", repeat=len(commands)):
+        written = (_sign(*part) + after for *part, after in zip(signs, commands, texts, strict=True))
+        readings.append(_read(re.sub(r"^\s*\+\s*", "", before + "".join(written))))
+    return Items("list", tuple(readings))
 
 
 def _sign(sign: str, command: str) -> str:
@@ -337,9 +336,8 @@ def _bracketed(text: str) -> Shape | None:
                 return _read(condition[1])
             return Items("set", _flatten(_read(part) for part in parts))
         if len(parts) > 1:
-            expanded = _signs(text) if _PLUS_MINUS.search(text) else []
-            if expanded:
-                return Items("list", tuple(_read(sign) for sign in expanded))
+            if _PLUS_MINUS.search(text):
+                return _signs(text)
             left, right = ("(", ")") if left == r"\langle" else (left, right)
             return Ordered(left, right, tuple(_read(part) for part in parts))
     return None

@@ -7,6 +7,7 @@ linear time. Does not know: sympy. What passes and takes long all the same is ki
 from __future__ import annotations
 
 import re
+from itertools import accumulate
 
 _MAX_CHARS = 400
 _MAX_DIGITS = 60
@@ -49,11 +50,7 @@ def is_too_large(text: str) -> bool:
 
 
 def _depth(text: str) -> int:
-    depth = deepest = 0
-    for char in text:
-        depth += (char in "({[") - (char in ")}]")
-        deepest = max(deepest, depth)
-    return deepest
+    return max(accumulate(((char in "({[") - (char in ")}]") for char in text), initial=0))
 
 
 def _large_factorial(text: str) -> bool:

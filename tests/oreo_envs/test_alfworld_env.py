@@ -7,7 +7,6 @@ import os
 import pickle
 import subprocess
 import sys
-import time
 
 import gymnasium as gym
 import numpy as np
@@ -170,14 +169,12 @@ def test_every_task_type_can_be_won(data_folder, style):
     assert seen == set(TASK_TYPES)
 
 
-def test_states_are_cheap_and_exact(env):
+def test_states_are_small_and_exact(env):
     env.reset(options={"task_id": KNIFE})
     env.step("go to countertop 1")
-    start = time.perf_counter()
-    for _ in range(100):
-        state = env.clone_state()
-        env.restore_state(state)
-    assert time.perf_counter() - start < 0.1
+    state = env.clone_state()
+    assert len(pickle.dumps(state)) < 50_000, "one game and no split of them"
+    env.restore_state(state)
     first = env.step("take knife 1 from countertop 1")
     env.reset(options={"index": 0})
     env.restore_state(state)
@@ -187,12 +184,11 @@ def test_states_are_cheap_and_exact(env):
     assert other.step("take knife 1 from countertop 1") == first
 
 
-def test_a_copy_is_cheap_and_independent(env):
+def test_a_copy_shares_the_games_and_is_independent(env):
     env.reset(options={"task_id": KNIFE})
     env.step("go to countertop 1")
-    start = time.perf_counter()
     twin = copy.deepcopy(env)
-    assert time.perf_counter() - start < 0.2
+    assert twin.games is env.games
     twin.step("take knife 1 from countertop 1")
     assert "knife 1" in env.step("examine countertop 1")[0]
 

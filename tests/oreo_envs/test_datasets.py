@@ -13,7 +13,8 @@ from env_samples import GSM8K_ROWS, MATH_ROWS, write_jsonl
 
 import oreo_envs  # noqa: F401 (registers the ids)
 from oreo_envs import math
-from oreo_envs.datasets import load_problems
+from oreo_envs.answers import ProblemSetEnv
+from oreo_envs.datasets import Problem, Source, load_problems, text_field
 from oreo_envs.gsm8k import SOURCE
 
 
@@ -188,3 +189,22 @@ def test_a_demonstration_is_the_authors_text_without_calculator_marks_and_early_
         "It is\n",
         "\\[0.5 \\cdot \\frac{1}{2}. \n = \\boxed{\\frac{1}{4}}\\]",
     )
+
+
+def test_a_further_data_set_is_a_row_reader_and_a_few_names(tmp_path):
+    class CapitalsEnv(ProblemSetEnv):
+        source = Source("capitals", lambda row, split: Problem(text_field(row, "q"), text_field(row, "a")), hub={})
+        name = source.name
+        default_prompt = "boxed"
+        splits = ("test",)
+
+        def _solution(self, index, seed):
+            return f"\\boxed{{{self.problems[index].answer}}}", {}
+
+    write_jsonl(tmp_path / "test.jsonl", [{"q": "Of France?", "a": "Paris"}, {"q": "Of Peru?", "a": "Lima"}])
+    env = CapitalsEnv(path=tmp_path)
+    question, info = env.reset(options={"task_id": "capitals/test/1"})
+    assert (question, env.num_tasks, info["messages"]) == ("Of Peru?", 2, list(env.template().messages(question)))
+    assert env.step("It is \\boxed{Lima}.")[1:3] == (1.0, True)
+    with pytest.raises(ValueError, match="unknown split 'train'; known: test"):
+        CapitalsEnv(split="train", path=tmp_path)

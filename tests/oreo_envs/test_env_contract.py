@@ -3,9 +3,9 @@
 import copy
 import json
 import os
+import pickle
 import subprocess
 import sys
-import time
 
 import gymnasium as gym
 import pytest
@@ -116,18 +116,16 @@ def test_a_wrong_argument_is_named(env_id):
 
 
 @each_answer_env
-def test_copies_and_states_are_cheap_and_independent(env_id):
+def test_copies_and_states_are_small_and_independent(env_id):
     env = gym.make(env_id)
     env.reset(options={"index": 0})
     env.step("a\n")
-    start = time.perf_counter()
-    for _ in range(100):
-        state = env.unwrapped.clone_state()
-        env.unwrapped.restore_state(state)
-    assert time.perf_counter() - start < 0.1
-    start = time.perf_counter()
+    state = env.unwrapped.clone_state()
+    assert len(pickle.dumps(state)) < 5000, "no data set in it"
+    env.unwrapped.restore_state(state)
     twin = copy.deepcopy(env)
-    assert time.perf_counter() - start < 0.2
+    for name in ("problems", "world"):  # what all tasks share is not copied
+        assert getattr(twin.unwrapped, name, None) is getattr(env.unwrapped, name, None)
     twin.step("b\n")
     assert env.step("c\n")[4]["messages"][-1]["content"] == "a\nc\n"
 

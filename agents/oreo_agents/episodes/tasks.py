@@ -3,7 +3,6 @@
 Knows: the settings of an environment. Does not know: policies, stages.
 """
 
-import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
@@ -13,6 +12,7 @@ import gymnasium as gym
 import numpy as np
 
 import oreo_envs  # noqa: F401 (registers the ids)
+from oreo_envs.checks import closest
 
 # Tasks of an environment without end are drawn below this; far fewer are drawn than there are.
 _MAX_INDEX = 2**31
@@ -49,8 +49,7 @@ class EnvSettings:
     def __post_init__(self) -> None:
         """Check that the environment is registered."""
         if self.id not in gym.registry:
-            close = difflib.get_close_matches(self.id, gym.registry, n=1)
-            raise ValueError(f"env.id={self.id}: no such environment{f'; did you mean {close[0]!r}?' if close else ''}")
+            raise ValueError(f"env.id={self.id}: no such environment{closest(self.id, gym.registry)}")
 
     def keywords(self) -> dict[str, Any]:
         """Return the keyword arguments of ``gym.make`` other than the split."""

@@ -4,7 +4,6 @@ Knows: names and defaults, and which tasks a run may train and evaluate on. Does
 What configures one room stands in that room.
 """
 
-import difflib
 import tarfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,6 +22,7 @@ from oreo_agents.search import Greedy, Search
 from oreo_algos.algos import Algorithm
 from oreo_algos.algos.base import require_whole
 from oreo_algos.training.trainer import TrainerConfig
+from oreo_envs.checks import closest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,11 +99,8 @@ class RunSettings:
         for setting, names in asked.items():
             for name in names:
                 if name not in self.searches:
-                    close = difflib.get_close_matches(name, self.searches, n=1)
-                    hint = f"; did you mean {close[0]!r}?" if close else ""
-                    raise ValueError(
-                        f"evaluate.{setting}: unknown search {name!r}{hint} (known: {', '.join(self.searches)})"
-                    )
+                    hint = f"{closest(name, self.searches)} (known: {', '.join(self.searches)})"
+                    raise ValueError(f"evaluate.{setting}: unknown search {name!r}{hint}")
 
     def env_maker(self, split: str) -> Callable[[], gym.Env[str, str]]:
         """Return a function that makes an environment of a split.
