@@ -192,10 +192,10 @@ def test_hostile_answers_stop_at_the_size_guard(answer):
     ids=range(9),
 )
 def test_long_responses_take_linear_time(response):
-    start = time.perf_counter()
+    start = time.process_time()  # the time of this process, whatever else the machine does
     assert not is_correct(response, "7")
     has_final_answer(response)
-    assert time.perf_counter() - start < 2
+    assert time.process_time() - start < 2
 
 
 def test_a_long_answer_is_not_looked_at():

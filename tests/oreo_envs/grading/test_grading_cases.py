@@ -43,6 +43,6 @@ def test_answers_of_every_kind(kind):
 @pytest.mark.parametrize("number", range(len(HOSTILE)))
 def test_hostile_responses_are_wrong_at_once(number):
     response, reference = HOSTILE[number]
-    start = time.perf_counter()
+    start = time.process_time()
     assert grade(response, reference).correct is False
-    assert time.perf_counter() - start < 2
+    assert time.process_time() - start < 2
