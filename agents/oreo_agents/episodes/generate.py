@@ -16,9 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from oreo_agents.networks.checkpoints import autocast
-from oreo_agents.networks.kv_cache import BatchCache, Prefix, pad_left
+from oreo_agents.networks.kv_cache import Prefix, pad_left
 from oreo_agents.networks.policy import CausalPolicy
+from oreo_agents.networks.readers import Reader
 
 Choices: TypeAlias = dict[int, "Choices"]
 """Continuations that are allowed, as a tree: each token that may come next, and what may follow it."""
@@ -199,17 +199,17 @@ def _generate_batch(
     places = {prompt: place for place, prompt in enumerate(readers)}
     prefixes = [row.cache for row in readers.values()]
     unread = [row.prompt[len(row.cache) :] for row in readers.values()]
-    cache = BatchCache(policy.plain.config, prefixes, device)
+    reader = policy.reader(prefixes)
     tokens, present = pad_left(unread, device)
-    logits = _next_logits(policy, tokens, cache, present)
+    logits = reader.read(tokens, present)
     which = [places[tuple(row.prompt)] for row in rows]
     if keep_caches:
-        read = cache.newest(range(len(unread)), tokens.shape[1])
+        read = reader.newest(range(len(unread)), tokens.shape[1])
         prefixes = [p.then(r[-len(new) :].clone()) for p, r, new in zip(prefixes, read, unread, strict=True)]
         for row, place in zip(rows, which, strict=True):
             row.cache = prefixes[place]
     if len(unread) < len(rows):
-        cache.select(which)
+        reader.select(which)
         logits = logits[which]
     while True:
         constrained = [row.choices for row in rows if row.choices is not None]
@@ -222,28 +222,21 @@ def _generate_batch(
         drawn = zip(rows, chosen.tolist(), logprobs.tolist(), strict=True)
         finished = [i for i, (row, token, logprob) in enumerate(drawn) if not row.append(token, logprob, end_ids)]
         if keep_caches and finished:
-            _keep_caches([rows[i] for i in finished], finished, cache)
+            _keep_caches([rows[i] for i in finished], finished, reader)
         if finished:
             order = _close_ranks(len(rows), finished)
             rows = [rows[i] for i in order]
             if not rows:
                 return
-            cache.select(order)
+            reader.select(order)
             chosen = chosen[order]
-        logits = _next_logits(policy, chosen[:, None], cache, torch.ones_like(chosen[:, None]))
+        logits = reader.read(chosen[:, None], torch.ones_like(chosen[:, None]))
 
 
-def _next_logits(policy: CausalPolicy, tokens: Tensor, cache: BatchCache, present: Tensor) -> Tensor:
-    """Read the next tokens of each row, [B, t], and return the logits of the one after them, [B, V]."""
-    with autocast(tokens.device):
-        logits: Tensor = policy.plain(tokens, **cache.reads(present), logits_to_keep=1).logits[:, -1]
-    return logits.float()
-
-
-def _keep_caches(rows: Sequence[_Row], places: Sequence[int], cache: BatchCache) -> None:
+def _keep_caches(rows: Sequence[_Row], places: Sequence[int], reader: Reader) -> None:
     """Note on finished samples what has been read of them: each token but the last, none that was taken back."""
     count = len(rows[0].sample.tokens) + rows[0].sample.dropped - 1
-    for row, read in zip(rows, cache.newest(places, count), strict=True):
+    for row, read in zip(rows, reader.newest(places, count), strict=True):
         row.sample.cache = row.cache.then(read[: max(len(row.sample.tokens) - 1, 0)].clone())
 
 

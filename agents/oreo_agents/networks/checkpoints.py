@@ -3,8 +3,12 @@
 Knows: transformers and peft. Does not know: losses, tokens of a batch.
 """
 
+import copy
 import hashlib
+import json
 import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,10 +16,12 @@ from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
-from peft.tuners.lora import Linear as LoraLinear
+from peft.tuners.lora import LoraLayer
+from safetensors import SafetensorError
 from torch.utils.checkpoint import checkpoint
 from transformers import AutoConfig, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.utils import logging as transformers_logging
 
 # A context that no transcript reaches, for architectures without a limit of their own.
 _UNLIMITED = 1_000_000
@@ -77,6 +83,75 @@ def load_config(path: str) -> PretrainedConfig:
             f"policy.path={path}: no transformers checkpoint can be read there ({error}); give a folder with "
             "config.json, model.safetensors and tokenizer files, or a model's name on the hub"
         ) from error
+
+
+def load_model(
+    auto_class: Any, path: str, *, dtype: torch.dtype, config: PretrainedConfig | None = None, new_head: bool = False
+) -> Any:
+    """Load the weights of a checkpoint into the architecture that its configuration names, all of them or none.
+
+    Args:
+        auto_class: of transformers.
+        path: folder or hub name.
+        dtype: of the weights.
+        config: another one than the checkpoint's.
+        new_head: the model has a head of one number a token that the checkpoint lacks, and leaves the other unused.
+
+    Raises:
+        ValueError: no such architecture or class for it, files that are missing or cannot be read, weights that the
+            architecture has and the checkpoint lacks or the other way round, or weights that are not finite.
+    """
+    given = {} if config is None else {"config": config}
+    try:
+        with _without_load_report():
+            model, found = auto_class.from_pretrained(path, dtype=dtype, output_loading_info=True, **given)
+    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ValueError(
+            f"{path}: its weights cannot be loaded as a {auto_class.__name__.removeprefix('AutoModelFor')} model "
+            f"({first[:300]}); copy the whole folder again, or name another checkpoint"
+        ) from error
+    heads = ("score.", "classifier.", "lm_head.", "embed_out.", "output_projection.", "v_head.") if new_head else ()
+    problems = {
+        "missing there": [key for key in found["missing_keys"] if not key.startswith(heads or "\0")],
+        "there, and unknown to it": [key for key in found["unexpected_keys"] if not key.startswith(heads or "\0")],
+        "of another shape": [key for key, *_ in found["mismatched_keys"]],
+    }
+    told = "; ".join(f"{what}: {_several(keys)}" for what, keys in problems.items() if keys)
+    if told:
+        raise ValueError(
+            f"{path}: the weights are not those of a {type(model).__name__}, which would run on random ones ({told}); "
+            "give the folder of a whole checkpoint: `policy` for a policy, `value` for a value network"
+        )
+    broken = [name for name, weight in model.named_parameters() if not _is_finite(weight)]
+    if broken:
+        raise ValueError(f"{path}: weights that are not finite (NaN or infinite): {_several(broken)}; copy it again")
+    return model
+
+
+def _several(names: Sequence[str]) -> str:
+    """Name some of many."""
+    shown = ", ".join(sorted(names)[:3])
+    return shown if len(names) <= 3 else f"{shown} and {len(names) - 3} more"
+
+
+@torch.no_grad()
+def _is_finite(weight: torch.Tensor) -> bool:
+    """Say whether all numbers are finite; the extremes tell, without a copy."""
+    if weight.numel() == 0 or not weight.is_floating_point():
+        return True
+    return bool(torch.isfinite(torch.stack(torch.aminmax(weight.detach()))).all())
+
+
+@contextmanager
+def _without_load_report() -> Iterator[None]:
+    """Silence the report of missing and unused weights: what is wrong of it is an error."""
+    verbosity = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(verbosity)
 
 
 def weights_digest(path: str) -> str:
@@ -151,28 +226,55 @@ def base_model(model: torch.nn.Module) -> torch.nn.Module:
 
 
 def save_plain(model: torch.nn.Module, folder: Path, tokenizer: PreTrainedTokenizerBase, card: str) -> None:
-    """Write an ordinary Hugging Face folder: merged weights, tokenizer, generation config and model card."""
+    """Write an ordinary Hugging Face folder: merged weights, tokenizer, generation config and model card.
+
+    Where there are adapters everything is float32: the update that they learned may be finer than the precision of the
+    weights that they adapt.
+
+    Raises:
+        ValueError: the adapters cannot be merged into the architecture.
+    """
     plain: Any = model.get_base_model() if isinstance(model, PeftModel) else model
-    state = None if plain is model else _merged_state(plain)
     folder.mkdir(parents=True, exist_ok=True)
-    plain.save_pretrained(folder, state_dict=state)
+    if not isinstance(model, PeftModel):
+        plain.save_pretrained(folder)
+    else:
+        plain.save_pretrained(folder, state_dict=_merged_state(plain))
+        path = folder / "config.json"
+        config = json.loads(path.read_text(encoding="utf-8"))
+        path.write_text(json.dumps(config | {"dtype": "float32"}, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     tokenizer.save_pretrained(folder)
     (folder / "README.md").write_text(card, encoding="utf-8")
 
 
 @torch.no_grad()
-def _merged_state(model: torch.nn.Module) -> dict[str, torch.Tensor]:
-    """Return the weights under the names of the architecture, adapters added to those that they adapt.
+def _merged_state(model: PreTrainedModel) -> dict[str, torch.Tensor]:
+    """Return the weights under the names of the architecture, float32, adapters added to those that they adapt.
 
     peft merges in place and subtracts again, which would leave a rounding error in the model that is being trained.
+    Layers may be wrapped more than once: experts are one parameter each, and each has a wrapper.
+
+    Raises:
+        ValueError: what comes out is not what the architecture has.
     """
     state = {
-        name.replace(".base_layer.", ".").replace("modules_to_save.default.", ""): tensor
+        _plain_name(name): tensor.float() if tensor.is_floating_point() else tensor
         for name, tensor in model.state_dict().items()
         if "lora_" not in name and "original_module" not in name
     }
     for name, module in model.named_modules():
-        if isinstance(module, LoraLinear):
-            weight = state[f"{name}.weight"]
-            state[f"{name}.weight"] = weight + module.get_delta_weight("default").to(weight)
+        delta: Any = getattr(module, "get_delta_weight", None)
+        if isinstance(module, LoraLayer) and delta is not None:
+            key = f"{_plain_name(name)}.{getattr(module, 'parameter_name', None) or 'weight'}"
+            state[key] = state[key] + delta("default").float()
+    with torch.device("meta"):
+        expected = type(model)(copy.deepcopy(model.config)).state_dict()
+    if state.keys() != expected.keys():
+        odd = _several([*(state.keys() ^ expected.keys())])
+        raise ValueError(f"{type(model).__name__}: its adapters cannot be merged into plain weights ({odd})")
     return state
+
+
+def _plain_name(name: str) -> str:
+    """Return the name that a module or parameter has without adapters."""
+    return ".".join(part for part in name.replace("modules_to_save.default.", "").split(".") if part != "base_layer")

@@ -65,9 +65,13 @@ class Network(nn.Module):
         plain: Any = self.model.get_base_model() if isinstance(self.model, PeftModel) else self.model
         return plain
 
-    @cached_property
+    @property
     def resumes(self) -> bool:
         """Whether it can go on from kept keys and values."""
+        return self._resumes
+
+    @cached_property
+    def _resumes(self) -> bool:
         return can_resume(self.plain)
 
     def train(self, mode: bool = True) -> Self:

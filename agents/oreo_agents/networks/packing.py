@@ -170,16 +170,17 @@ def _warn_of_padding(model: str, reason: str) -> None:
     _log.warning("%s computes on padding, because it cannot read documents packed in a row: %s", model, reason)
 
 
-def outputs_at(model: Any, batch: Batch, wanted: Tensor, longest: int) -> Tensor:
+def outputs_at(model: Any, batch: Batch, wanted: Tensor, longest: int, *, cuts_rows: bool = False) -> Tensor:
     """Return what a model says of some tokens, computed on a packed row where that is possible.
 
     Args:
-        model: called as it is, so that hooks fire; the first of its outputs counts. One that takes
-            ``logits_to_keep`` computes no logits but these on a packed row; on a padded batch it computes all.
+        model: called as it is, so that hooks fire; the first of its outputs counts.
         batch: padded on the right, so that causal attention needs no mask.
         wanted: the tokens, none of them padding, bool [B, T].
         longest: what ``enable`` returned for the model. If its attention has been changed since, e.g. by
             ``set_attn_implementation("eager")``, it reads a padded batch.
+        cuts_rows: a causal model, whose ``logits_to_keep`` saves all other logits on a packed row; a trunk may have an
+            argument of that name too, and keeps its rows.
 
     Returns:
         [wanted.sum(), ...], in the order of ``wanted``.
@@ -189,8 +190,11 @@ def outputs_at(model: Any, batch: Batch, wanted: Tensor, longest: int) -> Tensor
         return padded[wanted]
     packing = pack(batch)
     inputs = packing.inputs(batch.tokens)
-    if "logits_to_keep" in inspect.signature(model.forward).parameters:
-        kept: Tensor = model(**inputs, use_cache=False, logits_to_keep=packing.place[wanted])[0][0]
+    if cuts_rows and "logits_to_keep" in inspect.signature(model.forward).parameters:
+        places = packing.place[wanted]
+        kept: Tensor = model(**inputs, use_cache=False, logits_to_keep=places)[0][0]
+        if len(kept) != len(places):
+            raise RuntimeError(f"{type(model).__name__}: {len(kept)} rows for logits_to_keep of {len(places)} places")
         return kept
     return packing.rows(model(**inputs, use_cache=False)[0], wanted)
 

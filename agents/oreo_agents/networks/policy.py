@@ -7,7 +7,10 @@ Does not know: tokenizers, environments, losses.
 # B episodes, T tokens, N action tokens of a batch, D hidden size, V vocabulary
 
 import copy
+import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Self, Unpack
 
 import torch
@@ -21,14 +24,19 @@ from oreo_agents.networks.checkpoints import (
     Lora,
     base_model,
     load_config,
+    load_model,
     max_length,
     require_bool,
 )
+from oreo_agents.networks.kv_cache import Prefix
 from oreo_agents.networks.network import LoadOptions, Network
+from oreo_agents.networks.readers import CachedReader, Reader, WholeReader, reads_on
 from oreo_agents.networks.tiny import TinyConfig
 from oreo_agents.networks.token_scores import HeadInput, Scores, head_scores, logit_scores
 from oreo_algos.batch import Batch
 from oreo_algos.models import KLEstimate, Policy, TokenScores
+
+_log = logging.getLogger(__name__)
 
 # Where the head is not plain, log-probabilities of this many elements at most are held at once (128 MiB in float32).
 _CHUNK_ELEMENTS = 2**25
@@ -80,7 +88,26 @@ class CausalPolicy(Network):
             ValueError: nothing readable at ``path``, or not a causal language model.
         """
         load_config(path)
-        return cls._wrap(AutoModelForCausalLM.from_pretrained(path, dtype=how.get("dtype", torch.float32)), how)
+        return cls._wrap(load_model(AutoModelForCausalLM, path, dtype=how.get("dtype", torch.float32)), how)
+
+    @cached_property
+    def reads_slowly(self) -> str | None:
+        """Why the sampler reads whole transcripts at each token of this model; None: it reads on from a cache."""
+        reason = reads_on(self.plain)
+        if reason is not None:
+            _log.warning("%s is sampled slowly, whole transcripts at each token: %s", type(self.plain).__name__, reason)
+        return reason
+
+    @property
+    def resumes(self) -> bool:
+        """Whether it can go on from kept keys and values."""
+        return self.reads_slowly is None and super().resumes
+
+    def reader(self, prefixes: Sequence[Prefix]) -> Reader:
+        """Return what reads rows, each begun as stated, in the way that was tried with this model."""
+        if self.reads_slowly is None:
+            return CachedReader(self.plain, prefixes, next(self.parameters()).device)
+        return WholeReader(self.plain)
 
     def frozen_copy(self) -> "CausalPolicy":
         """Return a copy with the same weights that is never trained."""
@@ -152,7 +179,8 @@ class CausalPolicy(Network):
             Float [N, D], or [N, V] where the head is not plain, rows in the order of ``wanted``.
         """
         model = base_model(self.model) if self._plain_head else self.plain
-        return packing.outputs_at(model, batch, F.pad(wanted, (0, 1)), self._longest_packed)
+        columns = F.pad(wanted, (0, 1))
+        return packing.outputs_at(model, batch, columns, self._longest_packed, cuts_rows=not self._plain_head)
 
     def _head_scores(
         self,

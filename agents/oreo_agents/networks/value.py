@@ -5,10 +5,9 @@ Source: Wang et al. 2024 (arXiv:2412.16145): a separate transformer that starts 
 bias-free linear head that is zero at the start. Saved, it is a plain Hugging Face folder.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Self, Unpack
+from typing import Self, Unpack
 
 import torch
 from peft import PeftModel
@@ -19,12 +18,12 @@ from transformers.models.auto.modeling_auto import (
     MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
     MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES,
 )
-from transformers.utils import logging as transformers_logging
 
 from oreo_agents.networks import packing
 from oreo_agents.networks.checkpoints import (
     Lora,
     load_config,
+    load_model,
     require_bool,
 )
 from oreo_agents.networks.kv_cache import BatchCache, Prefix, pad_left
@@ -92,8 +91,8 @@ class TokenValue(Network):
         config.num_labels = 1
         config.token_classification_bias = bias is not None
         config.classifier_dropout = 0.0
-        with _without_load_report():
-            model = _load(path, how, config=config)
+        dtype = how.get("dtype", torch.float32)
+        model = load_model(AutoModelForTokenClassification, path, dtype=dtype, config=config, new_head=True)
         head = getattr(model, _head_name(model))
         nn.init.zeros_(head.weight)
         if head.bias is not None:
@@ -115,7 +114,7 @@ class TokenValue(Network):
                 f"{path}: a value network is a token classifier with one label, this is {config.architectures} with "
                 f"{config.num_labels}; give the folder `value` of an OREO run"
             )
-        model = _load(path, how)
+        model = load_model(AutoModelForTokenClassification, path, dtype=how.get("dtype", torch.float32))
         head = getattr(model, _head_name(model))
         if head.bias is not None and not getattr(config, "token_classification_bias", False):
             head.bias.requires_grad_(False)
@@ -159,22 +158,6 @@ class TokenValue(Network):
         values = self.model(input_ids=tokens, **cache.reads(present)).logits[:, -1, 0].float()
         read = cache.newest(range(len(unread)), tokens.shape[1])
         return values, [p.then(r[-len(new) :].clone()) for p, r, new in zip(prefixes, read, unread, strict=True)]
-
-
-def _load(path: str, how: LoadOptions, **config: Any) -> Any:
-    """Load a token classifier."""
-    return AutoModelForTokenClassification.from_pretrained(path, dtype=how.get("dtype", torch.float32), **config)
-
-
-@contextmanager
-def _without_load_report() -> Iterator[None]:
-    """Silence the report that the head is new and the policy's head unused: both are meant."""
-    verbosity = transformers_logging.get_verbosity()
-    transformers_logging.set_verbosity_error()
-    try:
-        yield
-    finally:
-        transformers_logging.set_verbosity(verbosity)
 
 
 def _head_name(model: nn.Module) -> str:

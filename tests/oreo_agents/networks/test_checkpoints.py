@@ -1,0 +1,126 @@
+"""A checkpoint is loaded whole or refused with a sentence, and what is saved is what was trained."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from families import build
+from safetensors.torch import load_file, save_file
+from tiny_models import draw_episodes, make_model, make_tokenizer
+from transformers import AutoModelForCausalLM
+
+from oreo_agents.networks.checkpoints import Lora
+from oreo_agents.networks.policy import CausalPolicy
+from oreo_agents.networks.value import TokenValue
+from oreo_algos.batch import collate
+
+
+def disturb(network: torch.nn.Module) -> None:
+    """Stand in for training: move everything that is trained."""
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            if parameter.requires_grad:
+                parameter.add_(0.05 * torch.randn(parameter.shape, generator=generator))
+
+
+@pytest.fixture
+def batch():
+    return collate(draw_episodes(3, vocabulary=100))
+
+
+@pytest.mark.filterwarnings("ignore:The following (rank|alpha)_pattern keys:RuntimeWarning")
+@pytest.mark.parametrize("family", ["qwen3_moe", "mixtral", "olmoe", "qwen3_next", "lfm2", "llama"])
+def test_adapters_of_any_layer_are_in_the_saved_policy(family: str, batch, tmp_path: Path):
+    """Experts are single parameters, wrapped by peft in another way than linear layers, and more than once."""
+    policy = CausalPolicy(build(family), Lora(rank=2, alpha=4))
+    before = policy.score(batch).logprobs.detach()
+    disturb(policy)
+    trained = policy.score(batch).logprobs.detach()
+    assert (trained - before).abs().max() > 0.01
+    policy.save(tmp_path, make_tokenizer(), "# card")
+    assert torch.equal(policy.score(batch).logprobs, trained), "saving changed the model in training"
+    torch.testing.assert_close(
+        CausalPolicy.from_pretrained(str(tmp_path)).score(batch).logprobs, trained, atol=1e-4, rtol=1e-4
+    )
+
+
+def test_an_update_that_is_finer_than_bfloat16_is_saved(batch, tmp_path: Path):
+    model = make_model("llama").to(torch.bfloat16)
+    policy = CausalPolicy(model, Lora(rank=2, alpha=4))
+    with torch.no_grad():
+        for name, parameter in policy.named_parameters():
+            if "lora_B" in name:
+                parameter.fill_(1e-5)
+    unchanged = make_model("llama").to(torch.bfloat16).state_dict()
+    policy.save(tmp_path, make_tokenizer(), "# card")
+    plain = AutoModelForCausalLM.from_pretrained(tmp_path)
+    assert plain.dtype == torch.float32
+    moved = [name for name, tensor in plain.state_dict().items() if not torch.equal(tensor, unchanged[name].float())]
+    assert {"q_proj", "down_proj"} <= {name.split(".")[-2] for name in moved}
+    expected = policy.score(batch).logprobs
+    torch.testing.assert_close(CausalPolicy(plain).score(batch).logprobs, expected, atol=0.1, rtol=0.1)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    make_model("llama").save_pretrained(tmp_path)
+    make_tokenizer().save_pretrained(tmp_path)
+    return tmp_path
+
+
+def rewrite(folder: Path, change) -> None:
+    tensors = load_file(folder / "model.safetensors")
+    change(tensors)
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def test_a_missing_weight_is_refused_by_name(folder: Path):
+    rewrite(folder, lambda tensors: tensors.pop("model.layers.1.mlp.up_proj.weight"))
+    for load in (CausalPolicy.from_pretrained, TokenValue.from_policy):
+        with pytest.raises(ValueError, match=r"run on random ones \(missing there: model\.layers\.1\.mlp\.up_proj"):
+            load(str(folder))
+
+
+def test_an_unknown_weight_is_refused_by_name(folder: Path):
+    rewrite(folder, lambda tensors: tensors.update({"model.layers.7.strange.weight": torch.zeros(2)}))
+    with pytest.raises(ValueError, match=r"there, and unknown to it: model\.layers\.7\.strange\.weight"):
+        CausalPolicy.from_pretrained(str(folder))
+
+
+def test_a_value_network_is_no_policy_and_a_policy_no_value(folder: Path, tmp_path: Path):
+    TokenValue.from_policy(str(folder)).save(tmp_path / "value", make_tokenizer(), "# card")
+    with pytest.raises(ValueError, match=r"random ones .*lm_head\.weight.*`policy` for a policy, `value` for"):
+        CausalPolicy.from_pretrained(str(tmp_path / "value"))
+    with pytest.raises(ValueError, match="a value network is a token classifier with one label"):
+        TokenValue.from_pretrained(str(folder))
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), -float("inf")])
+def test_weights_that_are_not_finite_are_refused_by_name(number: float, folder: Path):
+    rewrite(folder, lambda tensors: tensors["model.layers.0.self_attn.q_proj.weight"].view(-1)[3:4].fill_(number))
+    with pytest.raises(ValueError, match=r"not finite \(NaN or infinite\): model\.layers\.0\.self_attn\.q_proj"):
+        CausalPolicy.from_pretrained(str(folder))
+
+
+@pytest.mark.parametrize("keep", [0, 100, 5000])
+def test_a_file_of_weights_that_is_cut_off_or_gone_is_one_sentence(keep: int, folder: Path):
+    file = folder / "model.safetensors"
+    if keep:
+        file.write_bytes(file.read_bytes()[:keep])
+    else:
+        file.unlink()
+    with pytest.raises(ValueError, match=r"its weights cannot be loaded as a CausalLM model \(.*copy the whole folder"):
+        CausalPolicy.from_pretrained(str(folder))
+
+
+def test_a_tied_head_is_not_missing(tmp_path: Path):
+    model = make_model("llama")
+    model.config.tie_word_embeddings = True
+    model.tie_weights()
+    model.save_pretrained(tmp_path)
+    assert "lm_head.weight" not in load_file(tmp_path / "model.safetensors")
+    assert json.loads((tmp_path / "config.json").read_text())["tie_word_embeddings"]
+    CausalPolicy.from_pretrained(str(tmp_path))
+    TokenValue.from_policy(str(tmp_path))
