@@ -98,7 +98,9 @@ class Episode:
             if not isinstance(verdict, bool | np.bool_):
                 raise ValueError(f"{name}: expected true or false, whether the task was solved, got {verdict!r}")
         if len(set(verdicts.values())) > 1:
-            raise ValueError(f'success is {self.success} and info["success"] is {self.info["success"]}; say it once')
+            raise ValueError(
+                f'success is {self.success} and info["success"] is {self.info["success"]}; give both alike'
+            )
         object.__setattr__(self, "success", bool(next(iter(verdicts.values()), self.pays_one)))
 
     def _check_lengths(self) -> None:

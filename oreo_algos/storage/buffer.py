@@ -211,7 +211,7 @@ def _blocks(episode: Episode) -> Iterable[bytes]:
     """Canonical bytes of an episode: its text as sorted JSON, success where nothing else tells, its arrays."""
     text = [episode.task_id, episode.env_id, episode.terminated, episode.truncated]
     yield json.dumps([*text, episode.messages, episode.info], sort_keys=True).encode()
-    if "success" not in episode.info and episode.success != episode.pays_one:
+    if episode.info.get("success") is None and episode.success != episode.pays_one:
         yield b"success" if episode.success else b"failure"
     for array in (
         episode.tokens,

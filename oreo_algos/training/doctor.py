@@ -101,7 +101,8 @@ def examine_outcomes(buffer: EpisodeBuffer) -> list[Finding]:
 def examine_rewards(buffer: EpisodeBuffer) -> list[Finding]:
     """Check that success says all that rewards do, for algorithms that read nothing else."""
     returns = sorted({round(episode.total_reward, 6) for episode in buffer})
-    if len(returns) <= 2:
+    told_apart = all(episode.success == (episode.total_reward > sum(returns) / 2) for episode in buffer)
+    if len(returns) == 1 or (len(returns) == 2 and told_apart):
         return []
     solved = sum(episode.success for episode in buffer)
     return [

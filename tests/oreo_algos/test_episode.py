@@ -65,7 +65,7 @@ def test_success_is_a_bool_or_refused(said, make_episode):
 
 
 def test_success_said_twice_and_otherwise_is_refused(make_episode):
-    with pytest.raises(ValueError, match='success is True and info\\["success"\\] is False; say it once'):
+    with pytest.raises(ValueError, match='success is True and info\\["success"\\] is False; give both alike'):
         make_episode([-1, 0], [1.0], success=True, info={"success": False})
 
 

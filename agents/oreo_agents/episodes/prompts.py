@@ -5,16 +5,15 @@ A transcript is rendered in pieces: the opening once, then what the model genera
 that the template adds for a new turn.
 """
 
-import hashlib
-import json
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import cached_property, lru_cache
 
 import numpy as np
 from jinja2 import TemplateError
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers import AutoTokenizer, GenerationConfig, PreTrainedTokenizerBase
 
+from oreo_agents.networks.checkpoints import tokenizer_fingerprint
 from oreo_envs.answers import FORMULA_ENDS, split_steps
 
 Message = dict[str, str]
@@ -22,6 +21,8 @@ Message = dict[str, str]
 # Stand-ins for what is said, to find the template's own text around it. Some templates drop old thoughts.
 _SYSTEM, _OBSERVATION, _ANSWER = "Xq7system", "Xq7observation", "Xq7answer"
 _THOUGHTFUL_ANSWER = "<think>\nXq7thought\n</think>\n\nXq7first"
+# Stands for a mark in a text that was said, until it is encoded: private characters, which no text holds.
+_SHIELD = "\ue000\uf8ff"
 _QUESTION: tuple[Message, ...] = ({"role": "user", "content": "question"},)
 
 # Turns repeat: commands, short answers. So many pieces of text are not encoded twice.
@@ -31,12 +32,13 @@ _REMEMBERED = 2**16
 class PromptFormat:
     """How one tokenizer writes conversations."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, name: str = "") -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, name: str = "", *, end_ids: Collection[int] = ()) -> None:
         """Wrap a tokenizer.
 
         Args:
             tokenizer: with a chat template, or else each message is written as plain text and a line break.
             name: what to call it in errors, e.g. its folder.
+            end_ids: tokens that end a turn beside its own end token and the template's.
 
         Raises:
             ValueError: the tokenizer has no end token, or its template cannot write a question.
@@ -53,11 +55,11 @@ class PromptFormat:
         if tokenizer.chat_template:
             self._folds_system = not self._template_keeps_system()
             self.opening(_QUESTION)
-        self.end_ids = frozenset({int(tokenizer.eos_token_id), self.end_of_turn})
+        self.end_ids = frozenset({int(tokenizer.eos_token_id), self.end_of_turn, *end_ids})
 
     @classmethod
     def from_pretrained(cls, path: str) -> "PromptFormat":
-        """Load the tokenizer of a checkpoint.
+        """Load the tokenizer of a checkpoint; what its generation configuration ends with ends a turn too.
 
         Raises:
             ValueError: there is none at ``path``, or it cannot be used (see the class).
@@ -68,7 +70,11 @@ class PromptFormat:
             raise ValueError(
                 f"{path}: no tokenizer can be read there ({error}); save it beside the model with save_pretrained"
             ) from error
-        return cls(tokenizer, path)
+        try:
+            ends = GenerationConfig.from_pretrained(path).eos_token_id
+        except OSError:  # there is none
+            ends = None
+        return cls(tokenizer, path, end_ids=ends if isinstance(ends, list) else [] if ends is None else [ends])
 
     @cached_property
     def end_of_turn(self) -> int:
@@ -88,24 +94,16 @@ class PromptFormat:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Identify what decides how text becomes tokens: vocabulary, merges, template."""
-        backend = getattr(self.tokenizer, "backend_tokenizer", None)
-        facts = [
-            json.loads(backend.to_str()) if backend else sorted(self.tokenizer.get_vocab().items()),
-            self.tokenizer.chat_template,
-            self.tokenizer.eos_token_id,
-        ]
-        if backend:
-            # Set by whoever encoded a batch last; they do not change what text becomes.
-            facts[0].update(padding=None, truncation=None)
-        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+        """Identify what decides how text becomes tokens, see ``checkpoints.tokenizer_fingerprint``."""
+        return tokenizer_fingerprint(self.tokenizer)
 
     def opening(self, messages: Sequence[Message]) -> list[int]:
         """Encode the messages before the model's first turn, up to where it begins to speak."""
         if self.tokenizer.chat_template:
             return self._encode(self._render(messages, generate=True))
-        text = "".join(f"{message['content']}\n" for message in messages)
-        return self.tokenizer(text, add_special_tokens=True)["input_ids"]
+        text = "".join(f"{self._shielded(message['content'])}\n" for message in messages)
+        start = self.tokenizer("", add_special_tokens=True)["input_ids"] if _SHIELD in text else []
+        return start + self._encode(text) if start else self.tokenizer(text, add_special_tokens=True)["input_ids"]
 
     def next_turn(self, observation: str) -> list[int]:
         """Encode what stands between the end token of one turn of the model and the start of the next.
@@ -114,8 +112,8 @@ class PromptFormat:
             ValueError: see ``require_turns``.
         """
         if not self.tokenizer.chat_template:
-            return self._encode(f"\n{observation}\n")
-        between = self._between.replace(_OBSERVATION, observation)
+            return self._encode(f"\n{self._shielded(observation)}\n")
+        between = self._between.replace(_OBSERVATION, self._shielded(observation))
         # Some templates write a space before the end of a turn, which the model need not.
         tokens = self._encode(between.lstrip())
         return tokens[1:] if tokens[:1] == [self.end_of_turn] else self._encode(between)
@@ -234,7 +232,9 @@ class PromptFormat:
                 between = self.next_turn(messages[message - 1]["content"])
                 tokens += between
                 step_id += [-1] * len(between)
-            own, numbers = self._encode_turn([messages[message]["content"][start:end] for start, end in steps])
+            texts = [messages[message]["content"][start:end] for start, end in steps]
+            # Some data sets write the end token as text; it follows anyway.
+            own, numbers = self._encode_turn([*texts[:-1], texts[-1].removesuffix(self._end_text)])
             if message != last or ended:
                 own, numbers = [*own, self.end_of_turn], [*numbers, len(steps) - 1]
             tokens += own
@@ -245,7 +245,7 @@ class PromptFormat:
     def _encode_turn(self, steps: Sequence[str]) -> tuple[list[int], list[int]]:
         """Encode a turn as a whole, as the model would write it; returns tokens and the step of each."""
         text = "".join(steps)
-        tokens = self._encode(text)
+        tokens = self._encode(self._shielded(text))
         if len(steps) == 1:
             return tokens, [0] * len(tokens)
         if tokens and self.decode(tokens) == text:
@@ -254,7 +254,7 @@ class PromptFormat:
             if len(set(numbers)) == len(steps):
                 return tokens, numbers
         # A token covers a whole step, or the tokenizer does not give back its text: encode each step by itself.
-        parts = [self._encode(step) for step in steps]
+        parts = [self._encode(self._shielded(step)) for step in steps]
         return [t for part in parts for t in part], [k for k, part in enumerate(parts) for _ in part]
 
     def _part(self, run: Sequence[int], *, first: bool) -> str:
@@ -282,8 +282,34 @@ class PromptFormat:
         """Tokens that stand outside the vocabulary of text, e.g. those that a template writes."""
         return frozenset([*self.tokenizer.all_special_ids, *self.tokenizer.added_tokens_decoder])
 
+    @cached_property
+    def _end_text(self) -> str:
+        return str(self.tokenizer.decode([self.end_of_turn]))
+
+    @cached_property
+    def _mark_texts(self) -> list[str]:
+        """How the tokens outside the vocabulary of text are written, the longest first."""
+        texts = {str(self.tokenizer.convert_ids_to_tokens(mark)) for mark in self._marks}
+        return sorted(texts, key=lambda text: (-len(text), text))
+
+    def _shielded(self, text: str) -> str:
+        """Return a text that was said with its marks, such as ``<|im_end|>``, replaced, so that they stay text."""
+        if not any(mark in text for mark in self._mark_texts):
+            return text
+        pattern = "|".join(map(re.escape, self._mark_texts))
+        return re.sub(pattern, lambda found: f"{_SHIELD}{self._mark_texts.index(found[0])};", text)
+
     def _encode(self, text: str) -> list[int]:
-        return list(self._tokens_of(text))
+        if _SHIELD not in text:
+            return list(self._tokens_of(text))
+        tokens: list[int] = []
+        for place, piece in enumerate(re.split(f"{_SHIELD}(\\d+);", text)):
+            if place % 2:
+                mark = self._mark_texts[int(piece)]
+                tokens += self.tokenizer(mark, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+            elif piece:
+                tokens += self._tokens_of(piece)
+        return tokens
 
     def _encode_new(self, text: str) -> tuple[int, ...]:
         return tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"])
@@ -291,6 +317,7 @@ class PromptFormat:
     def _render(self, messages: Sequence[Message], *, generate: bool) -> str:
         if self._folds_system:
             messages = _fold_system(messages)
+        messages = [{**message, "content": self._shielded(message["content"])} for message in messages]
         try:
             return str(
                 self.tokenizer.apply_chat_template(list(messages), add_generation_prompt=generate, tokenize=False)

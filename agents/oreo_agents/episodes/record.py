@@ -186,10 +186,10 @@ class Record:
 
     def episode(self, extra: dict[str, Any]) -> Episode:
         """Freeze what was recorded, with ``extra`` added to its info."""
-        kept = {
+        kept: dict[str, Any] = {
             key: value
             for key, value in self.info.items()
-            if key not in _NOT_KEPT and isinstance(value, str | int | float | bool | None)
+            if key not in _NOT_KEPT and isinstance(value, str | int | float | bool | np.generic | None)
         }
         if "invalid_action" in self.info:
             kept["invalid_actions"] = self.invalid

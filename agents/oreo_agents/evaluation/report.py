@@ -53,8 +53,8 @@ def report(folders: Sequence[Path], out: Path) -> None:
         text.append(markdown(table))
     if repeated := sum(entry.repeated for entry in entries):
         note = (
-            f"{repeated} evaluations are of a checkpoint that was evaluated before in the same environment: they count "
-            "as the same run, and its answers are means"
+            f"{repeated} of the evaluations are of checkpoints that were evaluated before in the same environment: "
+            "they count as the same runs, whose answers are means"
         )
         console.print(note)
         text.append(f"{note}\n")

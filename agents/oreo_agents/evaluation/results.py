@@ -8,6 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,8 @@ class Entry:
         split: of the environment.
         rows: of ``results.json``, one a run.
         answers: by run and task, for the runs whose items are there.
-        run_of: for each evaluation, told like a run, the run that it is of: the same one for all of a checkpoint.
+        evaluations: file of the results and the run that it is of, each: the same run for all of a checkpoint, which
+            may have been evaluated with several seeds.
         kinds: of the tasks, where the environment tells kinds apart.
         kind: of the tasks; "": all of them.
         budget: generated tokens a task that decided the size of the search; None: none did.
@@ -51,7 +53,7 @@ class Entry:
     split: str
     rows: list[dict[str, Any]]
     answers: dict[RunKey, dict[str, float]]
-    run_of: dict[RunKey, RunKey] = field(default_factory=dict)
+    evaluations: list[tuple[Path, int, RunKey]] = field(default_factory=list)
     kinds: dict[str, str] = field(default_factory=dict)
     kind: str = ""
     budget: int | None = None
@@ -65,7 +67,9 @@ class Entry:
 
     @property
     def accuracy(self) -> float:
-        """Mean over runs."""
+        """Mean over runs; where there are several worlds, over worlds."""
+        if len(self.answers) == len(self.rows):
+            return accuracy(self.answers).mean
         return float(np.mean([row["accuracy"] for row in self.rows]))
 
     @property
@@ -74,7 +78,8 @@ class Entry:
         if len(self.answers) == len(self.rows):
             estimate = accuracy(self.answers)
             return estimate.low, estimate.high
-        return wilson_interval(self.rows[0]["correct"], self.rows[0]["n"]) if len(self.rows) == 1 else None
+        alone = len(self.rows) == 1 and not self.repeated
+        return wilson_interval(self.rows[0]["correct"], self.rows[0]["n"]) if alone else None
 
     def by_kind(self) -> list["Entry"]:
         """Return an entry for each kind of task; none where the environment does not tell kinds apart."""
@@ -146,38 +151,45 @@ def _entry(
         by_network.setdefault((world, weights, row.get("value_checkpoint")), []).append((path, row))
     copies: Counter[tuple[str, int]] = Counter()
     for (world, *_), same in by_network.items():
-        rows = [row for _, row in same]
-        entry.rows.append(_averaged(rows))
-        seeds = dict.fromkeys(int(row["seed"]) for row in rows)
-        keys = [RunKey(world, seed, copies[world, seed]) for seed in seeds]
-        copies.update((world, seed) for seed in seeds)
-        run = keys[0]
-        entry.run_of.update(dict.fromkeys(keys, run))
-        items = [item for path, row in same for item in _items(path, row)]
-        if items:
-            answered: dict[str, list[bool]] = {}
-            for item in items:
-                answered.setdefault(item["task_id"], []).append(item["correct"])
-                if item.get("kind") is not None:
-                    entry.kinds[item["task_id"]] = item["kind"]
+        seed = int(same[0][1]["seed"])
+        run = RunKey(world, seed, copies[world, seed])
+        copies[world, seed] += 1
+        entry.evaluations.extend((path, int(row["seed"]), run) for path, row in same)
+        found = [_items(path, row) for path, row in same]
+        answered: dict[str, list[bool]] = {}
+        for item in chain.from_iterable(found):
+            answered.setdefault(item["task_id"], []).append(item["correct"])
+            if item.get("kind") is not None:
+                entry.kinds[item["task_id"]] = item["kind"]
+        row = _averaged([row for _, row in same])
+        if all(found):
             entry.answers[run] = {task: float(np.mean(several)) for task, several in answered.items()}
+            if len(same) > 1:
+                n, correct = len(answered), sum(entry.answers[run].values())
+                row |= {"n": n, "correct": correct, "accuracy": correct / n}
+        entry.rows.append(row)
     return replace(entry, repeated=len(evaluations) - len(by_network))
 
 
 def compare_entries(first: Entry, second: Entry) -> Comparison | None:
     """Compare two entries on the tasks and runs that both have; None without any.
 
-    Runs are paired by seed and world. A checkpoint that was evaluated with several seeds, such as a start that runs
-    share, is paired with each of theirs.
+    Runs are paired by world and seed: one of the one with each of the other, such as a start that runs share; where
+    both have several of a seed, those of one folder.
     """
-    pairs: dict[tuple[RunKey, RunKey], RunKey] = {}
-    for evaluation, run in first.run_of.items():
-        other = second.run_of.get(evaluation)
-        if other in second.answers and run in first.answers:
-            pairs.setdefault((run, other), evaluation)
+    pairs: dict[tuple[RunKey, RunKey], None] = {}
+    for path, seed, run in first.evaluations:
+        others = [
+            (where, run2) for where, seed2, run2 in second.evaluations if (run2.world, seed2) == (run.world, seed)
+        ]
+        own = {r for _, seed2, r in first.evaluations if (r.world, seed2) == (run.world, seed)}
+        if len(own) > 1 and len({run2 for _, run2 in others}) > 1:
+            others = [(where, run2) for where, run2 in others if where == path]
+        pairs.update(((run, run2), None) for _, run2 in others if run in first.answers and run2 in second.answers)
+    keys = {pair: RunKey(pair[0].world, number) for number, pair in enumerate(pairs)}
     return compare(
-        {key: first.answers[run] for (run, _), key in pairs.items()},
-        {key: second.answers[other] for (_, other), key in pairs.items()},
+        {key: first.answers[run] for (run, _), key in keys.items()},
+        {key: second.answers[other] for (_, other), key in keys.items()},
     )
 
 
@@ -197,10 +209,10 @@ def _averaged(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     for name, value in first.items():
         if isinstance(value, float) and all(isinstance(row.get(name), float) for row in others):
             merged[name] = float(np.mean([row[name] for row in rows]))
-        elif name == "kinds":
-            merged[name] = {
-                kind: _averaged([row["kinds"][kind] for row in rows if kind in row.get("kinds", ())]) for kind in value
-            }
+    kinds = dict.fromkeys(kind for row in rows for kind in row.get("kinds", ()))
+    if kinds:
+        own = {kind: [row["kinds"][kind] for row in rows if kind in row.get("kinds", ())] for kind in kinds}
+        merged["kinds"] = {kind: _averaged(several) for kind, several in own.items()}
     return merged
 
 

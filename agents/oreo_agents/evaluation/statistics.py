@@ -27,6 +27,8 @@ Floats = NDArray[np.float64]
 # 97.5% of a normal distribution lie below.
 _Z = float(special.ndtri(0.975))
 
+_ROUNDING = 1e-12
+
 
 @dataclass(frozen=True, order=True)
 class RunKey:
@@ -52,7 +54,7 @@ class Estimate:
     """A mean with its 95% interval.
 
     Attributes:
-        mean: over runs, of their means over tasks.
+        mean: over worlds, of their runs, of their tasks.
         low: lower end.
         high: upper end.
     """
@@ -137,7 +139,7 @@ class _Spread:
     """The mean of answers and how far it can be trusted.
 
     Attributes:
-        mean: over runs, of their means over tasks.
+        mean: over worlds, of their runs, of their tasks.
         variance: of the mean.
         freedom: degrees of freedom of the variance.
         tasks: each counted once.
@@ -164,12 +166,15 @@ def _spread(answers: Answers) -> _Spread:
         for task, answer in row.items():
             by_task[run.world, task].append(answer)
     means = [sum(of_runs) / len(of_runs) for of_runs in worlds.values()]
-    shared = [several for several in by_task.values() if len(several) == len(answers)]
-    if len(worlds) == 1 and shared:
-        variance, freedom = _crossed(np.array(shared).T)
+    # Runs that answered only some of the same tasks are units: what they share may say little of the rest.
+    same = len(worlds) == 1 and all(len(several) == len(answers) for several in by_task.values())
+    if same:
+        variance, freedom = _crossed(np.array(list(by_task.values())).T)
     else:
         units = means if len(worlds) > 1 else worlds[next(iter(worlds))]
         variance, freedom = float(np.var(units, ddof=1) / len(units)), len(units) - 1.0
+    # What is left of rounding is no variance.
+    variance = variance if variance > _ROUNDING else 0.0
     second = sum((sum(several) / len(several)) ** 2 for several in by_task.values()) / len(by_task)
     return _Spread(sum(means) / len(means), variance, freedom, len(by_task), len(answers), second)
 
@@ -189,8 +194,9 @@ def _crossed(table: Floats) -> tuple[float, float]:
     of_runs = by_run.var(ddof=1) / runs
     of_rest = np.square(rest).sum() / ((runs - 1) * (tasks - 1) * runs * tasks)
     variance = of_tasks + of_runs - of_rest
-    if variance <= 0:
-        return float(of_tasks), tasks - 1.0
+    if variance <= of_rest / 50:
+        # Less than what answers vary by themselves: the difference of estimates is a matter of chance.
+        return float(max(of_tasks, of_rest)), tasks - 1.0
     squares = of_tasks**2 / (tasks - 1) + of_runs**2 / (runs - 1) + of_rest**2 / ((runs - 1) * (tasks - 1))
     return float(variance), float(max(variance**2 / squares, runs - 1))
 

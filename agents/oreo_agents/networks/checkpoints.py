@@ -154,6 +154,20 @@ def _without_load_report() -> Iterator[None]:
         transformers_logging.set_verbosity(verbosity)
 
 
+def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
+    """Identify what decides how text becomes tokens: vocabulary, merges, template."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    facts = [
+        json.loads(backend.to_str()) if backend else sorted(tokenizer.get_vocab().items()),
+        tokenizer.chat_template,
+        tokenizer.eos_token_id,
+    ]
+    if backend:
+        # Set by whoever encoded a batch last; they do not change what text becomes.
+        facts[0].update(padding=None, truncation=None)
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+
+
 def weights_digest(path: str) -> str:
     """Tell the weights of a checkpoint: by their bytes in a folder, by the name of one on the hub."""
     if not Path(path).is_dir():
@@ -178,8 +192,20 @@ def product_dtype(factor: torch.Tensor) -> torch.dtype:
 
 
 def max_length(config: PretrainedConfig) -> int:
-    """Return the longest input of a model, tokens."""
-    return getattr(config.get_text_config(), "max_position_embeddings", None) or _UNLIMITED
+    """Return the longest input of a model, tokens.
+
+    Of one whose positions are turned by other factors past its original length (longrope), that length: what it says of
+    a transcript beyond it depends on the others of the batch.
+    """
+    text = config.get_text_config()
+    longest = getattr(text, "max_position_embeddings", None) or _UNLIMITED
+    rope = getattr(text, "rope_parameters", None) or {}
+    kinds = [rope, *(kind for kind in rope.values() if isinstance(kind, dict))]
+    if any(kind.get("rope_type") == "longrope" for kind in kinds):
+        originals = [kind.get("original_max_position_embeddings") for kind in kinds]
+        originals.append(getattr(text, "original_max_position_embeddings", None))
+        longest = min([longest, *(original for original in originals if original)])
+    return longest
 
 
 def require_causal(model: PreTrainedModel) -> None:
@@ -217,6 +243,21 @@ def checkpoint_layers(model: torch.nn.Module) -> None:
     for layer in layers:
         # Not a closure: a deep copy of the model must call its own layers.
         layer.forward = partial(checkpoint, type(layer).forward, layer, use_reentrant=False)
+
+
+def compute_in_float32(head: torch.nn.Linear) -> None:
+    """Keep a head that ends in a number in float32, and compute it so under autocast too.
+
+    In bfloat16 values near 1 are multiples of 1/128: many answers would tie.
+    """
+    head.float()
+    # Not a closure: a copy of the head, such as that of an adapter, must use its own weights.
+    head.forward = partial(_linear_in_float32, head)  # type: ignore[method-assign]
+
+
+def _linear_in_float32(head: torch.nn.Linear, x: torch.Tensor) -> torch.Tensor:
+    with torch.autocast(x.device.type, enabled=False):
+        return torch.nn.functional.linear(x.float(), head.weight, head.bias)
 
 
 def base_model(model: torch.nn.Module) -> torch.nn.Module:

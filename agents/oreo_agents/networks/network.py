@@ -10,10 +10,10 @@ from typing import Any, Self, TypedDict
 import torch
 from peft import PeftModel
 from torch import nn
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from oreo_agents.networks import packing
-from oreo_agents.networks.checkpoints import Lora, checkpoint_layers, require_causal, save_plain
+from oreo_agents.networks.checkpoints import Lora, checkpoint_layers, require_causal, save_plain, tokenizer_fingerprint
 from oreo_agents.networks.kv_cache import can_resume
 
 
@@ -53,11 +53,30 @@ class Network(nn.Module):
         self.eval()
         self._longest_packed = packing.enable(model)
 
+    path: str | None = None
+    """Where it was loaded from; None: it was made of a model in memory."""
+
     @classmethod
-    def _wrap(cls, model: PreTrainedModel, how: LoadOptions) -> Self:
+    def _wrap(cls, model: PreTrainedModel, how: LoadOptions, path: str) -> Self:
         """Put a model that was just loaded where it belongs, and wrap it."""
         placed: Any = model.to(how.get("device", "cpu"))  # type: ignore[arg-type]
-        return cls(placed, how.get("lora"), gradient_checkpointing=how.get("gradient_checkpointing", False))
+        network = cls(placed, how.get("lora"), gradient_checkpointing=how.get("gradient_checkpointing", False))
+        network.path = path
+        return network
+
+    @property
+    def vocabulary(self) -> int:
+        """Number of token ids that it can read."""
+        embeddings: Any = self.plain.get_input_embeddings()
+        return int(embeddings.weight.shape[0])
+
+    @cached_property
+    def tokenizer_fingerprint(self) -> str:
+        """Tell the tokenizer beside its checkpoint, see ``checkpoints.tokenizer_fingerprint``; "": there is none."""
+        try:
+            return "" if self.path is None else tokenizer_fingerprint(AutoTokenizer.from_pretrained(self.path))
+        except (OSError, ValueError):
+            return ""
 
     @property
     def plain(self) -> PreTrainedModel:

@@ -88,7 +88,7 @@ class CausalPolicy(Network):
             ValueError: nothing readable at ``path``, or not a causal language model.
         """
         load_config(path)
-        return cls._wrap(load_model(AutoModelForCausalLM, path, dtype=how.get("dtype", torch.float32)), how)
+        return cls._wrap(load_model(AutoModelForCausalLM, path, dtype=how.get("dtype", torch.float32)), how, path)
 
     @cached_property
     def reads_slowly(self) -> str | None:

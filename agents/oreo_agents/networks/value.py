@@ -22,6 +22,7 @@ from transformers.models.auto.modeling_auto import (
 from oreo_agents.networks import packing
 from oreo_agents.networks.checkpoints import (
     Lora,
+    compute_in_float32,
     load_config,
     load_model,
     require_bool,
@@ -61,6 +62,7 @@ class TokenValue(Network):
     ) -> None:
         """Wrap a loaded classifier, with adapters when ``lora`` asks for them."""
         name = _head_name(model)
+        compute_in_float32(getattr(model, name))
         bias = getattr(model, name).bias
         frozen_bias = bias is not None and not bias.requires_grad
         super().__init__(model, lora, gradient_checkpointing=gradient_checkpointing, head=name)
@@ -99,7 +101,7 @@ class TokenValue(Network):
             # Some classes (GPT-2) keep a bias regardless: it stays 0 unless one was asked for.
             nn.init.constant_(head.bias, bias or 0.0)
             head.bias.requires_grad_(bias is not None)
-        return cls._wrap(model, how)
+        return cls._wrap(model, how, path)
 
     @classmethod
     def from_pretrained(cls, path: str, **how: Unpack[LoadOptions]) -> Self:
@@ -118,7 +120,7 @@ class TokenValue(Network):
         head = getattr(model, _head_name(model))
         if head.bias is not None and not getattr(config, "token_classification_bias", False):
             head.bias.requires_grad_(False)
-        return cls._wrap(model, how)
+        return cls._wrap(model, how, path)
 
     def token_values(self, batch: Batch) -> Tensor:
         """Return V of the state just before each token, 0 on padding, float [B, T + 1]; see ``oreo_algos.segments``."""

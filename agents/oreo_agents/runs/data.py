@@ -116,12 +116,14 @@ def import_solutions(
         path: where the environment's own data lies, to find the task of a question; without data, tasks are named
             after the question's hash.
         prompt: prompt template; None: the environment's default.
-        success_threshold: labels from this number on are successes; None: labels are true or false, 1 or 0, or 1
+        success_threshold: numbers from this one on are successes; None: labels are true or false, 1 or 0, or 1
             or -1, and no number has to be judged.
 
     Raises:
         ValueError: a row cannot be used; the message names file, line and field.
     """
+    if success_threshold is not None and not math.isfinite(success_threshold):
+        raise ValueError(f"--success-threshold must be a finite number, got {success_threshold}")
     env_id = find_env(env)
     tasks = _Tasks(env_id, path, prompt)
     question_field, response_field, label_fields = FORMATS[file_format]
@@ -303,7 +305,7 @@ def _judge(label: Any, threshold: float | None, where: str) -> tuple[float, bool
     """Return the reward that a label is, and whether it says success."""
     if not isinstance(label, bool | int | float) or not math.isfinite(label):
         raise ValueError(f"{where}: a label is true, false or a finite number, got {label!r}")
-    if threshold is not None:
+    if threshold is not None and not isinstance(label, bool):
         return float(label), label >= threshold
     if label not in (0, 1, -1):
         raise ValueError(

@@ -98,9 +98,11 @@ class Loader:
 
     def _how(self, settings: PolicySettings | ValueSettings) -> dict[str, Any]:
         """Return the keyword arguments with which a network is loaded; a value network goes where the policy goes."""
+        # What is trained is float32: below adapters the weights may be coarser.
+        coarse = settings is self.policy_settings or settings.lora.rank > 0
         return {
             "device": self.device,
-            "dtype": getattr(torch, self.policy_settings.dtype),
+            "dtype": getattr(torch, self.policy_settings.dtype) if coarse else torch.float32,
             "lora": settings.lora,
             "gradient_checkpointing": settings.gradient_checkpointing,
         }

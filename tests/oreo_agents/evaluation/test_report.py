@@ -114,13 +114,38 @@ def test_a_checkpoint_that_was_evaluated_twice_is_one_run(tmp_path: Path, capsys
         RunKey("{}", 0): {f"t{i}": (a + b) / 2 for i, (a, b) in enumerate(zip(OREO, SFT, strict=True))}
     }
     report(twice, tmp_path / "out")
-    assert "1 evaluations are of a checkpoint that was evaluated before" in capsys.readouterr().out
+    assert "1 of the evaluations are of checkpoints that were evaluated before" in capsys.readouterr().out
     copied = [stamp(write_run(tmp_path / f"copy-{k}", {("oreo", "greedy"): OREO}), checkpoint="same") for k in range(3)]
     again = load(*copied)["oreo", "greedy"]
     assert again.interval == pytest.approx(wilson_interval(5, 8)) and cells(accuracy_tables([again])[0])[0][2:4] == [
         "1",
         "8",
     ]
+
+
+def test_runs_of_one_seed_are_paired_by_their_folder(tmp_path: Path):
+    """Three checkpoints evaluated at the default seed: which stands first in a list of folders means nothing."""
+    a = write_run(tmp_path / "a", {("oreo", "greedy"): [0] * 7 + [1]})
+    b = write_run(tmp_path / "b", {("oreo", "greedy"): [1] * 8, ("dpo", "greedy"): SFT})
+    for order in ((a, b), (b, a)):
+        entries = load(*order)
+        result = compare_entries(entries["oreo", "greedy"], entries["dpo", "greedy"])
+        # There is one run of dpo: each of oreo is compared with it.
+        assert result is not None and result.mean == pytest.approx(((1 - 2) + (8 - 2)) / 16)
+    c = write_run(tmp_path / "c", {("oreo", "greedy"): OREO, ("dpo", "greedy"): OREO})
+    entries = load(a, b, c)
+    result = compare_entries(entries["oreo", "greedy"], entries["dpo", "greedy"])
+    assert result is not None and result.runs == 2 and result.mean == pytest.approx(((8 - 2) + 0) / 16)
+
+
+def test_evaluations_of_other_tasks_count_with_their_tasks(tmp_path: Path):
+    one = stamp(write_run(tmp_path / "one", {("oreo", "greedy"): [1] * 4}), checkpoint="same")
+    two = stamp(write_run(tmp_path / "two", {("oreo", "greedy"): [0] * 12}, seed=1), checkpoint="same")
+    found = load(one, two)["oreo", "greedy"]
+    low, high = found.interval
+    assert low < found.accuracy < high and found.accuracy == pytest.approx(4 * 0.5 / 12) and found.rows[0]["n"] == 12
+    (two / "oreo" / "items-test-greedy.jsonl").unlink()
+    assert load(one, two)["oreo", "greedy"].interval is None
 
 
 def test_a_start_that_runs_share_is_compared_with_each_of_them(tmp_path: Path):
@@ -160,7 +185,8 @@ def test_runs_that_differ_by_seed_or_world_are_one_row(tmp_path: Path):
     ]
     [found] = load_entries([path / "results.json" for path in paths])
     assert len(found.rows) == 3 and len(found.answers) == 3
-    assert found.accuracy == pytest.approx((5 + 2 + 2) / 24)
+    # Over worlds, of their seeds.
+    assert found.accuracy == pytest.approx(((5 + 2) / 16 + 2 / 8) / 2)
 
 
 def test_a_comparison_pairs_the_tasks_of_one_run(tmp_path: Path):

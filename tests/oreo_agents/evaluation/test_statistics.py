@@ -153,6 +153,36 @@ def test_runs_of_different_tasks_of_one_world_are_units():
     assert (found.low, found.high) == (max(low, -1), min(high, 1)) and found.mean == 0.75
 
 
+def test_what_is_left_of_rounding_is_no_variance():
+    """Equal worlds, and seeds that fail other tasks each: sums that are equal but for their last digit."""
+    equal = {}
+    for number in range(3):
+        equal |= answers([1] * 70 + [0] * 30, world=f"w{number}")
+    found = accuracy(equal)
+    assert found.high - found.low > 0.05
+    other = {run: {task: float(int(task) < 60) for task in row} for run, row in equal.items()}
+    difference = compare(equal, other)
+    assert (
+        difference.mean == pytest.approx(0.1) and difference.high - difference.low > 0.02 and difference.p_value > 1e-9
+    )
+    latin = answers(*(np.roll([0] * 3 + [1] * 12, 3 * seed) for seed in range(5)))
+    found = accuracy(latin)
+    assert found.low < 0.7 and found.high > 0.85
+
+
+def test_runs_that_share_a_few_of_their_tasks_are_units():
+    """One task in common is no reason to estimate the variance from it."""
+
+    def runs(common):
+        return {
+            RunKey("", k): {f"{k}/{t}": float(t < share) for t in range(99)} | ({"same": 1.0} if common else {})
+            for k, share in enumerate((20, 50, 80))
+        }
+
+    apart, together = accuracy(runs(False)), accuracy(runs(True))
+    assert (together.low, together.high) == pytest.approx((apart.low, apart.high), abs=0.02)
+
+
 def test_the_interval_of_a_figure_over_runs_is_students():
     half = 4.302652729911275 * 0.1 / math.sqrt(3)
     assert mean_interval([0.4, 0.5, 0.6]) == pytest.approx((0.5 - half, 0.5 + half))

@@ -78,10 +78,23 @@ def test_rewards_that_say_more_than_success_are_named_once(algorithm, graded, ma
 
 
 def test_two_values_of_rewards_and_algorithms_that_read_rewards_are_left_in_peace(graded, make_episode, tmp_path):
-    train(Kto(), tiny_models(), EpisodeBuffer(graded), TrainerConfig(), tmp_path / "kto")
+    plain = [make_episode([-1, 0], [float(k % 2) * 10], tokens=[1, 7 + k], success=bool(k % 2)) for k in range(4)]
+    train(Kto(), tiny_models(), EpisodeBuffer(plain), TrainerConfig(), tmp_path / "kto")
     between = [*graded, make_episode([-1, 0], [0.5], tokens=[1, 11], success=False)]
     train(Oreo(), tiny_models(), EpisodeBuffer(between), TrainerConfig(), tmp_path / "oreo")
     assert not [f for name in ("kto", "oreo") for f in read_warnings(tmp_path / name) if f.name == "rewards_unread"]
+
+
+def test_two_rewards_that_success_does_not_follow_are_named(make_episode, tmp_path):
+    """Rewards of 0 and 10 and nothing said of success: all of them count as failures."""
+    unsaid = [make_episode([-1, 0], [float(k % 2) * 10], tokens=[1, 7 + k]) for k in range(4)]
+    train(Kto(), tiny_models(), EpisodeBuffer(unsaid), TrainerConfig(), tmp_path)
+    assert "as 0 of them are" in next(f.text for f in read_warnings(tmp_path) if f.name == "rewards_unread")
+
+
+def test_success_of_none_in_info_is_nothing_said(make_episode):
+    twins = [make_episode([-1, 0], [0.0], success=solved, info={"success": None}) for solved in (True, False)]
+    assert EpisodeBuffer(twins[:1]).content_hash != EpisodeBuffer(twins[1:]).content_hash
 
 
 def test_a_file_of_an_earlier_release_with_a_text_for_success_is_refused_by_file_and_row(graded, tmp_path):
