@@ -6,7 +6,7 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
-from test_imports import FLOORS, MODULES, ROOMS, room_of
+from test_imports import FLOORS, MODULES, ROOMS, room_of, tree_of
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "architecture.md"
@@ -23,7 +23,7 @@ def stands_on(package: str, room: str) -> tuple[list[str], list[str]]:
     rooms, packages = set(), set()
     for other, path in MODULES:
         if other == package and room_of_file(package, path) == room:
-            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            for node in ast.walk(tree_of(path)):
                 if isinstance(node, ast.ImportFrom) and (top := str(node.module).partition(".")[0]) in ROOMS:
                     names = [room_of(package, f"{node.module}.{alias.name}") for alias in node.names]
                     rooms.update(names if top == package else ())

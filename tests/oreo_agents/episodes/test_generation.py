@@ -143,6 +143,7 @@ def test_no_prompts_give_no_samples():
 
 def test_each_token_is_read_once(monkeypatch: pytest.MonkeyPatch):
     policy = make_policy("llama")
+    assert policy.reads_slowly is None  # tried once
     read: list[int] = []
     forward = policy.plain.forward
 
