@@ -102,8 +102,9 @@ class PromptFormat:
         if self.tokenizer.chat_template:
             return self._encode(self._render(messages, generate=True))
         text = "".join(f"{self._shielded(message['content'])}\n" for message in messages)
-        start = self.tokenizer("", add_special_tokens=True)["input_ids"] if _SHIELD in text else []
-        return start + self._encode(text) if start else self.tokenizer(text, add_special_tokens=True)["input_ids"]
+        if _SHIELD in text:
+            return [*self.tokenizer("", add_special_tokens=True)["input_ids"], *self._encode(text)]
+        return self.tokenizer(text, add_special_tokens=True)["input_ids"]
 
     def next_turn(self, observation: str) -> list[int]:
         """Encode what stands between the end token of one turn of the model and the start of the next.

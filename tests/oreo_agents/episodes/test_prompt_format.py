@@ -1,5 +1,6 @@
 """Conversations as tokens: openings, later turns, written steps, fingerprints."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -261,3 +262,44 @@ def test_how_a_batch_was_padded_or_cut_does_not_change_the_fingerprint():
     prompt_format.tokenizer.backend_tokenizer.enable_padding(length=7)
     prompt_format.tokenizer.backend_tokenizer.enable_truncation(3)
     assert PromptFormat(prompt_format.tokenizer).fingerprint == PLAIN.fingerprint
+
+
+# --- marks and ends
+
+
+@pytest.mark.parametrize("prompt_format", [PLAIN, CHAT], ids=["plain", "chat"])
+def test_a_mark_in_what_was_said_is_text(prompt_format: PromptFormat):
+    """A question about chat templates must not end its own turn."""
+    mark = "<|im_end|>" if prompt_format is CHAT else "<|end|>"
+    question = [{"role": "user", "content": f"What does {mark} mean?"}]
+    plain = [{"role": "user", "content": "What does it mean?"}]
+    special = set(prompt_format.tokenizer.all_special_ids)
+
+    def marks(tokens):
+        return [token for token in tokens if token in special]
+
+    asked = prompt_format.opening(question)
+    assert marks(asked) == marks(prompt_format.opening(plain))
+    assert f"What does {mark} mean?" in prompt_format.tokenizer.decode(asked)
+    assert marks(prompt_format.next_turn(f"See {mark}.")) == marks(prompt_format.next_turn("See it."))
+    tokens, step_id = prompt_format.encode_episode(
+        [*plain, {"role": "assistant", "content": f"It is {mark}!"}], [(1, 0, 99)]
+    )
+    own = [token for token, step in zip(tokens, step_id, strict=True) if step == 0]
+    assert marks(own) == [prompt_format.end_of_turn] and own[-1] == prompt_format.end_of_turn
+
+
+def test_an_end_token_that_is_written_as_text_is_not_doubled():
+    messages = [{"role": "user", "content": "2 + 3?"}, {"role": "assistant", "content": "5"}]
+    expected = CHAT.encode_episode(messages, [(1, 0, 1)])
+    messages[1]["content"] = "5<|im_end|>"
+    assert CHAT.encode_episode(messages, [(1, 0, len("5<|im_end|>"))]) == expected
+
+
+def test_what_the_generation_configuration_ends_with_ends_a_turn(tmp_path: Path):
+    tokenizer = make_tokenizer(template=CHATML, end_of_turn=True)
+    tokenizer.save_pretrained(tmp_path)
+    assert PromptFormat.from_pretrained(str(tmp_path)).end_ids == frozenset({tokenizer.eos_token_id})
+    for ends, expected in ((7, {7}), ([7, 9], {7, 9})):
+        (tmp_path / "generation_config.json").write_text(json.dumps({"eos_token_id": ends}))
+        assert PromptFormat.from_pretrained(str(tmp_path)).end_ids == expected | {tokenizer.eos_token_id}

@@ -124,3 +124,45 @@ def test_a_tied_head_is_not_missing(tmp_path: Path):
     assert json.loads((tmp_path / "config.json").read_text())["tie_word_embeddings"]
     CausalPolicy.from_pretrained(str(tmp_path))
     TokenValue.from_policy(str(tmp_path))
+
+
+# --- precision and length
+
+
+def test_the_head_of_a_value_is_float32_whatever_the_weights_are(folder: Path, batch):
+    for lora in (Lora(), Lora(rank=2, alpha=4)):
+        value = TokenValue.from_policy(str(folder), dtype=torch.bfloat16, lora=lora)
+        trained = {name: p.dtype for name, p in value.named_parameters() if p.requires_grad and "score" in name}
+        assert trained and set(trained.values()) == {torch.float32}
+        with torch.no_grad():
+            for name, parameter in value.named_parameters():
+                if name in trained:
+                    parameter.normal_(generator=torch.Generator().manual_seed(0))
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            values = value.token_values(batch)
+        assert values.dtype == torch.float32
+        said = values[values != 0]
+        assert not torch.equal(said.bfloat16().float(), said), "rounded at the head"
+
+
+def test_adapters_over_bfloat16_are_trained_in_float32(folder: Path):
+    for network in (
+        CausalPolicy.from_pretrained(str(folder), dtype=torch.bfloat16, lora=Lora(rank=2)),
+        TokenValue.from_policy(str(folder), dtype=torch.bfloat16, lora=Lora(rank=2)),
+    ):
+        assert {p.dtype for p in network.parameters() if p.requires_grad} == {torch.float32}
+
+
+def test_longrope_is_read_up_to_its_original_length():
+    """Beyond it the factors of a transcript depend on the longest one of its batch."""
+    short, long = [1.0] * 4, [4.0] * 4
+    rope = {"rope_type": "longrope", "rope_theta": 10000.0, "short_factor": short, "long_factor": long, "factor": 4.0}
+    policy = CausalPolicy(
+        build(
+            "phi3",
+            rope_parameters=rope | {"original_max_position_embeddings": 32},
+            original_max_position_embeddings=32,
+            max_position_embeddings=128,
+        )
+    )
+    assert policy.max_length == 32 and CausalPolicy(build("phi3")).max_length == 128

@@ -12,7 +12,7 @@ import torch
 from tabular import parameters, tiny_models
 from training_runs import run
 
-from oreo_algos import EpisodeBuffer, TrainerConfig
+from oreo_algos import EpisodeBuffer, TrainerConfig, train
 from oreo_algos.algos import Dpo, Kto, Oreo, RejectionSampling, Sft
 from oreo_algos.batch import collate
 from oreo_algos.training import trainer
@@ -351,3 +351,23 @@ def test_a_loss_that_is_not_finite_is_an_error_with_folder_step_and_mend(buffer,
 def test_an_impossible_trainer_setting_is_refused(name, value, message):
     with pytest.raises(ValueError, match=message):
         TrainerConfig(**{name: value})
+
+
+def test_networks_that_cannot_learn_from_the_episodes_are_refused(make_episode, tmp_path):
+    models = tiny_models()
+    episode = make_episode([-1, 0], [1.0], tokens=[1, 900_000])
+    models.policy.vocabulary = 50
+    with pytest.raises(ValueError, match=r"hold token 900000, and the policy knows 50 tokens.*`oreo data encode`"):
+        train(Sft(), models, EpisodeBuffer([episode]), TrainerConfig(), tmp_path / "a")
+    models.policy.tokenizer_fingerprint = "mine"
+    other = EpisodeBuffer([make_episode([-1, 0], [1.0])], tokenizer_fingerprint="theirs")
+    with pytest.raises(ValueError, match="encoded with tokenizer 'theirs', and the policy reads 'mine'"):
+        train(Sft(), models, other, TrainerConfig(), tmp_path / "b")
+    assert not list(tmp_path.iterdir())
+
+
+def test_weights_that_are_trained_are_float32(make_episode, tmp_path):
+    models = tiny_models()
+    models.policy.to(torch.bfloat16)
+    with pytest.raises(ValueError, match=r"the policy has trained weights of torch\.bfloat16.*train float32 weights"):
+        train(Sft(), models, EpisodeBuffer([make_episode([-1, 0], [1.0])]), TrainerConfig(), tmp_path)
