@@ -277,15 +277,30 @@ def save_plain(model: torch.nn.Module, folder: Path, tokenizer: PreTrainedTokeni
     """
     plain: Any = model.get_base_model() if isinstance(model, PeftModel) else model
     folder.mkdir(parents=True, exist_ok=True)
-    if not isinstance(model, PeftModel):
-        plain.save_pretrained(folder)
-    else:
+    adapted = isinstance(model, PeftModel)
+    if adapted:
         plain.save_pretrained(folder, state_dict=_merged_state(plain))
-        path = folder / "config.json"
-        config = json.loads(path.read_text(encoding="utf-8"))
-        path.write_text(json.dumps(config | {"dtype": "float32"}, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    else:
+        plain.save_pretrained(folder)
+    path = folder / "config.json"
+    config = json.loads(path.read_text(encoding="utf-8"))
+    config |= _old_rope_keys(config) | ({"dtype": "float32"} if adapted else {})
+    path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     tokenizer.save_pretrained(folder)
     (folder / "README.md").write_text(card, encoding="utf-8")
+
+
+def _old_rope_keys(config: dict[str, Any]) -> dict[str, Any]:
+    """Return the rotary settings under the names that transformers 4 and servers read, {} where they have none there.
+
+    Without them transformers 4 turns positions by its default base, and says nothing: ``findings/rope_base_5_to_4.sh``.
+    """
+    rope = config.get("rope_parameters") or {}
+    if not isinstance(rope.get("rope_theta"), float | int):
+        return {}
+    kept = {name: value for name, value in rope.items() if name != "rope_theta"}
+    scaling = {} if kept.get("rope_type", "default") == "default" else {"rope_scaling": kept}
+    return {"rope_theta": rope["rope_theta"], **scaling}
 
 
 @torch.no_grad()

@@ -166,3 +166,26 @@ def test_longrope_is_read_up_to_its_original_length():
         )
     )
     assert policy.max_length == 32 and CausalPolicy(build("phi3")).max_length == 128
+
+
+LLAMA3 = {
+    "rope_type": "llama3",
+    "rope_theta": 500000.0,
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 32,
+}
+
+
+@pytest.mark.parametrize("rope", [{"rope_type": "default", "rope_theta": 1e6}, LLAMA3], ids=["base", "llama3"])
+def test_rotary_settings_are_saved_under_their_old_names_too(rope: dict, batch, tmp_path: Path):
+    policy = CausalPolicy(build("llama", rope_parameters=rope))
+    policy.save(tmp_path, make_tokenizer(), "# card")
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert config["rope_theta"] == rope["rope_theta"]
+    scaling = {name: value for name, value in rope.items() if name != "rope_theta"}
+    assert config.get("rope_scaling") == (scaling if rope is LLAMA3 else None)
+    again = CausalPolicy.from_pretrained(str(tmp_path))
+    assert again.plain.config.rope_parameters == policy.plain.config.rope_parameters
+    assert torch.equal(again.score(batch).logprobs, policy.score(batch).logprobs)
