@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, fields
 from functools import lru_cache
 from typing import Any, ClassVar, Literal
 
@@ -17,7 +17,7 @@ import numpy as np
 
 from oreo_envs.answers import AnswerEnv, Item, index_after
 from oreo_envs.base import Scalar
-from oreo_envs.checks import choose, positive, share
+from oreo_envs.checks import choose, closest, positive, share
 from oreo_envs.wordproblems import (
     PEOPLE,
     THINGS,
@@ -185,6 +185,9 @@ class ArithmeticEnv(AnswerEnv):
             rules: what problems look like, see ``Rules``; a pair may be a list.
         """
         super().__init__(split=split, prompt=prompt, max_steps=max_steps, max_chars=max_chars)
+        known = [field.name for field in fields(Rules)]
+        for name in rules.keys() - set(known):
+            raise TypeError(f"ArithmeticEnv has no argument {name!r}{closest(name, known)}; rules: {', '.join(known)}")
         self.rules = Rules(**rules)
         for value in reliability:
             share("reliability", value)

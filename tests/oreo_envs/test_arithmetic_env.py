@@ -209,3 +209,8 @@ def test_an_episode_is_sound_exactly_when_all_its_steps_are_right():
 def test_the_rightness_of_steps_of_an_unknown_task_is_refused():
     with pytest.raises(ValueError, match="unknown task_id 'nowhere/1'"):
         make().step_rightness("nowhere/1", ["#### 1"])
+
+
+def test_a_misspelt_rule_is_named_with_the_closest():
+    with pytest.raises(TypeError, match="ArithmeticEnv has no argument 'wrold'; did you mean 'world'"):
+        gym.make("oreo/Arithmetic-v0", wrold=1)

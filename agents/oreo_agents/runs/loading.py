@@ -37,8 +37,19 @@ class Loader:
         return torch.device(name)
 
     def policy(self, path: str) -> CausalPolicy:
-        """Load a policy."""
-        return CausalPolicy.from_pretrained(path, **self._how(self.policy_settings))
+        """Load a policy.
+
+        Raises:
+            ValueError: it cannot be loaded, or its tokenizer writes tokens that it cannot read.
+        """
+        policy = CausalPolicy.from_pretrained(path, **self._how(self.policy_settings))
+        written = len(PromptFormat.from_pretrained(path).tokenizer)
+        if written > policy.vocabulary:
+            raise ValueError(
+                f"policy.path={path}: its tokenizer writes {written} tokens and the model reads {policy.vocabulary}; "
+                "give the tokenizer that it was trained with, or enlarge its embedding (resize_token_embeddings) and save"
+            )
+        return policy
 
     def value(self, path: str, policy_path: str) -> TokenValue:
         """Load a trained value network.

@@ -9,6 +9,7 @@ from unittest.mock import Mock, call
 import numpy as np
 import pytest
 from filelock import FileLock
+from tiny_models import make_model, make_tokenizer
 
 from oreo_agents.episodes.collect import CollectSettings, SftSettings
 from oreo_agents.episodes.generate import Sampling
@@ -18,7 +19,9 @@ from oreo_agents.episodes.texts import text_episode
 from oreo_agents.evaluation.evaluate import EvaluateSettings, Item
 from oreo_agents.networks.policy import PolicySettings
 from oreo_agents.networks.tiny import TinyConfig, byte_tokenizer, create_checkpoint
+from oreo_agents.networks.value import ValueSettings
 from oreo_agents.runs import cli
+from oreo_agents.runs.loading import Loader
 from oreo_agents.runs.pipeline import Run
 from oreo_agents.runs.settings import IterationSettings, RunSettings
 from oreo_agents.search import BestOfN, Greedy, Majority
@@ -299,3 +302,13 @@ def test_a_small_run_works_on_a_gpu(tmp_path: Path):
     rows = Run(chosen, tmp_path).train_and_evaluate(["sft", "oreo"])
     assert [row["algo"] for row in rows] == ["sft", "oreo"]
     assert all(np.isfinite(row["accuracy"]) for row in rows)
+
+
+def test_a_tokenizer_that_is_larger_than_the_embedding_is_refused(tmp_path: Path):
+    make_model("llama", vocabulary=200).save_pretrained(tmp_path)
+    make_tokenizer().save_pretrained(tmp_path)
+    load = Loader(PolicySettings(path=str(tmp_path), device="cpu"), ValueSettings())
+    with pytest.raises(
+        ValueError, match=r"its tokenizer writes \d+ tokens and the model reads 200; give the tokenizer"
+    ):
+        load.policy(str(tmp_path))
