@@ -47,7 +47,7 @@ class Loader:
         if written > policy.vocabulary:
             raise ValueError(
                 f"policy.path={path}: its tokenizer writes {written} tokens and the model reads {policy.vocabulary}; "
-                "give the tokenizer that it was trained with, or enlarge its embedding (resize_token_embeddings) and save"
+                "give the tokenizer that it was trained with, or enlarge its embedding and save both"
             )
         return policy
 
