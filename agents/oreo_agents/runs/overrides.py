@@ -6,6 +6,7 @@ Knows: Hydra, where configurations lie. Does not know: what commands do.
 import difflib
 import re
 from collections.abc import Iterable, Sequence
+from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -51,13 +52,19 @@ def check_overrides(command: str, overrides: Sequence[str]) -> None:
             raise UserError(_explain(command, error)) from error
 
 
+@cache
+def _keys_of(command: str) -> tuple[str, ...]:
+    """Return the settings at the top of a command's own configuration, composed once; where Hydra is set up."""
+    return tuple(str(key) for key in compose(command))
+
+
 def _check_keys(command: str, config: DictConfig) -> None:
     """Refuse settings that nothing reads, which an experiment file could bring in.
 
     Raises:
         UserError: the configuration has a key that the command does not know.
     """
-    known = [str(key) for key in compose(command)]
+    known = _keys_of(command)
     for key in config:
         if key in ("algos", "algorithms") and key not in known:
             raise UserError(
