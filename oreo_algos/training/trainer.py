@@ -31,6 +31,7 @@ from oreo_algos.storage.buffer import EpisodeBuffer
 from oreo_algos.storage.checkpoint import load_last_checkpoint, save_checkpoint
 from oreo_algos.storage.fingerprint import policy_summary, value_summary
 from oreo_algos.training.doctor import Thresholds, TrainingDoctor, examine_rewards
+from oreo_algos.training.fit import require_fit
 from oreo_algos.training.metrics_writer import MetricsWriter, read_metrics
 from oreo_algos.training.micro_batches import cut_by_tokens, episodes_of, longest
 from oreo_algos.training.optimizers import make_optimizers
@@ -144,7 +145,7 @@ class _Run:
         self.skipped = len(selected) - len(self.examples)
         self._report_skipped(len(selected))
 
-        self._require_fit()
+        require_fit(models, algorithm.needs, episodes_of(self.examples), buffer.tokenizer_fingerprint)
 
         self.schedule = Schedule(
             examples=len(self.examples),
@@ -179,33 +180,6 @@ class _Run:
         self.ref_logprobs: dict[Episode, NDArray[np.float32]] = {}
         algorithm.begin_run(models, self.examples)
         self._restore()
-
-    def _require_fit(self) -> None:
-        """Refuse networks that cannot learn from these episodes, or would lose what they learn."""
-        highest = max(int(episode.tokens.max()) for episode in episodes_of(self.examples))
-        for name in ("policy", "value"):
-            network = getattr(self.models, name)
-            if network is None or (name == "value" and "value" not in self.algorithm.needs):
-                continue
-            coarse = {p.dtype for p in network.parameters() if p.requires_grad and p.is_floating_point()}
-            if coarse - {torch.float32, torch.float64}:
-                raise ValueError(
-                    f"the {name} has trained weights of {', '.join(map(str, coarse))}: most steps at usual learning "
-                    "rates are smaller than their precision and would be lost; train float32 weights (a GPU still "
-                    "computes in bfloat16), or adapters"
-                )
-            known = getattr(network, "vocabulary", None)
-            if known is not None and highest >= known:
-                raise ValueError(
-                    f"the episodes hold token {highest}, and the {name} knows {known} tokens: they were encoded for "
-                    "another model; encode them with its tokenizer (`oreo data encode`)"
-                )
-            reads, wrote = getattr(network, "tokenizer_fingerprint", None), self.buffer.tokenizer_fingerprint
-            if reads and wrote and reads != wrote:
-                raise ValueError(
-                    f"the episodes were encoded with tokenizer {wrote!r}, and the {name} reads {reads!r}: encode them "
-                    "again (`oreo data encode`)"
-                )
 
     def _optimizers(self, name: str) -> list[Optimizer]:
         lr, decay = getattr(self.algorithm, f"{name}_lr"), self.algorithm.weight_decay

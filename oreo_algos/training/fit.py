@@ -1,0 +1,53 @@
+"""Whether networks can learn from episodes: what is found out before the first step.
+
+Knows: types of weights, token ids. Does not know: model families, losses.
+"""
+
+from collections.abc import Collection, Sequence
+
+import torch
+
+from oreo_algos.episode import Episode
+from oreo_algos.models import Models
+
+
+def require_fit(
+    models: Models, needs: Collection[str], episodes: Sequence[Episode], tokenizer_fingerprint: str
+) -> None:
+    """Refuse networks that cannot learn from these episodes, or would lose what they learn.
+
+    A network may say how many token ids it reads (``vocabulary``) and its tokenizer (``tokenizer_fingerprint``).
+
+    Args:
+        models: the networks.
+        needs: those of them that an algorithm has beside the policy.
+        episodes: encoded, at least one.
+        tokenizer_fingerprint: of the tokenizer that encoded them; "": nobody knows.
+
+    Raises:
+        ValueError: trained weights that are coarser than float32, ids beyond a vocabulary, or another tokenizer.
+    """
+    highest = max(int(episode.tokens.max()) for episode in episodes)
+    for name in ("policy", "value"):
+        network = getattr(models, name)
+        if network is None or (name == "value" and "value" not in needs):
+            continue
+        coarse = {p.dtype for p in network.parameters() if p.requires_grad and p.is_floating_point()}
+        if coarse - {torch.float32, torch.float64}:
+            raise ValueError(
+                f"the {name} has trained weights of {', '.join(map(str, coarse))}: most steps at usual learning "
+                "rates are smaller than their precision and would be lost; train float32 weights (a GPU still "
+                "computes in bfloat16), or adapters"
+            )
+        known = getattr(network, "vocabulary", None)
+        if known is not None and highest >= known:
+            raise ValueError(
+                f"the episodes hold token {highest}, and the {name} knows {known} tokens: they were encoded for "
+                "another model; encode them with its tokenizer (`oreo data encode`)"
+            )
+        reads, wrote = getattr(network, "tokenizer_fingerprint", None), tokenizer_fingerprint
+        if reads and wrote and reads != wrote:
+            raise ValueError(
+                f"the episodes were encoded with tokenizer {wrote!r}, and the {name} reads {reads!r}: encode them "
+                "again (`oreo data encode`)"
+            )
