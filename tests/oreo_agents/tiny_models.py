@@ -130,3 +130,12 @@ def draw_episodes(count: int, *, seed: int = 0, vocabulary: int = VOCABULARY) ->
             )
         )
     return episodes
+
+
+def disturb(network: torch.nn.Module, size: float = 0.2) -> None:
+    """Stand in for training: move everything that is trained."""
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            if parameter.requires_grad:
+                parameter.add_(size * torch.randn(parameter.shape, generator=generator))

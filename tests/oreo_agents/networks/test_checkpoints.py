@@ -7,22 +7,13 @@ import pytest
 import torch
 from families import build
 from safetensors.torch import load_file, save_file
-from tiny_models import draw_episodes, make_model, make_tokenizer
+from tiny_models import disturb, draw_episodes, make_model, make_tokenizer
 from transformers import AutoModelForCausalLM
 
 from oreo_agents.networks.checkpoints import Lora
 from oreo_agents.networks.policy import CausalPolicy
 from oreo_agents.networks.value import TokenValue
 from oreo_algos.batch import collate
-
-
-def disturb(network: torch.nn.Module) -> None:
-    """Stand in for training: move everything that is trained."""
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for parameter in network.parameters():
-            if parameter.requires_grad:
-                parameter.add_(0.05 * torch.randn(parameter.shape, generator=generator))
 
 
 @pytest.fixture
@@ -36,7 +27,7 @@ def test_adapters_of_any_layer_are_in_the_saved_policy(family: str, batch, tmp_p
     """Experts are single parameters, wrapped by peft in another way than linear layers, and more than once."""
     policy = CausalPolicy(build(family), Lora(rank=2, alpha=4))
     before = policy.score(batch).logprobs.detach()
-    disturb(policy)
+    disturb(policy, 0.05)
     trained = policy.score(batch).logprobs.detach()
     assert (trained - before).abs().max() > 0.01
     policy.save(tmp_path, make_tokenizer(), "# card")

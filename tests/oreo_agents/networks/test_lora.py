@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_models import draw_episodes, make_model, make_tokenizer
+from tiny_models import disturb, draw_episodes, make_model, make_tokenizer
 from transformers import AutoModelForCausalLM, AutoModelForTokenClassification
 
 from oreo_agents.networks.checkpoints import Lora
@@ -17,15 +17,6 @@ FAMILIES = ["llama", "qwen2"]
 
 def trained_names(network: torch.nn.Module) -> set[str]:
     return {name for name, parameter in network.named_parameters() if parameter.requires_grad}
-
-
-def disturb(network: torch.nn.Module) -> None:
-    """Stand in for training: move everything that is trained."""
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for parameter in network.parameters():
-            if parameter.requires_grad:
-                parameter.add_(0.2 * torch.randn(parameter.shape, generator=generator))
 
 
 @pytest.mark.parametrize("family", FAMILIES)
