@@ -246,7 +246,7 @@ class PromptFormat:
     def _encode_turn(self, steps: Sequence[str]) -> tuple[list[int], list[int]]:
         """Encode a turn as a whole, as the model would write it; returns tokens and the step of each."""
         text = "".join(steps)
-        tokens = self._encode(self._shielded(text))
+        tokens = self._encode(text)
         if len(steps) == 1:
             return tokens, [0] * len(tokens)
         if tokens and self.decode(tokens) == text:
@@ -255,7 +255,7 @@ class PromptFormat:
             if len(set(numbers)) == len(steps):
                 return tokens, numbers
         # A token covers a whole step, or the tokenizer does not give back its text: encode each step by itself.
-        parts = [self._encode(self._shielded(step)) for step in steps]
+        parts = [self._encode(step) for step in steps]
         return [t for part in parts for t in part], [k for k, part in enumerate(parts) for _ in part]
 
     def _part(self, run: Sequence[int], *, first: bool) -> str:
@@ -289,8 +289,10 @@ class PromptFormat:
 
     @cached_property
     def _mark_texts(self) -> list[str]:
-        """How the tokens outside the vocabulary of text are written, the longest first."""
-        texts = {str(self.tokenizer.convert_ids_to_tokens(mark)) for mark in self._marks}
+        """How special tokens are written, the longest first; other added tokens, such as ``<think>``, are text."""
+        added = self.tokenizer.added_tokens_decoder.items()
+        marks = {*self.tokenizer.all_special_ids, *(mark for mark, token in added if token.special)}
+        texts = {str(self.tokenizer.convert_ids_to_tokens(mark)) for mark in marks}
         return sorted(texts, key=lambda text: (-len(text), text))
 
     def _shielded(self, text: str) -> str:
@@ -318,7 +320,11 @@ class PromptFormat:
     def _render(self, messages: Sequence[Message], *, generate: bool) -> str:
         if self._folds_system:
             messages = _fold_system(messages)
-        messages = [{**message, "content": self._shielded(message["content"])} for message in messages]
+        # What the model said itself may hold special tokens.
+        messages = [
+            message if message["role"] == "assistant" else {**message, "content": self._shielded(message["content"])}
+            for message in messages
+        ]
         try:
             return str(
                 self.tokenizer.apply_chat_template(list(messages), add_generation_prompt=generate, tokenize=False)

@@ -282,11 +282,18 @@ def test_a_mark_in_what_was_said_is_text(prompt_format: PromptFormat):
     assert marks(asked) == marks(prompt_format.opening(plain))
     assert f"What does {mark} mean?" in prompt_format.tokenizer.decode(asked)
     assert marks(prompt_format.next_turn(f"See {mark}.")) == marks(prompt_format.next_turn("See it."))
-    tokens, step_id = prompt_format.encode_episode(
-        [*plain, {"role": "assistant", "content": f"It is {mark}!"}], [(1, 0, 99)]
-    )
-    own = [token for token, step in zip(tokens, step_id, strict=True) if step == 0]
-    assert marks(own) == [prompt_format.end_of_turn] and own[-1] == prompt_format.end_of_turn
+
+
+def test_a_token_that_was_added_and_is_not_special_stays_a_token():
+    """Such as the marks of thoughts, or runs of blanks: a question about them has the tokens that it always had."""
+    tokenizer = make_tokenizer(template=CHATML, end_of_turn=True)
+    tokenizer.add_tokens(["<think>"])
+    thinker = PromptFormat(tokenizer)
+    think = tokenizer.convert_tokens_to_ids("<think>")
+    messages = [{"role": "user", "content": "Why <think>?"}, {"role": "assistant", "content": "<think>so</think>5"}]
+    tokens, step_id = thinker.encode_episode(messages, [(1, 0, len(messages[1]["content"]))])
+    said = [token for token, step in zip(tokens, step_id, strict=True) if step == 0]
+    assert said[0] == think and tokens.count(think) == 2
 
 
 def test_an_end_token_that_is_written_as_text_is_not_doubled():
