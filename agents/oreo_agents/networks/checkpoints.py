@@ -208,23 +208,6 @@ def max_length(config: PretrainedConfig) -> int:
     return longest
 
 
-def require_causal(model: PreTrainedModel) -> None:
-    """Refuse a model whose output at a position depends on later tokens, as that of an encoder does.
-
-    Raises:
-        ValueError: the model is not causal.
-    """
-    device = next(model.parameters()).device
-    tokens = torch.tensor([[1, 2, 3, 4], [1, 2, 5, 6]], device=device)
-    with torch.no_grad():
-        hidden = base_model(model)(tokens).last_hidden_state.float()
-    if not torch.allclose(hidden[0, :2], hidden[1, :2], atol=1e-3, rtol=1e-3):
-        raise ValueError(
-            f"{model.name_or_path}: this {model.config.model_type} model is not causal: what it says of a token "
-            "changes with the tokens after it; use a decoder such as Llama or Qwen"
-        )
-
-
 def checkpoint_layers(model: torch.nn.Module) -> None:
     """Let each layer hold its input only, and be computed again in the backward: less memory, a third more time.
 

@@ -20,6 +20,7 @@ from transformers import DynamicCache, PretrainedConfig, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
 
 from oreo_agents.networks.checkpoints import base_model
+from oreo_agents.networks.miniature import tried
 
 # Columns that a layer has to spare when it makes room, at least; beyond that a quarter of what it holds.
 _SPARE = 64
@@ -164,27 +165,25 @@ def _is_plain(cache: DynamicCache) -> bool:
     return bool(cache.layers) and all(type(layer) is DynamicLayer for layer in cache.layers)
 
 
-@torch.no_grad()
 def can_resume(model: PreTrainedModel) -> bool:
     """Say whether a model that goes on from kept keys and values says the same as one that reads everything."""
-    if not _is_plain(DynamicCache(config=model.config)):
-        return False
+    return _is_plain(DynamicCache(config=model.config)) and tried(model, lambda: _resumes(model)) is None
+
+
+def _resumes(model: PreTrainedModel) -> str | None:
     trunk, device = base_model(model), next(model.parameters()).device
     tokens = torch.tensor([[1, 2, 3, 4, 5]], device=device)
-    whole = trunk(tokens, use_cache=False).last_hidden_state[0, -1].float()
-    try:
-        first = BatchCache(model.config, [Prefix()], device)
-        trunk(tokens[:, :3], **first.reads(torch.ones_like(tokens[:, :3])))
-        prefix = Prefix((first.newest([0], 3)[0],))
-        # The other row is longer, so that the first has a hole.
-        both = BatchCache(model.config, [prefix.before(2), prefix], device)
-        present = torch.tensor([[1, 1, 1, 1], [0, 0, 1, 1]], device=device)
-        resumed = trunk(tokens[:, 1:].expand(2, -1), **both.reads(present)).last_hidden_state[:, -1].float()
-    except (TypeError, RuntimeError, AttributeError):
-        # It has a cache of another kind, or heads that differ from layer to layer.
-        return False
+    whole = trunk(tokens, use_cache=False)[0][0, -1].float()
+    first = BatchCache(model.config, [Prefix()], device)
+    trunk(tokens[:, :3], **first.reads(torch.ones_like(tokens[:, :3])))
+    prefix = Prefix((first.newest([0], 3)[0],))
+    # The other row is longer, so that the first has a hole.
+    both = BatchCache(model.config, [prefix.before(2), prefix], device)
+    present = torch.tensor([[1, 1, 1, 1], [0, 0, 1, 1]], device=device)
+    resumed = trunk(tokens[:, 1:].expand(2, -1), **both.reads(present))[0][:, -1].float()
     tolerance = 1e-4 if next(model.parameters()).dtype == torch.float32 else 0.05
-    return torch.allclose(resumed, whole.expand_as(resumed), atol=tolerance, rtol=tolerance)
+    same = torch.allclose(resumed, whole.expand_as(resumed), atol=tolerance, rtol=tolerance)
+    return None if same else "its outputs from a cache that was kept are others"
 
 
 def pad_left(sequences: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor]:

@@ -13,7 +13,8 @@ from torch import nn
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from oreo_agents.networks import packing
-from oreo_agents.networks.checkpoints import Lora, checkpoint_layers, require_causal, save_plain, tokenizer_fingerprint
+from oreo_agents.networks.checkpoints import Lora, checkpoint_layers, save_plain, tokenizer_fingerprint
+from oreo_agents.networks.documents import Documents, require_causal
 from oreo_agents.networks.kv_cache import can_resume
 
 
@@ -51,7 +52,7 @@ class Network(nn.Module):
         if gradient_checkpointing:
             checkpoint_layers(self.model)
         self.eval()
-        self._longest_packed = packing.enable(model)
+        self.documents = Documents(model, packing.enable(model))
 
     path: str | None = None
     """Where it was loaded from; None: it was made of a model in memory."""

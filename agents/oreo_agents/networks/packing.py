@@ -27,6 +27,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from oreo_agents.networks.checkpoints import autocast, base_model, max_length, product_dtype
+from oreo_agents.networks.miniature import tried
 from oreo_algos.batch import Batch
 
 _NAME = "oreo_packed"
@@ -153,15 +154,12 @@ def enable(model: PreTrainedModel) -> int:
     # Within its window a layer attends to everything; longer documents are left to the masks of transformers.
     longest = min(max_length(config), getattr(config, "sliding_window", None) or max_length(config))
     model.set_attn_implementation(_NAME)
-    try:
-        _check_reads_packed(model, longest)
-    except (TypeError, ValueError, RuntimeError, NotImplementedError) as error:
-        if isinstance(error, torch.OutOfMemoryError):
-            raise
-        model.set_attn_implementation("sdpa")
-        _warn_of_padding(type(model).__name__, str(error))
-        return 0
-    return longest
+    reason = tried(model, lambda: _reads_packed(model))
+    if reason is None:
+        return longest
+    model.set_attn_implementation("sdpa")
+    _warn_of_padding(type(model).__name__, reason)
+    return 0
 
 
 @cache
@@ -170,7 +168,9 @@ def _warn_of_padding(model: str, reason: str) -> None:
     _log.warning("%s computes on padding, because it cannot read documents packed in a row: %s", model, reason)
 
 
-def outputs_at(model: Any, batch: Batch, wanted: Tensor, longest: int, *, cuts_rows: bool = False) -> Tensor:
+def outputs_at(
+    model: Any, batch: Batch, wanted: Tensor, longest: int, *, cuts_rows: bool = False, alone: bool = False
+) -> Tensor:
     """Return what a model says of some tokens, computed on a packed row where that is possible.
 
     Args:
@@ -181,10 +181,14 @@ def outputs_at(model: Any, batch: Batch, wanted: Tensor, longest: int, *, cuts_r
             ``set_attn_implementation("eager")``, it reads a padded batch.
         cuts_rows: a causal model, whose ``logits_to_keep`` saves all other logits on a packed row; a trunk may have an
             argument of that name too, and keeps its rows.
+        alone: what this model says of a document depends on the padding behind it: each is read by itself.
 
     Returns:
         [wanted.sum(), ...], in the order of ``wanted``.
     """
+    if alone:
+        rows = zip(batch.tokens, batch.attention, wanted, strict=True)
+        return torch.cat([model(row[real][None], use_cache=False)[0][0][where[real]] for row, real, where in rows])
     if batch.tokens.shape[1] > longest or model.config.get_text_config()._attn_implementation != _NAME:
         padded: Tensor = model(batch.tokens, use_cache=False)[0]
         return padded[wanted]
@@ -200,46 +204,43 @@ def outputs_at(model: Any, batch: Batch, wanted: Tensor, longest: int, *, cuts_r
 
 
 @torch.enable_grad()
-def _check_reads_packed(model: PreTrainedModel, longest: int) -> None:
-    """Try a row of four documents; raise RuntimeError where it does not give what each of them gives alone.
+def _reads_packed(model: PreTrainedModel) -> str | None:
+    """Try a row of four documents; say why it does not give what each of them gives alone, None where it does.
 
     That documents are apart is a gradient of exactly 0: what leaks through small weights is less than rounding.
     """
-    device = next(model.parameters()).device
-    lengths = torch.tensor([3, 24, 2, 5], device=device).clamp(max=longest)
+    device, trunk = next(model.parameters()).device, base_model(model)
+    window = getattr(model.config.get_text_config(), "sliding_window", None) or 9
+    lengths = torch.tensor([3, 9, 2, 5], device=device).clamp(max=window)
     real = torch.arange(int(lengths.max()), device=device) < lengths[:, None]
     tokens = (1 + torch.arange(real.numel(), device=device).view(real.shape) % 5) * real
     packing = _lay_out(real)
     embedded: list[Tensor] = []
-    hidden: list[Tensor] = []
 
     def embed(module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
         embedded.append(output.detach().requires_grad_())
         return embedded[-1]
 
-    hooks = [
-        model.get_input_embeddings().register_forward_hook(embed),
-        base_model(model).register_forward_hook(lambda module, inputs, output: hidden.append(output[0].float())),
-    ]
+    hook = model.get_input_embeddings().register_forward_hook(embed)
     try:
         with autocast(device):
-            model(**packing.inputs(tokens), use_cache=False)
-            model(tokens, use_cache=False)
+            row = trunk(**packing.inputs(tokens), use_cache=False)[0].float()
+            padded = trunk(tokens, use_cache=False)[0].float()[real]
     finally:
-        for hook in hooks:
-            hook.remove()
-    packed, padded = packing.rows(hidden[0], real), hidden[1][real]
+        hook.remove()
+    packed = packing.rows(row, real)
     exact = device.type == "cpu" and model.dtype == torch.float32
     difference = ((packed - padded).abs().max() / padded.abs().max()).item()
     if not difference < (1e-5 if exact else 0.05):
-        raise RuntimeError(f"its outputs there and on a padded batch differ by {difference:.2g} of the largest")
+        return f"its outputs there and on a padded batch differ by {difference:.2g} of the largest"
     # Every other document of the row, so that each has a stranger before it or after it.
     own = torch.zeros_like(real)
     own[lengths.argsort()[1::2]] = True
-    read = packing.rows(hidden[0], real & own)
+    read = packing.rows(row, real & own)
     (gradient,) = torch.autograd.grad((read * torch.linspace(-1, 1, read.shape[1], device=device)).sum(), embedded[0])
     if packing.rows(gradient, real & ~own).any():
-        raise RuntimeError("its outputs for a document depend on other documents of the row")
+        return "its outputs for a document depend on other documents of the row"
+    return None
 
 
 def attention(

@@ -19,7 +19,6 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from oreo_agents.networks import packing
 from oreo_agents.networks.checkpoints import (
     Lora,
     base_model,
@@ -29,6 +28,7 @@ from oreo_agents.networks.checkpoints import (
     require_bool,
 )
 from oreo_agents.networks.kv_cache import Prefix
+from oreo_agents.networks.miniature import tried
 from oreo_agents.networks.network import LoadOptions, Network
 from oreo_agents.networks.readers import CachedReader, Reader, WholeReader, reads_on
 from oreo_agents.networks.tiny import TinyConfig
@@ -78,7 +78,8 @@ class CausalPolicy(Network):
         """Wrap a loaded model, with adapters when ``lora`` asks for them."""
         super().__init__(model, lora, gradient_checkpointing=gradient_checkpointing)
         self.max_length = max_length(model.config)
-        self._plain_head = self._head_is_plain()
+        self._plain_head = tried(self.plain, self._head_is_not_plain) is None
+        self.documents.prove(self._read_by, cuts_rows=not self._plain_head)
 
     @classmethod
     def from_pretrained(cls, path: str, **how: Unpack[LoadOptions]) -> Self:
@@ -178,9 +179,12 @@ class CausalPolicy(Network):
         Returns:
             Float [N, D], or [N, V] where the head is not plain, rows in the order of ``wanted``.
         """
-        model = base_model(self.model) if self._plain_head else self.plain
-        columns = F.pad(wanted, (0, 1))
-        return packing.outputs_at(model, batch, columns, self._longest_packed, cuts_rows=not self._plain_head)
+        return self.documents.outputs_at(self._read_by, batch, F.pad(wanted, (0, 1)), cuts_rows=not self._plain_head)
+
+    @property
+    def _read_by(self) -> nn.Module:
+        """What is called on batches: hooks of a wrapper fire there."""
+        return base_model(self.model) if self._plain_head else self.plain
 
     def _head_scores(
         self,
@@ -248,15 +252,15 @@ class CausalPolicy(Network):
         """Put the values of the scored tokens, [N], back to their places, [B, T], 0 elsewhere."""
         return torch.zeros(where.shape, device=values.device).masked_scatter(where, values.float())
 
-    def _head_is_plain(self) -> bool:
-        """Say whether the logits are the output embedding of the last hidden state and nothing else.
+    def _head_is_not_plain(self) -> str | None:
+        """Say why the logits are not the output embedding of the last hidden state and nothing else; None: they are.
 
         Some architectures scale or cap their logits; these are asked for the logits themselves. The head is made to
         say large numbers for once: a cap leaves the small logits of a fresh model as they are.
         """
         head = self.plain.get_output_embeddings()
-        if type(head) is not nn.Linear:  # adapters and quantised weights compute something else
-            return False
+        if type(head) is not nn.Linear:
+            return "adapters and quantised weights compute something else"
         read: list[Tensor] = []
         said: list[Tensor] = []
 
@@ -268,13 +272,10 @@ class CausalPolicy(Network):
         tokens = torch.tensor([[1, 2, 3, 4]], device=next(self.parameters()).device)
         hook = head.register_forward_hook(speak)
         try:
-            with torch.no_grad():
-                logits = self.plain(tokens, use_cache=False).logits
-                hidden = base_model(self.model)(tokens, use_cache=False).last_hidden_state
+            logits = self.plain(tokens, use_cache=False).logits
+            hidden = base_model(self.model)(tokens, use_cache=False)[0]
         finally:
             hook.remove()
-        return (
-            len(read) == 1
-            and torch.allclose(read[0], hidden, atol=1e-4, rtol=1e-4)
-            and torch.allclose(said[0].to(logits), logits)
-        )
+        reads_it = len(read) == 1 and torch.allclose(read[0], hidden, atol=1e-4, rtol=1e-4)
+        plain = reads_it and torch.allclose(said[0].to(logits), logits)
+        return None if plain else "its logits are scaled or capped"

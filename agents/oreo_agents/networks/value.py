@@ -12,14 +12,12 @@ from typing import Self, Unpack
 import torch
 from peft import PeftModel
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoModelForTokenClassification, PreTrainedModel
 from transformers.models.auto.modeling_auto import (
     MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
     MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES,
 )
 
-from oreo_agents.networks import packing
 from oreo_agents.networks.checkpoints import (
     Lora,
     compute_in_float32,
@@ -29,6 +27,7 @@ from oreo_agents.networks.checkpoints import (
 )
 from oreo_agents.networks.kv_cache import BatchCache, Prefix, pad_left
 from oreo_agents.networks.network import LoadOptions, Network
+from oreo_agents.networks.readers import last_outputs
 from oreo_algos.batch import Batch
 from oreo_algos.segments import shift_values
 
@@ -69,6 +68,7 @@ class TokenValue(Network):
         if frozen_bias:
             # With adapters the head that is trained is a copy.
             getattr(model, name).bias.requires_grad_(False)
+        self.documents.prove(self.model)
 
     @classmethod
     def from_policy(cls, path: str, *, bias: float | None = None, **how: Unpack[LoadOptions]) -> Self:
@@ -129,7 +129,7 @@ class TokenValue(Network):
 
     def forward(self, batch: Batch) -> Tensor:
         """Do what ``token_values`` says; hooks of a wrapper, such as FSDP's, fire on a call of the module only."""
-        outputs = packing.outputs_at(self.model, batch, batch.attention, self._longest_packed).float()
+        outputs = self.documents.outputs_at(self.model, batch, batch.attention).float()
         values = torch.zeros(batch.tokens.shape, device=outputs.device).masked_scatter(batch.attention, outputs)
         return shift_values(values)
 
@@ -148,11 +148,8 @@ class TokenValue(Network):
         """
         device = next(self.parameters()).device
         if not self.resumes:
-            # Padding is on the right and attention is causal, so no attention mask is needed.
-            tokens = pad_sequence([torch.tensor(row) for row in transcripts], batch_first=True).to(device)
-            values = self.model(input_ids=tokens, use_cache=False).logits.squeeze(-1).float()
-            last = torch.tensor([[len(row) - 1] for row in transcripts], device=device)
-            return values.gather(1, last).squeeze(1), [Prefix() for _ in transcripts]
+            values = last_outputs(self.model, transcripts, device).squeeze(1).float()
+            return values, [Prefix() for _ in transcripts]
         prefixes = [prefix.before(len(row)) for row, prefix in zip(transcripts, prefixes, strict=True)]
         unread = [row[len(prefix) :] for row, prefix in zip(transcripts, prefixes, strict=True)]
         cache = BatchCache(self.plain.config, prefixes, device)

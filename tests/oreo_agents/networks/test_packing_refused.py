@@ -90,7 +90,7 @@ def test_a_state_that_passes_between_documents_is_found_out_however_small_the_we
 
 def test_layers_that_say_that_they_do_more_than_attend_are_not_even_tried(monkeypatch: pytest.MonkeyPatch):
     """A short trial cannot tell what a layer does with longer documents."""
-    monkeypatch.setattr(packing, "_check_reads_packed", lambda *_: None)
+    monkeypatch.setattr(packing, "_reads_packed", lambda *_: None)
     assert packing.enable(with_a_state(0.02)) == 0
     assert packing.enable(build("qwen3")) == 64
 
