@@ -4,7 +4,6 @@ Knows: which settings of a configuration are sizes, and which small ones fit tog
 do.
 """
 
-import json
 from typing import Any
 
 import torch
@@ -20,7 +19,7 @@ _SIZES: dict[int, str] = {
     "embedding_dim input_embedding_size output_embedding_size mamba_d_ssm n_ctx router_hidden_size",
     2: "num_hidden_layers n_layer n_layers num_layers decoder_layers encoder_layers num_blocks num_decoder_layers "
     "num_encoder_layers num_key_value_heads num_kv_heads num_experts_per_tok num_experts_per_token moe_topk moe_k "
-    "swa_num_key_value_heads linear_num_key_heads linear_num_value_heads linear_num_heads index_n_heads n_mamba_heads "
+    "swa_num_key_value_heads linear_num_key_heads linear_num_value_heads linear_num_heads n_mamba_heads "
     "index_topk_blocks hc_lowrank num_query_groups heads_per_ngram split_ngram_parts "
     "num_layers_per_stack",
     4: "num_attention_heads n_head n_heads num_heads decoder_attention_heads encoder_attention_heads "
@@ -34,7 +33,7 @@ _SIZES: dict[int, str] = {
     "sliding_window sliding_window_size window_size local_attention attention_window_size attention_chunk_size "
     "rel_extent query_pre_attn_scalar ple_embed_dim",
     12: "qk_head_dim",
-    16: "moe_intermediate_size shared_expert_intermediate_size shared_experts_intermediate_size "
+    16: "index_n_heads moe_intermediate_size shared_expert_intermediate_size shared_experts_intermediate_size "
     "moe_shared_expert_intermediate_size expert_ffn_hidden_size mamba_d_head mamba_head_dim mamba_headdim q_lora_rank "
     "intermediate_size_mlp block_size",
     48: "intermediate_size ffn_dim n_inner decoder_ffn_dim encoder_ffn_dim dim_ff dff d_inner feed_forward_size "
@@ -81,7 +80,12 @@ _OWN: dict[str, dict[str, Any]] = {
         "indexer_compress_ratio": 2,
     },
     "reformer": {"is_decoder": True, "axial_pos_shape": [8, 16], "axial_pos_embds_dim": [8, 24], "hash_seed": 1},
-    "zamba": {"layers_block_type": ["linear_attention", "hybrid"] * 2, "num_hidden_layers": 4, "attention_head_dim": 16, "attention_hidden_size": 64},
+    "zamba": {
+        "layers_block_type": ["linear_attention", "hybrid"] * 2,
+        "num_hidden_layers": 4,
+        "attention_head_dim": 16,
+        "attention_hidden_size": 64,
+    },
     "zamba2": {
         "layers_block_type": ["linear_attention", "hybrid"],
         "attention_head_dim": 16,
@@ -92,10 +96,21 @@ _OWN: dict[str, dict[str, Any]] = {
     },
 }
 
+# They read images, sound or bytes of another length than their tokens, or transformers cannot make them.
+_NOT_TEXT = {"blt", "dbrx", "git", "phi4_multimodal"}
+
 
 def names() -> list[str]:
-    """Every causal family by its ``model_type``; of a family with images, its text model where that stands alone."""
-    return sorted(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
+    """Every causal family by its ``model_type``; of one with images or sound, its text model where that stands alone."""
+    return sorted(name for name in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES if name not in _NOT_TEXT and _is_text(name))
+
+
+def _is_text(family: str) -> bool:
+    try:
+        default = CONFIG_MAPPING[family]()
+        return default.get_text_config(decoder=True) is default
+    except ValueError:  # several text models, or none without a setting
+        return False
 
 
 def small_config(family: str) -> PretrainedConfig:

@@ -3,65 +3,26 @@
 Knows: transformers and peft. Does not know: losses, tokens of a batch.
 """
 
-import copy
 import hashlib
 import json
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
-from peft.tuners.lora import LoraLayer
+from peft import PeftModel
 from safetensors import SafetensorError
 from torch.utils.checkpoint import checkpoint
-from transformers import AutoConfig, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoConfig, PretrainedConfig, PreTrainedTokenizerBase
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.utils import logging as transformers_logging
 
+from oreo_agents.networks.adapters import adapted_path, merge_adapter, merged_state, save_adapter
+
 # A context that no transcript reaches, for architectures without a limit of their own.
 _UNLIMITED = 1_000_000
-
-
-@dataclass(frozen=True, kw_only=True)
-class Lora:
-    """Low-rank adapters on every linear layer, in place of full fine-tuning.
-
-    Attributes:
-        rank: rank of the update; 0 trains all weights.
-        alpha: scale of the update; the paper uses alpha = rank = 64 for its 7B value network.
-    """
-
-    rank: int = 0
-    alpha: int = 64
-
-    def __post_init__(self) -> None:
-        """Check the settings."""
-        if self.rank < 0 or self.alpha <= 0:
-            raise ValueError(f"LoRA needs rank >= 0 and alpha > 0, got rank {self.rank}, alpha {self.alpha}")
-
-    def wrap(self, model: PreTrainedModel, train_head: str | None = None) -> torch.nn.Module:
-        """Return ``model`` with adapters; ``train_head`` names a module that is trained in full."""
-        if self.rank == 0:
-            return model
-        config = LoraConfig(
-            r=self.rank,
-            lora_alpha=self.alpha,
-            lora_dropout=0.0,
-            target_modules="all-linear",
-            modules_to_save=[train_head] if train_head else None,
-        )
-        with warnings.catch_warnings():
-            # peft reads an attribute under a name that newer transformers call deprecated.
-            warnings.filterwarnings("ignore", message="`is_gradient_checkpointing`", category=FutureWarning)
-            # Adapters draw their weights from the global generators: the same ones each time, and no trace left.
-            with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
-                torch.manual_seed(0)
-                return get_peft_model(model, config)
 
 
 def require_bool(name: str, value: object) -> None:
@@ -71,13 +32,15 @@ def require_bool(name: str, value: object) -> None:
 
 
 def load_config(path: str) -> PretrainedConfig:
-    """Read the configuration of a checkpoint.
+    """Read the configuration of a checkpoint; of adapters that of the weights that they adapt, unless they have one.
 
     Raises:
         ValueError: there is no readable checkpoint at ``path``, a folder or a name on the hub.
     """
     try:
-        return AutoConfig.from_pretrained(path)
+        base = adapted_path(path)
+        own = base is None or (Path(path) / "config.json").exists()
+        return AutoConfig.from_pretrained(path) if own else load_config(str(base))
     except (OSError, ValueError) as error:
         raise ValueError(
             f"policy.path={path}: no transformers checkpoint can be read there ({error}); give a folder with "
@@ -90,6 +53,8 @@ def load_model(
 ) -> Any:
     """Load the weights of a checkpoint into the architecture that its configuration names, all of them or none.
 
+    Of a folder of peft, the weights that it adapts, with its adapters merged into them.
+
     Args:
         auto_class: of transformers.
         path: folder or hub name.
@@ -101,6 +66,11 @@ def load_model(
         ValueError: no such architecture or class for it, files that are missing or cannot be read, weights that the
             architecture has and the checkpoint lacks or the other way round, or weights that are not finite.
     """
+    base = adapted_path(path)
+    if base is not None:
+        weights: Any = load_model(auto_class, base, dtype=torch.float32, config=config, new_head=new_head)
+        merged: Any = merge_adapter(weights, path)
+        return merged.to(dtype)
     given = {} if config is None else {"config": config}
     try:
         with _without_load_report():
@@ -172,7 +142,8 @@ def weights_digest(path: str) -> str:
     """Tell the weights of a checkpoint: by their bytes in a folder, by the name of one on the hub."""
     if not Path(path).is_dir():
         return path
-    digest = hashlib.sha256()
+    base = adapted_path(path)
+    digest = hashlib.sha256(weights_digest(base).encode() if base else b"")
     for file in sorted(Path(path).iterdir()):
         if file.suffix in (".safetensors", ".bin"):
             with file.open("rb") as content:
@@ -249,28 +220,42 @@ def base_model(model: torch.nn.Module) -> torch.nn.Module:
     return plain.base_model
 
 
-def save_plain(model: torch.nn.Module, folder: Path, tokenizer: PreTrainedTokenizerBase, card: str) -> None:
+def save_network(
+    model: torch.nn.Module,
+    folder: Path,
+    tokenizer: PreTrainedTokenizerBase,
+    card: str,
+    *,
+    adapter_only: bool = False,
+) -> None:
     """Write an ordinary Hugging Face folder: merged weights, tokenizer, generation config and model card.
 
     Where there are adapters everything is float32: the update that they learned may be finer than the precision of the
-    weights that they adapt.
+    weights that they adapt. With ``adapter_only`` they are written by themselves, as peft does.
 
     Raises:
         ValueError: the adapters cannot be merged into the architecture.
     """
-    plain: Any = model.get_base_model() if isinstance(model, PeftModel) else model
     folder.mkdir(parents=True, exist_ok=True)
+    if isinstance(model, PeftModel) and adapter_only:
+        save_adapter(model, folder)
+    else:
+        _save_plain(model, folder)
+    tokenizer.save_pretrained(folder)
+    (folder / "README.md").write_text(card, encoding="utf-8")
+
+
+def _save_plain(model: torch.nn.Module, folder: Path) -> None:
+    plain: Any = model.get_base_model() if isinstance(model, PeftModel) else model
     adapted = isinstance(model, PeftModel)
     if adapted:
-        plain.save_pretrained(folder, state_dict=_merged_state(plain))
+        plain.save_pretrained(folder, state_dict=merged_state(plain))
     else:
         plain.save_pretrained(folder)
     path = folder / "config.json"
     config = json.loads(path.read_text(encoding="utf-8"))
     config |= _old_rope_keys(config) | ({"dtype": "float32"} if adapted else {})
     path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    tokenizer.save_pretrained(folder)
-    (folder / "README.md").write_text(card, encoding="utf-8")
 
 
 def _old_rope_keys(config: dict[str, Any]) -> dict[str, Any]:
@@ -284,36 +269,3 @@ def _old_rope_keys(config: dict[str, Any]) -> dict[str, Any]:
     kept = {name: value for name, value in rope.items() if name != "rope_theta"}
     scaling = {} if kept.get("rope_type", "default") == "default" else {"rope_scaling": kept}
     return {"rope_theta": rope["rope_theta"], **scaling}
-
-
-@torch.no_grad()
-def _merged_state(model: PreTrainedModel) -> dict[str, torch.Tensor]:
-    """Return the weights under the names of the architecture, float32, adapters added to those that they adapt.
-
-    peft merges in place and subtracts again, which would leave a rounding error in the model that is being trained.
-    Layers may be wrapped more than once: experts are one parameter each, and each has a wrapper.
-
-    Raises:
-        ValueError: what comes out is not what the architecture has.
-    """
-    state = {
-        _plain_name(name): tensor.float() if tensor.is_floating_point() else tensor
-        for name, tensor in model.state_dict().items()
-        if "lora_" not in name and "original_module" not in name
-    }
-    for name, module in model.named_modules():
-        delta: Any = getattr(module, "get_delta_weight", None)
-        if isinstance(module, LoraLayer) and delta is not None:
-            key = f"{_plain_name(name)}.{getattr(module, 'parameter_name', None) or 'weight'}"
-            state[key] = state[key] + delta("default").float()
-    with torch.device("meta"):
-        expected = type(model)(copy.deepcopy(model.config)).state_dict()
-    if state.keys() != expected.keys():
-        odd = _several([*(state.keys() ^ expected.keys())])
-        raise ValueError(f"{type(model).__name__}: its adapters cannot be merged into plain weights ({odd})")
-    return state
-
-
-def _plain_name(name: str) -> str:
-    """Return the name that a module or parameter has without adapters."""
-    return ".".join(part for part in name.replace("modules_to_save.default.", "").split(".") if part != "base_layer")

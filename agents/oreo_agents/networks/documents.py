@@ -39,15 +39,17 @@ class Documents:
         Raises:
             ValueError: not even a document by itself can be read.
         """
-        how = {"called": called, "cuts_rows": cuts_rows}
+
+        def differs(longest: int = 0, *, alone: bool = False) -> str | None:
+            return tried(self._model, lambda: self._trial(called, longest, cuts_rows=cuts_rows, alone=alone))
+
         if self.longest_packed and called is not base_model(self._model):
-            reason = tried(self._model, lambda: self._trial(longest=9, **how))
-            self.longest_packed *= reason is None
-        self.alone = tried(self._model, lambda: self._trial(longest=0, **how))
+            self.longest_packed *= differs(longest=9) is None
+        self.alone = differs()
         if self.alone is not None:
             self.longest_packed = 0
             kind = type(self._model).__name__
-            if (reason := tried(self._model, lambda: self._trial(longest=0, alone=True, **how))) is not None:
+            if (reason := differs(alone=True)) is not None:
                 raise ValueError(f"{kind} cannot read a document ({reason}); use another architecture")
             _warn_of_lone_documents(kind, self.alone)
 
@@ -90,8 +92,8 @@ def require_causal(model: PreTrainedModel) -> None:
     def trial() -> str | None:
         device = next(model.parameters()).device
         tokens = torch.tensor([[1, 2, 3, 4], [1, 2, 5, 6]], device=device)
-        hidden = [base_model(model)(row[None], use_cache=False)[0][0, :2].float() for row in tokens]
-        same = torch.allclose(*hidden, atol=1e-3, rtol=1e-3)
+        first, second = (base_model(model)(row[None], use_cache=False)[0][0, :2].float() for row in tokens)
+        same = torch.allclose(first, second, atol=1e-3, rtol=1e-3)
         return None if same else "what it says of a token changes with the tokens after it"
 
     if (reason := tried(model, trial)) is not None:

@@ -13,7 +13,8 @@ from torch import nn
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from oreo_agents.networks import packing
-from oreo_agents.networks.checkpoints import Lora, checkpoint_layers, save_plain, tokenizer_fingerprint
+from oreo_agents.networks.adapters import Lora
+from oreo_agents.networks.checkpoints import checkpoint_layers, save_network, tokenizer_fingerprint
 from oreo_agents.networks.documents import Documents, require_causal
 from oreo_agents.networks.kv_cache import can_resume
 
@@ -48,11 +49,12 @@ class Network(nn.Module):
         """Wrap a loaded model, with adapters when ``lora`` asks for them; ``head`` names a module trained in full."""
         super().__init__()
         require_causal(model)
-        self.model = (lora or Lora()).wrap(model, train_head=head)
+        self.documents = Documents(model, packing.enable(model))
+        self.lora = lora or Lora()
+        self.model = self.lora.wrap(model, train_head=head)
         if gradient_checkpointing:
             checkpoint_layers(self.model)
         self.eval()
-        self.documents = Documents(model, packing.enable(model))
 
     path: str | None = None
     """Where it was loaded from; None: it was made of a model in memory."""
@@ -99,5 +101,9 @@ class Network(nn.Module):
         return super().train(False)
 
     def save(self, folder: Path, tokenizer: PreTrainedTokenizerBase, card: str) -> None:
-        """Write a plain Hugging Face folder."""
-        save_plain(self.model, folder, tokenizer, card)
+        """Write a plain Hugging Face folder, or one of peft where adapters are saved by themselves.
+
+        Raises:
+            ValueError: the adapters cannot be merged into the architecture.
+        """
+        save_network(self.model, folder, tokenizer, card, adapter_only=self.lora.save == "adapter")

@@ -19,14 +19,8 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from oreo_agents.networks.checkpoints import (
-    Lora,
-    base_model,
-    load_config,
-    load_model,
-    max_length,
-    require_bool,
-)
+from oreo_agents.networks.adapters import Lora
+from oreo_agents.networks.checkpoints import base_model, load_config, load_model, max_length, require_bool
 from oreo_agents.networks.kv_cache import Prefix
 from oreo_agents.networks.miniature import tried
 from oreo_agents.networks.network import LoadOptions, Network

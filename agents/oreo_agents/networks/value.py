@@ -1,30 +1,30 @@
 """A one-label token classifier as a value network.
 
-Knows: transformers models with ``AutoModelForTokenClassification``. Does not know: tokenizers, losses.
+Knows: transformers' token classifiers, and its generic head for trunks that have none. Does not know: tokenizers,
+losses.
 Source: Wang et al. 2024 (arXiv:2412.16145): a separate transformer that starts from the policy's weights, with a
 bias-free linear head that is zero at the start. Saved, it is a plain Hugging Face folder.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Self, Unpack
+from typing import Any, Self, Unpack
 
 import torch
 from peft import PeftModel
 from torch import Tensor, nn
-from transformers import AutoModelForTokenClassification, PreTrainedModel
-from transformers.models.auto.modeling_auto import (
-    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
-    MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES,
+from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING,
+    AutoModelForTokenClassification,
+    PretrainedConfig,
+    PreTrainedModel,
 )
+from transformers.modeling_layers import GenericForTokenClassification
+from transformers.modeling_outputs import TokenClassifierOutput
 
-from oreo_agents.networks.checkpoints import (
-    Lora,
-    compute_in_float32,
-    load_config,
-    load_model,
-    require_bool,
-)
+from oreo_agents.networks.adapters import Lora, adapted_path
+from oreo_agents.networks.checkpoints import compute_in_float32, load_config, load_model, require_bool
 from oreo_agents.networks.kv_cache import BatchCache, Prefix, pad_left
 from oreo_agents.networks.network import LoadOptions, Network
 from oreo_agents.networks.readers import last_outputs
@@ -81,20 +81,15 @@ class TokenValue(Network):
             how: see ``LoadOptions``.
 
         Raises:
-            ValueError: nothing readable at ``path``, or transformers has no token classifier for its architecture.
+            ValueError: nothing readable at ``path``, or its architecture cannot be a value network.
         """
         config = load_config(path)
-        if config.model_type not in MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES:
-            works = sorted(set(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES) & set(MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES))
-            raise ValueError(
-                f"{path}: transformers has no token classifier for {config.model_type!r}, so it cannot be a value "
-                f"network; architectures that can: {', '.join(works)}"
-            )
+        classifier, config = _classifier(config)
         config.num_labels = 1
         config.token_classification_bias = bias is not None
         config.classifier_dropout = 0.0
         dtype = how.get("dtype", torch.float32)
-        model = load_model(AutoModelForTokenClassification, path, dtype=dtype, config=config, new_head=True)
+        model = load_model(classifier, path, dtype=dtype, config=config, new_head=True)
         head = getattr(model, _head_name(model))
         nn.init.zeros_(head.weight)
         if head.bias is not None:
@@ -116,7 +111,11 @@ class TokenValue(Network):
                 f"{path}: a value network is a token classifier with one label, this is {config.architectures} with "
                 f"{config.num_labels}; give the folder `value` of an OREO run"
             )
-        model = load_model(AutoModelForTokenClassification, path, dtype=how.get("dtype", torch.float32))
+        # Of adapters the head is part, and not of what they adapt.
+        adapters = adapted_path(path) is not None
+        classifier, config = _classifier(config)
+        dtype = how.get("dtype", torch.float32)
+        model = load_model(classifier, path, dtype=dtype, config=config, new_head=adapters)
         head = getattr(model, _head_name(model))
         if head.bias is not None and not getattr(config, "token_classification_bias", False):
             head.bias.requires_grad_(False)
@@ -157,6 +156,38 @@ class TokenValue(Network):
         values = self.model(input_ids=tokens, **cache.reads(present)).logits[:, -1, 0].float()
         read = cache.newest(range(len(unread)), tokens.shape[1])
         return values, [p.then(r[-len(new) :].clone()) for p, r, new in zip(prefixes, read, unread, strict=True)]
+
+
+def _classifier(config: PretrainedConfig) -> tuple[Any, PretrainedConfig]:
+    """Return the class of one-label token classifiers for a policy's architecture, and the configuration it takes.
+
+    Where transformers has none, its generic head is put on the architecture's own trunk. A folder of such a class is
+    plain but for its name: `TokenValue.from_pretrained` reads it.
+
+    Raises:
+        ValueError: this is no causal language model.
+    """
+    if type(config) in MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING:
+        return AutoModelForTokenClassification, config
+    if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
+        raise ValueError(
+            f"transformers has no causal language model for {config.model_type!r}, so it cannot be a value network"
+        )
+    causal: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
+    if causal.config_class is not type(config):  # weights of images lie in the same folder, and are left there
+        config = config.get_text_config()
+    family = [cls for cls in causal.__mro__ if issubclass(cls, PreTrainedModel) and cls is not PreTrainedModel][-1]
+    name = f"{causal.__name__.split('For')[0]}ForTokenClassification"
+    own = {"base_model_prefix": causal.base_model_prefix, "__module__": __name__}
+    return type(name, (_HeadOnTrunk, family), own), config
+
+
+class _HeadOnTrunk(GenericForTokenClassification):
+    """transformers' generic token classifier, for trunks whose output has other fields than a decoder's."""
+
+    def forward(self, *inputs: Tensor, **how: Any) -> TokenClassifierOutput:
+        trunk: Any = getattr(self, self.base_model_prefix)
+        return TokenClassifierOutput(logits=self.score(trunk(*inputs, **how)[0]))
 
 
 def _head_name(model: nn.Module) -> str:

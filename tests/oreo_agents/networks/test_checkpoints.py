@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from tiny_models import disturb, draw_episodes, make_model, make_tokenizer
 from transformers import AutoModelForCausalLM
 
-from oreo_agents.networks.checkpoints import Lora
+from oreo_agents.networks.adapters import Lora
 from oreo_agents.networks.policy import CausalPolicy
 from oreo_agents.networks.value import TokenValue
 from oreo_algos.batch import collate

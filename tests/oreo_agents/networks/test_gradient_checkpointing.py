@@ -9,7 +9,8 @@ from tiny_models import draw_episodes, make_model
 from torch import Tensor, nn
 from transformers import AutoModelForTokenClassification
 
-from oreo_agents.networks.checkpoints import Lora, checkpoint_layers
+from oreo_agents.networks.adapters import Lora
+from oreo_agents.networks.checkpoints import checkpoint_layers
 from oreo_agents.networks.policy import CausalPolicy, PolicySettings
 from oreo_agents.networks.value import TokenValue, ValueSettings
 from oreo_agents.runs.loading import Loader

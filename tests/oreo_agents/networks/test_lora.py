@@ -7,7 +7,7 @@ import torch
 from tiny_models import disturb, draw_episodes, make_model, make_tokenizer
 from transformers import AutoModelForCausalLM, AutoModelForTokenClassification
 
-from oreo_agents.networks.checkpoints import Lora
+from oreo_agents.networks.adapters import Lora
 from oreo_agents.networks.policy import CausalPolicy
 from oreo_agents.networks.value import TokenValue
 from oreo_algos.batch import collate

@@ -14,7 +14,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AttentionMaskInterface
 
 from oreo_agents.networks import packing
-from oreo_agents.networks.checkpoints import Lora, base_model
+from oreo_agents.networks.adapters import Lora
+from oreo_agents.networks.checkpoints import base_model
 from oreo_agents.networks.policy import CausalPolicy
 from oreo_agents.networks.value import TokenValue
 from oreo_algos.batch import Batch, collate

@@ -12,7 +12,8 @@ from torch import Tensor
 from transformers import Lfm2Config, Lfm2ForCausalLM, PreTrainedModel
 
 from oreo_agents.networks import packing
-from oreo_agents.networks.checkpoints import Lora, base_model
+from oreo_agents.networks.adapters import Lora
+from oreo_agents.networks.checkpoints import base_model
 from oreo_agents.networks.policy import CausalPolicy
 from oreo_agents.networks.value import TokenValue
 from oreo_algos.batch import Batch, collate

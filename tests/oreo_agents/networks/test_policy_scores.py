@@ -7,7 +7,7 @@ from transformers import BertConfig, BertLMHeadModel
 
 from oreo_agents.networks import policy as policy_module
 from oreo_agents.networks import token_scores
-from oreo_agents.networks.checkpoints import Lora
+from oreo_agents.networks.adapters import Lora
 from oreo_agents.networks.policy import CausalPolicy
 from oreo_agents.networks.token_scores import logit_scores
 from oreo_algos.batch import Batch, collate

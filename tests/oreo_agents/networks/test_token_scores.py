@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from oreo_agents.networks import token_scores
-from oreo_agents.networks.checkpoints import Lora
+from oreo_agents.networks.adapters import Lora
 from oreo_agents.networks.policy import CausalPolicy
 from oreo_agents.networks.token_scores import HeadInput, head_scores, logit_scores
 from oreo_algos.batch import collate

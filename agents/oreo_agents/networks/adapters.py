@@ -1,0 +1,195 @@
+"""Low-rank adapters: put on a network, merged into plain weights, saved by themselves, read from a folder of peft.
+
+Knows: peft. Does not know: how plain weights are loaded, what is trained with them.
+"""
+
+import copy
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model
+from peft.tuners.lora import LoraLayer
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import PreTrainedModel
+from transformers.utils.peft_utils import find_adapter_config_file
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lora:
+    """Low-rank adapters on linear layers, in place of full fine-tuning.
+
+    Attributes:
+        rank: rank of the update; 0 trains all weights.
+        alpha: scale of the update; the paper uses alpha = rank = 64 for its 7B value network.
+        target_modules: names, or ends of names, of the modules that get adapters; None: every linear layer but the
+            head, and the experts of a mixture.
+        exclude_modules: names, or ends of names, of modules that get none.
+        dropout: probability at which an input of an adapter is dropped where gradients are computed; none is dropped
+            where a policy is sampled or a reference read.
+        use_rslora: scale by alpha / sqrt(rank) in place of alpha / rank (Kalajdzievski 2023, arXiv:2312.03732).
+        save: "merged": a plain folder of all weights, float32; "adapter": a folder of peft, the adapters alone, which
+            names the folder or hub name of the weights that they adapt.
+    """
+
+    rank: int = 0
+    alpha: int = 64
+    target_modules: Sequence[str] | None = None
+    exclude_modules: Sequence[str] = ()
+    dropout: float = 0.0
+    use_rslora: bool = False
+    save: Literal["merged", "adapter"] = "merged"
+
+    def __post_init__(self) -> None:
+        """Check the settings."""
+        if self.rank < 0 or self.alpha <= 0:
+            raise ValueError(f"LoRA needs rank >= 0 and alpha > 0, got rank {self.rank}, alpha {self.alpha}")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"lora.dropout must be a probability below 1, got {self.dropout}")
+        if self.save not in ("merged", "adapter"):
+            raise ValueError(f"lora.save must be merged or adapter, got {self.save!r}")
+        for name in ("target_modules", "exclude_modules"):
+            if isinstance(getattr(self, name), str):
+                raise ValueError(f"lora.{name} must be a list of names, got {getattr(self, name)!r}")
+
+    def wrap(self, model: PreTrainedModel, train_head: str | None = None) -> nn.Module:
+        """Return ``model`` with adapters; ``train_head`` names a module that is trained in full.
+
+        Raises:
+            ValueError: no module has a name that was given, or what was trained could not be saved.
+        """
+        if self.rank == 0:
+            return model
+        if self.save == "merged" and getattr(model, "is_quantized", False):
+            raise ValueError(
+                f"{model.name_or_path}: adapters cannot be merged into quantised weights; save them by themselves "
+                "(lora.save=adapter), or give a checkpoint that is not quantised"
+            )
+        config = LoraConfig(
+            r=self.rank,
+            lora_alpha=self.alpha,
+            lora_dropout=self.dropout,
+            use_rslora=self.use_rslora,
+            target_modules="all-linear" if self.target_modules is None else list(self.target_modules),
+            exclude_modules=[*self.exclude_modules, *_read_as_weights(model)] or None,
+            modules_to_save=[train_head] if train_head else None,
+        )
+        with warnings.catch_warnings():
+            # peft reads an attribute under a name that newer transformers call deprecated.
+            warnings.filterwarnings("ignore", message="`is_gradient_checkpointing`", category=FutureWarning)
+            # Adapters draw their weights from the global generators: the same ones each time, and no trace left.
+            with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+                torch.manual_seed(0)
+                adapted = get_peft_model(model, config)
+        for module in adapted.modules():
+            if isinstance(module, LoraLayer):
+                for name, dropout in module.lora_dropout.items():
+                    if isinstance(dropout, nn.Dropout):
+                        module.lora_dropout[name] = _DropoutOfGradients(dropout.p)
+        return adapted
+
+
+class _DropoutOfGradients(nn.Dropout):
+    """Drops where gradients are computed, in any mode: networks stay in evaluation mode."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.dropout(input, self.p, training=torch.is_grad_enabled())
+
+
+def _read_as_weights(model: nn.Module) -> list[str]:
+    """Name the linear layers whose weights the kernels of state-space models read past their adapters."""
+    return [
+        f"{name}.out_proj"
+        for name, module in model.named_modules()
+        if all(hasattr(module, part) for part in ("A_log", "D", "out_proj"))
+    ]
+
+
+def adapted_path(path: str) -> str | None:
+    """Return the folder or hub name of the weights that a folder or repository of peft adapts; None: it is none.
+
+    Raises:
+        ValueError: it does not say.
+    """
+    try:
+        if find_adapter_config_file(path) is None:
+            return None
+    except OSError:
+        return None
+    base = PeftConfig.from_pretrained(path).base_model_name_or_path
+    if not base:
+        raise ValueError(
+            f"{path}: its adapter_config.json does not name the weights that are adapted; set base_model_name_or_path"
+        )
+    return str(base)
+
+
+def merge_adapter(model: PreTrainedModel, path: str) -> PreTrainedModel:
+    """Return a model with the adapters of a folder of peft merged into its weights, which should be float32.
+
+    Raises:
+        ValueError: they are of another model, cannot be merged or read.
+    """
+    try:
+        adapted = get_peft_model(model, PeftConfig.from_pretrained(path))
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Found missing adapter keys")
+            found: Any = adapted.load_adapter(path, "default")
+        merge = getattr(adapted, "merge_and_unload", None)
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
+        raise ValueError(f"{path}: its adapters do not fit {model.name_or_path} ({error})") from error
+    odd = sorted({*found.missing_keys, *found.unexpected_keys})
+    if odd:
+        raise ValueError(f"{path}: its adapters are not those of {model.name_or_path} ({', '.join(odd[:3])})")
+    if merge is None:
+        raise ValueError(f"{path}: adapters of this kind ({type(adapted).__name__}) cannot be merged; use LoRA")
+    merged: PreTrainedModel = merge()
+    return merged
+
+
+def save_adapter(model: PeftModel, folder: Path) -> None:
+    """Write the adapters, and the configuration of what they adapt, as a folder of peft."""
+    plain: Any = model.get_base_model()
+    base = plain.name_or_path
+    config = model.peft_config["default"]
+    config.base_model_name_or_path = str(Path(base).resolve()) if Path(base).is_dir() else base
+    model.save_pretrained(str(folder), save_embedding_layers=False)
+    (folder / "README.md").unlink(missing_ok=True)
+    plain.config.save_pretrained(folder)
+
+
+@torch.no_grad()
+def merged_state(model: PreTrainedModel) -> dict[str, Tensor]:
+    """Return the weights under the names of the architecture, float32, adapters added to those that they adapt.
+
+    peft merges in place and subtracts again, which would leave a rounding error in the model that is being trained.
+    Layers may be wrapped more than once: experts are one parameter each, and each has a wrapper.
+
+    Raises:
+        ValueError: what comes out is not what the architecture has.
+    """
+    state = {
+        _plain_name(name): tensor.float() if tensor.is_floating_point() else tensor
+        for name, tensor in model.state_dict().items()
+        if "lora_" not in name and "original_module" not in name
+    }
+    for name, module in model.named_modules():
+        delta: Any = getattr(module, "get_delta_weight", None)
+        if isinstance(module, LoraLayer) and delta is not None:
+            key = f"{_plain_name(name)}.{getattr(module, 'parameter_name', None) or 'weight'}"
+            state[key] = state[key] + delta("default").float()
+    with torch.device("meta"):
+        expected = type(model)(copy.deepcopy(model.config)).state_dict()
+    if state.keys() != expected.keys():
+        odd = ", ".join(sorted(state.keys() ^ expected.keys())[:3])
+        raise ValueError(f"{type(model).__name__}: its adapters cannot be merged into plain weights ({odd})")
+    return state
+
+
+def _plain_name(name: str) -> str:
+    """Return the name that a module or parameter has without adapters."""
+    return ".".join(part for part in name.replace("modules_to_save.default.", "").split(".") if part != "base_layer")
