@@ -7,6 +7,7 @@ do.
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassClassValidationError
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
@@ -29,9 +30,9 @@ _SIZES: dict[int, str] = {
     "gated_norm_rank time_step_rank mamba_dt_rank chunk_size mamba_chunk_size zero_expert_num index_topk "
     "index_block_size o_lora_rank d_rel dim_model_base",
     8: "head_dim attention_head_dim kv_channels global_head_dim swa_head_dim qk_nope_head_dim v_head_dim d_head "
-    "linear_key_head_dim linear_value_head_dim linear_head_dim dim_head index_head_dim kv_lora_rank attention_head_size "
-    "sliding_window sliding_window_size window_size local_attention attention_window_size attention_chunk_size "
-    "rel_extent query_pre_attn_scalar ple_embed_dim",
+    "linear_key_head_dim linear_value_head_dim linear_head_dim dim_head index_head_dim kv_lora_rank "
+    "attention_head_size sliding_window sliding_window_size window_size local_attention attention_window_size "
+    "attention_chunk_size rel_extent query_pre_attn_scalar ple_embed_dim",
     12: "qk_head_dim",
     16: "index_n_heads moe_intermediate_size shared_expert_intermediate_size shared_experts_intermediate_size "
     "moe_shared_expert_intermediate_size expert_ffn_hidden_size mamba_d_head mamba_head_dim mamba_headdim q_lora_rank "
@@ -51,7 +52,8 @@ _OWN: dict[str, dict[str, Any]] = {
             kind: {"rope_type": "default", "rope_theta": 10_000.0} for kind in ("sliding_attention", "full_attention")
         },
     },
-    **dict.fromkeys(("axk1", "deepseek_v32"), {"n_group": 2, "topk_group": 1}),
+    "axk1": {"n_group": 2, "topk_group": 1},
+    "deepseek_v32": {"n_group": 2, "topk_group": 1},
     "bailing_hybrid": {"num_expert_group": 2, "topk_group": 1},
     "deepseek_v2": {"n_group": 2, "topk_group": 1, "num_experts_per_tok": 2},
     "deepseek_v4": {"compress_rates": {"compressed_sparse_attention": 2, "heavily_compressed_attention": 4}},
@@ -101,7 +103,7 @@ _NOT_TEXT = {"blt", "dbrx", "git", "phi4_multimodal"}
 
 
 def names() -> list[str]:
-    """Every causal family by its ``model_type``; of one with images or sound, its text model where that stands alone."""
+    """Every causal family by its ``model_type``; of one with images or sound its text model if that stands alone."""
     return sorted(name for name in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES if name not in _NOT_TEXT and _is_text(name))
 
 
@@ -109,7 +111,7 @@ def _is_text(family: str) -> bool:
     try:
         default = CONFIG_MAPPING[family]()
         return default.get_text_config(decoder=True) is default
-    except ValueError:  # several text models, or none without a setting
+    except (ValueError, StrictDataclassClassValidationError):  # several text models, or none by default
         return False
 
 

@@ -75,7 +75,7 @@ class Lora:
             lora_dropout=self.dropout,
             use_rslora=self.use_rslora,
             target_modules="all-linear" if self.target_modules is None else list(self.target_modules),
-            exclude_modules=[*self.exclude_modules, *_read_as_weights(model)] or None,
+            exclude_modules=[*self.exclude_modules, *_not_linear(model)] or None,
             modules_to_save=[train_head] if train_head else None,
         )
         with warnings.catch_warnings():
@@ -100,13 +100,19 @@ class _DropoutOfGradients(nn.Dropout):
         return F.dropout(input, self.p, training=torch.is_grad_enabled())
 
 
-def _read_as_weights(model: nn.Module) -> list[str]:
-    """Name the linear layers whose weights the kernels of state-space models read past their adapters."""
-    return [
-        f"{name}.out_proj"
-        for name, module in model.named_modules()
-        if all(hasattr(module, part) for part in ("A_log", "D", "out_proj"))
-    ]
+def _not_linear(model: nn.Module) -> list[str]:
+    """Name the linear layers that compute something else than their weights times an input.
+
+    State-space models and their kernels read the weights of some past their adapters; routers and grouped projections
+    are linear layers of another class.
+    """
+    found = []
+    for name, module in model.named_modules():
+        if hasattr(module, "A_log") and hasattr(module, "D"):
+            found += [f"{name}.{part}" for part in ("dt_proj", "out_proj") if hasattr(module, part)]
+        if isinstance(module, nn.Linear) and type(module).__module__.startswith("transformers."):
+            found.append(name)
+    return found
 
 
 def adapted_path(path: str) -> str | None:

@@ -81,10 +81,10 @@ def load_model(
             f"{path}: its weights cannot be loaded as a {auto_class.__name__.removeprefix('AutoModelFor')} model "
             f"({first[:300]}); copy the whole folder again, or name another checkpoint"
         ) from error
-    heads = ("score.", "classifier.", "lm_head.", "embed_out.", "output_projection.", "v_head.") if new_head else ()
+    trunk = f"{model.base_model_prefix}."
     problems = {
-        "missing there": [key for key in found["missing_keys"] if not key.startswith(heads or "\0")],
-        "there, and unknown to it": [key for key in found["unexpected_keys"] if not key.startswith(heads or "\0")],
+        "missing there": [key for key in found["missing_keys"] if not new_head or key.startswith(trunk)],
+        "there, and unknown to it": [key for key in found["unexpected_keys"] if not new_head or key.startswith(trunk)],
         "of another shape": [key for key, *_ in found["mismatched_keys"]],
     }
     told = "; ".join(f"{what}: {_several(keys)}" for what, keys in problems.items() if keys)

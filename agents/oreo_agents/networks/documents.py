@@ -62,11 +62,8 @@ class Documents:
         device = next(self._model.parameters()).device
         # Packed documents stay within a window.
         window = getattr(self._model.config.get_text_config(), "sliding_window", None) or 9
-        lengths = torch.tensor([2, min(window, 9) if longest else 9, 3], device=device)
-        real = torch.arange(int(lengths.max()), device=device) < lengths[:, None]
-        tokens = (1 + torch.arange(real.numel(), device=device).view(real.shape) % 5) * real
-        nothing = torch.zeros(real.shape, dtype=torch.bool, device=device)
-        batch = Batch(tokens, nothing.long() - 1, nothing, real, torch.zeros(3, 1), nothing[:, :1], nothing[:, 0])
+        batch = trial_batch(device, min(window, 9) if longest else 9)
+        real = batch.attention
         with autocast(device):
             found = packing.outputs_at(called, batch, real, longest, cuts_rows=cuts_rows, alone=alone).float()
             expected = packing.outputs_at(called, batch, real, 0, alone=True).float()
@@ -75,6 +72,17 @@ class Documents:
         if difference < (1e-4 if exact else 0.05):
             return None
         return f"documents of a batch and alone differ by {difference:.2g} of the largest output"
+
+
+def trial_batch(device: torch.device, longest: int = 9) -> Batch:
+    """Three documents of a few tokens, of which all but the first belong to an action."""
+    lengths = torch.tensor([2, longest, 3], device=device)
+    columns = torch.arange(longest, device=device)
+    real = columns < lengths[:, None]
+    tokens = (1 + torch.arange(real.numel(), device=device).view(real.shape) % 5) * real
+    step_id = torch.where(real & (columns > 0), 0, -1)
+    each = torch.ones(3, 1, dtype=torch.bool, device=device)
+    return Batch(tokens, step_id, step_id == 0, real, each.float(), each, each[:, 0])
 
 
 @cache

@@ -176,9 +176,10 @@ def _classifier(config: PretrainedConfig) -> tuple[Any, PretrainedConfig]:
     causal: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
     if causal.config_class is not type(config):  # weights of images lie in the same folder, and are left there
         config = config.get_text_config()
-    family = [cls for cls in causal.__mro__ if issubclass(cls, PreTrainedModel) and cls is not PreTrainedModel][-1]
+    family: Any = [cls for cls in causal.__mro__ if issubclass(cls, PreTrainedModel) and cls is not PreTrainedModel][-1]
     name = f"{causal.__name__.split('For')[0]}ForTokenClassification"
-    own = {"base_model_prefix": causal.base_model_prefix, "__module__": __name__}
+    # As one of transformers' own classes it reads the names that weights have in the folders of its makers.
+    own = {"base_model_prefix": family.base_model_prefix or "model", "__module__": causal.__module__}
     return type(name, (_HeadOnTrunk, family), own), config
 
 

@@ -16,11 +16,10 @@ import hydra
 from filelock import FileLock, Timeout
 from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from oreo_agents.runs.overrides import UserError, check_overrides, closest, config_folder
+from oreo_agents.runs.overrides import UserError, build, check_overrides, closest, config_folder
 
 USAGE = """\
 oreo: offline reinforcement learning of multi-step reasoning
@@ -31,6 +30,7 @@ oreo: offline reinforcement learning of multi-step reasoning
   oreo train    one algorithm (algo=oreo|dpo|kto|rejection|...), then its evaluation
   oreo eval     measure a checkpoint (policy.path=..., value.path=...), or its value (what=value)
   oreo report   DIR... : one table and plots from any set of run folders
+  oreo doctor   what a checkpoint can do here: loading, scoring, sampling, template, adapters (policy.path=...)
   oreo data     import, encode or describe episode buffers; generate houses
 
 Settings are given as key=value, sweeps with -m:
@@ -73,10 +73,16 @@ def main() -> None:
             from oreo_agents.runs.data import main as data
 
             data(arguments)
+        elif command == "doctor":
+            from oreo_agents.runs.checkup import main as doctor
+
+            doctor(arguments)
         elif command in _JOBS:
             _run_hydra(command, arguments)
         else:
-            raise UserError(f"unknown command {command!r}{closest(command, [*_JOBS, 'report', 'data'])}\n\n{USAGE}")
+            raise UserError(
+                f"unknown command {command!r}{closest(command, [*_JOBS, 'report', 'data', 'doctor'])}\n\n{USAGE}"
+            )
     except (UserError, ValueError, FileNotFoundError) as error:
         _fail(error)
 
@@ -90,30 +96,20 @@ def settings_from_config(config: DictConfig, algorithms: dict[str, Any]) -> Any:
     from oreo_agents.runs.settings import IterationSettings, RunSettings
 
     return RunSettings(
-        env=_build(config.env),
-        policy=_build(config.policy),
-        value=_build(config.value),
-        sft=_build(config.sft),
-        collect=_build(config.collect),
-        algorithms={name: _build(node) for name, node in algorithms.items()},
-        iteration=_build(config.iteration) if "iteration" in config else IterationSettings(),
-        searches={name: _build(node) for name, node in config.searches.items()},
-        evaluate=_build(config.evaluate),
-        trainer=_build(config.trainer),
+        env=build(config.env),
+        policy=build(config.policy),
+        value=build(config.value),
+        sft=build(config.sft),
+        collect=build(config.collect),
+        algorithms={name: build(node) for name, node in algorithms.items()},
+        iteration=build(config.iteration) if "iteration" in config else IterationSettings(),
+        searches={name: build(node) for name, node in config.searches.items()},
+        evaluate=build(config.evaluate),
+        trainer=build(config.trainer),
         seed=config.seed,
         data=config.data if isinstance(config.data, str | None) else list(config.data),
         workers=config.workers,
     )
-
-
-def _build(node: Any) -> Any:
-    """Make the dataclass that a node of the configuration names; what it refuses is a ValueError."""
-    try:
-        return hydra.utils.instantiate(node, _convert_="all")
-    except HydraException as error:
-        if isinstance(error.__cause__, TypeError | ValueError):
-            raise ValueError(f"{node.get('_target_')}: {error.__cause__}") from error
-        raise
 
 
 def _run(config: DictConfig, folder: Path) -> None:
@@ -191,7 +187,7 @@ def _evaluate_value(config: DictConfig, folder: Path) -> None:
             f"what=value measures V along samples and searches nothing: leave out {' and '.join(unread)}, or leave out "
             "what=value; value_eval.samples=N says how many samples a task"
         )
-    settings = _build(config.value_eval)
+    settings = build(config.value_eval)
     evaluate_value(_prepare(config, folder, {}), settings)
 
 

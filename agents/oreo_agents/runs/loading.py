@@ -42,7 +42,7 @@ class Loader:
         Raises:
             ValueError: it cannot be loaded, or its tokenizer writes tokens that it cannot read.
         """
-        policy = CausalPolicy.from_pretrained(path, **self._how(self.policy_settings))
+        policy = CausalPolicy.from_pretrained(path, **self.how(self.policy_settings))
         written = len(PromptFormat.from_pretrained(path).tokenizer)
         if written > policy.vocabulary:
             raise ValueError(
@@ -58,7 +58,7 @@ class Loader:
             ValueError: it reads other tokens than the policy.
         """
         require_same_tokens("value.path", path, policy_path)
-        return TokenValue.from_pretrained(path, **self._how(self.value_settings))
+        return TokenValue.from_pretrained(path, **self.how(self.value_settings))
 
     def models(
         self,
@@ -105,9 +105,9 @@ class Loader:
         bias = None
         if self.value_settings.bias_at_mean_reward:
             bias = float(np.mean([episode.total_reward for episode in buffer]))
-        return TokenValue.from_policy(path, bias=bias, **self._how(self.value_settings))
+        return TokenValue.from_policy(path, bias=bias, **self.how(self.value_settings))
 
-    def _how(self, settings: PolicySettings | ValueSettings) -> dict[str, Any]:
+    def how(self, settings: PolicySettings | ValueSettings) -> dict[str, Any]:
         """Return the keyword arguments with which a network is loaded; a value network goes where the policy goes."""
         # What is trained is float32: below adapters the weights may be coarser.
         coarse = settings is self.policy_settings or settings.lora.rank > 0

@@ -14,6 +14,7 @@ from typing import Any
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
+from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -109,3 +110,13 @@ def closest(name: str, known: Iterable[str]) -> str:
     """Return the end of a message that offers the closest right name; "" when none is close."""
     matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
     return f"; did you mean {matches[0]!r}?" if matches else ""
+
+
+def build(node: Any) -> Any:
+    """Make the dataclass that a node of the configuration names; what it refuses is a ValueError."""
+    try:
+        return instantiate(node, _convert_="all")
+    except HydraException as error:
+        if isinstance(error.__cause__, TypeError | ValueError):
+            raise ValueError(f"{node.get('_target_')}: {error.__cause__}") from error
+        raise

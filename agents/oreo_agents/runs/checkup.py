@@ -1,0 +1,124 @@
+"""The command ``oreo doctor``: what a checkpoint can do here, before anything is trained with it.
+
+Knows: settings of networks, how a table is printed. Does not know: what is tried (``networks.capabilities``, and
+``PromptFormat.capabilities`` for templates and tokens).
+"""
+
+import argparse
+import dataclasses
+import json
+from collections.abc import Callable, Sequence
+
+from hydra import compose, initialize_config_dir
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from oreo_agents.episodes.prompts import PromptFormat
+from oreo_agents.networks.adapters import Lora
+from oreo_agents.networks.capabilities import adapter_capability, policy_capabilities, value_capabilities
+from oreo_agents.networks.capability import Capability
+from oreo_agents.networks.network import Network
+from oreo_agents.networks.policy import PolicySettings
+from oreo_agents.networks.value import TokenValue, ValueSettings
+from oreo_agents.progress import quiet
+from oreo_agents.runs.loading import Loader, require_same_tokens
+from oreo_agents.runs.overrides import UserError, build, check_overrides, config_folder
+
+USAGE = """\
+oreo doctor policy.path=FOLDER_OR_HUB_NAME [value.path=FOLDER] [--json] [KEY=VALUE ...]
+
+Loads a checkpoint as the other commands do, with the same settings (policy.dtype, policy.lora.rank,
+policy.chat_template ...), and tries what they would ask of it. Every line is "ok", "slow" (another way is taken, which
+gives the same numbers) or "refused" (with what to do). Exit code 2 when something is refused.
+
+  --json   a list of {"name", "status", "why"} in place of the table
+"""
+
+_STYLES = {"ok": "green", "slow": "yellow", "refused": "red"}
+_RANK = 4
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Check a checkpoint.
+
+    Raises:
+        UserError: settings that cannot be read.
+        SystemExit: with code 2 when something is refused.
+    """
+    parser = argparse.ArgumentParser(prog="oreo doctor", add_help=False)
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("-h", "--help", action="store_true")
+    parser.add_argument("overrides", nargs="*")
+    options = parser.parse_intermixed_args(arguments)
+    if options.help:
+        print(USAGE, end="")
+        return
+    if not any(text.startswith("policy.path=") for text in options.overrides):
+        raise UserError(f"oreo doctor checks a checkpoint: give policy.path=FOLDER_OR_HUB_NAME\n\n{USAGE}")
+    quiet()
+    overrides = ["policy=checkpoint", *options.overrides]
+    check_overrides("eval", overrides)
+    with initialize_config_dir(str(config_folder()), version_base="1.3"):
+        config = compose("eval", overrides)
+    found = examine(build(config.policy), build(config.value))
+    if options.json:
+        print(json.dumps([row._asdict() for row in found], indent=2, ensure_ascii=False))
+    else:
+        _print(found, config.policy.path)
+    if any(row.status == "refused" for row in found):
+        raise SystemExit(2)
+
+
+def examine(policy: PolicySettings, value: ValueSettings) -> list[Capability]:
+    """Try everything with the checkpoints that settings name."""
+    assert policy.path is not None
+    path = policy.path
+    plain = Loader(dataclasses.replace(policy, lora=Lora()), dataclasses.replace(value, lora=Lora()))
+    adapted = Loader(
+        dataclasses.replace(policy, lora=_some(policy.lora)), dataclasses.replace(value, lora=_some(value.lora))
+    )
+    found = _tried("template", lambda: getattr(PromptFormat.from_pretrained(path),"capabilities",list)())
+    found += _tried("loading", lambda: policy_capabilities(plain.policy(path)))
+    if any(row.status == "refused" for row in found if row.name in ("loading", "template")):
+        return found
+
+    def adapters(name: str, network: Callable[[], Network], load: Callable[[str], Network]) -> list[Capability]:
+        tokenizer = PromptFormat.from_pretrained(path).tokenizer
+        return _tried(name, lambda: [adapter_capability(name, network(), load, tokenizer)])
+
+    def new_value(loader: Loader) -> TokenValue:
+        return TokenValue.from_policy(path, **loader.how(loader.value_settings))
+
+    def trained_value(loader: Loader) -> TokenValue:
+        require_same_tokens("value.path", str(value.path), path)
+        return loader.value(str(value.path), path)
+
+    make = new_value if value.path is None else trained_value
+    found += adapters("adapters", lambda: adapted.policy(path), plain.policy)
+    found += _tried("value: loading", lambda: value_capabilities(make(plain)))
+    if found[-1].name != "value: loading":
+        found += adapters("value: adapters", lambda: make(adapted), lambda saved: plain.value(saved, path))
+    return found
+
+
+def _some(lora: Lora) -> Lora:
+    """Adapters as they are asked for, or a few where none are."""
+    return lora if lora.rank else dataclasses.replace(lora, rank=_RANK)
+
+
+def _tried(name: str, trial: Callable[[], list[Capability]]) -> list[Capability]:
+    try:
+        return trial()
+    except ValueError as error:
+        return [Capability(name, "refused", str(error))]
+
+
+def _print(found: Sequence[Capability], path: str) -> None:
+    table = Table(title=Text(f"What {path} can do"), show_lines=False, title_justify="left")
+    table.add_column("")
+    table.add_column("status")
+    table.add_column("why", overflow="fold")
+    for row in found:
+        table.add_row(Text(row.name), Text(row.status, style=_STYLES[row.status]), Text(row.why))
+    Console().print(table)
