@@ -15,6 +15,7 @@ VOCABULARY = 320
 WINDOW = 8
 
 _SIZES: dict[int, str] = {
+    1: "first_k_dense_replace num_dense_layers",
     VOCABULARY: "vocab_size vocab_size_per_layer_input decoder_vocab_size",
     32: "hidden_size d_model n_embd dim embedding_size emb_dim word_embed_proj_dim attention_hidden_size lru_width "
     "embedding_dim input_embedding_size output_embedding_size mamba_d_ssm n_ctx router_hidden_size",
@@ -52,7 +53,16 @@ _OWN: dict[str, dict[str, Any]] = {
             kind: {"rope_type": "default", "rope_theta": 10_000.0} for kind in ("sliding_attention", "full_attention")
         },
     },
+    "bamba": {"attn_layer_indices": [1]},
+    "granitemoehybrid": {"layer_types": ["linear_attention", "full_attention"]},
+    "jamba": {"attn_layer_period": 2, "attn_layer_offset": 1},
+    "laguna": {"layer_types": ["sliding_attention", "full_attention"]},
+    "lfm2": {"layer_types": ["conv", "full_attention"]},
+    "mellum": {"layer_types": ["sliding_attention", "full_attention"]},
+    "recurrent_gemma": {"num_hidden_layers": 3},
+    "beam": {"n_group": 2, "topk_group": 1},
     "axk1": {"n_group": 2, "topk_group": 1},
+    "deepseek_v3": {"n_group": 2, "topk_group": 1},
     "deepseek_v32": {"n_group": 2, "topk_group": 1},
     "bailing_hybrid": {"num_expert_group": 2, "topk_group": 1},
     "deepseek_v2": {"n_group": 2, "topk_group": 1, "num_experts_per_tok": 2},
@@ -115,8 +125,8 @@ def _is_text(family: str) -> bool:
         return False
 
 
-def small_config(family: str) -> PretrainedConfig:
-    """Make a configuration of a family with sizes of a test."""
+def small_config(family: str, **options: Any) -> PretrainedConfig:
+    """Make a configuration of a family with sizes of a test, and other settings where they are given."""
     default = CONFIG_MAPPING[family]()
     given: dict[str, Any] = {}
     for name, value in default.to_dict().items():
@@ -131,7 +141,7 @@ def small_config(family: str) -> PretrainedConfig:
         given["layer_types"] = _each_kind(kinds)
     if default.to_dict().get("mlp_layer_types"):
         given["mlp_layer_types"] = _each_kind(default.mlp_layer_types)
-    given |= _IDS | _OWN.get(family, {})
+    given |= _IDS | _OWN.get(family, {}) | options
     if "layer_types" in given and "num_hidden_layers" in given:
         given["num_hidden_layers"] = len(given["layer_types"])
     return CONFIG_MAPPING[family](**given)
@@ -145,7 +155,7 @@ def _each_kind(kinds: list[str]) -> list[str]:
 
 def build(family: str, **options: Any) -> PreTrainedModel:
     """Make a model of a family."""
-    config = small_config(family)
+    config = small_config(family, **options)
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model: PreTrainedModel = AutoModelForCausalLM.from_config(config)

@@ -9,6 +9,7 @@ without a word, is a fault of ours, and the exit code is 1. ``--write`` replaces
 
 import argparse
 import logging
+import re
 import resource
 import sys
 import tempfile
@@ -18,6 +19,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
+from importlib.metadata import version
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -26,15 +28,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
-from transformers.utils import logging as transformers_logging
 
 from oreo_agents import CausalPolicy, Sampling, TokenValue, generate
 from oreo_agents.networks.adapters import Lora
 from oreo_agents.networks.capability import Capability
-from oreo_agents.networks.checkpoints import base_model
 from oreo_agents.networks.kv_cache import Prefix
 from oreo_agents.networks.network import Network
 from oreo_agents.networks.tiny import byte_tokenizer
+from oreo_agents.progress import start_worker
 from oreo_algos import Episode, EpisodeBuffer, Models, TrainerConfig, train
 from oreo_algos.algos import Algorithm, Dpo, Oreo
 from oreo_algos.batch import collate
@@ -157,13 +158,14 @@ def values(case: Case) -> str | None:
     """V at each token against the trunk and the head, and after a transcript that is read on."""
     value = value_of(case)
     head = next(m for n, m in value.plain.named_children() if n in ("score", "classifier"))
+    trunk = next(part for part in case.truth.children() if isinstance(part, PreTrainedModel))
     for lengths in (SHORT, LONG):
         episodes = documents(lengths)
         found = value.token_values(collate(episodes)).detach()
         for row, episode in zip(found, episodes, strict=True):
             tokens = torch.from_numpy(episode.tokens).long()
             with torch.no_grad():
-                hidden = base_model(case.truth)(tokens[None], use_cache=False)[0][0]
+                hidden = trunk(tokens[None], use_cache=False)[0][0]
                 expected = hidden.float() @ head.weight[0]
             same(row[1 : len(tokens) + 1], expected, "V", 1e-3)
             after, _ = value.values_after([tokens.tolist()], [Prefix()])
@@ -230,12 +232,8 @@ QUESTIONS: dict[str, Callable[[Case], str | None]] = {
 
 def ask(family: str) -> list[Capability]:
     """Ask a family everything."""
-    warnings.simplefilter("ignore")
-    logging.disable(logging.WARNING)
-    transformers_logging.disable_progress_bar()
-    torch.set_num_threads(1)
-    resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
         case = Case(family, Path(folder))
         try:
             families.build(family).save_pretrained(folder)
@@ -247,6 +245,12 @@ def ask(family: str) -> list[Capability]:
         if found[0].status == "refused":
             return found
         return found + [_answer(name, question, case) for name, question in QUESTIONS.items()]
+
+
+def _start_worker() -> None:
+    start_worker()
+    logging.disable(logging.WARNING)
+    resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
 
 
 def _answer(name: str, question: Callable[[Case], str | None], case: Case) -> Capability:
@@ -264,23 +268,61 @@ def _answer(name: str, question: Callable[[Case], str | None], case: Case) -> Ca
     return Capability(name, "ok" if why is None else "slow", why or "")
 
 
+def works(found: Sequence[Capability]) -> bool:
+    """Whether a family does everything, be it slowly."""
+    return len(found) > 1 and all(row.status in ("ok", "slow") for row in found)
+
+
+def table(answers: dict[str, list[Capability]]) -> str:
+    """Write what was found as Markdown: families that load, then those that do not."""
+    loaded = {family: found for family, found in answers.items() if len(found) > 1}
+    lines = [
+        f"{sum(map(works, answers.values()))} of {len(answers)} families work for everything "
+        f"(transformers {version('transformers')}, peft {version('peft')}, torch {torch.__version__.split('+')[0]}).",
+        "",
+        f"| family | {' | '.join(QUESTIONS)} |",
+        f"|---|{'---|' * len(QUESTIONS)}",
+    ]
+    for family, found in loaded.items():
+        status = {row.name: row.status for row in found}
+        lines.append(f"| `{family}` | {' | '.join(status[name] for name in QUESTIONS)} |")
+    refused = {family: found[0] for family, found in answers.items() if len(found) == 1}
+    reasons: dict[str, list[str]] = {}
+    for family, row in refused.items():
+        inner = re.search(r"\((.*)\)", row.why)
+        reasons.setdefault(inner[1] if inner else row.why, []).append(f"`{family}`")
+    lines += ["", "Refused when they are loaded:", ""]
+    lines += [f"- {', '.join(names)}: {reason}" for reason, names in reasons.items()]
+    lines += ["", "Refused otherwise:", ""]
+    lines += [
+        f"- `{family}`, {row.name}: {row.why}"
+        for family, found in loaded.items()
+        for row in found
+        if row.status not in ("ok", "slow")
+    ]
+    return "\n".join(lines)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Ask some families or all, print what was found, and say whether nothing is silently wrong."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("families", nargs="*", default=families.names())
     parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--write", type=Path)
     options = parser.parse_args(arguments)
-    faults = 0
-    with ProcessPoolExecutor(options.jobs, get_context("spawn")) as pool:
+    answers: dict[str, list[Capability]] = {}
+    with ProcessPoolExecutor(options.jobs, get_context("spawn"), _start_worker) as pool:
         for family, found in zip(options.families, pool.map(ask, options.families), strict=True):
-            odd = [row for row in found if row.status != "ok"]
-            faults += any(row.status == "wrong" for row in odd)
-            print(
-                family,
-                "ok" if not odd else "; ".join(f"{row.name} {row.status}: {row.why[:150]}" for row in odd),
-                flush=True,
-            )
-    return int(faults > 0)
+            answers[family] = found
+            odd = [f"{row.name} {row.status}: {row.why}" for row in found if row.status != "ok"]
+            print(family, "; ".join(odd) or "ok", flush=True)
+    if options.write:
+        page = options.write.read_text(encoding="utf-8")
+        before, after = page.partition(BEGIN)[0], page.partition(END)[2]
+        options.write.write_text(f"{before}{BEGIN}\n{table(answers)}\n{END}{after}", encoding="utf-8")
+    wrong = [family for family, found in answers.items() if any(row.status == "wrong" for row in found)]
+    print(f"{sum(map(works, answers.values()))} of {len(answers)} work for everything; wrong: {wrong or 'none'}")
+    return int(bool(wrong))
 
 
 if __name__ == "__main__":

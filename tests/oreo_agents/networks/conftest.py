@@ -1,9 +1,14 @@
-"""A ragged batch for the networks."""
+"""A ragged batch for the networks, and the small models of `benchmarks/families.py`."""
+
+import sys
+from pathlib import Path
 
 import pytest
 from tiny_models import draw_episodes
 
 from oreo_algos.batch import Batch, collate
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "benchmarks"))
 
 
 @pytest.fixture
