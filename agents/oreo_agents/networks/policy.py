@@ -6,7 +6,6 @@ Does not know: tokenizers, environments, losses.
 
 # B episodes, T tokens, N action tokens of a batch, D hidden size, V vocabulary
 
-import copy
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -33,6 +32,7 @@ from oreo_agents.networks.network import LoadOptions, Network
 from oreo_agents.networks.readers import CachedReader, Reader, WholeReader, reads_on
 from oreo_agents.networks.tiny import TinyConfig
 from oreo_agents.networks.token_scores import HeadInput, Scores, head_scores, logit_scores
+from oreo_algos.algos.adaptation import frozen_copy
 from oreo_algos.batch import Batch
 from oreo_algos.models import KLEstimate, Policy, TokenScores
 
@@ -110,8 +110,8 @@ class CausalPolicy(Network):
         return WholeReader(self.plain)
 
     def frozen_copy(self) -> "CausalPolicy":
-        """Return a copy with the same weights that is never trained."""
-        return copy.deepcopy(self).requires_grad_(False)
+        """Return a copy with the same weights that is never trained; those that are not trained here are shared."""
+        return frozen_copy(self)
 
     def score(
         self,

@@ -5,7 +5,7 @@ that was killed goes on where it stopped. Does not know: Hydra, tables.
 
 A run folder holds ``start/`` (a fresh small model), ``data/demonstrations`` and ``data/episodes`` (buffers), and a
 folder for ``sft`` and for each algorithm: ``policy/``, ``value/``, ``metrics.jsonl``, TensorBoard events,
-``checkpoint-N/``, ``summary.json`` and ``items-<split>-<search>.jsonl``; then ``results.json``. Round N > 1 of an
+``checkpoint-N/`` until these are there, ``summary.json`` and ``items-<split>-<search>.jsonl``; then ``results.json``. Round N > 1 of an
 algorithm lies in ``<algorithm>-roundN/``, with the episodes collected for it in ``data/episodes`` there.
 """
 
@@ -41,6 +41,7 @@ from oreo_algos import EpisodeBuffer, train
 from oreo_algos.algos import Algorithm
 from oreo_algos.algos.selection import NothingToLearnError
 from oreo_algos.storage.atomic import replace_folder, write_text
+from oreo_algos.storage.checkpoint import remove_checkpoints
 from oreo_algos.training.metrics_writer import read_metrics
 from oreo_algos.training.warning_log import WarningLog
 
@@ -281,6 +282,7 @@ class Run:
     ) -> str:
         """Train in a folder unless that is done; return the path of the policy, see ``Loader.models``."""
         if (folder / "summary.json").exists():
+            remove_checkpoints(folder)  # those that a kill left
             return str(folder / "policy")
         parts = data()
         buffer = join(parts)
@@ -306,6 +308,7 @@ class Run:
             "buffers": [part.record() for part in parts],
         }
         write_text(folder / "summary.json", json.dumps(summary, indent=2) + "\n")
+        remove_checkpoints(folder)
         return str(folder / "policy")
 
 
