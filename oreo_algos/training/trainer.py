@@ -281,9 +281,7 @@ class _Run:
             return
         # While the policy is the reference every log-ratio is 0.
         if not (self.models.policy_is_reference and self.schedule.policy_steps == 0):
-            self.ref_logprobs = reference_logprobs(
-                reference, self.buffer, episodes_of(self.examples), bf16=self.bf16
-            )
+            self.ref_logprobs = reference_logprobs(reference, self.buffer, episodes_of(self.examples), bf16=self.bf16)
             for step in range(self.step, self.total_steps):
                 self._score_beside(reference, step)
         self.models.reference = None
@@ -320,7 +318,8 @@ class _Run:
         return {"epoch": self.schedule.epoch(self.step), "num_tokens": self.num_tokens}
 
     def _autocast(self) -> torch.autocast:
-        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bf16)
+        # A forward reads each weight once: to keep what is cast of it would hold half as much again of all weights.
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bf16, cache_enabled=False)
 
     def _check_finite(self, value: Tensor, what: str) -> None:
         if not torch.isfinite(value):

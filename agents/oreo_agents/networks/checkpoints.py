@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
@@ -31,6 +31,10 @@ _UNLIMITED = 1_000_000
 
 # Kinds of devices that compute in bfloat16.
 _BFLOAT16_ON = {"cuda"}
+
+
+Checkpointing: TypeAlias = bool | Literal["auto"]
+"""Whether layers are computed again in the backward; ``auto``: where transformers can, else not, with a warning."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,10 +74,10 @@ class Lora:
                 return get_peft_model(model, config)
 
 
-def require_bool(name: str, value: object) -> None:
-    """Refuse a text such as "no", which would count as true."""
-    if not isinstance(value, bool):
-        raise ValueError(f"{name} must be true or false, got {value!r}")
+def require_checkpointing(name: str, value: object) -> None:
+    """Refuse what is no `Checkpointing`."""
+    if value != "auto" and not isinstance(value, bool):
+        raise ValueError(f"{name} must be true or false, got {value!r}; auto is true where the layers allow it")
 
 
 def load_config(path: str) -> PretrainedConfig:
@@ -195,8 +199,8 @@ def autocast(device: torch.device) -> torch.autocast:
 def cast_once(network: torch.nn.Module) -> Iterator[None]:
     """Compute as `autocast` says, without gradients, and cast each weight once for all reads within.
 
-    What is cast is let go of at the end, so no weight may change meanwhile. Autocast keeps what it casts of weights that
-    require a gradient; those that do not, below adapters, are said to do so for that time.
+    What is cast is let go of at the end, so no weight may change meanwhile. Autocast keeps what it casts of weights
+    that require a gradient; those that do not, below adapters, are said to do so for that time.
     """
     device = next(network.parameters()).device
     with torch.no_grad(), autocast(device):
@@ -263,7 +267,7 @@ def checkpoint_layers(model: torch.nn.Module, *, if_possible: bool = False) -> N
     Raises:
         ValueError: no layer of this model can be.
     """
-    layers = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
+    layers: list[Any] = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
     if not layers and if_possible:
         _warn_of_held_layers(type(model).__name__)
     elif not layers:
@@ -274,7 +278,8 @@ def checkpoint_layers(model: torch.nn.Module, *, if_possible: bool = False) -> N
     for layer in layers:
         # A class, and no `forward` of the layer's own, which would refer to it: a network that nobody uses would stay
         # until a cyclic collection.
-        layer.__class__ = _checkpointed(type(layer))
+        kind: Any = type(layer)
+        layer.__class__ = _checkpointed(kind)
 
 
 @cache
@@ -288,7 +293,7 @@ def _warn_of_held_layers(model: str) -> None:
 
 
 @cache
-def _checkpointed(kind: type[torch.nn.Module]) -> type[torch.nn.Module]:
+def _checkpointed(kind: Any) -> Any:
     """Return the class of such layers whose forward is computed again in the backward."""
 
     @wraps(kind.forward)
@@ -298,17 +303,17 @@ def _checkpointed(kind: type[torch.nn.Module]) -> type[torch.nn.Module]:
         return checkpoint(kind.forward, self, *args, use_reentrant=False, **kwargs)
 
     def reduce(self: torch.nn.Module, protocol: Any) -> tuple[Any, ...]:
-        _, _, *state = kind.__reduce_ex__(self, protocol)  # type: ignore[misc]
-        return (_new_checkpointed, (kind,), *state)
+        return (_new_checkpointed, (kind,), *kind.__reduce_ex__(self, protocol)[2:])
 
     # The name stays: transformers and those who shard models tell layers by it.
     return type(kind.__name__, (kind,), {"forward": forward, "__reduce_ex__": reduce, "__module__": kind.__module__})
 
 
-def _new_checkpointed(kind: type[torch.nn.Module]) -> torch.nn.Module:
+def _new_checkpointed(kind: Any) -> torch.nn.Module:
     """Return an empty layer, for a copy."""
-    made = _checkpointed(kind)
-    return made.__new__(made)
+    made: Any = _checkpointed(kind)
+    layer: torch.nn.Module = made.__new__(made)
+    return layer
 
 
 def compute_in_float32(head: torch.nn.Linear) -> None:

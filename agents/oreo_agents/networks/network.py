@@ -13,7 +13,14 @@ from torch import nn
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from oreo_agents.networks import packing
-from oreo_agents.networks.checkpoints import Lora, checkpoint_layers, require_causal, save_plain, tokenizer_fingerprint
+from oreo_agents.networks.checkpoints import (
+    Checkpointing,
+    Lora,
+    checkpoint_layers,
+    require_causal,
+    save_plain,
+    tokenizer_fingerprint,
+)
 from oreo_agents.networks.kv_cache import can_resume
 
 
@@ -30,7 +37,7 @@ class LoadOptions(TypedDict, total=False):
     device: str | torch.device
     dtype: torch.dtype
     lora: Lora | None
-    gradient_checkpointing: bool
+    gradient_checkpointing: Checkpointing
 
 
 class Network(nn.Module):
@@ -41,7 +48,7 @@ class Network(nn.Module):
         model: PreTrainedModel,
         lora: Lora | None = None,
         *,
-        gradient_checkpointing: bool = False,
+        gradient_checkpointing: Checkpointing = False,
         head: str | None = None,
     ) -> None:
         """Wrap a loaded model, with adapters when ``lora`` asks for them; ``head`` names a module trained in full."""
@@ -49,7 +56,7 @@ class Network(nn.Module):
         require_causal(model)
         self.model = (lora or Lora()).wrap(model, train_head=head)
         if gradient_checkpointing:
-            checkpoint_layers(self.model)
+            checkpoint_layers(self.model, if_possible=gradient_checkpointing == "auto")
         self.eval()
         self._longest_packed = packing.enable(model)
 

@@ -5,8 +5,9 @@ that was killed goes on where it stopped. Does not know: Hydra, tables.
 
 A run folder holds ``start/`` (a fresh small model), ``data/demonstrations`` and ``data/episodes`` (buffers), and a
 folder for ``sft`` and for each algorithm: ``policy/``, ``value/``, ``metrics.jsonl``, TensorBoard events,
-``checkpoint-N/`` until these are there, ``summary.json`` and ``items-<split>-<search>.jsonl``; then ``results.json``. Round N > 1 of an
-algorithm lies in ``<algorithm>-roundN/``, with the episodes collected for it in ``data/episodes`` there.
+``summary.json``, which says that the training is done, until then ``checkpoint-N/``, and
+``items-<split>-<search>.jsonl``; then ``results.json``. Round N > 1 of an algorithm lies in ``<algorithm>-roundN/``,
+with the episodes collected for it in ``data/episodes`` there.
 """
 
 import dataclasses
@@ -33,6 +34,7 @@ from oreo_agents.progress import start_worker
 from oreo_agents.runs.doctor import examine_episodes, examine_results, examine_rounds
 from oreo_agents.runs.layout import Layout
 from oreo_agents.runs.loading import Loader
+from oreo_agents.runs.memory import report_memory
 from oreo_agents.runs.parallel import cores, side_by_side
 from oreo_agents.runs.run_data import Part, RunData, join
 from oreo_agents.runs.scorebook import ScoreBook
@@ -132,6 +134,7 @@ class Run:
         learning = any(name in self.settings.algorithms for name in names)
         if learning and not self.settings.data_folders:
             self.settings.train_indices(1, split=self.settings.collect.split)
+        self._report_memory(names)
         # What all of them share is made first, by this process alone.
         self.prepare(episodes=learning)
         skipped = {name: reason for name in names if (reason := self._nothing_to_learn(name, 1))}
@@ -159,6 +162,12 @@ class Run:
         for name in names:
             skipped |= parts[name][1]
         return self.write_results([row for name in names for row in parts[name][0]], skipped)
+
+    def _report_memory(self, names: Sequence[str]) -> None:
+        """Say what updates take on a GPU, before anything is loaded; small models of our own are no matter."""
+        if self.load.device.type == "cuda" and self.settings.policy.path is not None:
+            device = torch.cuda.get_device_properties(self.load.device)
+            report_memory(self.settings, names, device.total_memory, self._workers())
 
     def _nothing_to_learn(self, name: str, number: int) -> str | None:
         """Say why an algorithm finds no example for a round, such as no success; None when it finds some."""

@@ -27,11 +27,13 @@ class Casts(TorchDispatchMode):
     """How often each parameter of a network is cast."""
 
     def __init__(self, network: nn.Module) -> None:
+        """Count none yet."""
         super().__init__()
         self.names = {parameter.data_ptr(): name for name, parameter in network.named_parameters()}
         self.counts: Counter[str] = Counter()
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """See ``TorchDispatchMode``."""
         if function is torch.ops.aten._to_copy.default and args[0].data_ptr() in self.names:
             self.counts[self.names[args[0].data_ptr()]] += 1
         return function(*args, **(kwargs or {}))

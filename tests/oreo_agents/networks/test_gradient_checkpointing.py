@@ -135,3 +135,11 @@ def test_the_setting_of_a_run_reaches_its_network_and_no_other(network: str, che
 def test_a_setting_that_is_neither_true_nor_false_is_refused(make: Callable[..., object]):
     with pytest.raises(ValueError, match=r"\.gradient_checkpointing must be true or false, got 'no'"):
         make(gradient_checkpointing="no")
+    assert make(gradient_checkpointing="auto").gradient_checkpointing == "auto"
+
+
+def test_auto_is_true_where_the_layers_can_be():
+    expected, much = step(make_policy("llama"))
+    found, little = step(make_policy("llama", gradient_checkpointing="auto"))
+    assert little < much / 2
+    assert all(torch.equal(found[name], gradient) for name, gradient in expected.items())

@@ -50,6 +50,7 @@ class Watch:
     """Weak references to the parts of every network that is made."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Watch from now on."""
         self.parts: list[weakref.ref] = []
         self.stages: list[str] = []
         original = Network.__init__
@@ -105,7 +106,9 @@ def test_no_network_outlives_its_stage(tmp_path: Path, monkeypatch: pytest.Monke
         watch.stage(f"train {name}")
     for name in ("sft", *ALGORITHMS):
         value = tmp_path / name / "value"
-        run.evaluate(name, start if name == "sft" else str(tmp_path / name / "policy"), str(value) if value.exists() else None)
+        run.evaluate(
+            name, start if name == "sft" else str(tmp_path / name / "policy"), str(value) if value.exists() else None
+        )
         watch.stage(f"evaluate {name}")
     assert len(watch.stages) == 7 + len(ALGORITHMS)
 

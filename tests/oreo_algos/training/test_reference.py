@@ -278,7 +278,8 @@ def test_pairs_that_a_step_makes_are_scored_before_the_steps(buffer, tmp_path, m
     """What a step would find is what it is given, to the rounding of float32."""
     rewards = itertools.cycle([[1.0], [0.0]])
     single = [
-        dataclasses.replace(e, step_id=np.where(np.arange(e.num_tokens) < 2, -1, 0), rewards=next(rewards)) for e in buffer
+        dataclasses.replace(e, step_id=np.where(np.arange(e.num_tokens) < 2, -1, 0), rewards=next(rewards))
+        for e in buffer
     ]
     found = []
     for use in ("logprobs", "distribution"):
