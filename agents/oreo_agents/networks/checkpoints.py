@@ -74,10 +74,16 @@ class Lora:
                 return get_peft_model(model, config)
 
 
+def require_bool(name: str, value: object) -> None:
+    """Refuse a text such as "no", which would count as true."""
+    if not isinstance(value, bool):
+        raise ValueError(f"{name} must be true or false, got {value!r}")
+
+
 def require_checkpointing(name: str, value: object) -> None:
     """Refuse what is no `Checkpointing`."""
-    if value != "auto" and not isinstance(value, bool):
-        raise ValueError(f"{name} must be true or false, got {value!r}; auto is true where the layers allow it")
+    if value != "auto":
+        require_bool(name, value)
 
 
 def load_config(path: str) -> PretrainedConfig:
@@ -206,7 +212,7 @@ def cast_once(network: torch.nn.Module) -> Iterator[None]:
     with torch.no_grad(), autocast(device):
         fixed = [p for p in network.parameters() if not p.requires_grad and p.dtype == torch.float32]
         try:
-            for parameter in fixed if torch.is_autocast_enabled(device.type) else ():
+            for parameter in fixed:
                 parameter.requires_grad_(True)
             yield
         finally:

@@ -29,7 +29,7 @@ from transformers.masking_utils import sdpa_mask
 from oreo_agents.networks.checkpoints import autocast, base_model, max_length, product_dtype
 from oreo_algos.batch import Batch
 
-NAME = "oreo_packed"
+_NAME = "oreo_packed"
 
 # On a CPU documents of similar length share a call of the attention: it costs as much as computing so many tokens.
 _PADDING_PER_CALL = 16
@@ -148,11 +148,11 @@ def enable(model: PreTrainedModel) -> int:
     config = model.config.get_text_config()
     attends = set(getattr(config, "layer_types", None) or ()) <= _ATTENDING
     implementation = model.config._attn_implementation
-    if not (attends and model._supports_attention_backend and implementation in ("sdpa", NAME)):
+    if not (attends and model._supports_attention_backend and implementation in ("sdpa", _NAME)):
         return 0
     # Within its window a layer attends to everything; longer documents are left to the masks of transformers.
     longest = min(max_length(config), getattr(config, "sliding_window", None) or max_length(config))
-    model.set_attn_implementation(NAME)
+    model.set_attn_implementation(_NAME)
     try:
         _check_reads_packed(model, longest)
     except (TypeError, ValueError, RuntimeError, NotImplementedError) as error:
@@ -185,7 +185,7 @@ def outputs_at(model: Any, batch: Batch, wanted: Tensor, longest: int, *, cuts_r
     Returns:
         [wanted.sum(), ...], in the order of ``wanted``.
     """
-    if batch.tokens.shape[1] > longest or model.config.get_text_config()._attn_implementation != NAME:
+    if batch.tokens.shape[1] > longest or model.config.get_text_config()._attn_implementation != _NAME:
         padded: Tensor = model(batch.tokens, use_cache=False)[0]
         return padded[wanted]
     packing = pack(batch)
@@ -320,5 +320,5 @@ def _attend_by_kernel(query: Tensor, key: Tensor, value: Tensor, packing: Packin
     return attended
 
 
-AttentionInterface.register(NAME, attention)
-AttentionMaskInterface.register(NAME, sdpa_mask)
+AttentionInterface.register(_NAME, attention)
+AttentionMaskInterface.register(_NAME, sdpa_mask)

@@ -119,9 +119,3 @@ def test_weights_may_change_between_loops_and_an_error_leaves_them_as_they_were(
         with torch.no_grad():
             policy.plain.get_output_embeddings().weight.mul_(0.5)
     assert said[0] != said[1]
-
-
-def test_without_autocast_nothing_is_said_to_require_a_gradient():
-    policy = CausalPolicy(make_model("llama"), Lora(rank=2))
-    with cast_once(policy):
-        assert not all(trained(policy))
