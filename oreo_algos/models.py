@@ -43,6 +43,10 @@ class Network(Protocol):
         """Yield all parameters; those that require a gradient are trained."""
         ...
 
+    def named_parameters(self, *, remove_duplicate: bool = True) -> Iterator[tuple[str, torch.nn.Parameter]]:
+        """Yield names and parameters; one that has two names under both, unless duplicates are removed."""
+        ...
+
     def state_dict(self) -> dict[str, Any]:
         """Return everything needed to continue training."""
         ...
@@ -77,7 +81,7 @@ class Models:
 
     Attributes:
         policy: trained.
-        reference: frozen; None when the algorithm does not need one.
+        reference: frozen; None when the algorithm does not need one, or once what it reads of it is known.
         value: trained; None when the algorithm does not need one.
         policy_is_reference: no update has moved the policy from the reference yet, so that every
             log-ratio is 0 and a step that trains the value only reads neither. A step that trains the policy

@@ -117,6 +117,17 @@ def test_no_file_is_left_out_by_these_tests():
     assert not nested
 
 
+@pytest.mark.parametrize(("choice", "expected"), [("tiny", False), ("expert", False), ("checkpoint", "auto")])
+@pytest.mark.parametrize("command", COMMANDS)
+def test_layers_of_a_checkpoint_are_computed_again_where_they_can_be(command: str, choice: str, expected: object):
+    _, built = settings(command, f"policy={choice}", *checkpoint(choice)[1:])
+    assert built.policy.gradient_checkpointing == built.value.gradient_checkpointing == expected
+    _, built = settings(command, *checkpoint("checkpoint"), "policy.gradient_checkpointing=false")
+    assert built.value.gradient_checkpointing is False
+    _, built = settings(command, *checkpoint("checkpoint"), "value.gradient_checkpointing=false")
+    assert built.policy.gradient_checkpointing == "auto"
+
+
 # Section "Data and training protocol" of Wang et al. 2024 (arXiv:2412.16145), the settings of its 1.5B math runs.
 PAPER = {
     "sft": {"policy_lr": 2e-5, "epochs": 3},

@@ -14,8 +14,9 @@ AnyNetwork = TypeVar("AnyNetwork", bound=Network)
 
 
 def frozen_copy(network: AnyNetwork) -> AnyNetwork:
-    """Return a copy with the same weights that no optimiser trains."""
-    twin = copy.deepcopy(network)
+    """Return a copy with the same weights that no optimiser trains; those that are not trained anyway are shared."""
+    shared = {id(parameter): parameter for parameter in network.parameters() if not parameter.requires_grad}
+    twin = copy.deepcopy(network, shared)
     for parameter in twin.parameters():
         parameter.requires_grad_(False)
     return twin

@@ -91,8 +91,8 @@ class Algorithm(Generic[Example]):
     def reference_use(self) -> ReferenceUse:
         """What ``losses`` reads of the reference.
 
-        ``logprobs``: those of the examples' episodes are taken once, before the first step, and every batch brings
-        them; what ``begin_step`` scores beside is another matter.
+        ``logprobs``: those of the examples' episodes and of those ``scored_beside`` are taken once, before the first
+        step, every batch brings them, and the reference is let go of.
         """
         return "logprobs" if "reference" in self.needs else "nothing"
 
@@ -106,6 +106,10 @@ class Algorithm(Generic[Example]):
 
     def begin_run(self, models: Models, examples: Sequence[Example]) -> None:
         """Put into ``models`` what the algorithm adapts itself; a checkpoint then replaces it."""
+
+    def scored_beside(self, examples: Sequence[Example], models: Models) -> list[Episode]:
+        """Return the episodes beside those of the examples that ``begin_step`` scores with the reference."""
+        return []
 
     def begin_step(self, examples: Sequence[Example], models: Models, micro_batches: MicroBatches) -> Any:
         """Compute, before the micro-batches of an optimiser step, what needs all of its examples."""

@@ -55,13 +55,17 @@ class Kto(EpisodeAlgorithm):
         super().__post_init__()
         require_positive(self, "beta", "desirable_weight", "undesirable_weight")
 
+    def scored_beside(self, examples: Sequence[Episode], models: Models) -> list[Episode]:
+        """Return the mismatched pairs of a step."""
+        return mismatched_pairs(examples, models.policy.max_length) or []
+
     def begin_step(self, examples: Sequence[Episode], models: Models, micro_batches: MicroBatches) -> Tensor:
         """Estimate KL(pi || ref), nats, at least 0, without gradient.
 
         Single-turn episodes: the mean log-ratio of mismatched pairs, the prompt of one episode with the completion
         of the next. A mismatched transcript of several turns is no state that its environment could reach, so
         there the matched log-ratios are averaged instead. Without a mismatched pair that fits the estimate is 0.
-        Either takes a policy forward of its own; of a mismatched pair the reference is asked, too.
+        Either takes a policy forward of its own.
         """
         pairs = mismatched_pairs(examples, models.policy.max_length)
         if pairs is None:

@@ -26,6 +26,12 @@ def save_checkpoint(folder: Path, step: int, state: dict[str, Any], *, keep: int
     return path
 
 
+def remove_checkpoints(folder: Path) -> None:
+    """Drop all checkpoints of a run folder: what they lead to is there."""
+    for _, path in list_checkpoints(folder):
+        shutil.rmtree(path)
+
+
 def list_checkpoints(folder: Path) -> list[tuple[int, Path]]:
     """Return (step, folder) of every whole checkpoint, oldest first."""
     found = [

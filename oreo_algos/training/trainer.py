@@ -26,7 +26,7 @@ from oreo_algos.algos.base import Algorithm
 from oreo_algos.batch import Batch, collate
 from oreo_algos.episode import Episode
 from oreo_algos.metrics import WeightedMean
-from oreo_algos.models import Models, Network
+from oreo_algos.models import Models, Network, Policy
 from oreo_algos.storage.buffer import EpisodeBuffer
 from oreo_algos.storage.checkpoint import load_last_checkpoint, save_checkpoint
 from oreo_algos.storage.fingerprint import policy_summary, value_summary
@@ -37,6 +37,7 @@ from oreo_algos.training.micro_batches import cut_by_tokens, episodes_of, longes
 from oreo_algos.training.optimizers import make_optimizers
 from oreo_algos.training.reference import reference_logprobs
 from oreo_algos.training.schedule import Schedule, cosine_with_warmup
+from oreo_algos.training.trained import load_trained_state, trained_state
 from oreo_algos.training.warning_log import WarningLog
 
 _log = logging.getLogger(__name__)
@@ -110,7 +111,8 @@ def train(
 
     Args:
         algorithm: what to learn from and how.
-        models: the networks; those that the algorithm ``needs`` must be there.
+        models: the networks; those that the algorithm ``needs`` must be there. A reference of which it reads
+            log-probabilities only is taken out, and leaves the device unless others hold it.
         buffer: encoded episodes; where it has a folder, log-probabilities of the reference are kept there.
         config: how to run.
         folder: run folder for checkpoints, ``metrics.jsonl``, ``warnings.jsonl`` and TensorBoard events.
@@ -178,6 +180,7 @@ class _Run:
         self.step, self.num_tokens = 0, 0
         self.last_metrics: dict[str, float] = {}
         self.ref_logprobs: dict[Episode, NDArray[np.float32]] = {}
+        self.ref_logprobs_beside: dict[bytes, NDArray[np.float32]] = {}
         algorithm.begin_run(models, self.examples)
         self._restore()
 
@@ -193,7 +196,7 @@ class _Run:
     def finish(self, evaluate: Evaluate | None) -> TrainResult:
         """Run the remaining steps."""
         if self.step < self.total_steps:
-            self.ref_logprobs = self._reference_logprobs()
+            self._take_reference_logprobs()
         columns = (
             TextColumn("{task.description}"),
             BarColumn(),
@@ -265,18 +268,32 @@ class _Run:
 
     def _known(self, episodes: Sequence[Episode]) -> list[NDArray[np.float32]] | None:
         """Return the reference's log-probabilities of episodes, None unless all of them are known."""
-        if not all(episode in self.ref_logprobs for episode in episodes):
-            return None
-        return [self.ref_logprobs[episode] for episode in episodes]
+        rows = [
+            self.ref_logprobs[e] if e in self.ref_logprobs else self.ref_logprobs_beside.get(_place(self.step, e))
+            for e in episodes
+        ]
+        return None if any(row is None for row in rows) else rows  # type: ignore[return-value]
 
-    def _reference_logprobs(self) -> dict[Episode, NDArray[np.float32]]:
-        """Take once what the steps read of the reference; nothing where they read all of it, or none of it."""
+    def _take_reference_logprobs(self) -> None:
+        """Take once what the steps read of the reference, and let it go; it stays where they read all of it."""
         reference = self.models.reference
+        if reference is None or self.algorithm.reference_use != "logprobs":
+            return
         # While the policy is the reference every log-ratio is 0.
-        stays = self.models.policy_is_reference and self.schedule.policy_steps == 0
-        if reference is None or self.algorithm.reference_use != "logprobs" or stays:
-            return {}
-        return reference_logprobs(reference, self.buffer, episodes_of(self.examples), bf16=self.bf16)
+        if not (self.models.policy_is_reference and self.schedule.policy_steps == 0):
+            self.ref_logprobs = reference_logprobs(reference, self.buffer, episodes_of(self.examples), bf16=self.bf16)
+            for step in range(self.step, self.total_steps):
+                self._score_beside(reference, step)
+        self.models.reference = None
+
+    def _score_beside(self, reference: Policy, step: int) -> None:
+        """Take what a step reads of the reference beside its examples, in the micro-batches in which it reads it."""
+        episodes = self.algorithm.scored_beside([self.examples[i] for i in self.schedule.batch(step)], self.models)
+        for piece in cut_by_tokens(episodes, self.config.micro_batch_tokens):
+            with torch.no_grad(), self._autocast():
+                rows = reference.score(collate(piece).to(self.device)).logprobs.float().cpu().numpy()
+            for episode, row in zip(piece, rows, strict=True):
+                self.ref_logprobs_beside[_place(step, episode)] = row[: episode.num_tokens].copy()
 
     def _update(self) -> dict[str, float]:
         """Clip and apply the gradients of each network that is being trained."""
@@ -301,7 +318,8 @@ class _Run:
         return {"epoch": self.schedule.epoch(self.step), "num_tokens": self.num_tokens}
 
     def _autocast(self) -> torch.autocast:
-        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bf16)
+        # A forward reads each weight once: to keep what is cast of it would hold half as much again of all weights.
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bf16, cache_enabled=False)
 
     def _check_finite(self, value: Tensor, what: str) -> None:
         if not torch.isfinite(value):
@@ -333,17 +351,17 @@ class _Run:
             "metrics": self.last_metrics,
             "policy_is_reference": self.models.policy_is_reference,
             "numbers": dict(self.models.numbers),
-            "target": None if self.models.target is None else self.models.target.state_dict(),
+            "target": None if self.models.target is None else trained_state(self.models.target, self.models.policy),
             "torch_rng": torch.get_rng_state(),
             "cuda_rng": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
         }
+        state["networks"] = {name: [trained_state(network)] for name, network in self.networks.items()}
         for kind, parts in self._parts():
             state[kind] = {name: [part.state_dict() for part in each] for name, each in parts.items()}
         save_checkpoint(self.folder, self.step, state, keep=self.config.keep_checkpoints)
 
     def _parts(self) -> Iterator[tuple[str, Mapping[str, Sequence[Any]]]]:
-        """Yield what a checkpoint holds for each network, by kind."""
-        yield "networks", {name: [network] for name, network in self.networks.items()}
+        """Yield what a checkpoint holds beside each network, by kind."""
         yield "optimizers", self.optimizers
         yield "schedulers", self.schedulers
 
@@ -356,6 +374,8 @@ class _Run:
                 f"{self.folder}: the checkpoint of step {state['step']} there belongs to a run with another "
                 "configuration or buffer; choose another folder or delete this one"
             )
+        for name, network in self.networks.items():
+            load_trained_state(network, state["networks"][name][0])
         for kind, parts in self._parts():
             for name, each in parts.items():
                 for part, saved in zip(each, state[kind][name], strict=True):
@@ -366,11 +386,18 @@ class _Run:
         self.models.policy_is_reference = state["policy_is_reference"]
         self.models.numbers = state["numbers"]
         if self.models.target is not None:
-            self.models.target.load_state_dict(state["target"])
+            load_trained_state(self.models.target, state["target"])
         torch.set_rng_state(state["torch_rng"])
         if state["cuda_rng"] and torch.cuda.is_available():
             torch.cuda.set_rng_state_all(state["cuda_rng"])
         _log.info("continuing %s from step %d", self.folder, self.step)
+
+
+def _place(step: int, episode: Episode) -> bytes:
+    """Tell an episode that a step makes by its tokens."""
+    digest = hashlib.blake2b(episode.tokens.tobytes(), key=step.to_bytes(8), digest_size=16)
+    digest.update(episode.step_id.tobytes())
+    return digest.digest()
 
 
 def _fingerprint(

@@ -129,6 +129,7 @@ def test_dpo_does_not_recover_the_value(tmp_path):
     assert max(abs(tree.value(node) - small.value(node)) for node in tree.roots) > 0.1
     algorithm = Dpo(policy_lr=0.1, beta=tree.beta, max_pairs=1000, batch_size=10_000, epochs=40, max_grad_norm=1e9)
     models, _ = learn(algorithm, tree, tmp_path / "full")
+    models.reference = tree.models().reference  # which was let go of once it was read
     others, _ = learn(algorithm, small, tmp_path / "quarter")
     assert torch.equal(models.policy.table, others.policy.table)
     assert not models.policy.table.equal(models.reference.table)

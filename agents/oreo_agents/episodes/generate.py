@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from oreo_agents.networks.checkpoints import cast_once
 from oreo_agents.networks.kv_cache import Prefix, pad_left
 from oreo_agents.networks.policy import CausalPolicy
 from oreo_agents.networks.readers import Reader
@@ -107,7 +108,6 @@ class _Row:
         return not sample.stopped and len(sample.tokens) < self.budget
 
 
-@torch.no_grad()
 def generate(
     policy: CausalPolicy,
     prompts: Sequence[Sequence[int]],
@@ -164,9 +164,10 @@ def generate(
     # Prompts of similar length share a batch, so that little padding is computed.
     order = sorted(rows, key=lambda row: len(row.prompt))
     how = {"from_sources": sources is not None, "keep_caches": keep_caches}
-    for start in range(0, len(order), sampling.batch_size):
-        batch = order[start : start + sampling.batch_size]
-        _generate_batch(policy, batch, end_ids, sampling.temperature, generator, **how)
+    with cast_once(policy):
+        for start in range(0, len(order), sampling.batch_size):
+            batch = order[start : start + sampling.batch_size]
+            _generate_batch(policy, batch, end_ids, sampling.temperature, generator, **how)
     return [row.sample for row in rows]
 
 

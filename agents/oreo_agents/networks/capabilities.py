@@ -117,9 +117,7 @@ def adapter_capability(
             return Capability(name, "refused", f"{error}".replace(folder, "the folder"))
     difference = ((loaded - said).abs().max() / said.abs().max().clamp(min=1e-6)).item()
     if not difference < (1e-3 if network.plain.dtype == torch.float32 else 0.05):
-        return Capability(
-            name, "refused", f"saved and loaded it says something else ({difference:.2g} of the largest)"
-        )
+        return Capability(name, "refused", f"saved and loaded it says something else ({difference:.2g} of the largest)")
     form = "merged into plain weights" if network.lora.save == "merged" else "saved by themselves"
     return Capability(name, "ok", f"{count} trained weights, {form}, loaded again: equal to {difference:.1g}")
 

@@ -5,11 +5,12 @@ Knows: transformers and peft. Does not know: losses, tokens of a batch.
 
 import hashlib
 import json
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
+from functools import cache, wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import torch
 from peft import PeftModel
@@ -21,14 +22,29 @@ from transformers.utils import logging as transformers_logging
 
 from oreo_agents.networks.adapters import adapted_path, merge_adapter, merged_state, save_adapter
 
+_log = logging.getLogger(__name__)
+
 # A context that no transcript reaches, for architectures without a limit of their own.
 _UNLIMITED = 1_000_000
+
+# Kinds of devices that compute in bfloat16.
+_BFLOAT16_ON = {"cuda"}
+
+
+Checkpointing: TypeAlias = bool | Literal["auto"]
+"""Whether layers are computed again in the backward; ``auto``: where transformers can, else not, with a warning."""
 
 
 def require_bool(name: str, value: object) -> None:
     """Refuse a text such as "no", which would count as true."""
     if not isinstance(value, bool):
         raise ValueError(f"{name} must be true or false, got {value!r}")
+
+
+def require_checkpointing(name: str, value: object) -> None:
+    """Refuse what is no `Checkpointing`."""
+    if value != "auto":
+        require_bool(name, value)
 
 
 def load_config(path: str) -> PretrainedConfig:
@@ -153,7 +169,26 @@ def weights_digest(path: str) -> str:
 
 def autocast(device: torch.device) -> torch.autocast:
     """Compute in bfloat16 on a GPU, as in training, and in the dtype of the weights on a CPU."""
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda")
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type in _BFLOAT16_ON)
+
+
+@contextmanager
+def cast_once(network: torch.nn.Module) -> Iterator[None]:
+    """Compute as `autocast` says, without gradients, and cast each weight once for all reads within.
+
+    What is cast is let go of at the end, so no weight may change meanwhile. Autocast keeps what it casts of weights
+    that require a gradient; those that do not, below adapters, are said to do so for that time.
+    """
+    device = next(network.parameters()).device
+    with torch.no_grad(), autocast(device):
+        fixed = [p for p in network.parameters() if not p.requires_grad and p.dtype == torch.float32]
+        try:
+            for parameter in fixed:
+                parameter.requires_grad_(True)
+            yield
+        finally:
+            for parameter in fixed:
+                parameter.requires_grad_(False)
 
 
 def product_dtype(factor: torch.Tensor) -> torch.dtype:
@@ -179,24 +214,66 @@ def max_length(config: PretrainedConfig) -> int:
     return longest
 
 
-def checkpoint_layers(model: torch.nn.Module) -> None:
+def checkpoint_layers(model: torch.nn.Module, *, if_possible: bool = False) -> None:
     """Let each layer hold its input only, and be computed again in the backward: less memory, a third more time.
 
     transformers would do so in training mode alone, where layers also drop out and forget their cache; here the forward
     of each layer is wrapped, in any mode.
 
+    Args:
+        model: its layers change their class.
+        if_possible: warn, once, where no layer of this model can be.
+
     Raises:
         ValueError: no layer of this model can be.
     """
-    layers = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
-    if not layers:
+    layers: list[Any] = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
+    if not layers and if_possible:
+        _warn_of_held_layers(type(model).__name__)
+    elif not layers:
         raise ValueError(
             f"gradient_checkpointing=true: {type(model).__name__} has no layers that transformers can checkpoint; "
             "leave it false"
         )
     for layer in layers:
-        # Not a closure: a deep copy of the model must call its own layers.
-        layer.forward = partial(checkpoint, type(layer).forward, layer, use_reentrant=False)
+        # A class, and no `forward` of the layer's own, which would refer to it: a network that nobody uses would stay
+        # until a cyclic collection.
+        kind: Any = type(layer)
+        layer.__class__ = _checkpointed(kind)
+
+
+@cache
+def _warn_of_held_layers(model: str) -> None:
+    """Say once that a model holds what its layers compute, as it was not asked to."""
+    _log.warning(
+        "%s has no layers that transformers can checkpoint: its updates hold all that they compute, so give "
+        "trainer.micro_batch_tokens a smaller number if memory is short",
+        model,
+    )
+
+
+@cache
+def _checkpointed(kind: Any) -> Any:
+    """Return the class of such layers whose forward is computed again in the backward."""
+
+    @wraps(kind.forward)
+    def forward(self: torch.nn.Module, *args: Any, **kwargs: Any) -> Any:
+        if not torch.is_grad_enabled():
+            return kind.forward(self, *args, **kwargs)
+        return checkpoint(kind.forward, self, *args, use_reentrant=False, **kwargs)
+
+    def reduce(self: torch.nn.Module, protocol: Any) -> tuple[Any, ...]:
+        return (_new_checkpointed, (kind,), *kind.__reduce_ex__(self, protocol)[2:])
+
+    # The name stays: transformers and those who shard models tell layers by it.
+    return type(kind.__name__, (kind,), {"forward": forward, "__reduce_ex__": reduce, "__module__": kind.__module__})
+
+
+def _new_checkpointed(kind: Any) -> torch.nn.Module:
+    """Return an empty layer, for a copy."""
+    made: Any = _checkpointed(kind)
+    layer: torch.nn.Module = made.__new__(made)
+    return layer
 
 
 def compute_in_float32(head: torch.nn.Linear) -> None:
@@ -205,13 +282,15 @@ def compute_in_float32(head: torch.nn.Linear) -> None:
     In bfloat16 values near 1 are multiples of 1/128: many answers would tie.
     """
     head.float()
-    # Not a closure: a copy of the head, such as that of an adapter, must use its own weights.
-    head.forward = partial(_linear_in_float32, head)  # type: ignore[method-assign]
+    head.__class__ = _Float32Linear  # no `forward` of its own, see `checkpoint_layers`
 
 
-def _linear_in_float32(head: torch.nn.Linear, x: torch.Tensor) -> torch.Tensor:
-    with torch.autocast(x.device.type, enabled=False):
-        return torch.nn.functional.linear(x.float(), head.weight, head.bias)
+class _Float32Linear(torch.nn.Linear):
+    """A linear layer that autocast does not reach."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        with torch.autocast(x.device.type, enabled=False):
+            return torch.nn.functional.linear(x.float(), self.weight, self.bias)
 
 
 def base_model(model: torch.nn.Module) -> torch.nn.Module:

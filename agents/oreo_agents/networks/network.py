@@ -14,7 +14,7 @@ from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from oreo_agents.networks import packing
 from oreo_agents.networks.adapters import Lora
-from oreo_agents.networks.checkpoints import checkpoint_layers, save_network, tokenizer_fingerprint
+from oreo_agents.networks.checkpoints import Checkpointing, checkpoint_layers, save_network, tokenizer_fingerprint
 from oreo_agents.networks.documents import Documents, require_causal
 from oreo_agents.networks.kv_cache import can_resume
 
@@ -32,7 +32,7 @@ class LoadOptions(TypedDict, total=False):
     device: str | torch.device
     dtype: torch.dtype
     lora: Lora | None
-    gradient_checkpointing: bool
+    gradient_checkpointing: Checkpointing
 
 
 class Network(nn.Module):
@@ -43,7 +43,7 @@ class Network(nn.Module):
         model: PreTrainedModel,
         lora: Lora | None = None,
         *,
-        gradient_checkpointing: bool = False,
+        gradient_checkpointing: Checkpointing = False,
         head: str | None = None,
     ) -> None:
         """Wrap a loaded model, with adapters when ``lora`` asks for them; ``head`` names a module trained in full."""
@@ -53,7 +53,7 @@ class Network(nn.Module):
         self.lora = lora or Lora()
         self.model = self.lora.wrap(model, train_head=head)
         if gradient_checkpointing:
-            checkpoint_layers(self.model)
+            checkpoint_layers(self.model, if_possible=gradient_checkpointing == "auto")
         self.eval()
 
     path: str | None = None

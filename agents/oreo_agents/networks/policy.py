@@ -6,7 +6,6 @@ Does not know: tokenizers, environments, losses.
 
 # B episodes, T tokens, N action tokens of a batch, D hidden size, V vocabulary
 
-import copy
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,13 +19,21 @@ from torch.utils.checkpoint import checkpoint
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from oreo_agents.networks.adapters import Lora
-from oreo_agents.networks.checkpoints import base_model, load_config, load_model, max_length, require_bool
+from oreo_agents.networks.checkpoints import (
+    Checkpointing,
+    base_model,
+    load_config,
+    load_model,
+    max_length,
+    require_checkpointing,
+)
 from oreo_agents.networks.kv_cache import Prefix
 from oreo_agents.networks.miniature import tried
 from oreo_agents.networks.network import LoadOptions, Network
 from oreo_agents.networks.readers import CachedReader, Reader, WholeReader, reads_on
 from oreo_agents.networks.tiny import TinyConfig
 from oreo_agents.networks.token_scores import HeadInput, Scores, head_scores, logit_scores
+from oreo_algos.algos.adaptation import frozen_copy
 from oreo_algos.batch import Batch
 from oreo_algos.models import KLEstimate, Policy, TokenScores
 
@@ -46,7 +53,8 @@ class PolicySettings:
         lora: adapters in place of full fine-tuning.
         device: ``auto``: the GPU when there is one.
         dtype: of the weights; on a GPU, float32 weights are computed with in bfloat16.
-        gradient_checkpointing: compute layers again in the backward: less memory, about a third more time.
+        gradient_checkpointing: compute layers again in the backward: less memory, about a third more time; ``auto``:
+            where the layers of the model can be.
     """
 
     path: str | None = None
@@ -54,20 +62,20 @@ class PolicySettings:
     lora: Lora = Lora()
     device: str = "auto"
     dtype: str = "float32"
-    gradient_checkpointing: bool = False
+    gradient_checkpointing: Checkpointing = False
 
     def __post_init__(self) -> None:
         """Check the settings."""
         if self.dtype not in ("float32", "bfloat16"):
             raise ValueError(f"policy.dtype must be float32 or bfloat16, got {self.dtype!r}")
-        require_bool("policy.gradient_checkpointing", self.gradient_checkpointing)
+        require_checkpointing("policy.gradient_checkpointing", self.gradient_checkpointing)
 
 
 class CausalPolicy(Network):
     """A policy over ``AutoModelForCausalLM``; without dropout the log-ratio of two equal networks is 0."""
 
     def __init__(
-        self, model: PreTrainedModel, lora: Lora | None = None, *, gradient_checkpointing: bool = False
+        self, model: PreTrainedModel, lora: Lora | None = None, *, gradient_checkpointing: Checkpointing = False
     ) -> None:
         """Wrap a loaded model, with adapters when ``lora`` asks for them."""
         super().__init__(model, lora, gradient_checkpointing=gradient_checkpointing)
@@ -105,8 +113,8 @@ class CausalPolicy(Network):
         return WholeReader(self.plain)
 
     def frozen_copy(self) -> "CausalPolicy":
-        """Return a copy with the same weights that is never trained."""
-        return copy.deepcopy(self).requires_grad_(False)
+        """Return a copy with the same weights that is never trained; those that are not trained here are shared."""
+        return frozen_copy(self)
 
     def score(
         self,

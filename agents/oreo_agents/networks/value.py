@@ -24,7 +24,13 @@ from transformers.modeling_layers import GenericForTokenClassification
 from transformers.modeling_outputs import TokenClassifierOutput
 
 from oreo_agents.networks.adapters import Lora, adapted_path
-from oreo_agents.networks.checkpoints import compute_in_float32, load_config, load_model, require_bool
+from oreo_agents.networks.checkpoints import (
+    Checkpointing,
+    compute_in_float32,
+    load_config,
+    load_model,
+    require_checkpointing,
+)
 from oreo_agents.networks.kv_cache import BatchCache, Prefix, pad_left
 from oreo_agents.networks.network import LoadOptions, Network
 from oreo_agents.networks.readers import last_outputs
@@ -40,24 +46,25 @@ class ValueSettings:
         path: folder of a trained value network; None: the policy's weights with a head that says 0.
         bias_at_mean_reward: give the head a trained bias that starts at the buffer's mean reward.
         lora: adapters in place of full fine-tuning.
-        gradient_checkpointing: compute layers again in the backward: less memory, about a third more time.
+        gradient_checkpointing: compute layers again in the backward: less memory, about a third more time; ``auto``:
+            where the layers of the model can be.
     """
 
     path: str | None = None
     bias_at_mean_reward: bool = False
     lora: Lora = Lora()
-    gradient_checkpointing: bool = False
+    gradient_checkpointing: Checkpointing = False
 
     def __post_init__(self) -> None:
         """Check the settings."""
-        require_bool("value.gradient_checkpointing", self.gradient_checkpointing)
+        require_checkpointing("value.gradient_checkpointing", self.gradient_checkpointing)
 
 
 class TokenValue(Network):
     """V of every state of a transcript, from the output at the token before it."""
 
     def __init__(
-        self, model: PreTrainedModel, lora: Lora | None = None, *, gradient_checkpointing: bool = False
+        self, model: PreTrainedModel, lora: Lora | None = None, *, gradient_checkpointing: Checkpointing = False
     ) -> None:
         """Wrap a loaded classifier, with adapters when ``lora`` asks for them."""
         name = _head_name(model)

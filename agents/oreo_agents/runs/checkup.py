@@ -78,7 +78,7 @@ def examine(policy: PolicySettings, value: ValueSettings) -> list[Capability]:
     adapted = Loader(
         dataclasses.replace(policy, lora=_some(policy.lora)), dataclasses.replace(value, lora=_some(value.lora))
     )
-    found = _tried("template", lambda: getattr(PromptFormat.from_pretrained(path),"capabilities",list)())
+    found = _tried("template", lambda: getattr(PromptFormat.from_pretrained(path), "capabilities", list)())
     found += _tried("loading", lambda: policy_capabilities(plain.policy(path)))
     if any(row.status == "refused" for row in found if row.name in ("loading", "template")):
         return found

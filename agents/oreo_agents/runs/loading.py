@@ -3,6 +3,7 @@
 Knows: settings, checkpoints, devices. Does not know: stages, folders of a run.
 """
 
+import gc
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,6 +43,8 @@ class Loader:
         Raises:
             ValueError: it cannot be loaded, or its tokenizer writes tokens that it cannot read.
         """
+        if self.device.type == "cuda":
+            gc.collect()  # some classes of transformers refer to themselves (Mamba): their weights would stay there
         policy = CausalPolicy.from_pretrained(path, **self.how(self.policy_settings))
         written = len(PromptFormat.from_pretrained(path).tokenizer)
         if written > policy.vocabulary:

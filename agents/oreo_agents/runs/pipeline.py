@@ -5,8 +5,9 @@ that was killed goes on where it stopped. Does not know: Hydra, tables.
 
 A run folder holds ``start/`` (a fresh small model), ``data/demonstrations`` and ``data/episodes`` (buffers), and a
 folder for ``sft`` and for each algorithm: ``policy/``, ``value/``, ``metrics.jsonl``, TensorBoard events,
-``checkpoint-N/``, ``summary.json`` and ``items-<split>-<search>.jsonl``; then ``results.json``. Round N > 1 of an
-algorithm lies in ``<algorithm>-roundN/``, with the episodes collected for it in ``data/episodes`` there.
+``summary.json``, which says that the training is done, until then ``checkpoint-N/``, and
+``items-<split>-<search>.jsonl``; then ``results.json``. Round N > 1 of an algorithm lies in ``<algorithm>-roundN/``,
+with the episodes collected for it in ``data/episodes`` there.
 """
 
 import dataclasses
@@ -33,6 +34,7 @@ from oreo_agents.progress import start_worker
 from oreo_agents.runs.doctor import examine_episodes, examine_results, examine_rounds
 from oreo_agents.runs.layout import Layout
 from oreo_agents.runs.loading import Loader
+from oreo_agents.runs.memory import report_memory
 from oreo_agents.runs.parallel import cores, side_by_side
 from oreo_agents.runs.run_data import Part, RunData, join
 from oreo_agents.runs.scorebook import ScoreBook
@@ -41,6 +43,7 @@ from oreo_algos import EpisodeBuffer, train
 from oreo_algos.algos import Algorithm
 from oreo_algos.algos.selection import NothingToLearnError
 from oreo_algos.storage.atomic import replace_folder, write_text
+from oreo_algos.storage.checkpoint import remove_checkpoints
 from oreo_algos.training.metrics_writer import read_metrics
 from oreo_algos.training.warning_log import WarningLog
 
@@ -131,6 +134,7 @@ class Run:
         learning = any(name in self.settings.algorithms for name in names)
         if learning and not self.settings.data_folders:
             self.settings.train_indices(1, split=self.settings.collect.split)
+        self._report_memory(names)
         # What all of them share is made first, by this process alone.
         self.prepare(episodes=learning)
         skipped = {name: reason for name in names if (reason := self._nothing_to_learn(name, 1))}
@@ -158,6 +162,12 @@ class Run:
         for name in names:
             skipped |= parts[name][1]
         return self.write_results([row for name in names for row in parts[name][0]], skipped)
+
+    def _report_memory(self, names: Sequence[str]) -> None:
+        """Say what updates take on a GPU, before anything is loaded; small models of our own are no matter."""
+        if self.load.device.type == "cuda" and self.settings.policy.path is not None:
+            device = torch.cuda.get_device_properties(self.load.device)
+            report_memory(self.settings, names, device.total_memory, self._workers())
 
     def _nothing_to_learn(self, name: str, number: int) -> str | None:
         """Say why an algorithm finds no example for a round, such as no success; None when it finds some."""
@@ -281,6 +291,7 @@ class Run:
     ) -> str:
         """Train in a folder unless that is done; return the path of the policy, see ``Loader.models``."""
         if (folder / "summary.json").exists():
+            remove_checkpoints(folder)  # those that a kill left
             return str(folder / "policy")
         parts = data()
         buffer = join(parts)
@@ -306,6 +317,7 @@ class Run:
             "buffers": [part.record() for part in parts],
         }
         write_text(folder / "summary.json", json.dumps(summary, indent=2) + "\n")
+        remove_checkpoints(folder)
         return str(folder / "policy")
 
 

@@ -17,7 +17,7 @@ from oreo_agents.episodes.generate import Sample, Sampling, generate
 from oreo_agents.episodes.prompts import PromptFormat
 from oreo_agents.episodes.record import Record
 from oreo_agents.episodes.rollout import RolloutCounts, rollout
-from oreo_agents.networks.checkpoints import autocast
+from oreo_agents.networks.checkpoints import cast_once
 from oreo_agents.networks.kv_cache import Prefix
 from oreo_agents.networks.policy import CausalPolicy
 from oreo_agents.networks.value import TokenValue
@@ -221,17 +221,18 @@ class Player:
         """
         if self.value is None:
             raise ValueError("this search reads V, and the player has no value network")
-        distinct = {id(record): record for record in records} if self.value.resumes else {}
-        behind = [record for record in distinct.values() if len(record.value_cache) < len(record.tokens)]
-        read: Counter[int] = Counter()
-        caught_up = self._read(self.value, [r.tokens for r in behind], [r.value_cache for r in behind])
-        for record, judgement in zip(behind, caught_up, strict=True):
-            record.value_cache, read[id(record)] = judgement.cache, judgement.read
-        judged = self._read(
-            self.value,
-            [[*record.tokens, *more] for record, more in zip(records, continuations, strict=True)],
-            [record.value_cache for record in records],
-        )
+        with cast_once(self.value):
+            distinct = {id(record): record for record in records} if self.value.resumes else {}
+            behind = [record for record in distinct.values() if len(record.value_cache) < len(record.tokens)]
+            read: Counter[int] = Counter()
+            caught_up = self._read(self.value, [r.tokens for r in behind], [r.value_cache for r in behind])
+            for record, judgement in zip(behind, caught_up, strict=True):
+                record.value_cache, read[id(record)] = judgement.cache, judgement.read
+            judged = self._read(
+                self.value,
+                [[*record.tokens, *more] for record, more in zip(records, continuations, strict=True)],
+                [record.value_cache for record in records],
+            )
         return [
             replace(judgement, read=judgement.read + read.pop(id(record), 0))
             for record, judgement in zip(records, judged, strict=True)
@@ -241,14 +242,12 @@ class Player:
         self, value: TokenValue, transcripts: Sequence[Sequence[int]], prefixes: Sequence[Prefix]
     ) -> list[Judgement]:
         """Judge the state after each of these token sequences, of which ``prefixes`` have been read."""
-        device = next(value.parameters()).device
         # Transcripts of similar length share a batch.
         order = sorted(range(len(transcripts)), key=lambda i: len(transcripts[i]))
         found: dict[int, Judgement] = {}
         for start in range(0, len(order), self.sampling.batch_size):
             rows = order[start : start + self.sampling.batch_size]
-            with autocast(device):
-                values, caches = value.values_after([transcripts[i] for i in rows], [prefixes[i] for i in rows])
+            values, caches = value.values_after([transcripts[i] for i in rows], [prefixes[i] for i in rows])
             for i, v, cache in zip(rows, values.tolist(), caches, strict=True):
                 # The last token is always read: V is said of it.
                 unread = max(len(transcripts[i]) - len(prefixes[i]), 1)

@@ -330,7 +330,7 @@ def test_a_gpu_gives_episodes_the_scores_that_a_cpu_gives_them(tmp_path: Path):
     policy = run.load.policy(run.sft())
     with torch.no_grad(), torch.autocast("cuda", torch.bfloat16):
         on_device = policy.score(batch.to("cuda")).logprobs.cpu()
-    assert policy.resumes and policy._longest_packed > 0
+    assert policy.resumes and policy.documents.longest_packed > 0
     exact = CausalPolicy.from_pretrained(run.sft()).score(batch).logprobs
     torch.testing.assert_close(on_device, exact, atol=0.15, rtol=0.05)
     # Sampled turn by turn, from keys and values that were kept.

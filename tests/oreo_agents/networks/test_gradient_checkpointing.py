@@ -1,6 +1,9 @@
 """Layers that are computed again in the backward: equal numbers from less memory."""
 
 import dataclasses
+import gc
+import pickle
+import weakref
 from collections.abc import Callable
 
 import pytest
@@ -84,9 +87,36 @@ def test_a_frozen_copy_runs_its_own_layers():
     assert torch.equal(score(reference), before)
 
 
-def test_a_model_without_such_layers_is_refused():
+def test_a_pickled_network_holds_as_little_and_says_the_same():
+    policy = make_policy("llama", gradient_checkpointing=True)
+    again = pickle.loads(pickle.dumps(policy))
+    assert [type(layer).__name__ for layer in again.plain.model.layers] == ["LlamaDecoderLayer"] * 2
+    (expected, held), (found, again_held) = step(policy), step(again)
+    assert held == again_held
+    assert all(torch.equal(found[name], gradient) for name, gradient in expected.items())
+
+
+@pytest.mark.parametrize("lora", [None, Lora(rank=2)])
+@pytest.mark.parametrize("make", [make_policy, make_value])
+def test_a_network_that_nobody_uses_is_gone_at_once(make: Callable[..., nn.Module], lora: Lora | None):
+    gc.disable()
+    try:
+        network = make("llama", lora=lora, gradient_checkpointing=True)
+        step(network)
+        parts = [weakref.ref(part) for part in (*network.modules(), *network.parameters())]
+        del network
+        assert [type(part()).__name__ for part in parts if part() is not None] == []
+    finally:
+        gc.enable()
+
+
+def test_a_model_without_such_layers_is_refused_or_left_as_it_is_with_a_warning(caplog: pytest.LogCaptureFixture):
     with pytest.raises(ValueError, match="Linear has no layers that transformers can checkpoint"):
         checkpoint_layers(nn.Linear(2, 2))
+    for _ in range(2):
+        checkpoint_layers(nn.Linear(2, 2), if_possible=True)
+    (message,) = caplog.messages
+    assert message.startswith("Linear has no layers that transformers can checkpoint: its updates hold all")
 
 
 @pytest.mark.parametrize("network", ["policy", "value"])
@@ -106,3 +136,11 @@ def test_the_setting_of_a_run_reaches_its_network_and_no_other(network: str, che
 def test_a_setting_that_is_neither_true_nor_false_is_refused(make: Callable[..., object]):
     with pytest.raises(ValueError, match=r"\.gradient_checkpointing must be true or false, got 'no'"):
         make(gradient_checkpointing="no")
+    assert make(gradient_checkpointing="auto").gradient_checkpointing == "auto"
+
+
+def test_auto_is_true_where_the_layers_can_be():
+    expected, much = step(make_policy("llama"))
+    found, little = step(make_policy("llama", gradient_checkpointing="auto"))
+    assert little < much / 2
+    assert all(torch.equal(found[name], gradient) for name, gradient in expected.items())

@@ -1,9 +1,12 @@
 """Log-probabilities of the reference: taken once, kept beside the buffer, right after every kind of accident."""
 
 import dataclasses
+import gc
+import itertools
 import logging
 import os
 import shutil
+import weakref
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -15,6 +18,7 @@ from oreo_algos import EpisodeBuffer, TrainerConfig, train
 from oreo_algos.algos import Dpo, Kto, Oreo
 from oreo_algos.batch import collate
 from oreo_algos.training import reference
+from oreo_algos.training.metrics_writer import read_metrics
 from oreo_algos.training.reference import reference_logprobs
 
 OPTIONS = {"bf16": False}
@@ -221,7 +225,7 @@ def run(algorithm, buffer, folder, models, evaluate=None):
 def test_training_reads_what_scoring_at_each_step_would_find(name, buffer, tmp_path, monkeypatch):
     """To the rounding of float32, in which they are kept."""
     cached = run(CACHED[name], buffer, tmp_path / "cached", tiny_models())
-    monkeypatch.setattr("oreo_algos.training.trainer.reference_logprobs", lambda *_, **__: {})
+    monkeypatch.setattr(type(CACHED[name]), "reference_use", "distribution")
     plain = run(CACHED[name], buffer, tmp_path / "plain", tiny_models())
     for kind in ("policy", "value"):
         before = parameters(getattr(plain, kind))
@@ -249,6 +253,40 @@ def test_a_run_that_continues_takes_the_bits_that_it_began_with(buffer, tmp_path
     train(CACHED["dpo"], parts, buffer, TrainerConfig(checkpoint_every=1), tmp_path / "parts")
     for key, parameter in parameters(whole.policy).items():
         assert torch.equal(parameter, parameters(parts.policy)[key])
+
+
+@pytest.mark.parametrize("name", [*CACHED, "oreo"])
+def test_the_reference_is_let_go_of_once_what_is_read_of_it_is_known(name, buffer, tmp_path):
+    """At once, without the collection of cycles; the exact divergence reads it at every step."""
+    there = []
+
+    def look(step):
+        there.append(known() is not None)
+        return {}
+
+    models = tiny_models()
+    known = weakref.ref(models.reference)
+    gc.disable()
+    try:
+        run(CACHED.get(name, Oreo(**FAST, value_lr=0.01)), buffer, tmp_path / "run", models, look)
+    finally:
+        gc.enable()
+    assert there == [name == "oreo"] * len(there) and there
+
+
+def test_pairs_that_a_step_makes_are_scored_before_the_steps(buffer, tmp_path, monkeypatch):
+    """What a step would find is what it is given, to the rounding of float32."""
+    rewards = itertools.cycle([[1.0], [0.0]])
+    single = [
+        dataclasses.replace(e, step_id=np.where(np.arange(e.num_tokens) < 2, -1, 0), rewards=next(rewards))
+        for e in buffer
+    ]
+    found = []
+    for use in ("logprobs", "distribution"):
+        monkeypatch.setattr(Kto, "reference_use", use)
+        run(CACHED["kto"], EpisodeBuffer(single), tmp_path / use, tiny_models())
+        found.append([row["train/kl"] for row in read_metrics(tmp_path / use)])
+    assert max(found[0]) > 0.1 and found[0] == pytest.approx(found[1], abs=1e-6)
 
 
 def test_while_the_policy_stays_the_reference_nothing_is_taken(buffer, tmp_path):
