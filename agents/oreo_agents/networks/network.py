@@ -74,7 +74,10 @@ class Network(nn.Module):
     def tokenizer_fingerprint(self) -> str:
         """Tell the tokenizer beside its checkpoint, see ``checkpoints.tokenizer_fingerprint``; "": there is none."""
         try:
-            return "" if self.path is None else tokenizer_fingerprint(AutoTokenizer.from_pretrained(self.path))
+            if self.path is None:
+                return ""
+            # Code that comes with a tokenizer is not run here: whoever trusts it sets what this returns.
+            return tokenizer_fingerprint(AutoTokenizer.from_pretrained(self.path, trust_remote_code=False))
         except (OSError, ValueError):
             return ""
 
