@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Literal
 from oreo_envs.base import Opening, Outcome, Scalar, Solution, TextEnv, Turn
 from oreo_envs.datasets import Source, load_problems
 from oreo_envs.grading import Reason, grade, has_final_answer
+from oreo_envs.grading.thoughts import NO_THOUGHTS
 from oreo_envs.prompts import PromptTemplate, prompt_template
 
 
@@ -36,8 +37,9 @@ class AnswerEnv(TextEnv):
     Start: see ``TextEnv``; the messages are the template ``prompt`` with the question in it.
     Reward: 1.0 when the whole response is judged right at the end, else 0.0.
     Episode end: terminated by an empty action, or when the response holds a complete final answer
-        (``#### x`` or a closed ``\boxed{}``; a bare ``####`` or an open box does not); truncated,
-        ungraded, at ``max_steps`` actions or ``max_chars`` characters.
+        (``#### x`` or a closed ``\boxed{}``; a bare ``####`` or an open box does not; nothing does
+        before the end of a thought); truncated, ungraded, at ``max_steps`` actions or ``max_chars``
+        characters.
     Info: once over also ``answer`` (extracted, or None), ``success`` and ``grade_reason``
         (``grading.Reason``; of a truncated episode "no_answer" at the step limit, "too_large" at
         the text limit).
@@ -47,9 +49,9 @@ class AnswerEnv(TextEnv):
     default_prompt: ClassVar[str] = "question"
     """Name of a template of ``oreo_envs.prompts``."""
 
-    def __init__(self, *, split: str, prompt: str, max_steps: int, max_chars: int) -> None:
-        """Check the arguments; ``prompt`` names a template of ``oreo_envs.prompts``."""
-        super().__init__(split=split, max_steps=max_steps, max_chars=max_chars)
+    def __init__(self, *, split: str, prompt: str, max_steps: int, max_chars: int, thoughts: Any = None) -> None:
+        """Check the arguments; ``prompt`` names a template of ``oreo_envs.prompts``, ``thoughts``: see ``TextEnv``."""
+        super().__init__(split=split, max_steps=max_steps, max_chars=max_chars, thoughts=thoughts)
         self._template = prompt_template(prompt)
 
     @classmethod
@@ -66,15 +68,15 @@ class AnswerEnv(TextEnv):
         return Opening(item.task_id, item.question, self._template.messages(item.question))
 
     def _respond(self, action: str) -> Outcome:
-        response = self._messages[-1]["content"]
-        if action and not has_final_answer(response):
+        answer = self.thoughts.answer(self._messages[-1]["content"])
+        if action and not (answer and has_final_answer(answer, NO_THOUGHTS)):
             return Outcome()
-        success, info = self._judge(self._index, response)
+        success, info = self._judge(self._index, answer or "")
         return Outcome(reward=float(success), terminated=True, info=info)
 
     def _judge(self, index: int, response: str) -> tuple[bool, dict[str, Any]]:
-        """Grade a whole response to question ``index``: is it right, and what info says of it."""
-        verdict = grade(response, self._make_item(index).reference)
+        """Grade a response to question ``index``, without its thoughts: is it right, and what info says of it."""
+        verdict = grade(response, self._make_item(index).reference, NO_THOUGHTS)
         return verdict.correct, {
             "success": verdict.correct,
             "answer": verdict.extracted,
@@ -112,6 +114,7 @@ class ProblemSetEnv(AnswerEnv):
         prompt: str | None = None,
         max_steps: int = 256,
         max_chars: int = 32_768,
+        thoughts: Any = None,
     ) -> None:
         """Load the split.
 
@@ -122,9 +125,10 @@ class ProblemSetEnv(AnswerEnv):
             prompt: a template of ``oreo_envs.prompts``; None: ``default_prompt``.
             max_steps: actions before truncation.
             max_chars: characters of response before truncation.
+            thoughts: marks of thoughts, see ``TextEnv``; None: those in use.
         """
         prompt = self.default_prompt if prompt is None else prompt
-        super().__init__(split=split, prompt=prompt, max_steps=max_steps, max_chars=max_chars)
+        super().__init__(split=split, prompt=prompt, max_steps=max_steps, max_chars=max_chars, thoughts=thoughts)
         self.problems = load_problems(self.source, split, path)
 
     @property

@@ -168,6 +168,7 @@ class ArithmeticEnv(AnswerEnv):
         prompt: str = "question",
         max_steps: int = 64,
         max_chars: int = 4_096,
+        thoughts: Any = None,
         **rules: Any,
     ) -> None:
         """Set the rules.
@@ -182,9 +183,10 @@ class ArithmeticEnv(AnswerEnv):
                 models.
             max_steps: actions before truncation.
             max_chars: characters of response before truncation.
+            thoughts: marks of thoughts, see ``TextEnv``; None: those in use.
             rules: what problems look like, see ``Rules``; a pair may be a list.
         """
-        super().__init__(split=split, prompt=prompt, max_steps=max_steps, max_chars=max_chars)
+        super().__init__(split=split, prompt=prompt, max_steps=max_steps, max_chars=max_chars, thoughts=thoughts)
         known = [field.name for field in fields(Rules)]
         for name in rules.keys() - set(known):
             raise TypeError(f"ArithmeticEnv has no argument {name!r}{closest(name, known)}; rules: {', '.join(known)}")

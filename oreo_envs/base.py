@@ -17,6 +17,7 @@ import gymnasium
 from gymnasium.error import ResetNeeded
 
 from oreo_envs.checks import choose, closest, positive
+from oreo_envs.grading.thoughts import Thoughts
 from oreo_envs.spaces import FreeText
 
 Message = dict[str, str]
@@ -134,7 +135,8 @@ class TextEnv(gymnasium.Env[str, str], ABC):
 
     A subclass implements ``num_tasks``, ``_open``, ``_index_of`` and ``_respond``, and for
     demonstrations ``_demonstrate``; one with state beyond its messages also ``_begin``, ``_get_inner``
-    and ``_set_inner``; one that can judge single actions ``step_rightness``.
+    and ``_set_inner``; one that can judge single actions ``step_rightness``. It reads answers with
+    ``thoughts.answer``: what stands before the end of a thought is none.
     """
 
     metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012 (gymnasium declares it so)
@@ -144,12 +146,16 @@ class TextEnv(gymnasium.Env[str, str], ABC):
     step_delimiters: ClassVar[tuple[str, ...]] = ()
     """Texts that end a reasoning step; empty where an action is a turn."""
 
-    def __init__(self, *, split: str, max_steps: int, max_chars: int) -> None:
+    def __init__(self, *, split: str, max_steps: int, max_chars: int, thoughts: Any = None) -> None:
         """Check the arguments that all environments share.
 
+        ``thoughts`` says how thoughts are told from answers, see ``grading.Thoughts.of``; whoever plays may set the
+        attribute of this name, since the prompt of a model may begin a thought.
+
         Raises:
-            ValueError: unknown split, or a limit below 1.
+            ValueError: unknown split, a limit below 1, or ``thoughts`` that are no marks.
         """
+        self.thoughts = Thoughts.of(thoughts)
         self.observation_space = FreeText()
         self.action_space = FreeText()
         self.split = choose("split", split, self.splits)

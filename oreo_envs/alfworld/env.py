@@ -43,7 +43,7 @@ class ALFWorldEnv(TextEnv):
         "examine", "look", "inventory", "help". Letter case, spaces and a full stop at the end do not
         count; "put mug 1 in/on shelf 2" and "toggle", "turn on" are understood in both styles. With
         ``action_format="react"`` the command is what follows the last "Action:", and text without one
-        is no command.
+        is no command. A command inside a thought (``<think>``) is not obeyed.
     Observation: the game's answer; at reset the room and "Your task is to: ...". What is not
         admissible answers "Nothing happens." and changes nothing in the game, but is an action.
     Start: ``options={"index": i}``, ``{"task_id": "valid_seen/<task>/<trial>"}``, or drawn from the
@@ -82,6 +82,7 @@ class ALFWorldEnv(TextEnv):
         prompt: str | None = None,
         max_steps: int = 50,
         max_chars: int = 1_000_000,
+        thoughts: Any = None,
     ) -> None:
         """Find the games.
 
@@ -102,13 +103,14 @@ class ALFWorldEnv(TextEnv):
             prompt: a template of ``oreo_envs.prompts``; "question": the bare opening, None: what fits the format.
             max_steps: actions before truncation; the OREO paper has 40.
             max_chars: characters of actions and observations before truncation.
+            thoughts: marks of thoughts, see ``TextEnv``; None: those in use.
 
         Raises:
             FileNotFoundError: no games; says where it looked and how to get them.
             ValueError: an unknown value, a split without games, or a file that is no game.
             ImportError: the stock engine is asked for and not installed.
         """
-        super().__init__(split=split, max_steps=max_steps, max_chars=max_chars)
+        super().__init__(split=split, max_steps=max_steps, max_chars=max_chars, thoughts=thoughts)
         self.engine = choose("engine", engine, ENGINES)
         self.text_style = choose("text_style", text_style, STYLES)
         self.action_format = choose("action_format", action_format, PROMPTS)
@@ -179,10 +181,11 @@ class ALFWorldEnv(TextEnv):
         )
 
     def _command(self, action: str) -> str:
-        """The command in an action, "" where there is none."""
+        """The command in an action, "" where there is none; nothing in a thought is one."""
+        answer = self.thoughts.answer(action) or ""
         if self.action_format == "command":
-            return action
-        _, found, command = action.rpartition(_ACTION)
+            return answer
+        _, found, command = answer.rpartition(_ACTION)
         return command if found else ""
 
     def demonstration(self, index: int, *, seed: int = 0) -> Demonstration:

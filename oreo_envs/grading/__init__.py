@@ -27,10 +27,12 @@ Policy:
 
 from oreo_envs.grading.extraction import extract_answer, has_final_answer
 from oreo_envs.grading.grader import Grade, Reason, canonical, grade, is_correct, lost_comparisons
+from oreo_envs.grading.thoughts import Thoughts
 
 __all__ = [
     "Grade",
     "Reason",
+    "Thoughts",
     "canonical",
     "extract_answer",
     "grade",

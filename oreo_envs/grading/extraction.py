@@ -10,6 +10,7 @@ import re
 
 from oreo_envs.grading.notation import clean
 from oreo_envs.grading.rationals import parse_number
+from oreo_envs.grading.thoughts import MARKED, Thoughts
 
 MAX_ANSWER_CHARS = 1_000
 """An extracted answer longer than this is not looked at."""
@@ -20,16 +21,16 @@ _MAX_STATEMENTS = 64
 """Only so many statements at the end of a response are looked at."""
 
 
-def extract_answer(response: str) -> str | None:
+def extract_answer(response: str, thoughts: Thoughts = MARKED) -> str | None:
     r"""Return the final answer that ``response`` states, or None.
 
     An answer is stated by a closed ``\boxed{}`` or ``\fbox{}``, by ``#### x``, by "A: x" or
     "Answer: x", by "the answer is x", or, when it corrects one before, by "it should be x",
     "actually it is x", "correction: x". Of several the last counts, but boxes that commas, "and" or
     "or" join are one list. Without any of these the last bold text that reads as an answer is one,
-    and so is a response that is nothing but an answer. Only the text after ``</think>`` is read.
+    and so is a response that is nothing but an answer. Only the text after the last thought is read.
     """
-    response = _without_drawings(response.rpartition("</think>")[2])
+    response = _without_drawings(thoughts.answer(response) or "")
     found = max(_last_boxes(response), _last_hashes(response))
     found = max(found, _last_phrase(response, found))
     if found != _NOWHERE:
@@ -38,12 +39,14 @@ def extract_answer(response: str) -> str | None:
     return answer.strip() or None
 
 
-def has_final_answer(response: str) -> bool:
+def has_final_answer(response: str, thoughts: Thoughts = MARKED) -> bool:
     r"""Whether ``response`` holds a complete final answer: ``#### x``, or a closed ``\boxed{}``.
 
-    A bare ``####``, an open box and a markdown heading (``#### Step 1: ...``) are none.
+    A bare ``####``, an open box and a markdown heading (``#### Step 1: ...``) are none; nor is anything before
+    the end of a thought.
     """
-    return bool(_boxes(response)) or _last_hashes(response) != _NOWHERE
+    answer = thoughts.answer(response) or ""
+    return bool(_boxes(answer)) or _last_hashes(answer) != _NOWHERE
 
 
 _Found = tuple[int, str]  # where the answer starts (-1: nowhere), and its text

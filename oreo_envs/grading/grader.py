@@ -14,6 +14,7 @@ from oreo_envs.grading.equality import Comparison
 from oreo_envs.grading.extraction import MAX_ANSWER_CHARS, extract_answer
 from oreo_envs.grading.notation import clean, squash
 from oreo_envs.grading.rationals import parse_number, same_number
+from oreo_envs.grading.thoughts import MARKED, Thoughts
 from oreo_envs.grading.worker import WORKER, WorkerLost
 
 
@@ -44,17 +45,18 @@ def is_correct(response: str, reference: str) -> bool:
     return grade(response, reference).correct
 
 
-def grade(response: str, reference: str) -> Grade:
+def grade(response: str, reference: str, thoughts: Thoughts = MARKED) -> Grade:
     r"""Judge the final answer of ``response`` against ``reference``.
 
     Args:
         response: a whole response, or a bare answer.
         reference: a bare answer ("70,000", ``\frac{1}{2}``), or a solution that states one.
+        thoughts: how thoughts, which state no answer, are told from the rest of the response.
 
     Raises:
         RuntimeError: sympy cannot be run at all. A verdict is never made up for that.
     """
-    extracted = extract_answer(response)
+    extracted = extract_answer(response, thoughts)
     if extracted is None:
         return Grade(False, None, Reason.NO_ANSWER)
     if len(extracted) > MAX_ANSWER_CHARS:

@@ -1,211 +1,213 @@
-"""Messages to tokens and back: the only user of a tokenizer.
+"""Messages to tokens and back.
 
-Knows: chat templates, end-of-turn tokens, which token ends a step. Does not know: networks, environments.
+Knows: end-of-turn tokens, what a chat template writes (``templates``), how pieces become tokens (``turn_tokens``).
+Does not know: networks, what an environment does.
 A transcript is rendered in pieces: the opening once, then what the model generated, untouched, then only the tokens
 that the template adds for a new turn.
 """
 
-import re
-from collections.abc import Collection, Sequence
-from functools import cached_property, lru_cache
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
 
+import gymnasium as gym
 import numpy as np
-from jinja2 import TemplateError
-from transformers import AutoTokenizer, GenerationConfig, PreTrainedTokenizerBase
+from transformers import GenerationConfig, PreTrainedTokenizerBase
 
-from oreo_agents.networks.checkpoints import tokenizer_fingerprint
-from oreo_envs.answers import FORMULA_ENDS, split_steps
+from oreo_agents.episodes.templates import ASKED, ChatTemplate, Message, Turn, replace_system, set_template
+from oreo_agents.episodes.turn_tokens import SHIELD, TurnTokens, steps_of_tokens
+from oreo_agents.networks.capability import Capability
+from oreo_agents.networks.checkpoints import load_tokenizer, tokenizer_fingerprint
+from oreo_envs.grading import Thoughts
 
-Message = dict[str, str]
-
-# Stand-ins for what is said, to find the template's own text around it. Some templates drop old thoughts.
-_SYSTEM, _OBSERVATION, _ANSWER = "Xq7system", "Xq7observation", "Xq7answer"
-_THOUGHTFUL_ANSWER = "<think>\nXq7thought\n</think>\n\nXq7first"
-# Stands for a mark in a text that was said, until it is encoded: private characters, which no text holds.
-_SHIELD = "\ue000\uf8ff"
-_QUESTION: tuple[Message, ...] = ({"role": "user", "content": "question"},)
-
-# Turns repeat: commands, short answers. So many pieces of text are not encoded twice.
-_REMEMBERED = 2**16
+# What is to come back from tokens as it was.
+_TRIED = ("one. Two\n\n  three", "Größe \u2211 7 + 5 = 12", "\tx  y \n", "<think>\nso\n</think>\n\n\\boxed{4}")
 
 
-class PromptFormat:
+class PromptFormat(TurnTokens):
     """How one tokenizer writes conversations."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, name: str = "", *, end_ids: Collection[int] = ()) -> None:
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        name: str = "",
+        *,
+        end_ids: Collection[int] = (),
+        system_prompt: str | None = None,
+        thoughts: Thoughts | None = None,
+    ) -> None:
         """Wrap a tokenizer.
 
         Args:
             tokenizer: with a chat template, or else each message is written as plain text and a line break.
             name: what to call it in errors, e.g. its folder.
             end_ids: tokens that end a turn beside its own end token and the template's.
+            system_prompt: said in place of what environments say as the system; "": nothing; None: what they say.
+            thoughts: marks of thoughts; None: those in use, or what an environment was told.
 
         Raises:
             ValueError: the tokenizer has no end token, or its template cannot write a question.
         """
-        self.tokenizer = tokenizer
-        self._tokens_of = lru_cache(_REMEMBERED)(self._encode_new)
+        super().__init__(tokenizer)
         self.name = name or tokenizer.name_or_path
+        self.system_prompt, self.thoughts = system_prompt, thoughts
         if tokenizer.eos_token_id is None:
             raise ValueError(
                 f"{self.name}: this tokenizer has no end token (eos_token), so an answer could never end; set one "
                 "and save the tokenizer again"
             )
-        self._folds_system = False
+        self.template: ChatTemplate | None = None
         if tokenizer.chat_template:
-            self._folds_system = not self._template_keeps_system()
-            self.opening(_QUESTION)
-        self.end_ids = frozenset({int(tokenizer.eos_token_id), self.end_of_turn, *end_ids})
+            self.template = ChatTemplate(
+                tokenizer,
+                self.name,
+                thoughts=thoughts or Thoughts(),
+                system_prompt=system_prompt,
+                shield=self._shielded,
+            )
+        self._given_ends = frozenset({int(tokenizer.eos_token_id), *end_ids})
+        self.end_ids = self._given_ends | {self.end_of_turn}
 
     @classmethod
-    def from_pretrained(cls, path: str) -> "PromptFormat":
+    def from_pretrained(
+        cls,
+        path: str,
+        *,
+        chat_template: str | None = None,
+        chat_template_kwargs: Mapping[str, Any] | None = None,
+        system_prompt: str | None = None,
+        thoughts: Thoughts | None = None,
+        trust_remote_code: bool = False,
+    ) -> "PromptFormat":
         """Load the tokenizer of a checkpoint; what its generation configuration ends with ends a turn too.
 
+        Args:
+            path: folder or hub name.
+            chat_template: path of a Jinja file to use in place of the checkpoint's template.
+            chat_template_kwargs: arguments of the template, such as ``enable_thinking``. They are written into the
+                template, so that a saved tokenizer has them.
+            system_prompt: see the class.
+            thoughts: see the class.
+            trust_remote_code: run code of the checkpoint that transformers does not have.
+
         Raises:
-            ValueError: there is none at ``path``, or it cannot be used (see the class).
+            ValueError: there is none at ``path``, or it cannot be used (see the class); no template can be read, or it
+                does not read an argument.
         """
-        try:
-            tokenizer = AutoTokenizer.from_pretrained(path)
-        except (OSError, ValueError) as error:
-            raise ValueError(
-                f"{path}: no tokenizer can be read there ({error}); save it beside the model with save_pretrained"
-            ) from error
+        tokenizer = load_tokenizer(path, trust_remote_code=trust_remote_code)
         try:
             ends = GenerationConfig.from_pretrained(path).eos_token_id
         except OSError:  # there is none
             ends = None
-        return cls(tokenizer, path, end_ids=ends if isinstance(ends, list) else [] if ends is None else [ends])
+        set_template(tokenizer, path, _read_template(chat_template), chat_template_kwargs)
+        return cls(
+            tokenizer,
+            path,
+            end_ids=ends if isinstance(ends, list) else [] if ends is None else [ends],
+            system_prompt=system_prompt,
+            thoughts=thoughts,
+        )
 
     @cached_property
     def end_of_turn(self) -> int:
         """The token that ends the model's turn, e.g. ``<|im_end|>``."""
-        if not self.tokenizer.chat_template:
-            return int(self.tokenizer.eos_token_id)
-        try:
-            text = self._render([*_QUESTION, {"role": "assistant", "content": _ANSWER}], generate=False)
-        except ValueError:
-            # The template writes no answers: nothing is known but the end token.
-            return int(self.tokenizer.eos_token_id)
-        tokens = self._encode(text.rpartition(_ANSWER)[2].lstrip())
-        if not tokens or tokens[0] not in self._marks:
+        end = int(self.tokenizer.eos_token_id)
+        if self.template is None:
+            return end
+        written = self._mark_at(self.template.ending())
+        if written is not None:
+            return written
+        # Templates may end a turn only when another one follows. A mark that begins what the next speaker says ends a
+        # turn only where that is known.
+        written = self._mark_at(self.template.after_answer())
+        if written is None or (self._begins_question(written) and written not in self._given_ends):
             # The template writes plain text after a turn: the model has to end it with its end token.
-            return int(self.tokenizer.eos_token_id)
-        return int(tokens[0])
+            return end
+        return written
 
     @cached_property
     def fingerprint(self) -> str:
         """Identify what decides how text becomes tokens, see ``checkpoints.tokenizer_fingerprint``."""
-        return tokenizer_fingerprint(self.tokenizer)
+        found = tokenizer_fingerprint(self.tokenizer)
+        if self.system_prompt is None:
+            return found
+        return sha256(f"{found} {self.system_prompt}".encode()).hexdigest()[:16]
 
     def opening(self, messages: Sequence[Message]) -> list[int]:
         """Encode the messages before the model's first turn, up to where it begins to speak."""
-        if self.tokenizer.chat_template:
-            return self._encode(self._render(messages, generate=True))
-        text = "".join(f"{self._shielded(message['content'])}\n" for message in messages)
-        if _SHIELD in text:
+        if self.template is not None:
+            return self._encode(self.template.prompt(messages))
+        text = self._lines(messages)
+        if SHIELD in text:
             return [*self.tokenizer("", add_special_tokens=True)["input_ids"], *self._encode(text)]
         return self.tokenizer(text, add_special_tokens=True)["input_ids"]
 
-    def next_turn(self, observation: str) -> list[int]:
+    def next_turn(self, observation: str, *, system: bool = False) -> list[int]:
         """Encode what stands between the end token of one turn of the model and the start of the next.
+
+        Args:
+            observation: is said.
+            system: the conversation begins with a message of the system.
 
         Raises:
             ValueError: see ``require_turns``.
         """
-        if not self.tokenizer.chat_template:
-            return self._encode(f"\n{self._shielded(observation)}\n")
-        between = self._between.replace(_OBSERVATION, self._shielded(observation))
-        # Some templates write a space before the end of a turn, which the model need not.
-        tokens = self._encode(between.lstrip())
-        return tokens[1:] if tokens[:1] == [self.end_of_turn] else self._encode(between)
+        if self.template is None:
+            return self._apart(f"\n{self._shielded(observation)}\n", after="a")
+        ending, rest = self._cut_ending(self.template.between(observation, system=system))
+        return self._apart(rest, after="a") if ending is None else self._encode(self._end_text + rest)[1:]
 
-    def require_turns(self) -> None:
+    def require_turns(self, messages: Sequence[Message] = ()) -> None:
         """Check that the model can speak more than once in a conversation; one answer is always possible.
 
-        Raises:
-            ValueError: the template changes earlier text when a turn is added, or cannot write several turns.
-        """
-        if self.tokenizer.chat_template:
-            _ = self._between
-
-    def encode(self, text: str) -> list[int]:
-        """Encode a piece of the model's own text, without special tokens."""
-        return self._encode(text)
-
-    def decode(self, tokens: Sequence[int]) -> str:
-        """Decode generated tokens; end tokens leave no text."""
-        kept = [int(token) for token in tokens if token not in self.end_ids]
-        return str(self.tokenizer.decode(kept, clean_up_tokenization_spaces=False))
-
-    def text_ends(self, tokens: Sequence[int], *, inside: bool = False) -> list[int]:
-        """Return, for each token, how many characters of the decoded text it and those before it cover.
-
-        ``inside``: see ``split_steps``.
-        """
-        ends: list[int] = []
-        parts: list[str] = []
-        length = 0
-        run: list[int] = []
-        for token in tokens:
-            run.append(int(token))
-            part = self._part(run, first=not parts and not inside)
-            ends.append(length + len(part))
-            # A character of several tokens decodes to replacement characters until it is complete.
-            if not part.endswith("\ufffd") or len(ends) == len(tokens):
-                parts.append(part)
-                length += len(part)
-                run = []
-        decode = self._text_inside if inside else self.decode
-        if "".join(parts) != decode(tokens):
-            # The text of a token depends on more than the tokens of its characters: decode every prefix.
-            ends = [len(decode(tokens[: i + 1])) for i in range(len(tokens))]
-        # There may be more replacement characters than the one that they become: never go back.
-        return np.minimum.accumulate(ends[::-1])[::-1].astype(int).tolist()
-
-    def split_steps(
-        self, tokens: Sequence[int], delimiters: Sequence[str], *, inside: bool = False
-    ) -> tuple[list[int], list[str]]:
-        """Split a generated turn into steps, as ``oreo_envs.answers.split_steps`` does, at tokens.
-
-        A token belongs to the step of its first character that is not blank, so that a space before a word goes with
-        the word; the end token belongs to the last step.
-
         Args:
-            tokens: of the turn, or of a part of it that begins with a step.
-            delimiters: texts that end a step.
-            inside: other tokens of the turn stand before these. Some tokenizers drop the space of the first word.
+            messages: that open such conversations.
 
-        Returns:
-            The step of each token, 0 to K - 1, and the K texts, which add up to the decoded turn.
+        Raises:
+            ValueError: the template changes earlier text when a turn is added, cannot write several turns, or ends
+                a turn that others follow with another token than the last one.
         """
-        text = self._text_inside(tokens) if inside else self.decode(tokens)
-        ends = np.cumsum([len(step) for step in split_steps(text, tuple(delimiters))])
-        covered = self.text_ends(tokens, inside=inside)
-        # A token may cover a whole step: number what is left without gaps.
-        _, numbers = np.unique(_steps_of_tokens(covered, text, ends), return_inverse=True)
-        last_tokens = np.flatnonzero(np.diff(numbers, append=numbers[-1] + 1))
-        cuts = [covered[i] for i in last_tokens]
-        texts = [text[start:end] for start, end in zip([0, *cuts], cuts, strict=False)]
-        return numbers.tolist(), texts
+        if self.template is not None:
+            self._cut_ending(self.template.between("...", system=_has_system(messages)))
 
-    def complete_step(self, tokens: Sequence[int], delimiters: Sequence[str], *, inside: bool = False) -> int | None:
-        """Say whether the newest of these tokens shows that a step, see ``split_steps``, is complete.
+    def tell(self, env: gym.Env[str, str], messages: Sequence[Message]) -> None:
+        """Tell an environment that was just reset with these messages how a turn's thoughts begin and end."""
+        unwrapped: Any = env.unwrapped
+        known = self.thoughts or getattr(unwrapped, "thoughts", None) or Thoughts()
+        opened = self.template is not None and self.template.opened(messages) is not None
+        unwrapped.thoughts = replace(known, opened=opened)
 
-        It does when it begins another step, or when any word after it would. Blank space that comes later, in a token
-        of its own, then belongs to the next step; that is the only difference to splitting the whole turn. An open
-        formula, which may yet be closed, ends no step.
+    def reply(self, text: str) -> list[int]:
+        """Encode a whole turn that is not sampled, after the prompt: with what the template writes around it.
 
-        Returns:
-            How many tokens the step has: all, or all but the newest; None: the step goes on.
+        Raises:
+            ValueError: the template does not say where an answer belongs.
         """
-        newest = self._part(tokens[-1:], first=False)
-        if not any(delimiter[-1] in newest for delimiter in delimiters):
-            return None
-        text = self._text_inside(tokens) if inside else self.decode(tokens)
-        if any(len(split_steps(f"{text}x{close}", tuple(delimiters))) == 1 for close in ("", *FORMULA_ENDS)):
-            return None
-        numbers, _ = self.split_steps(tokens, delimiters, inside=inside)
-        return len(tokens) - (numbers[-1] > numbers[-2:][0])
+        if self.template is None:
+            return [*self._apart(text), self.end_of_turn]
+        turn = self._example
+        blank, _ = self._cut_ending(turn.ending)
+        written = turn.bridge + text + (blank or "")
+        own = self._after(turn.prompt, written)
+        return [*(self._apart(written) if own is None else own), self.end_of_turn]
+
+    @cached_property
+    def lead(self) -> str:
+        """The blank that the template writes before an answer: the model says it, and it is no part of the answer."""
+        try:
+            bridge = "" if self.template is None else self._example.bridge
+        except ValueError:
+            return ""
+        return bridge if bridge.isspace() else ""
+
+    @cached_property
+    def _example(self) -> Turn:
+        """A turn of which only what stands around it matters."""
+        assert self.template is not None
+        return self.template.answered([*ASKED, {"role": "assistant", "content": "answer"}])
 
     def encode_episode(
         self, messages: Sequence[Message], spans: Sequence[Sequence[int]], *, ended: bool = True
@@ -220,184 +222,219 @@ class PromptFormat:
 
         Returns:
             tokens and step_id, as in ``Episode``.
+
+        Raises:
+            ValueError: this is not what the template writes for the conversation, or it does not say where an answer
+                that was not sampled belongs.
         """
         turns: dict[int, list[tuple[int, int]]] = {}
         for message, start, end in spans:
             turns.setdefault(int(message), []).append((int(start), int(end)))
-        first, last = min(turns), max(turns)
-        tokens = self.opening(messages[:first])
-        step_id = [-1] * len(tokens)
+        # Some data sets write the end token as text; it follows anyway.
+        said = [
+            {**message, "content": message["content"].removesuffix(self._end_text)} if place in turns else message
+            for place, message in enumerate(messages[: max(turns) + 1])
+        ]
+        tokens: list[int] = []
+        step_id: list[int] = []
         count = 0
-        for message, steps in turns.items():
-            if message != first:
-                between = self.next_turn(messages[message - 1]["content"])
-                tokens += between
-                step_id += [-1] * len(between)
-            texts = [messages[message]["content"][start:end] for start, end in steps]
-            # Some data sets write the end token as text; it follows anyway.
-            own, numbers = self._encode_turn([*texts[:-1], texts[-1].removesuffix(self._end_text)])
-            if message != last or ended:
+        for (message, places), turn in zip(turns.items(), self._turns(said, list(turns), ended=ended), strict=True):
+            content = said[message]["content"]
+            start = content.find(turn.text)  # the template may drop blanks around it
+            end = start + len(turn.text)
+            steps = [content[max(first, start) : max(min(last, end), start)] for first, last in places]
+            core, own, numbers = self._encode_turn(turn, steps)
+            if tokens:
+                before = self._continued(turn.prompt + core)
+            else:
+                before = self._encode(turn.prompt + core) if core else self.opening(said[:message])
+            if message != max(turns) or ended:
                 own, numbers = [*own, self.end_of_turn], [*numbers, len(steps) - 1]
-            tokens += own
-            step_id += [count + number for number in numbers]
+            for step in sorted({*range(len(steps))} - {*numbers}):
+                # Its text stands in the prompt, such as the mark that begins a thought: it has the next step's first.
+                taken = next((i for i, number in enumerate(numbers) if number > step), None)
+                if taken is not None and numbers.count(numbers[taken]) > 1:
+                    numbers[taken] = step
+            tokens += before + own
+            step_id += [-1] * len(before) + [count + number for number in numbers]
             count += len(steps)
         return tokens, step_id
 
-    def _encode_turn(self, steps: Sequence[str]) -> tuple[list[int], list[int]]:
-        """Encode a turn as a whole, as the model would write it; returns tokens and the step of each."""
-        text = "".join(steps)
-        tokens = self._encode(text)
+    def _turns(self, said: Sequence[Message], places: Sequence[int], *, ended: bool) -> list[Turn]:
+        """Write a conversation, cut at the turns of the model; what ends a turn is left out of all but their prompts.
+
+        The prompt of a turn after the first begins with the mark that ended the one before, if it has a mark.
+        """
+        first, *later = places
+        texts = [said[place]["content"] for place in places]
+        between = [said[place - 1]["content"] for place in later]
+        if self.template is None:
+            prompts = [self._lines(said[:first]), *(f"\n{self._shielded(text)}\n" for text in between)]
+            return [Turn(prompt, "", text, "") for prompt, text in zip(prompts, texts, strict=True)]
+        head = self.template.answered(said[: first + 1], ended=ended or bool(later))
+        after = [self.template.between(text, system=_has_system(said)) for text in between]
+        if later:
+            texts = self._kept_texts(said, head, texts, after)
+        prompts, endings = [head.prompt], []
+        for written in after:
+            ending, rest = self._cut_ending(written)
+            endings.append(ending or "")
+            prompts.append(rest if ending is None else self._end_text + rest)
+        last = self._cut_ending(head.ending)[0] if ended else ""
+        texts[0] = head.text
+        return [
+            Turn(prompt, head.bridge, text, ending)
+            for prompt, text, ending in zip(prompts, texts, [*endings, last or ""], strict=True)
+        ]
+
+    def _kept_texts(self, said: Sequence[Message], head: Turn, texts: list[str], after: Sequence[str]) -> list[str]:
+        """Return what the template keeps of the texts of several turns: it may drop the blanks around them."""
+        assert self.template is not None
+        for strip in (str, str.rstrip, str.strip):
+            kept = [head.text, *map(strip, texts[1:])]
+            pieces = [f"{between}{head.bridge}{text}" for between, text in zip(after, kept[1:], strict=True)]
+            if self.template.writes(said, head.prompt + head.bridge + "".join([kept[0], *pieces]) + head.ending):
+                return kept
+        raise ValueError(
+            f"{self.name}: the chat template of this tokenizer changes earlier text when a turn is added (or drops "
+            "earlier thoughts, or parts of what is said), so that this conversation of several turns is not what it "
+            "writes; use a template that only appends (policy.chat_template=FILE)"
+        )
+
+    def _encode_turn(self, turn: Turn, steps: Sequence[str]) -> tuple[str, list[int], list[int]]:
+        """Encode a turn as a whole, as the model would write it.
+
+        Returns:
+            What of the bridge belongs to the prompt: a blank before a word goes with the word, in one token. Then the
+            turn's tokens, and the step of each.
+        """
+        text = "".join([*steps, turn.ending])
+        cores = [turn.bridge, turn.bridge.rstrip()]
+        if turn.bridge.isspace() and self._after(turn.prompt, turn.bridge) is None:
+            del cores[0]  # the blank joins the prompt, which would not be the one that is sampled from
+        for core in cores:
+            lead = turn.bridge[len(core) :]
+            tokens = self._after(turn.prompt + core, lead + text)
+            if tokens is not None:
+                break
+        else:
+            tokens = self._apart(lead + text)
         if len(steps) == 1:
-            return tokens, [0] * len(tokens)
-        if tokens and self.decode(tokens) == text:
-            covered = self.text_ends(tokens)
-            numbers = _steps_of_tokens(covered, text, np.cumsum([len(step) for step in steps])).tolist()
+            return core, tokens, [0] * len(tokens)
+        if tokens and self._text_inside(tokens) == lead + text:
+            covered = self.text_ends(tokens, inside=True)
+            ends = len(lead) + np.cumsum([len(step) for step in steps])
+            numbers = steps_of_tokens(covered, lead + text, ends).tolist()
             if len(set(numbers)) == len(steps):
-                return tokens, numbers
+                return core, tokens, numbers
         # A token covers a whole step, or the tokenizer does not give back its text: encode each step by itself.
-        parts = [self._encode(step) for step in steps]
-        return [t for part in parts for t in part], [k for k, part in enumerate(parts) for _ in part]
+        parts, before = [], turn.prompt + core
+        for step in [lead + steps[0], *steps[1:-1], steps[-1] + turn.ending]:
+            part = self._after(before, step)
+            parts.append(self._apart(step) if part is None else part)
+            before += step
+        return core, [t for part in parts for t in part], [k for k, part in enumerate(parts) for _ in part]
 
-    def _part(self, run: Sequence[int], *, first: bool) -> str:
-        """Return the text of a few tokens, at the start of a turn or inside it."""
-        if first:
-            # Some tokenizers drop the space of the first word.
-            return self.decode(run)
-        if len(run) > 1:
-            return self._text_inside(run)
-        if run[0] not in self._pieces:
-            self._pieces[run[0]] = self._text_inside(run)
-        return self._pieces[run[0]]
+    def _lines(self, messages: Sequence[Message]) -> str:
+        """Write messages as lines, where there is no template."""
+        return "".join(f"{self._shielded(m['content'])}\n" for m in replace_system(messages, self.system_prompt))
 
-    def _text_inside(self, run: Sequence[int]) -> str:
-        before = self._encode("a")[-1:]
-        return self.decode([*before, *run])[len(self.decode(before)) :]
+    def _begins_question(self, mark: int) -> bool:
+        """Whether a mark begins what the user says, and does not end it too."""
+        assert self.template is not None
+        before, after = self.template.around_question()
+        return mark in self._encode(before) and mark != self._mark_at(after)
 
-    @cached_property
-    def _pieces(self) -> dict[int, str]:
-        """Texts of single tokens inside a turn."""
-        return {}
+    def _cut_ending(self, after: str) -> tuple[str | None, str]:
+        """Cut what the template writes after an answer at the end token.
 
-    @cached_property
-    def _marks(self) -> frozenset[int]:
-        """Tokens that stand outside the vocabulary of text, e.g. those that a template writes."""
-        return frozenset([*self.tokenizer.all_special_ids, *self.tokenizer.added_tokens_decoder])
+        Returns:
+            The blanks before it and what follows; None and everything where there is none.
+
+        Raises:
+            ValueError: another token than the last turn's ends a turn.
+        """
+        assert self.template is not None
+        mark = self._mark_at(after)
+        if mark == self.end_of_turn:
+            rest = after.lstrip()
+            return after[: len(after) - len(rest)], rest.removeprefix(self._end_text)
+        if mark is not None and not self._begins_question(mark):
+            raise ValueError(
+                f"{self.name}: the chat template of this tokenizer ends a turn that others follow with "
+                f"{self.tokenizer.convert_ids_to_tokens(mark)}, and the last one with {self._end_text}, so what was "
+                "generated would not be what it writes; use a template that ends all turns alike "
+                "(policy.chat_template=FILE), or an environment with one answer"
+            )
+        return None, after
+
+    def _continued(self, text: str) -> list[int]:
+        """Encode what follows a turn of the model, of which the text may repeat the end token."""
+        if self.template is not None and text.startswith(self._end_text):
+            return self._encode(text)[1:]
+        return self._apart(text, after="a")
 
     @cached_property
     def _end_text(self) -> str:
-        return str(self.tokenizer.decode([self.end_of_turn]))
+        return str(self.tokenizer.convert_ids_to_tokens(self.end_of_turn))
 
-    @cached_property
-    def _mark_texts(self) -> list[str]:
-        """How special tokens are written, the longest first; other added tokens, such as ``<think>``, are text."""
-        added = self.tokenizer.added_tokens_decoder.items()
-        marks = {*self.tokenizer.all_special_ids, *(mark for mark, token in added if token.special)}
-        texts = {str(self.tokenizer.convert_ids_to_tokens(mark)) for mark in marks}
-        return sorted(texts, key=lambda text: (-len(text), text))
+    def capabilities(self) -> list[Capability]:
+        """Say what this format can do, each tried now."""
+        found = []
+        if self.template is None:
+            found.append(Capability("template", "ok", "none: messages are lines of text"))
+        else:
+            found.append(self._try("template", self.template.tell))
+        found.append(self._try("bridge", self._tell_bridge))
+        found.append(self._try("turns", self._tell_turns))
+        ends = ", ".join(str(self.tokenizer.convert_ids_to_tokens(end)) for end in sorted(self.end_ids))
+        found.append(Capability("end tokens", "ok", f"{self._end_text} is written; any of {ends} ends a turn"))
+        changed = next((text for text in _TRIED if self._text_inside(self._apart(text)) != text), None)
+        if changed is None:
+            found.append(Capability("round trip", "ok", "text comes back as it was"))
+        else:
+            back = self._text_inside(self._apart(changed))
+            found.append(Capability("round trip", "slow", f"{changed!r} comes back as {back!r}"))
+        return found
 
-    def _shielded(self, text: str) -> str:
-        """Return a text that was said with its marks, such as ``<|im_end|>``, replaced, so that they stay text."""
-        if not any(mark in text for mark in self._mark_texts):
-            return text
-        pattern = "|".join(map(re.escape, self._mark_texts))
-        return re.sub(pattern, lambda found: f"{_SHIELD}{self._mark_texts.index(found[0])};", text)
-
-    def _encode(self, text: str) -> list[int]:
-        if _SHIELD not in text:
-            return list(self._tokens_of(text))
-        tokens: list[int] = []
-        for place, piece in enumerate(re.split(f"{_SHIELD}(\\d+);", text)):
-            if place % 2:
-                mark = self._mark_texts[int(piece)]
-                tokens += self.tokenizer(mark, add_special_tokens=False, split_special_tokens=True)["input_ids"]
-            elif piece:
-                tokens += self._tokens_of(piece)
-        return tokens
-
-    def _encode_new(self, text: str) -> tuple[int, ...]:
-        return tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"])
-
-    def _render(self, messages: Sequence[Message], *, generate: bool) -> str:
-        if self._folds_system:
-            messages = _fold_system(messages)
-        # What the model said itself may hold special tokens.
-        messages = [
-            message if message["role"] == "assistant" else {**message, "content": self._shielded(message["content"])}
-            for message in messages
-        ]
+    @staticmethod
+    def _try(name: str, tell: Callable[[], str]) -> Capability:
         try:
-            return str(
-                self.tokenizer.apply_chat_template(list(messages), add_generation_prompt=generate, tokenize=False)
-            )
-        except TemplateError as error:
-            roles = ", ".join(message["role"] for message in messages)
-            raise ValueError(
-                f"{self.name}: the chat template of this tokenizer cannot write a conversation of {roles} ({error}); "
-                "use another template (set tokenizer.chat_template)"
-            ) from error
+            return Capability(name, "ok", tell())
+        except ValueError as error:
+            return Capability(name, "refused", str(error))
 
-    def _template_keeps_system(self) -> bool:
-        """Find whether the template writes a system message; some refuse it, some leave it out."""
+    def _tell_bridge(self) -> str:
+        if self.template is None or not self._example.bridge:
+            return "an answer follows the prompt"
+        thought = "; the prompt begins a thought" if self.template.opened() else ""
+        return f"before an answer that was not sampled stands {self._example.bridge!r}{thought}"
+
+    def _tell_turns(self) -> str:
+        self.require_turns()
         try:
-            return _SYSTEM in self._render([{"role": "system", "content": _SYSTEM}, *_QUESTION], generate=True)
+            self.require_turns([{"role": "system", "content": ""}])
         except ValueError:
-            return False
-
-    @cached_property
-    def _between(self) -> str:
-        """What the template writes between two turns of the model, around an observation.
-
-        Raises:
-            ValueError: see ``require_turns``.
-        """
-        observed = {"role": "user", "content": _OBSERVATION}
-        first = [*_QUESTION, {"role": "assistant", "content": _THOUGHTFUL_ANSWER}, observed]
-        second = [*first, {"role": "assistant", "content": _ANSWER}, observed]
-        after_first = self._render(first, generate=True)
-        between = _added(self._render(_QUESTION, generate=True), _THOUGHTFUL_ANSWER, after_first)
-        if (
-            between is None
-            or _OBSERVATION not in between
-            or _added(after_first, _ANSWER, self._render(second, generate=True)) != between
-        ):
-            raise ValueError(
-                f"{self.name}: the chat template of this tokenizer changes earlier text when a turn is added (or "
-                "drops earlier thoughts), so the tokens that were generated could not be the tokens that are "
-                "trained on; use a template that only appends (set tokenizer.chat_template), or an environment "
-                "with one answer"
-            )
-        return between
+            return "only appends, but not after a message of the system (policy.system_prompt leaves it out)"
+        return "only appends"
 
 
-def _steps_of_tokens(covered: Sequence[int], text: str, ends: np.ndarray) -> np.ndarray:
-    """Return the step of each token of ``text``, see ``PromptFormat.split_steps``.
+def _has_system(messages: Sequence[Message]) -> bool:
+    return bool(messages) and messages[0]["role"] == "system"
 
-    Args:
-        covered: see ``PromptFormat.text_ends``.
-        text: of the tokens.
-        ends: after how many characters each step ends.
+
+def _read_template(path: str | None) -> str | None:
+    """Read a chat template.
+
+    Raises:
+        ValueError: there is no readable text at ``path``.
     """
-    places = []
-    for start, end in zip([0, *covered], covered, strict=False):
-        piece = text[start:end]
-        places.append(start + len(piece) - len(piece.lstrip()) if piece.strip() else start)
-    return np.searchsorted(ends, places, side="right").clip(max=len(ends) - 1)
-
-
-def _added(before: str, answer: str, after: str) -> str | None:
-    """Return what ``after`` adds to ``before`` and an answer, None if it is no continuation of them.
-
-    There may be a space before the answer: the model writes it, or does without.
-    """
-    match = re.fullmatch(f"{re.escape(before)}\\s*{re.escape(answer)}(.*)", after, re.DOTALL)
-    return match[1] if match else None
-
-
-def _fold_system(messages: Sequence[Message]) -> list[Message]:
-    """Put a system message at the start of the first user message."""
-    if not messages or messages[0]["role"] != "system":
-        return list(messages)
-    system, *rest = messages
-    if not rest or rest[0]["role"] != "user":
-        return [{**system, "role": "user"}, *rest]
-    return [{**rest[0], "content": f"{system['content']}\n\n{rest[0]['content']}"}, *rest[1:]]
+    if path is None:
+        return None
+    try:
+        text = Path(path).expanduser().read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"policy.chat_template={path}: no template can be read there ({error})") from error
+    if not text.strip():
+        raise ValueError(f"policy.chat_template={path}: this template is empty")
+    return text

@@ -59,8 +59,15 @@ class Record:
 
     @classmethod
     def begin(cls, env: gym.Env[str, str], slot: int, index: int, prompt_format: PromptFormat) -> "Record":
-        """Reset the environment to task ``index`` and encode its opening."""
+        """Reset the environment to task ``index`` and encode its opening.
+
+        Raises:
+            ValueError: the task is played in turns, and the chat template cannot write several after this opening.
+        """
         _, info = env.reset(options={"index": int(index)})
+        prompt_format.tell(env, info["messages"])
+        if not env.unwrapped.step_delimiters:  # type: ignore[attr-defined]
+            prompt_format.require_turns(info["messages"])
         tokens = prompt_format.opening(info["messages"])
         return cls(env, slot, info, tokens, len(tokens), [-1] * len(tokens), [0.0] * len(tokens))
 
@@ -108,10 +115,7 @@ class Record:
     def choices(self, prompt_format: PromptFormat) -> Choices:
         """Return the tokens of each action that the environment admits now."""
         write = self.env.unwrapped.action_text  # type: ignore[attr-defined]
-        return make_choices(
-            [*prompt_format.encode(write(command)), prompt_format.end_of_turn]
-            for command in self.info["admissible_commands"]
-        )
+        return make_choices(prompt_format.reply(write(command)) for command in self.info["admissible_commands"])
 
     def advance(self, sample: Sample, prompt_format: PromptFormat, max_length: int) -> None:
         """Hand generated tokens to the environment, step by step, and record what it used of them.
@@ -126,6 +130,8 @@ class Record:
         if self.spoken and sample.ended and texts == [""]:
             # The end token alone: it belongs to the step before, as where both are generated at once.
             numbers, texts = [-1] * len(numbers), []
+        if not self.spoken and texts[0].strip():
+            texts[0] = texts[0].removeprefix(prompt_format.lead)
         observation = ""
         used = 0
         for text in texts:
@@ -149,7 +155,7 @@ class Record:
         if not sample.ended:
             self.truncated = True
             return
-        between = prompt_format.next_turn(observation)
+        between = prompt_format.next_turn(observation, system=self.info["messages"][0]["role"] == "system")
         if len(self.tokens) + len(between) >= max_length:
             self.truncated = True
             return

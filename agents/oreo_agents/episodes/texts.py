@@ -82,15 +82,18 @@ def encode_episode(
         masked_steps: actions that no imitation loss may learn from; None: those of the episode's ``loss_mask``.
 
     Raises:
-        ValueError: the episode has no ``action_spans`` to find its actions by.
+        ValueError: the episode has no ``action_spans`` to find its actions by, or the template cannot write it.
     """
     if episode.action_spans is None:
         raise ValueError(
             f"task {episode.task_id}: this episode has no action_spans, so its text cannot be encoded again"
         )
-    tokens, step_id = prompt_format.encode_episode(
-        episode.messages, episode.action_spans.tolist(), ended=not episode.truncated
-    )
+    try:
+        tokens, step_id = prompt_format.encode_episode(
+            episode.messages, episode.action_spans.tolist(), ended=not episode.truncated
+        )
+    except ValueError as error:
+        raise ValueError(f"task {episode.task_id}: {error}") from error
     if masked_steps is None and episode.loss_mask is not None:
         masked_steps = set(range(episode.num_steps)) - set(episode.step_id[episode.loss_mask].tolist())
     mask = None

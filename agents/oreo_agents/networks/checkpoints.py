@@ -16,7 +16,7 @@ import torch
 from peft import PeftModel
 from safetensors import SafetensorError
 from torch.utils.checkpoint import checkpoint
-from transformers import AutoConfig, PretrainedConfig, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrainedTokenizerBase
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.utils import logging as transformers_logging
 
@@ -47,25 +47,65 @@ def require_checkpointing(name: str, value: object) -> None:
         require_bool(name, value)
 
 
-def load_config(path: str) -> PretrainedConfig:
+def load_config(path: str, *, trust_remote_code: bool = False) -> PretrainedConfig:
     """Read the configuration of a checkpoint; of adapters that of the weights that they adapt, unless they have one.
 
     Raises:
-        ValueError: there is no readable checkpoint at ``path``, a folder or a name on the hub.
+        ValueError: there is no readable checkpoint at ``path``, a folder or a name on the hub, or its model is code
+            that comes with it and is not trusted.
     """
     try:
         base = adapted_path(path)
-        own = base is None or (Path(path) / "config.json").exists()
-        return AutoConfig.from_pretrained(path) if own else load_config(str(base))
-    except (OSError, ValueError) as error:
+        if base is not None and not (Path(path) / "config.json").exists():
+            return load_config(base, trust_remote_code=trust_remote_code)
+        return AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
+    except (OSError, ValueError, ImportError) as error:
+        require_no_remote_code(path, error)
         raise ValueError(
             f"policy.path={path}: no transformers checkpoint can be read there ({error}); give a folder with "
             "config.json, model.safetensors and tokenizer files, or a model's name on the hub"
         ) from error
 
 
+def load_tokenizer(path: str, *, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
+    """Read the tokenizer of a checkpoint; of adapters without one that of the weights that they adapt.
+
+    Raises:
+        ValueError: there is none, or it is code that comes with the checkpoint and is not trusted.
+    """
+    try:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(path, trust_remote_code=trust_remote_code)
+    except (OSError, ValueError, ImportError) as error:
+        require_no_remote_code(path, error)
+        if (base := adapted_path(path)) is not None:
+            return load_tokenizer(base, trust_remote_code=trust_remote_code)
+        raise ValueError(
+            f"{path}: no tokenizer can be read there ({error}); save it beside the model with save_pretrained"
+        ) from error
+    return tokenizer
+
+
+def require_no_remote_code(path: str, error: Exception) -> None:
+    """Say what to do where an error says that code of a checkpoint would have to be run.
+
+    Raises:
+        ValueError: it does.
+    """
+    if "trust_remote_code" in str(error):
+        raise ValueError(
+            f"{path}: its model or tokenizer is code that comes with the checkpoint, which is not run unasked; read "
+            "it, and set policy.trust_remote_code=true if you trust it"
+        ) from error
+
+
 def load_model(
-    auto_class: Any, path: str, *, dtype: torch.dtype, config: PretrainedConfig | None = None, new_head: bool = False
+    auto_class: Any,
+    path: str,
+    *,
+    dtype: torch.dtype,
+    config: PretrainedConfig | None = None,
+    new_head: bool = False,
+    trust_remote_code: bool = False,
 ) -> Any:
     """Load the weights of a checkpoint into the architecture that its configuration names, all of them or none.
 
@@ -77,6 +117,7 @@ def load_model(
         dtype: of the weights.
         config: another one than the checkpoint's.
         new_head: the model has a head of one number a token that the checkpoint lacks, and leaves the other unused.
+        trust_remote_code: run code that comes with the checkpoint.
 
     Raises:
         ValueError: no such architecture or class for it, files that are missing or cannot be read, weights that the
@@ -84,14 +125,16 @@ def load_model(
     """
     base = adapted_path(path)
     if base is not None:
-        weights: Any = load_model(auto_class, base, dtype=torch.float32, config=config, new_head=new_head)
+        how: Any = {"config": config, "new_head": new_head, "trust_remote_code": trust_remote_code}
+        weights = load_model(auto_class, base, dtype=torch.float32, **how)
         merged: Any = merge_adapter(weights, path)
         return merged.to(dtype)
-    given = {} if config is None else {"config": config}
+    given: dict[str, Any] = {"trust_remote_code": trust_remote_code} | ({} if config is None else {"config": config})
     try:
         with _without_load_report():
             model, found = auto_class.from_pretrained(path, dtype=dtype, output_loading_info=True, **given)
-    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
+    except (OSError, ValueError, RuntimeError, KeyError, ImportError, SafetensorError) as error:
+        require_no_remote_code(path, error)
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ValueError(
             f"{path}: its weights cannot be loaded as a {auto_class.__name__.removeprefix('AutoModelFor')} model "

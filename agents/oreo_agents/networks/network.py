@@ -10,11 +10,17 @@ from typing import Any, Self, TypedDict
 import torch
 from peft import PeftModel
 from torch import nn
-from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from oreo_agents.networks import packing
 from oreo_agents.networks.adapters import Lora
-from oreo_agents.networks.checkpoints import Checkpointing, checkpoint_layers, save_network, tokenizer_fingerprint
+from oreo_agents.networks.checkpoints import (
+    Checkpointing,
+    checkpoint_layers,
+    load_tokenizer,
+    save_network,
+    tokenizer_fingerprint,
+)
 from oreo_agents.networks.documents import Documents, require_causal
 from oreo_agents.networks.kv_cache import can_resume
 
@@ -27,12 +33,14 @@ class LoadOptions(TypedDict, total=False):
         dtype: of the weights; default: float32.
         lora: adapters; default: all weights are trained.
         gradient_checkpointing: see ``checkpoints.checkpoint_layers``; default: off.
+        trust_remote_code: run code that comes with the checkpoint; default: refuse it.
     """
 
     device: str | torch.device
     dtype: torch.dtype
     lora: Lora | None
     gradient_checkpointing: Checkpointing
+    trust_remote_code: bool
 
 
 class Network(nn.Module):
@@ -77,8 +85,11 @@ class Network(nn.Module):
     def tokenizer_fingerprint(self) -> str:
         """Tell the tokenizer beside its checkpoint, see ``checkpoints.tokenizer_fingerprint``; "": there is none."""
         try:
-            return "" if self.path is None else tokenizer_fingerprint(AutoTokenizer.from_pretrained(self.path))
-        except (OSError, ValueError):
+            if self.path is None:
+                return ""
+            # Code that comes with a tokenizer is not run here: whoever trusts it sets what this returns.
+            return tokenizer_fingerprint(load_tokenizer(self.path))
+        except ValueError:
             return ""
 
     @property

@@ -7,8 +7,8 @@ Does not know: tokenizers, environments, losses.
 # B episodes, T tokens, N action tokens of a batch, D hidden size, V vocabulary
 
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Self, Unpack
 
@@ -25,6 +25,7 @@ from oreo_agents.networks.checkpoints import (
     load_config,
     load_model,
     max_length,
+    require_bool,
     require_checkpointing,
 )
 from oreo_agents.networks.kv_cache import Prefix
@@ -55,6 +56,11 @@ class PolicySettings:
         dtype: of the weights; on a GPU, float32 weights are computed with in bfloat16.
         gradient_checkpointing: compute layers again in the backward: less memory, about a third more time; ``auto``:
             where the layers of the model can be.
+        chat_template: path of a Jinja file to use in place of the checkpoint's chat template.
+        chat_template_kwargs: arguments of the chat template, such as ``enable_thinking``.
+        system_prompt: said in place of the environment's system prompt; "": none is said; None: the environment's.
+        thoughts: pairs of texts that begin and end a thought; None: those in use.
+        trust_remote_code: run code that comes with the checkpoint.
     """
 
     path: str | None = None
@@ -63,9 +69,23 @@ class PolicySettings:
     device: str = "auto"
     dtype: str = "float32"
     gradient_checkpointing: Checkpointing = False
+    chat_template: str | None = None
+    chat_template_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    system_prompt: str | None = None
+    thoughts: Sequence[Sequence[str]] | None = None
+    trust_remote_code: bool = False
 
     def __post_init__(self) -> None:
         """Check the settings."""
+        require_bool("policy.trust_remote_code", self.trust_remote_code)
+        for name in ("chat_template", "system_prompt"):
+            if not isinstance(getattr(self, name), str | None):
+                raise ValueError(f"policy.{name} must be a text, got {getattr(self, name)!r}")
+        if not isinstance(self.chat_template_kwargs, Mapping):
+            raise ValueError(
+                "policy.chat_template_kwargs must be a mapping such as {enable_thinking: false}, got "
+                f"{self.chat_template_kwargs!r}"
+            )
         if self.dtype not in ("float32", "bfloat16"):
             raise ValueError(f"policy.dtype must be float32 or bfloat16, got {self.dtype!r}")
         require_checkpointing("policy.gradient_checkpointing", self.gradient_checkpointing)
@@ -90,8 +110,11 @@ class CausalPolicy(Network):
         Raises:
             ValueError: nothing readable at ``path``, or not a causal language model.
         """
-        load_config(path)
-        return cls._wrap(load_model(AutoModelForCausalLM, path, dtype=how.get("dtype", torch.float32)), how, path)
+        trust = how.get("trust_remote_code", False)
+        load_config(path, trust_remote_code=trust)
+        dtype = how.get("dtype", torch.float32)
+        model = load_model(AutoModelForCausalLM, path, dtype=dtype, trust_remote_code=trust)
+        return cls._wrap(model, how, path)
 
     @cached_property
     def reads_slowly(self) -> str | None:

@@ -90,13 +90,13 @@ class TokenValue(Network):
         Raises:
             ValueError: nothing readable at ``path``, or its architecture cannot be a value network.
         """
-        config = load_config(path)
-        classifier, config = _classifier(config)
+        trust = how.get("trust_remote_code", False)
+        classifier, config = _classifier(load_config(path, trust_remote_code=trust))
         config.num_labels = 1
         config.token_classification_bias = bias is not None
         config.classifier_dropout = 0.0
         dtype = how.get("dtype", torch.float32)
-        model = load_model(classifier, path, dtype=dtype, config=config, new_head=True)
+        model = load_model(classifier, path, dtype=dtype, config=config, new_head=True, trust_remote_code=trust)
         head = getattr(model, _head_name(model))
         nn.init.zeros_(head.weight)
         if head.bias is not None:
@@ -112,7 +112,8 @@ class TokenValue(Network):
         Raises:
             ValueError: nothing readable at ``path``, or not a one-label token classifier.
         """
-        config = load_config(path)
+        trust = how.get("trust_remote_code", False)
+        config = load_config(path, trust_remote_code=trust)
         if config.num_labels != 1 or not any("TokenClassification" in name for name in config.architectures or []):
             raise ValueError(
                 f"{path}: a value network is a token classifier with one label, this is {config.architectures} with "
@@ -122,7 +123,7 @@ class TokenValue(Network):
         adapters = adapted_path(path) is not None
         classifier, config = _classifier(config)
         dtype = how.get("dtype", torch.float32)
-        model = load_model(classifier, path, dtype=dtype, config=config, new_head=adapters)
+        model = load_model(classifier, path, dtype=dtype, config=config, new_head=adapters, trust_remote_code=trust)
         head = getattr(model, _head_name(model))
         if head.bias is not None and not getattr(config, "token_classification_bias", False):
             head.bias.requires_grad_(False)

@@ -14,7 +14,6 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from oreo_agents.episodes.prompts import PromptFormat
 from oreo_agents.networks.adapters import Lora
 from oreo_agents.networks.capabilities import adapter_capability, policy_capabilities, value_capabilities
 from oreo_agents.networks.capability import Capability
@@ -22,7 +21,7 @@ from oreo_agents.networks.network import Network
 from oreo_agents.networks.policy import PolicySettings
 from oreo_agents.networks.value import TokenValue, ValueSettings
 from oreo_agents.progress import quiet
-from oreo_agents.runs.loading import Loader, require_same_tokens
+from oreo_agents.runs.loading import Loader
 from oreo_agents.runs.overrides import UserError, build, check_overrides, config_folder
 
 USAGE = """\
@@ -78,20 +77,19 @@ def examine(policy: PolicySettings, value: ValueSettings) -> list[Capability]:
     adapted = Loader(
         dataclasses.replace(policy, lora=_some(policy.lora)), dataclasses.replace(value, lora=_some(value.lora))
     )
-    found = _tried("template", lambda: getattr(PromptFormat.from_pretrained(path), "capabilities", list)())
+    found = _tried("template", lambda: plain.prompt_format(path).capabilities())
     found += _tried("loading", lambda: policy_capabilities(plain.policy(path)))
     if any(row.status == "refused" for row in found if row.name in ("loading", "template")):
         return found
 
     def adapters(name: str, network: Callable[[], Network], load: Callable[[str], Network]) -> list[Capability]:
-        tokenizer = PromptFormat.from_pretrained(path).tokenizer
+        tokenizer = plain.prompt_format(path).tokenizer
         return _tried(name, lambda: [adapter_capability(name, network(), load, tokenizer)])
 
     def new_value(loader: Loader) -> TokenValue:
         return TokenValue.from_policy(path, **loader.how(loader.value_settings))
 
     def trained_value(loader: Loader) -> TokenValue:
-        require_same_tokens("value.path", str(value.path), path)
         return loader.value(str(value.path), path)
 
     make = new_value if value.path is None else trained_value

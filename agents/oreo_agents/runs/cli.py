@@ -284,6 +284,8 @@ def _run_hydra(command: str, arguments: Sequence[str]) -> None:
     overrides = list(arguments)
     for short, key in _SHORT.items():
         overrides = [re.sub(f"^{short}=", f"{key}=", text) for text in overrides]
+    # Arguments of a chat template have any name.
+    overrides = [re.sub(r"^(?=policy\.chat_template_kwargs[.=])", "++", text) for text in overrides]
     chosen = [text for text in overrides if re.match(r"policy\.path=(?!null$)", text)]
     if chosen and not any(text.startswith("policy=") for text in overrides):
         # Beside the other override: flags such as `--cfg job` may stand at the end.

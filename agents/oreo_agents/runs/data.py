@@ -70,10 +70,12 @@ def main(arguments: Sequence[str]) -> None:
     )
     importer.add_argument("--prompt", help="prompt template; default: the environment's")
     importer.add_argument("--out", type=Path, help="folder to write; default: the file's name without its ending")
+    _add_format_options(importer)
     encoder = commands.add_parser("encode", help="encode a buffer for another tokenizer")
     encoder.add_argument("buffer", type=Path)
     encoder.add_argument("--tokenizer", required=True, help="checkpoint folder or hub name")
     encoder.add_argument("--out", type=Path, help="folder to write; default: in place")
+    _add_format_options(encoder)
     stats = commands.add_parser("stats", help="describe buffers")
     stats.add_argument("buffers", type=Path, nargs="+")
     houses = commands.add_parser("generate-houses", help="games in generated houses as ALFWorld's files")
@@ -85,7 +87,7 @@ def main(arguments: Sequence[str]) -> None:
     if options.command == "import":
         _import(options)
     elif options.command == "encode":
-        prompt_format = PromptFormat.from_pretrained(options.tokenizer)
+        prompt_format = _prompt_format(options)
         out = options.out or options.buffer
         encode_buffer(EpisodeBuffer.load(options.buffer), prompt_format).save(out)
         print(f"{out}: encoded for {options.tokenizer}")
@@ -96,6 +98,26 @@ def main(arguments: Sequence[str]) -> None:
             )
     else:
         _print_stats(options.buffers)
+
+
+def _add_format_options(parser: argparse.ArgumentParser) -> None:
+    """Add what ``policy`` settings of the same names are in a run."""
+    parser.add_argument("--chat-template", help="Jinja file to use in place of the tokenizer's chat template")
+    parser.add_argument(
+        "--chat-template-kwargs", type=json.loads, help="its arguments, as JSON: '{\"enable_thinking\": false}'"
+    )
+    parser.add_argument("--system-prompt", help="in place of the environment's; an empty text: none")
+    parser.add_argument("--trust-remote-code", action="store_true", help="run code that comes with the tokenizer")
+
+
+def _prompt_format(options: argparse.Namespace) -> PromptFormat:
+    return PromptFormat.from_pretrained(
+        options.tokenizer,
+        chat_template=options.chat_template,
+        chat_template_kwargs=options.chat_template_kwargs,
+        system_prompt=options.system_prompt,
+        trust_remote_code=options.trust_remote_code,
+    )
 
 
 def import_solutions(
@@ -251,7 +273,7 @@ def _import(options: argparse.Namespace) -> None:
         success_threshold=options.success_threshold,
     )
     if options.tokenizer:
-        buffer = encode_buffer(buffer, PromptFormat.from_pretrained(options.tokenizer))
+        buffer = encode_buffer(buffer, _prompt_format(options))
     out = options.out or Path(options.file.name.partition(".")[0])
     buffer.save(out)
     print(

@@ -15,6 +15,7 @@ from oreo_agents.networks.policy import CausalPolicy, PolicySettings
 from oreo_agents.networks.value import TokenValue, ValueSettings
 from oreo_algos import EpisodeBuffer, Models
 from oreo_algos.algos import Algorithm
+from oreo_envs.grading import Thoughts
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,22 @@ class Loader:
             name = "cuda" if torch.cuda.is_available() else "cpu"
         return torch.device(name)
 
+    def prompt_format(self, path: str) -> PromptFormat:
+        """Load the tokenizer of a checkpoint, with the chat template and the system prompt of the settings.
+
+        Raises:
+            ValueError: see ``PromptFormat.from_pretrained``.
+        """
+        settings = self.policy_settings
+        return PromptFormat.from_pretrained(
+            path,
+            chat_template=settings.chat_template,
+            chat_template_kwargs=settings.chat_template_kwargs,
+            system_prompt=settings.system_prompt,
+            thoughts=None if settings.thoughts is None else Thoughts.of(settings.thoughts),
+            trust_remote_code=settings.trust_remote_code,
+        )
+
     def policy(self, path: str) -> CausalPolicy:
         """Load a policy.
 
@@ -46,7 +63,9 @@ class Loader:
         if self.device.type == "cuda":
             gc.collect()  # some classes of transformers refer to themselves (Mamba): their weights would stay there
         policy = CausalPolicy.from_pretrained(path, **self.how(self.policy_settings))
-        written = len(PromptFormat.from_pretrained(path).tokenizer)
+        prompt_format = self.prompt_format(path)
+        policy.tokenizer_fingerprint = prompt_format.fingerprint
+        written = len(prompt_format.tokenizer)
         if written > policy.vocabulary:
             raise ValueError(
                 f"policy.path={path}: its tokenizer writes {written} tokens and the model reads {policy.vocabulary}; "
@@ -60,8 +79,26 @@ class Loader:
         Raises:
             ValueError: it reads other tokens than the policy.
         """
-        require_same_tokens("value.path", path, policy_path)
-        return TokenValue.from_pretrained(path, **self.how(self.value_settings))
+        self.require_same_tokens("value.path", path, policy_path)
+        value = TokenValue.from_pretrained(path, **self.how(self.value_settings))
+        value.tokenizer_fingerprint = self.prompt_format(path).fingerprint
+        return value
+
+    def require_same_tokens(self, setting: str, path: str, policy_path: str) -> None:
+        """Refuse a checkpoint that reads other tokens than the policy.
+
+        Args:
+            setting: the name of the setting that holds ``path``, for the error.
+            path: of the checkpoint.
+            policy_path: of the policy.
+
+        Raises:
+            ValueError: their tokenizers differ.
+        """
+        if self.prompt_format(path).fingerprint != self.prompt_format(policy_path).fingerprint:
+            raise ValueError(
+                f"{setting}={path} has another tokenizer than the policy {policy_path}, so it reads other tokens"
+            )
 
     def models(
         self,
@@ -108,7 +145,9 @@ class Loader:
         bias = None
         if self.value_settings.bias_at_mean_reward:
             bias = float(np.mean([episode.total_reward for episode in buffer]))
-        return TokenValue.from_policy(path, bias=bias, **self.how(self.value_settings))
+        value = TokenValue.from_policy(path, bias=bias, **self.how(self.value_settings))
+        value.tokenizer_fingerprint = self.prompt_format(path).fingerprint
+        return value
 
     def how(self, settings: PolicySettings | ValueSettings) -> dict[str, Any]:
         """Return the keyword arguments with which a network is loaded; a value network goes where the policy goes."""
@@ -118,22 +157,6 @@ class Loader:
             "device": self.device,
             "dtype": getattr(torch, self.policy_settings.dtype) if coarse else torch.float32,
             "lora": settings.lora,
+            "trust_remote_code": self.policy_settings.trust_remote_code,
             "gradient_checkpointing": settings.gradient_checkpointing,
         }
-
-
-def require_same_tokens(setting: str, path: str, policy_path: str) -> None:
-    """Refuse a checkpoint that reads other tokens than the policy.
-
-    Args:
-        setting: the name of the setting that holds ``path``, for the error.
-        path: of the checkpoint.
-        policy_path: of the policy.
-
-    Raises:
-        ValueError: their tokenizers differ.
-    """
-    if PromptFormat.from_pretrained(path).fingerprint != PromptFormat.from_pretrained(policy_path).fingerprint:
-        raise ValueError(
-            f"{setting}={path} has another tokenizer than the policy {policy_path}, so it reads other tokens"
-        )

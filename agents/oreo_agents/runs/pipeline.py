@@ -26,7 +26,6 @@ import torch
 from filelock import FileLock
 
 from oreo_agents.episodes.collect import demonstrations
-from oreo_agents.episodes.prompts import PromptFormat
 from oreo_agents.episodes.tasks import Purpose
 from oreo_agents.networks.model_card import model_card
 from oreo_agents.networks.tiny import byte_tokenizer, create_checkpoint, word_tokenizer
@@ -276,7 +275,7 @@ class Run:
         # To imitate needs no other network, and is content with episodes that are all good.
         needs = [algorithm.needs for algorithm in self.settings.algorithms.values()]
         compared = any(needs) or (not needs and self.settings.collect.source == "policy")
-        findings = examine_episodes(episodes, PromptFormat.from_pretrained(self.sft()), limits, compared=compared)
+        findings = examine_episodes(episodes, self.load.prompt_format(self.sft()), limits, compared=compared)
         WarningLog(folder).give(findings + ([] if before is None else examine_rounds(before, episodes, limits)))
 
     def _train(
@@ -298,7 +297,7 @@ class Run:
         models = self.load.models(algorithm, policy_path, buffer, reference_path=reference_path, value_path=value_path)
         config = dataclasses.replace(self.settings.trainer, seed=self.settings.seed)
         result = train(algorithm, models, buffer, config, folder)
-        tokenizer = PromptFormat.from_pretrained(policy_path).tokenizer
+        tokenizer = self.load.prompt_format(policy_path).tokenizer
         for part in _PARTS:
             network = getattr(models, part)
             if network is not None:
@@ -325,7 +324,7 @@ def _start_key(settings: RunSettings) -> str:
     """Identify what decides the start and the offline episodes, the files they are made from included."""
     facts: list[Any] = [settings.env, settings.policy, settings.sft, settings.collect, settings.seed]
     facts += [settings.trainer.bf16, version("oreo-suite")]
-    for path in (settings.policy.path, settings.env.path):
+    for path in (settings.policy.path, settings.policy.chat_template, settings.env.path):
         if path is not None and Path(path).exists():
             files = [Path(path), *sorted(Path(path).rglob("*"))]
             facts += [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files if file.is_file()]

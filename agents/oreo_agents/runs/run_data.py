@@ -126,7 +126,7 @@ class RunData:
 
     def _given(self, folders: Sequence[str], policy_path: str) -> list[Part]:
         """Read the buffers that the settings name."""
-        fingerprint = PromptFormat.from_pretrained(policy_path).fingerprint
+        fingerprint = self.load.prompt_format(policy_path).fingerprint
         parts = [Part(folder, EpisodeBuffer.load(folder, tokenizer_fingerprint=fingerprint)) for folder in folders]
         for part in parts:
             if part.buffer.env_ids != [self.settings.env.id]:
@@ -138,7 +138,7 @@ class RunData:
 
     def _part(self, path: Path, policy_path: str, make: Callable[[PromptFormat], EpisodeBuffer]) -> Part:
         """Read a buffer that a policy is to learn from; make it first unless it is there."""
-        prompt_format = PromptFormat.from_pretrained(policy_path)
+        prompt_format = self.load.prompt_format(policy_path)
         if not (path / "metadata.json").exists():
             make(prompt_format).save(path)
         buffer = EpisodeBuffer.load(path, tokenizer_fingerprint=prompt_format.fingerprint)

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from oreo_agents.episodes.prompts import PromptFormat
 from oreo_agents.episodes.rollout import RolloutCounts
 from oreo_agents.episodes.tasks import Purpose, choose_indices, derive, identities
 from oreo_agents.evaluation.budget import Contender, at_budgets, report_excess, resize
@@ -132,7 +131,7 @@ class ScoreBook:
             for label, items in evaluate(
                 self.settings.env_maker(split),
                 policy,
-                PromptFormat.from_pretrained(policy_path),
+                self.load.prompt_format(policy_path),
                 missing,
                 indices,
                 self.settings.evaluate.sampling,

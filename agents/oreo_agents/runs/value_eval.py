@@ -16,11 +16,9 @@ from typing import Any
 import numpy as np
 
 from oreo_agents.episodes.collect import CollectSettings, collect
-from oreo_agents.episodes.prompts import PromptFormat
 from oreo_agents.episodes.tasks import choose_indices
 from oreo_agents.networks.checkpoints import weights_digest
 from oreo_agents.networks.policy import CausalPolicy
-from oreo_agents.runs.loading import require_same_tokens
 from oreo_agents.runs.pipeline import Run
 from oreo_agents.value_quality.figures import Reading, measure
 from oreo_agents.value_quality.path import read_paths
@@ -81,7 +79,7 @@ def evaluate_value(run: Run, settings: ValueEvalSettings) -> dict[str, Any]:
         )
     value = run.load.value(value_path, policy_path)
     if settings.reference_path is not None:
-        require_same_tokens("reference.path", settings.reference_path, policy_path)
+        run.load.require_same_tokens("reference.path", settings.reference_path, policy_path)
     policy = run.load.policy(policy_path)
     reference = None if settings.reference_path is None else run.load.policy(settings.reference_path)
     samples = _samples(run, settings, policy_path, policy)
@@ -109,7 +107,7 @@ def _samples(run: Run, settings: ValueEvalSettings, policy_path: str, policy: Ca
     Raises:
         ValueError: they were drawn otherwise.
     """
-    prompt_format = PromptFormat.from_pretrained(policy_path)
+    prompt_format = run.load.prompt_format(policy_path)
     folder = run.folder / "samples"
     sampling = dataclasses.replace(run.settings.evaluate.sampling, temperature=settings.temperature)
     # What decides the samples; where the weights lie does not.
