@@ -78,19 +78,23 @@ class Lora:
             exclude_modules=[*self.exclude_modules, *_not_linear(model)] or None,
             modules_to_save=[train_head] if train_head else None,
         )
-        with warnings.catch_warnings():
-            # peft reads an attribute under a name that newer transformers call deprecated.
-            warnings.filterwarnings("ignore", message="`is_gradient_checkpointing`", category=FutureWarning)
-            # Adapters draw their weights from the global generators: the same ones each time, and no trace left.
-            with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
-                torch.manual_seed(0)
-                adapted = get_peft_model(model, config)
+        adapted = _adapted(model, config)
         for module in adapted.modules():
             if isinstance(module, LoraLayer):
                 for name, dropout in module.lora_dropout.items():
                     if isinstance(dropout, nn.Dropout):
                         module.lora_dropout[name] = _DropoutOfGradients(dropout.p)
         return adapted
+
+
+def _adapted(model: PreTrainedModel, config: PeftConfig) -> Any:
+    with warnings.catch_warnings():
+        # peft reads an attribute under a name that newer transformers call deprecated.
+        warnings.filterwarnings("ignore", message="`is_gradient_checkpointing`", category=FutureWarning)
+        # Adapters draw their weights from the global generators: the same ones each time, and no trace left.
+        with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+            torch.manual_seed(0)
+            return get_peft_model(model, config)
 
 
 class _DropoutOfGradients(nn.Dropout):
@@ -103,16 +107,32 @@ class _DropoutOfGradients(nn.Dropout):
 def _not_linear(model: nn.Module) -> list[str]:
     """Name the linear layers that compute something else than their weights times an input.
 
-    State-space models and their kernels read the weights of some past their adapters; routers and grouped projections
-    are linear layers of another class.
+    State-space models and their kernels read the weights of some past their adapters; some routers and grouped
+    projections are linear layers by name only.
     """
     found = []
+    plain: dict[type, bool] = {nn.Linear: True}
     for name, module in model.named_modules():
         if hasattr(module, "A_log") and hasattr(module, "D"):
             found += [f"{name}.{part}" for part in ("dt_proj", "out_proj") if hasattr(module, part)]
-        if isinstance(module, nn.Linear) and type(module).__module__.startswith("transformers."):
-            found.append(name)
+        if isinstance(module, nn.Linear):
+            kind = type(module)
+            plain[kind] = plain[kind] if kind in plain else _is_linear(module)
+            if not plain[kind]:
+                found.append(name)
     return found
+
+
+@torch.no_grad()
+def _is_linear(module: nn.Linear) -> bool:
+    if module.weight.shape != (module.out_features, module.in_features):
+        return True  # packed, as quantised weights are: peft knows those that it takes
+    inputs = torch.linspace(-1, 1, module.in_features).to(module.weight)[None]
+    try:
+        found: Any = module(inputs)
+        return torch.allclose(found, F.linear(inputs, module.weight, module.bias), atol=1e-3, rtol=1e-2)
+    except (TypeError, ValueError, RuntimeError, AttributeError):
+        return False
 
 
 def adapted_path(path: str) -> str | None:
@@ -141,7 +161,7 @@ def merge_adapter(model: PreTrainedModel, path: str) -> PreTrainedModel:
         ValueError: they are of another model, cannot be merged or read.
     """
     try:
-        adapted = get_peft_model(model, PeftConfig.from_pretrained(path))
+        adapted = _adapted(model, PeftConfig.from_pretrained(path))
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Found missing adapter keys")
             found: Any = adapted.load_adapter(path, "default")
@@ -154,6 +174,7 @@ def merge_adapter(model: PreTrainedModel, path: str) -> PreTrainedModel:
     if merge is None:
         raise ValueError(f"{path}: adapters of this kind ({type(adapted).__name__}) cannot be merged; use LoRA")
     merged: PreTrainedModel = merge()
+    merged.name_or_path = merged.config.name_or_path = path  # what further adapters adapt
     return merged
 
 
@@ -165,7 +186,9 @@ def save_adapter(model: PeftModel, folder: Path) -> None:
     config.base_model_name_or_path = str(Path(base).resolve()) if Path(base).is_dir() else base
     model.save_pretrained(str(folder), save_embedding_layers=False)
     (folder / "README.md").unlink(missing_ok=True)
-    plain.config.save_pretrained(folder)
+    own = copy.deepcopy(plain.config)
+    own.architectures = [type(plain).__name__]
+    own.save_pretrained(folder)
 
 
 @torch.no_grad()

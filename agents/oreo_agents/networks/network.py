@@ -58,11 +58,17 @@ class Network(nn.Module):
         super().__init__()
         require_causal(model)
         self.documents = Documents(model, packing.enable(model))
+        self.model: nn.Module = model
+        self._prove()
         self.lora = lora or Lora()
         self.model = self.lora.wrap(model, train_head=head)
         if gradient_checkpointing:
             checkpoint_layers(self.model, if_possible=gradient_checkpointing == "auto")
         self.eval()
+
+    def _prove(self) -> None:
+        """Find how batches are read, of the model as it was loaded."""
+        raise NotImplementedError
 
     path: str | None = None
     """Where it was loaded from; None: it was made of a model in memory."""

@@ -100,6 +100,8 @@ class CausalPolicy(Network):
         """Wrap a loaded model, with adapters when ``lora`` asks for them."""
         super().__init__(model, lora, gradient_checkpointing=gradient_checkpointing)
         self.max_length = max_length(model.config)
+
+    def _prove(self) -> None:
         self._plain_head = tried(self.plain, self._head_is_not_plain) is None
         self.documents.prove(self._read_by, cuts_rows=not self._plain_head)
 

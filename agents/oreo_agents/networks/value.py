@@ -75,7 +75,17 @@ class TokenValue(Network):
         if frozen_bias:
             # With adapters the head that is trained is a copy.
             getattr(model, name).bias.requires_grad_(False)
-        self.documents.prove(self.model)
+
+    @torch.no_grad()
+    def _prove(self) -> None:
+        head = getattr(self.model, _head_name(self.model))
+        before = head.weight.clone()
+        # A head that says 0 everywhere tells no document from another.
+        head.weight.copy_(torch.linspace(-1, 1, before.numel()).view_as(before))
+        try:
+            self.documents.prove(self.model)
+        finally:
+            head.weight.copy_(before)
 
     @classmethod
     def from_policy(cls, path: str, *, bias: float | None = None, **how: Unpack[LoadOptions]) -> Self:
