@@ -14,6 +14,7 @@ import torch
 from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model
 from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn import functional as F
 from transformers import PreTrainedModel
 from transformers.utils.peft_utils import find_adapter_config_file
@@ -53,8 +54,10 @@ class Lora:
         if self.save not in ("merged", "adapter"):
             raise ValueError(f"lora.save must be merged or adapter, got {self.save!r}")
         for name in ("target_modules", "exclude_modules"):
-            if isinstance(getattr(self, name), str):
-                raise ValueError(f"lora.{name} must be a list of names, got {getattr(self, name)!r}")
+            given = getattr(self, name)
+            if isinstance(given, str):
+                raise ValueError(f"lora.{name} must be a list of names, got {given!r}")
+            object.__setattr__(self, name, None if given is None else tuple(given))
 
     def wrap(self, model: PreTrainedModel, train_head: str | None = None) -> nn.Module:
         """Return ``model`` with adapters; ``train_head`` names a module that is trained in full.
@@ -127,6 +130,8 @@ def _not_linear(model: nn.Module) -> list[str]:
 def _is_linear(module: nn.Linear) -> bool:
     if module.weight.shape != (module.out_features, module.in_features):
         return True  # packed, as quantised weights are: peft knows those that it takes
+    if isinstance(module.weight, FakeTensor) or module.weight.is_meta:
+        return True  # there are no numbers to tell
     inputs = torch.linspace(-1, 1, module.in_features).to(module.weight)[None]
     try:
         found: Any = module(inputs)

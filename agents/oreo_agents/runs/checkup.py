@@ -9,7 +9,6 @@ import dataclasses
 import json
 from collections.abc import Callable, Sequence
 
-from hydra import compose, initialize_config_dir
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -22,7 +21,7 @@ from oreo_agents.networks.policy import PolicySettings
 from oreo_agents.networks.value import TokenValue, ValueSettings
 from oreo_agents.progress import quiet
 from oreo_agents.runs.loading import Loader
-from oreo_agents.runs.overrides import UserError, build, check_overrides, config_folder
+from oreo_agents.runs.overrides import UserError, build, composed
 
 USAGE = """\
 oreo doctor policy.path=FOLDER_OR_HUB_NAME [value.path=FOLDER] [--json] [KEY=VALUE ...]
@@ -56,10 +55,7 @@ def main(arguments: Sequence[str]) -> None:
     if not any(text.startswith("policy.path=") for text in options.overrides):
         raise UserError(f"oreo doctor checks a checkpoint: give policy.path=FOLDER_OR_HUB_NAME\n\n{USAGE}")
     quiet()
-    overrides = ["policy=checkpoint", *options.overrides]
-    check_overrides("eval", overrides)
-    with initialize_config_dir(str(config_folder()), version_base="1.3"):
-        config = compose("eval", overrides)
+    config = composed("eval", ["policy=checkpoint", *options.overrides])
     found = examine(build(config.policy), build(config.value))
     if options.json:
         print(json.dumps([row._asdict() for row in found], indent=2, ensure_ascii=False))

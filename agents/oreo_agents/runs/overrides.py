@@ -112,6 +112,17 @@ def closest(name: str, known: Iterable[str]) -> str:
     return f"; did you mean {matches[0]!r}?" if matches else ""
 
 
+def composed(command: str, overrides: Sequence[str]) -> DictConfig:
+    """Return the configuration of a command, without running it.
+
+    Raises:
+        UserError: see ``check_overrides``.
+    """
+    check_overrides(command, overrides)
+    with initialize_config_dir(str(config_folder()), version_base="1.3"):
+        return compose(command, list(overrides))
+
+
 def build(node: Any) -> Any:
     """Make the dataclass that a node of the configuration names; what it refuses is a ValueError."""
     try:

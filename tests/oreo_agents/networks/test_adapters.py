@@ -202,6 +202,11 @@ def test_settings_that_mean_nothing_are_refused(setting: dict, match: str):
         Lora(rank=2, **setting)
 
 
+def test_settings_are_equal_where_their_names_are():
+    given = Lora(rank=2, target_modules=["q_proj"], exclude_modules=["v_proj"])
+    assert len({given, Lora(rank=2, target_modules=("q_proj",), exclude_modules=("v_proj",))}) == 1
+
+
 def test_a_name_that_no_module_has_is_refused():
     with pytest.raises(ValueError, match="q_prj"):
         CausalPolicy(make_model("llama"), Lora(rank=2, target_modules=["q_prj"]))

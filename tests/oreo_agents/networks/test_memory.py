@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 import torch
-from families import OWN, SHAPE
+from families import small_config
 from hydra import compose, initialize_config_dir
 from tiny_models import make_model
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForTokenClassification, Qwen2Config, Qwen2ForCausalLM
+from transformers import AutoModelForTokenClassification, Qwen2Config, Qwen2ForCausalLM
 
 from oreo_agents.networks import memory
 from oreo_agents.networks.adapters import Lora
@@ -203,12 +203,12 @@ def test_logits_that_are_scaled_or_capped_are_saved_whole(family: str):
 
 @pytest.mark.parametrize("family", ["mamba", "qwen3_next", "mixtral", "gpt_oss", "gemma3_text"])
 def test_other_families_are_counted(family: str):
-    config = AutoConfig.for_model(family, **(SHAPE | OWN[family]))
+    config = small_config(family)
     less, more = (predict(config, tokens=100, policy=how).saved for how in (AGAIN, FULL))
     assert 0 < less < 0.7 * more
 
 
 def test_what_cannot_be_counted_is_a_sentence():
-    config = AutoConfig.for_model("mamba", **(SHAPE | OWN["mamba"]))
-    with pytest.raises(ValueError, match=r"mamba: not counted \(ValueError: .*LORA"):
-        predict(config, tokens=100, policy=ADAPTERS)
+    nobody = Trained(lora=Lora(rank=2, target_modules=["nobody"]))
+    with pytest.raises(ValueError, match=r"mamba: not counted \(ValueError: .*nobody"):
+        predict(small_config("mamba"), tokens=100, policy=nobody)
