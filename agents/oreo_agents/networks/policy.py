@@ -86,9 +86,19 @@ class PolicySettings:
                 "policy.chat_template_kwargs must be a mapping such as {enable_thinking: false}, got "
                 f"{self.chat_template_kwargs!r}"
             )
+        _require_device(self.device)
         if self.dtype not in ("float32", "bfloat16"):
             raise ValueError(f"policy.dtype must be float32 or bfloat16, got {self.dtype!r}")
         require_checkpointing("policy.gradient_checkpointing", self.gradient_checkpointing)
+
+
+def _require_device(name: str) -> None:
+    try:
+        kind = "cpu" if name == "auto" else torch.device(name).type
+    except RuntimeError as error:
+        raise ValueError(f"policy.device must be auto, cpu or cuda, got {name!r}") from error
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"policy.device={name}: torch finds no CUDA device here; leave it at auto, or give cpu")
 
 
 class CausalPolicy(Network):

@@ -21,7 +21,7 @@ from oreo_agents.networks.policy import PolicySettings
 from oreo_agents.networks.value import TokenValue, ValueSettings
 from oreo_agents.progress import quiet
 from oreo_agents.runs.loading import Loader
-from oreo_agents.runs.overrides import UserError, build, composed
+from oreo_agents.runs.overrides import UserError, build, composed, readable
 
 USAGE = """\
 oreo doctor policy.path=FOLDER_OR_HUB_NAME [value.path=FOLDER] [--json] [KEY=VALUE ...]
@@ -55,7 +55,7 @@ def main(arguments: Sequence[str]) -> None:
     if not any(text.startswith("policy.path=") for text in options.overrides):
         raise UserError(f"oreo doctor checks a checkpoint: give policy.path=FOLDER_OR_HUB_NAME\n\n{USAGE}")
     quiet()
-    config = composed("eval", ["policy=checkpoint", *options.overrides])
+    config = composed("eval", ["policy=checkpoint", *readable(options.overrides)])
     found = examine(build(config.policy), build(config.value))
     if options.json:
         print(json.dumps([row._asdict() for row in found], indent=2, ensure_ascii=False))

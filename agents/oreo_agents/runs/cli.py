@@ -19,7 +19,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from oreo_agents.runs.overrides import UserError, build, check_overrides, closest, config_folder
+from oreo_agents.runs.overrides import UserError, build, check_overrides, closest, config_folder, readable
 
 USAGE = """\
 oreo: offline reinforcement learning of multi-step reasoning
@@ -106,10 +106,16 @@ def settings_from_config(config: DictConfig, algorithms: dict[str, Any]) -> Any:
         searches={name: build(node) for name, node in config.searches.items()},
         evaluate=build(config.evaluate),
         trainer=build(config.trainer),
-        seed=config.seed,
+        seed=_whole(config, "seed"),
         data=config.data if isinstance(config.data, str | None) else list(config.data),
-        workers=config.workers,
+        workers=None if config.workers is None else _whole(config, "workers"),
     )
+
+
+def _whole(config: DictConfig, key: str) -> int:
+    if isinstance(config[key], bool) or not isinstance(config[key], int):
+        raise ValueError(f"{key} must be a whole number, got {config[key]!r}")
+    return int(config[key])
 
 
 def _run(config: DictConfig, folder: Path) -> None:
@@ -284,8 +290,7 @@ def _run_hydra(command: str, arguments: Sequence[str]) -> None:
     overrides = list(arguments)
     for short, key in _SHORT.items():
         overrides = [re.sub(f"^{short}=", f"{key}=", text) for text in overrides]
-    # Arguments of a chat template have any name.
-    overrides = [re.sub(r"^(?=policy\.chat_template_kwargs[.=])", "++", text) for text in overrides]
+    overrides = readable(overrides)
     chosen = [text for text in overrides if re.match(r"policy\.path=(?!null$)", text)]
     if chosen and not any(text.startswith("policy=") for text in overrides):
         # Beside the other override: flags such as `--cfg job` may stand at the end.

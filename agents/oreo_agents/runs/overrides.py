@@ -6,15 +6,17 @@ Knows: Hydra, where configurations lie. Does not know: what commands do.
 import difflib
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import fields, is_dataclass
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Any, get_args, get_type_hints
 
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
-from hydra.utils import instantiate
+from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -83,8 +85,18 @@ def _explain(command: str, error: Exception) -> str:
     name = next((group for group in (missing.groups() if missing else ()) if group), None)
     if name is None:
         return message
-    known = _known_names(command)
+    if _is_field(command, name):
+        return f"{command}: no file names {name!r}; add it with +{name}=..."
+    known = [key for key in _known_names(command) if not key.endswith("_target_")]
     return f"{command}: there is no setting {name!r}{closest(name, known)}\n({message.splitlines()[0]})"
+
+
+def _is_field(command: str, name: str) -> bool:
+    """Whether a dataclass has a setting that no file names."""
+    place, _, key = name.rpartition(".")
+    node = OmegaConf.select(compose(command), place) if place else None
+    target = node.get("_target_") if isinstance(node, DictConfig) else None
+    return target is not None and key in {field.name for field in fields(get_object(target))}
 
 
 def _known_names(command: str) -> list[str]:
@@ -123,11 +135,49 @@ def composed(command: str, overrides: Sequence[str]) -> DictConfig:
         return compose(command, list(overrides))
 
 
+def readable(overrides: Sequence[str]) -> list[str]:
+    """Return overrides as Hydra reads them: ``~`` is the home folder, arguments of a chat template have any name."""
+    found = [re.sub(r"^(?=policy\.chat_template_kwargs[.=])", "++", text) for text in overrides]
+    home = str(Path.home())
+    return [text if "'" in text or '"' in text else re.sub(r"(?<=[=,\[])~(?=/)", home, text) for text in found]
+
+
 def build(node: Any) -> Any:
-    """Make the dataclass that a node of the configuration names; what it refuses is a ValueError."""
+    """Make the dataclass that a node of the configuration names; what it refuses is a ValueError that names a key."""
+    _require_types(node)
     try:
         return instantiate(node, _convert_="all")
     except HydraException as error:
         if isinstance(error.__cause__, TypeError | ValueError):
             raise ValueError(f"{node.get('_target_')}: {error.__cause__}") from error
         raise
+
+
+_PLAIN = {int: "a whole number", float: "a number", bool: "true or false", str: "a text", type(None): "null"}
+
+
+def _require_types(node: DictConfig) -> None:
+    """Refuse plain values of another type than the dataclass of a node has.
+
+    Raises:
+        ValueError: by the name of the key.
+    """
+    target = get_object(node.get("_target_", "builtins.dict"))
+    hints = get_type_hints(target) if is_dataclass(target) else {}
+    for key in node:
+        value = node[key]
+        if isinstance(value, DictConfig):
+            _require_types(value)
+            continue
+        hint = hints.get(str(key))
+        allowed = set(get_args(hint)) if isinstance(hint, UnionType) else {hint}
+        if not allowed <= set(_PLAIN) or any(_fits(value, kind) for kind in allowed):
+            continue
+        names = " or ".join(words for kind, words in _PLAIN.items() if kind in allowed)
+        raise ValueError(f"{node._get_full_key(key)} must be {names}, got {value!r}")
+
+
+def _fits(value: object, kind: Any) -> bool:
+    if kind is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, kind) and not (kind is int and isinstance(value, bool))
