@@ -16,11 +16,19 @@ import torch
 from peft import PeftModel
 from safetensors import SafetensorError
 from torch.utils.checkpoint import checkpoint
-from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoTokenizer,
+    PretrainedConfig,
+    PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
+)
 from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.models.auto.tokenization_auto import get_tokenizer_config
 from transformers.utils import logging as transformers_logging
 
 from oreo_agents.networks.adapters import adapted_path, merge_adapter, merged_state, save_adapter
+from oreo_agents.networks.old_names import GENERIC_TOKENIZERS, write_old_names
 
 _log = logging.getLogger(__name__)
 
@@ -74,7 +82,11 @@ def load_tokenizer(path: str, *, trust_remote_code: bool = False) -> PreTrainedT
         ValueError: there is none, or it is code that comes with the checkpoint and is not trusted.
     """
     try:
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(path, trust_remote_code=trust_remote_code)
+        # For some families (Qwen2) AutoTokenizer would put a class of theirs in place of what tokenizer.json says.
+        declared = get_tokenizer_config(path)
+        plain = declared.get("tokenizer_class") in GENERIC_TOKENIZERS and "auto_map" not in declared
+        reader: Any = PreTrainedTokenizerFast if plain else AutoTokenizer
+        tokenizer: PreTrainedTokenizerBase = reader.from_pretrained(path, trust_remote_code=trust_remote_code)
     except (OSError, ValueError, ImportError) as error:
         require_no_remote_code(path, error)
         if (base := adapted_path(path)) is not None:
@@ -364,30 +376,16 @@ def save_network(
     else:
         _save_plain(model, folder)
     tokenizer.save_pretrained(folder)
+    write_old_names(folder)
     (folder / "README.md").write_text(card, encoding="utf-8")
 
 
 def _save_plain(model: torch.nn.Module, folder: Path) -> None:
     plain: Any = model.get_base_model() if isinstance(model, PeftModel) else model
-    adapted = isinstance(model, PeftModel)
-    if adapted:
-        plain.save_pretrained(folder, state_dict=merged_state(plain))
-    else:
+    if not isinstance(model, PeftModel):
         plain.save_pretrained(folder)
-    path = folder / "config.json"
-    config = json.loads(path.read_text(encoding="utf-8"))
-    config |= _old_rope_keys(config) | ({"dtype": "float32"} if adapted else {})
-    path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-
-
-def _old_rope_keys(config: dict[str, Any]) -> dict[str, Any]:
-    """Return the rotary settings under the names that transformers 4 and servers read, {} where they have none there.
-
-    Without them transformers 4 turns positions by its default base, and says nothing: ``findings/rope_base_5_to_4.sh``.
-    """
-    rope = config.get("rope_parameters") or {}
-    if not isinstance(rope.get("rope_theta"), float | int):
-        return {}
-    kept = {name: value for name, value in rope.items() if name != "rope_theta"}
-    scaling = {} if kept.get("rope_type", "default") == "default" else {"rope_scaling": kept}
-    return {"rope_theta": rope["rope_theta"], **scaling}
+    else:
+        plain.save_pretrained(folder, state_dict=merged_state(plain))
+        path = folder / "config.json"
+        config = json.loads(path.read_text(encoding="utf-8")) | {"dtype": "float32"}
+        path.write_text(json.dumps(config), encoding="utf-8")

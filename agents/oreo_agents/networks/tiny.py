@@ -21,6 +21,8 @@ from transformers import (
     Qwen2ForCausalLM,
 )
 
+from oreo_agents.networks.old_names import write_old_names
+
 _END, _PAD, _UNKNOWN = "<|end|>", "<|pad|>", "<|unknown|>"
 # A word, a number, a run of # or another character, with the space before it; or one blank.
 _PIECES = r" ?[A-Za-z]+| ?\d+| ?#+| ?[^\sA-Za-z\d]|\s"
@@ -92,6 +94,7 @@ def create_checkpoint(config: TinyConfig, tokenizer: PreTrainedTokenizerFast, fo
         _compose(model, tokenizer)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    write_old_names(folder)
 
 
 def _compose(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> None:

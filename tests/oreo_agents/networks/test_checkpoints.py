@@ -7,11 +7,14 @@ import pytest
 import torch
 from families import build
 from safetensors.torch import load_file, save_file
-from tiny_models import disturb, draw_episodes, make_model, make_tokenizer
+from tiny_models import CHATML, disturb, draw_episodes, make_model, make_tokenizer
 from transformers import AutoModelForCausalLM
 
 from oreo_agents.networks.adapters import Lora
+from oreo_agents.networks.checkpoints import load_tokenizer, tokenizer_fingerprint
+from oreo_agents.networks.old_names import write_old_names
 from oreo_agents.networks.policy import CausalPolicy
+from oreo_agents.networks.tiny import TinyConfig, create_checkpoint, word_tokenizer
 from oreo_agents.networks.value import TokenValue
 from oreo_algos.batch import collate
 
@@ -159,24 +162,148 @@ def test_longrope_is_read_up_to_its_original_length():
     assert policy.max_length == 32 and CausalPolicy(build("phi3")).max_length == 128
 
 
-LLAMA3 = {
-    "rope_type": "llama3",
-    "rope_theta": 500000.0,
-    "factor": 8.0,
-    "low_freq_factor": 1.0,
-    "high_freq_factor": 4.0,
-    "original_max_position_embeddings": 32,
+# --- old names, as transformers 4.57.6 reads them: what it makes of them was compared once, see benchmarks/LOG.md
+
+YARN = {"factor": 4.0, "original_max_position_embeddings": 32}
+LLAMA3 = YARN | {"low_freq_factor": 1.0, "high_freq_factor": 4.0}
+LONG = {"short_factor": [1.0, 1.1, 1.2, 1.3], "long_factor": [4.0] * 4}
+FULL, SLIDING = "full_attention", "sliding_attention"
+
+
+def rope(kind: str = "default", theta: float = 5e5, **more) -> dict:
+    return {"rope_type": kind, "rope_theta": theta} | more
+
+
+def kinds(full: dict, sliding: dict) -> dict:
+    return {"layer_types": [SLIDING, FULL], "rope_parameters": {FULL: full, SLIDING: sliding}}
+
+
+OLD_NAMES = {
+    "base": ("qwen2", {"rope_parameters": rope(theta=1e6)}, {"rope_theta": 1e6}),
+    "llama3": (
+        "llama",
+        {"rope_parameters": rope("llama3", **LLAMA3)},
+        {"rope_theta": 5e5, "rope_scaling": {"rope_type": "llama3"} | LLAMA3},
+    ),
+    "longrope": (
+        "llama",
+        {"rope_parameters": rope("longrope", **LONG, **YARN)},
+        {
+            "rope_theta": 5e5,
+            "rope_scaling": {"rope_type": "longrope"} | LONG | YARN,
+            "original_max_position_embeddings": 32,
+        },
+    ),
+    "type alone, all of phi3": (
+        "phi3",
+        {"rope_parameters": rope("longrope", **LONG), "original_max_position_embeddings": 32},
+        {
+            "rope_theta": 5e5,
+            "rope_scaling": {"type": "longrope"} | LONG,
+            "partial_rotary_factor": 1.0,
+            "original_max_position_embeddings": 32,
+        },
+    ),
+    "type alone, all of olmo2": (
+        "olmo2",
+        {"rope_parameters": rope("linear", factor=4.0)},
+        {"rope_theta": 5e5, "rope_scaling": {"type": "linear", "factor": 4.0}},
+    ),
+    "part of a head": (
+        "stablelm",
+        {"rope_parameters": rope(partial_rotary_factor=0.5)},
+        {"rope_theta": 5e5, "partial_rotary_factor": 0.5},
+    ),
+    "names of its own": (
+        "gpt_neox",
+        {"rope_parameters": rope("yarn", **YARN, partial_rotary_factor=0.5)},
+        {
+            "rope_theta": 5e5,
+            "rotary_emb_base": 5e5,
+            "partial_rotary_factor": 0.5,
+            "rotary_pct": 0.5,
+            "rope_scaling": {"rope_type": "yarn"} | YARN,
+        },
+    ),
+    "types of layers": (
+        "gemma3_text",
+        kinds(rope("linear", theta=2e6, factor=8.0), rope(theta=5e3)),
+        {"rope_theta": 2e6, "rope_local_base_freq": 5e3, "rope_scaling": {"rope_type": "linear", "factor": 8.0}},
+    ),
+    "types of layers, one base": (
+        "olmo3",
+        kinds(rope("yarn", **YARN), rope()),
+        {"rope_theta": 5e5, "rope_scaling": {"rope_type": "yarn"} | YARN},
+    ),
+    "types of layers, names of its own": (
+        "modernbert-decoder",
+        kinds(rope(), rope(theta=5e3)),
+        {"global_rope_theta": 5e5, "local_rope_theta": 5e3},
+    ),
+    "experts": (
+        "qwen3_moe",
+        {"rope_parameters": rope()},
+        {"rope_theta": 5e5, "num_experts": 4, "torch_dtype": "float32", "dtype": "float32"},
+    ),
 }
+_ROTARY = {name for _, _, names in OLD_NAMES.values() for name in names if "rope" in name or "rotary" in name}
 
 
-@pytest.mark.parametrize("rope", [{"rope_type": "default", "rope_theta": 1e6}, LLAMA3], ids=["base", "llama3"])
-def test_rotary_settings_are_saved_under_their_old_names_too(rope: dict, batch, tmp_path: Path):
-    policy = CausalPolicy(build("llama", rope_parameters=rope))
+@pytest.mark.parametrize("case", OLD_NAMES)
+def test_a_configuration_says_the_same_under_old_names(case: str, batch, tmp_path: Path):
+    family, options, names = OLD_NAMES[case]
+    policy = CausalPolicy(build(family, **options))
     policy.save(tmp_path, make_tokenizer(), "# card")
     config = json.loads((tmp_path / "config.json").read_text())
-    assert config["rope_theta"] == rope["rope_theta"]
-    scaling = {name: value for name, value in rope.items() if name != "rope_theta"}
-    assert config.get("rope_scaling") == (scaling if rope is LLAMA3 else None)
+    assert {name: config.get(name) for name in names} == names
+    assert not (_ROTARY - names.keys()) & config.keys()
     again = CausalPolicy.from_pretrained(str(tmp_path))
-    assert again.plain.config.rope_parameters == policy.plain.config.rope_parameters
     assert torch.equal(again.score(batch).logprobs, policy.score(batch).logprobs)
+    assert without_type(again.plain.config.rope_parameters) == policy.plain.config.rope_parameters
+    again.save(tmp_path / "again", make_tokenizer(), "# card")
+    second = json.loads((tmp_path / "again" / "config.json").read_text())
+    assert {name: second.get(name) for name in names} == names
+
+
+def without_type(rope: dict) -> dict:
+    """As checkpoints of Phi-3 on the hub have it, `type` stays beside `rope_type` once it was read."""
+    return {name: value for name, value in rope.items() if name != "type"}
+
+
+def test_the_configuration_of_a_text_model_within_another_has_old_names_too(tmp_path: Path):
+    within = {"model_type": "gemma3_text", "rope_parameters": {FULL: rope(), SLIDING: rope(theta=5e3)}}
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "gemma3", "text_config": within}))
+    write_old_names(tmp_path)
+    written = json.loads((tmp_path / "config.json").read_text())
+    assert written == {
+        "model_type": "gemma3",
+        "text_config": within | {"rope_theta": 5e5, "rope_local_base_freq": 5e3},
+    }
+
+
+def test_values_and_adapters_are_saved_under_old_names_too(folder: Path, tmp_path: Path):
+    TokenValue.from_policy(str(folder)).save(tmp_path / "value", make_tokenizer(), "# card")
+    adapted = CausalPolicy.from_pretrained(str(folder), lora=Lora(rank=2, save="adapter"))
+    adapted.save(tmp_path / "adapter", make_tokenizer(), "# card")
+    for saved in ("value", "adapter"):
+        config = json.loads((tmp_path / saved / "config.json").read_text())
+        assert config["rope_theta"] == 1e4 and config["torch_dtype"] == config["dtype"]
+        tokenizer = json.loads((tmp_path / saved / "tokenizer_config.json").read_text())
+        assert tokenizer["tokenizer_class"] == "PreTrainedTokenizerFast"
+
+
+@pytest.mark.parametrize("architecture", ["llama", "qwen2"])
+def test_a_tokenizer_is_what_its_file_says_whatever_the_family_of_the_model(architecture: str, tmp_path: Path):
+    """AutoTokenizer takes Qwen2's own pieces for any tokenizer beside a Qwen2: here blanks would be lost."""
+    plain = word_tokenizer(["Tom", "has", "3", "mug"])
+    marked = make_tokenizer(template=CHATML, end_of_turn=True)
+    for name, tokenizer in {"plain": plain, "marked": marked}.items():
+        create_checkpoint(TinyConfig(architecture=architecture), tokenizer, tmp_path / name, 0)
+        said = json.loads((tmp_path / name / "tokenizer_config.json").read_text())
+        assert said["tokenizer_class"] == "PreTrainedTokenizerFast"
+        # A list under this name is an error in transformers 4.
+        assert "extra_special_tokens" not in said
+        again = load_tokenizer(str(tmp_path / name))
+        assert tokenizer_fingerprint(again) == tokenizer_fingerprint(tokenizer)
+        assert again.all_special_tokens == tokenizer.all_special_tokens
+    assert plain.decode(load_tokenizer(str(tmp_path / "plain")).encode("Tom has 3 mug")) == "Tom has 3 mug"
