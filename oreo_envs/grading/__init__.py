@@ -4,8 +4,9 @@ r"""Grading: is the final answer of a response equal to the reference?
 (``notation``), reads its shape (``reading``, ``shapes``: a number, a list, an interval, a formula, ...) and
 compares shapes part by part (``equality``). Text and exact rational numbers decide almost every
 case in microseconds; only formulas go to sympy, past a size guard (``size``), in a process that is
-killed when it takes too long (``worker``). Any thread and any process may grade; no signal is used;
-nothing is evaluated as code; nothing raises on hostile text.
+ended when it takes too much CPU time (``worker``): no verdict depends on what else runs.
+Any thread and any process may grade, and its signals are left alone; nothing is evaluated as code;
+nothing raises on hostile text.
 
 Policy:
 

@@ -4,8 +4,9 @@ Knows: how math-verify reads LaTeX, when two formulas are one, how to run that i
 killed. Does not know: extraction, numbers, shapes. Imports nothing of this suite, so that it starts
 without it: ``python core.py 5 6`` reads one JSON request a line from descriptor 5 and answers each on 6.
 
-Two processes: the server has imported everything and only forks; its child evaluates. A child that
-overruns its limit is killed, and the next is there in milliseconds. Both end when their input does.
+Two processes: the server has imported everything and only forks; its child evaluates. The limit of a
+question is CPU time of the child, kept by a timer of the kernel that ends it, so that no verdict depends
+on what else runs; the next child is there in milliseconds. Both end when their input does.
 
 Formulas are one when they agree to 25 digits at points drawn once and for all. math-verify's own
 ``verify`` is asked only about what is no formula (sets, logic): it is slower (it simplifies), and
@@ -31,7 +32,8 @@ _TOLERANCE = 1e-25
 # Of every other symbol, in the order of their names, at each point.
 _SIGNS = ((1, 1), (-1, -1), (1, -1), (-1, 1))
 _MAX_BYTES = 2 << 30
-_MAX_CPU_S = 5
+_SPARE_CPU_S = 2
+_LEAST_CPU_S = 1e-3  # a timer of 0 would be none
 _WAKE_S = 2.0
 
 # Parsed while there is nothing to do: ANTLR builds its tables at first use, and children inherit them.
@@ -214,29 +216,28 @@ class _Child:
         os.close(theirs_out)
         self.lines = _Lines(ours_in)
 
-    def ask(self, line: bytes, limit_s: float, stop: int) -> bytes:
-        """Return the answer, b"" when the child died; TimeoutError, EOFError when ``stop`` ended."""
+    def ask(self, line: bytes, wall_s: float, stop: int) -> bytes:
+        """Return the answer, b"" when the child died or stands still; EOFError when ``stop`` ended."""
         try:
             os.write(self._ours_out, line + b"\n")
         except BrokenPipeError:
             return b""
-        ready, _, _ = select.select([self.lines.descriptor, stop], [], [], limit_s)
-        if not ready:
-            raise TimeoutError
-        if self.lines.descriptor not in ready:
+        ready, _, _ = select.select([self.lines.descriptor, stop], [], [], wall_s)
+        if stop in ready and self.lines.descriptor not in ready:
             raise EOFError
-        return self.lines.read()
+        return self.lines.read() if ready else b""
 
-    def kill(self) -> None:
-        """End it, whatever it does."""
+    def end(self) -> bool:
+        """End it, whatever it does; whether it had used up its CPU time."""
         os.kill(self.pid, signal.SIGKILL)
-        os.waitpid(self.pid, 0)
+        status = os.waitpid(self.pid, 0)[1]
         os.close(self._ours_out)
         os.close(self.lines.descriptor)
+        return os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGPROF
 
 
 def _evaluate_forever(source: int, target: int) -> None:
-    """Answer requests; a child that nobody can kill any more ends by its own limits."""
+    """Answer requests, each within its CPU time; the kernel ends this process when it takes more."""
     import resource
 
     with contextlib.suppress(ValueError, OSError):
@@ -244,10 +245,13 @@ def _evaluate_forever(source: int, target: int) -> None:
     lines, hard_limit = _Lines(source), resource.getrlimit(resource.RLIMIT_CPU)[1]
     with contextlib.suppress(BrokenPipeError):
         while line := lines.read():
-            used = resource.getrusage(resource.RUSAGE_SELF)
-            with contextlib.suppress(ValueError, OSError):
-                resource.setrlimit(resource.RLIMIT_CPU, (int(used.ru_utime + used.ru_stime) + _MAX_CPU_S, hard_limit))
-            os.write(target, answer_request(json.loads(line)).encode() + b"\n")
+            request, begin = json.loads(line), time.process_time()
+            with contextlib.suppress(ValueError, OSError):  # the timer counts finer; this one holds without it
+                resource.setrlimit(resource.RLIMIT_CPU, (int(begin + request["limit_s"]) + _SPARE_CPU_S, hard_limit))
+            signal.setitimer(signal.ITIMER_PROF, max(request["limit_s"], _LEAST_CPU_S))
+            verdict = answer_request(request)
+            signal.setitimer(signal.ITIMER_PROF, 0)
+            _reply(target, verdict=verdict, spent_s=time.process_time() - begin)
     os._exit(0)
 
 
@@ -272,24 +276,24 @@ def serve(source: int, target: int) -> None:
             line = lines.read()
             if not line:
                 return
-            begin, limit_s, answer = time.monotonic(), json.loads(line)["limit_s"], b""
-            for _ in range(2):  # a child that was killed from outside gets one successor
+            request, answer = json.loads(line), b""
+            for _ in range(2):  # a child that was killed from outside, or stopped, gets one successor
                 child = child or _Child((source, target))
-                try:
-                    answer = child.ask(line, max(begin + limit_s - time.monotonic(), 0), source)
-                except TimeoutError:
-                    answer = b"timeout"
-                if answer in (b"", b"timeout"):
-                    child.kill()
-                    child = None
+                answer = child.ask(line, request["wall_s"], source)
                 if answer:
+                    os.write(target, answer + b"\n")
                     break
-            _reply(target, verdict=answer.decode() or "lost", spent_s=time.monotonic() - begin)
+                used_up, child = child.end(), None
+                if used_up:
+                    _reply(target, verdict="timeout", spent_s=request["limit_s"])
+                    break
+            else:
+                _reply(target, verdict="lost", spent_s=0)
     except (EOFError, BrokenPipeError):
         return
     finally:
         if child is not None:
-            child.kill()
+            child.end()
 
 
 def _reply(target: int, **content: object) -> None:

@@ -35,7 +35,7 @@ class Core(Protocol):
     """Whoever compares formulas; see ``worker.Worker``."""
 
     def ask(self, how: str, left: str, right: str, *, below: str = "", limit_s: float = LIMIT_S) -> Reply:
-        """Return "same", "different", "unparsable", "too_large" or "timeout", and the seconds spent."""
+        """Return "same", "different", "unparsable", "too_large" or "timeout", and the CPU seconds spent."""
 
 
 class Comparison:

@@ -78,7 +78,7 @@ def canonical(answer: str) -> str:
 
 
 def lost_comparisons() -> int:
-    """How many verdicts of this process are "timeout" because the comparing process was killed from outside."""
+    """How many verdicts of this process are "timeout" because the comparing process was lost: killed, or stopped."""
     return WORKER.lost
 
 

@@ -1,7 +1,10 @@
 """A handle on the symbolic core that any thread and any forked process can use.
 
-Knows: starting the core (``core.py``), asking it within a time limit, starting it again.
+Knows: starting the core (``core.py``), asking it within a limit of CPU time, starting it again.
 Does not know: what is asked.
+
+A verdict does not depend on what else runs: only CPU time of the child that compares is limited (``core``
+says how). Clocks are a last resort, for a process that stands still.
 """
 
 from __future__ import annotations
@@ -21,22 +24,22 @@ from typing import Any, NamedTuple
 logger = logging.getLogger(__name__)
 
 LIMIT_S = 1.0
-"""What the comparisons of one grade may take before their process is killed, seconds."""
-DEADLINE_S = 1.4
-"""What one question may take in all, a new start of the core included, seconds."""
-START_S = 30.0
-"""What the first start may take, seconds: a slow machine is no reason for a wrong verdict."""
-_GRACE_S = 0.05
+"""What the comparisons of one grade may take before the child that compares is ended, CPU seconds."""
+WALL_S = 60.0
+"""When a child that has not used up its CPU time is given up, seconds: far above what a busy machine needs."""
+START_S = 600.0
+"""When a core that does not start is given up, seconds."""
+_TRIES = 3
 
 _CORE = Path(__file__).with_name("core.py")
 
 
 class WorkerLost(Exception):
-    """The core was killed from outside, and there was no time for another; there is no verdict."""
+    """The core and its successors were killed from outside or stood still; there is no verdict."""
 
 
 class Reply(NamedTuple):
-    """What the core says of a question, and the seconds it took."""
+    """What the core says of a question, and the CPU seconds it took."""
 
     verdict: str
     spent_s: float
@@ -54,7 +57,6 @@ class _Core:
         if not hasattr(os, "posix_spawn") or not sys.executable:
             raise RuntimeError("formulas are compared in a process of their own; that needs Linux or macOS")
         self.is_up = False
-        self.since = time.monotonic()
         pipes: list[int] = []
         try:
             pipes += os.pipe()
@@ -72,6 +74,8 @@ class _Core:
                     *((os.POSIX_SPAWN_OPEN, number, os.devnull, os.O_RDWR, 0) for number in (0, 1, 2)),
                 ],
                 setpgroup=0,  # Ctrl-C is for this process, and killing the group leaves no orphan
+                setsigmask=(),
+                setsigdef=(signal.SIGPROF,),  # it ends a child that took too long
             )
         except OSError as error:
             for descriptor in pipes:
@@ -101,7 +105,7 @@ class _Core:
         """Put a question.
 
         Raises:
-            TimeoutError: no answer in time, though the core should have kept the limit.
+            TimeoutError: no answer, though the core should have given up: it stands still.
             EOFError, BrokenPipeError: it died.
         """
         self._send(question)
@@ -142,7 +146,7 @@ class _Core:
 class Worker:
     """A core, started when it is needed, and its successors; it ends with this process.
 
-    ``lost`` counts the questions without a verdict because the core was killed from outside.
+    ``lost`` counts the questions without a verdict: their core was killed from outside or stood still.
     """
 
     def __init__(self) -> None:
@@ -177,12 +181,12 @@ class Worker:
         """Put one question to the core (see ``core.answer_request``).
 
         Returns:
-            "same", "different", "unparsable", "too_large", or "timeout" when ``limit_s`` was not
-            enough. Time spent waiting for other threads' questions does not count.
+            "same", "different", "unparsable", "too_large", or "timeout" when ``limit_s`` CPU seconds
+            were not enough. Waiting (for a start, other threads' questions, a busy machine) does not count.
 
         Raises:
-            WorkerLost: the core was killed from outside, and so was its successor, or it is not up.
-            RuntimeError: it cannot be started.
+            WorkerLost: the core was killed from outside or stood still, and so its successors.
+            RuntimeError: it cannot be started, or ends at once.
         """
         question = {"how": how, "left": left, "right": right, "below": below}
         with self._lock:
@@ -194,50 +198,30 @@ class Worker:
         if reply is None:
             self.lost += 1
             logger.warning(
-                "a comparison of formulas was lost: its process died or did not start (%d so far)", self.lost
+                "a comparison of formulas was lost: its process died or stood still, %d times (%d lost so far)",
+                _TRIES,
+                self.lost,
             )
             raise WorkerLost
         return reply
 
     def _put(self, question: dict[str, Any], limit_s: float) -> Reply | None:
-        """Ask, at most twice; None when the core keeps dying or is not up in time."""
-        if not self._was_up:
-            self._greet(START_S)
-            self._was_up = True
-        deadline = time.monotonic() + DEADLINE_S
-        for _ in range(2):
+        """Ask a core and its successors; None when they keep dying or stand still."""
+        for _ in range(_TRIES):
+            core = self._core = self._core or _Core()
             try:
-                core = self._greet(deadline - time.monotonic())
-            except TimeoutError:
-                return None  # it goes on starting; the next question may find it up
-            rest = deadline - time.monotonic()
-            try:
-                reply = core.ask(question | {"limit_s": max(min(limit_s, rest), 0)}, rest + _GRACE_S)
+                core.greet(START_S)
+                self._was_up = True
+                # The core gives up two children before we give up the core.
+                reply = core.ask(question | {"limit_s": limit_s, "wall_s": WALL_S}, 3 * WALL_S)
             except (TimeoutError, EOFError, BrokenPipeError):
                 self._kill()
                 continue
-            return reply if reply.verdict != "lost" else None
+            if reply.verdict != "lost":
+                return reply
+        if not self._was_up:
+            raise RuntimeError(f"{sys.executable} {_CORE.name} ended at once or did not start, {_TRIES} times")
         return None
-
-    def _greet(self, patience_s: float) -> _Core:
-        """The core, up; TimeoutError when it is not in time."""
-        until = time.monotonic() + patience_s
-        while True:
-            core = self._core = self._core or _Core()
-            try:
-                core.greet(until - time.monotonic())
-                return core
-            except EOFError:
-                self._kill()
-                if time.monotonic() >= until:
-                    raise TimeoutError from None
-                if not self._was_up:
-                    raise RuntimeError(f"{sys.executable} {_CORE.name} ended at once") from None
-            except TimeoutError:
-                if time.monotonic() - core.since > START_S:
-                    self._kill()
-                    raise RuntimeError(f"{_CORE.name} did not start within {START_S:.0f} seconds") from None
-                raise
 
     def _kill(self) -> None:
         core, self._core = self._core, None

@@ -2,7 +2,6 @@ r"""Answers: what is read in a response, and what counts as equal."""
 
 import string
 import threading
-import time
 
 import pytest
 from hypothesis import example, given, settings
@@ -191,11 +190,10 @@ def test_hostile_answers_stop_at_the_size_guard(answer):
     ],
     ids=range(9),
 )
+@pytest.mark.usefixtures("stops_endless_scans")
 def test_long_responses_take_linear_time(response):
-    start = time.process_time()  # the time of this process, whatever else the machine does
     assert not is_correct(response, "7")
     has_final_answer(response)
-    assert time.process_time() - start < 2
 
 
 def test_a_long_answer_is_not_looked_at():

@@ -5,7 +5,6 @@ state what real models wrote. ``hostile.jsonl`` holds responses as runs of repea
 """
 
 import json
-import time
 from collections import Counter
 from pathlib import Path
 
@@ -41,8 +40,7 @@ def test_answers_of_every_kind(kind):
 
 
 @pytest.mark.parametrize("number", range(len(HOSTILE)))
-def test_hostile_responses_are_wrong_at_once(number):
+@pytest.mark.usefixtures("stops_endless_scans")
+def test_hostile_responses_are_wrong_and_end(number):
     response, reference = HOSTILE[number]
-    start = time.process_time()
     assert grade(response, reference).correct is False
-    assert time.process_time() - start < 2

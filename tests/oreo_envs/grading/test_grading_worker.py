@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from oreo_envs.grading import Reason, grade, lost_comparisons, worker
-from oreo_envs.grading.worker import DEADLINE_S, WORKER, Worker, WorkerLost
+from oreo_envs.grading.worker import LIMIT_S, WORKER, Worker, WorkerLost
 
 # Takes sympy many seconds, and looks harmless: the guard is not asked here.
 ENDLESS = r"\binom{10^{8}}{5 \cdot 10^{7}}+x"
@@ -34,10 +34,10 @@ def _children(pid):
 
 
 def _gone(pid):
-    """Wait until the process has ended."""
+    """Wait until the process has ended; two minutes on a machine that stands still."""
     if not Path("/proc/self/stat").exists():
         pytest.skip("needs /proc to see other processes")
-    for _ in range(100):
+    for _ in range(2400):
         try:
             with open(f"/proc/{pid}/stat") as stat:
                 if stat.read().rpartition(")")[2].split()[0] == "Z":
@@ -59,10 +59,21 @@ def test_the_questions_of_the_core(core):
 
 
 def test_a_formula_that_takes_too_long_is_given_up_and_the_next_is_answered(core):
-    start = time.perf_counter()
-    assert core.ask("equal", ENDLESS, "x").verdict == "timeout"
+    server, child = core._core.pid, _children(core._core.pid)[0]
+    assert core.ask("equal", ENDLESS, "x") == ("timeout", LIMIT_S)
+    assert _gone(child) and core._core.pid == server  # only the child is killed
     assert core.ask("equal", "x+y", "y+x").verdict == "same"
-    assert time.perf_counter() - start < 2 * DEADLINE_S
+
+
+def test_what_a_question_costs_is_cpu_time_of_the_child(core):
+    """A child that stands still for longer than its limit has used none of it up."""
+    child = _children(core._core.pid)[0]
+    os.kill(child, signal.SIGSTOP)
+    waker = threading.Timer(1.5 * LIMIT_S, os.kill, (child, signal.SIGCONT))
+    waker.start()
+    assert core.ask("equal", "x+y", "y+x").verdict == "same"
+    waker.join()
+    assert _children(core._core.pid) == [child]
 
 
 def test_a_time_out_is_not_tried_again(core, monkeypatch):
@@ -73,19 +84,52 @@ def test_a_time_out_is_not_tried_again(core, monkeypatch):
     assert len(asked) == 1
 
 
+def test_the_signal_of_the_limit_is_not_inherited_as_ignored_or_blocked():
+    before = signal.signal(signal.SIGPROF, signal.SIG_IGN)
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGPROF})
+    own = Worker()
+    try:
+        assert own.ask("equal", ENDLESS, "x", limit_s=0.2).verdict == "timeout"
+    finally:
+        own._kill()
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        signal.signal(signal.SIGPROF, before)
+
+
 def test_a_killed_child_or_core_has_a_successor(core):
     for victim in (lambda: _children(core._core.pid)[0], lambda: core._core.pid):
         os.kill(victim(), signal.SIGKILL)
         assert core.ask("equal", "x+y", "y+x").verdict == "same"
 
 
-def test_a_child_killed_at_work_is_replaced_once(core):
-    """The retry meets the same limit; it ends as a time-out, not as a verdict."""
-    first = _children(core._core.pid)[0]
-    killer = threading.Timer(0.2, os.kill, (first, signal.SIGKILL))
+def test_a_child_that_stands_still_is_given_up_by_its_core(core):
+    child = _children(core._core.pid)[0]
+    os.kill(child, signal.SIGSTOP)
+    question = {"how": "equal", "left": "x+y", "right": "y+x", "below": "", "limit_s": LIMIT_S, "wall_s": 0.5}
+    # On a busy machine half a second may be too little for its successor too: lost, which is asked again.
+    assert core._core.ask(question, worker.START_S).verdict in ("same", "lost")
+    assert _gone(child)
+
+
+def test_a_core_that_stands_still_is_given_up_for_another(core, monkeypatch):
+    stopped, ask = core._core, core._core.ask
+    monkeypatch.setattr(stopped, "ask", lambda question, patience_s: ask(question, 0.2))
+    os.kill(stopped.pid, signal.SIGSTOP)
+    assert core.ask("equal", "x+y", "y+x").verdict == "same"
+    assert _gone(stopped.pid) and core.lost == 0
+
+
+@pytest.mark.parametrize("killed", ["child", "core"])
+def test_a_question_is_asked_again_when_who_works_on_it_is_killed(core, killed):
+    """The retry meets the same limit; it ends as a time-out, and is not lost."""
+    child = _children(core._core.pid)[0]
+    victim = child if killed == "child" else core._core.pid
+    os.kill(child, signal.SIGSTOP)  # so that the question is still open when the victim is killed
+    killer = threading.Timer(0.2, os.kill, (victim, signal.SIGKILL))
     killer.start()
-    assert core.ask("equal", ENDLESS, "x", limit_s=0.5).verdict == "timeout"
+    assert core.ask("equal", ENDLESS, "x", limit_s=0.5) == ("timeout", 0.5)
     killer.join()
+    assert _gone(victim) and core.lost == 0
     assert core.ask("equal", "x+y", "y+x").verdict == "same"
 
 
@@ -124,24 +168,37 @@ def test_an_interruption_does_not_mix_up_answers(core, monkeypatch):
 
 
 def test_a_core_that_starts_slowly_is_waited_for(core, monkeypatch, tmp_path):
-    """After its death the successor is not up in time; the question after finds it."""
+    """The successor of a dead core; its start uses up nothing of the question's time."""
     slow = tmp_path / "core.py"
     slow.write_text(
-        f"import runpy, time; time.sleep({DEADLINE_S + 0.3})\n"
-        f"runpy.run_path({str(worker._CORE)!r}, run_name='__main__')",
+        f"import runpy, time; time.sleep(1.5)\nrunpy.run_path({str(worker._CORE)!r}, run_name='__main__')",
         encoding="utf-8",
     )
     monkeypatch.setattr(worker, "_CORE", slow)
     os.kill(core._core.pid, signal.SIGKILL)
-    with pytest.raises(WorkerLost):
-        core.ask("equal", "x+y", "y+x")
-    up = time.monotonic() + worker.START_S  # a busy machine needs many questions
-    while True:
-        try:
-            assert core.ask("equal", "x+y", "y+x").verdict == "same"
-            break
-        except WorkerLost:
-            assert time.monotonic() < up, "the core never came up"
+    assert core.ask("equal", "x+y", "y+x").verdict == "same"
+
+
+def test_a_core_that_does_not_start_is_lost_and_ended(core, monkeypatch, tmp_path):
+    hangs, killed, kill = tmp_path / "core.py", [], worker._Core.kill
+    hangs.write_text("import time; time.sleep(3600)", encoding="utf-8")
+    os.kill(core._core.pid, signal.SIGKILL)
+    with monkeypatch.context() as patch:
+        patch.setattr(worker, "_CORE", hangs)
+        patch.setattr(worker, "START_S", 0.2)
+        patch.setattr(worker._Core, "kill", lambda self: killed.append(self.pid) or kill(self))
+        with pytest.raises(WorkerLost):
+            core.ask("equal", "x+y", "y+x")
+    assert core.lost == 1 and len(killed) == 3 and all(_gone(pid) for pid in killed)
+    assert core.ask("equal", "x+y", "y+x").verdict == "same"
+
+
+def test_a_core_that_ends_at_once_is_an_error(monkeypatch, tmp_path):
+    ends = tmp_path / "core.py"
+    ends.write_text("", encoding="utf-8")
+    monkeypatch.setattr(worker, "_CORE", ends)
+    with pytest.raises(RuntimeError, match="ended at once"):
+        Worker().ask("equal", "x", "x+0")
 
 
 def test_a_core_that_cannot_start_is_an_error(monkeypatch, tmp_path):
@@ -218,5 +275,5 @@ def test_the_core_ends_with_its_parent(how):
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as parent:
         core = int(parent.stdout.readline())
         family = [core, *_children(core)]
-        assert parent.wait(timeout=20) == (0 if how == "returns" else -signal.SIGKILL)
+        assert parent.wait() == (0 if how == "returns" else -signal.SIGKILL)
     assert len(family) == 2 and all(_gone(pid) for pid in family)
