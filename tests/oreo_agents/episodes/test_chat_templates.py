@@ -421,7 +421,7 @@ def test_code_that_comes_with_a_tokenizer_is_refused_by_the_setting_and_asks_nob
         "from transformers import PreTrainedTokenizerFast as Base\n\nclass MyTokenizer(Base):\n    mine = True\n"
     )
     monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("asked on the terminal"))
-    with pytest.raises(ValueError, match=r"its model or tokenizer is code that comes .* policy\.trust_remote_code=true"):
+    with pytest.raises(ValueError, match=r"tokenizer is code that comes .* policy\.trust_remote_code=true"):
         PromptFormat.from_pretrained(path)
     monkeypatch.setenv("HF_MODULES_CACHE", str(tmp_path / "modules"))
     assert PromptFormat.from_pretrained(path, trust_remote_code=True).tokenizer.mine
