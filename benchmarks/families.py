@@ -108,7 +108,7 @@ _OWN: dict[str, dict[str, Any]] = {
     },
 }
 
-# They read images, sound or bytes of another length than their tokens, or transformers cannot make them (DBRX), or trains
+# They read images, sound or bytes of another length than their tokens, transformers cannot make them (DBRX) or trains
 # them in training mode only, where outputs are random (Reformer).
 _NOT_TEXT = {"blt", "dbrx", "git", "phi4_multimodal", "reformer"}
 
