@@ -56,6 +56,7 @@ class Network(nn.Module):
     ) -> None:
         """Wrap a loaded model, with adapters when ``lora`` asks for them; ``head`` names a module trained in full."""
         super().__init__()
+        model.eval()
         require_causal(model)
         self.documents = Documents(model, packing.enable(model))
         self.model: nn.Module = model

@@ -122,6 +122,13 @@ def test_dropout_is_off_in_train_mode(checkpoint: Callable[[str], str]):
     assert torch.equal(value.token_values(batch), value.token_values(batch))
 
 
+def test_a_classifier_in_training_mode_is_read_without_its_dropout():
+    config = make_model("llama").config
+    config.num_labels, config.classifier_dropout, config.attention_dropout = 1, 0.5, 0.5
+    value = TokenValue(AutoModelForTokenClassification.from_config(config).train())
+    assert value.documents.alone is None and value.documents.longest_packed == 64
+
+
 @pytest.mark.parametrize("family", ["olmo", "granite", "gemma3_text", "lfm2"])
 def test_an_architecture_without_a_token_classifier_gets_a_head_on_its_trunk(family: str, tmp_path: Path):
     model = build(family)
