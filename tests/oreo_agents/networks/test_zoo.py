@@ -7,6 +7,9 @@ import zoo
 # One of each kind; all of them take minutes.
 KINDS = ["qwen3_moe", "gemma4_text", "qwen3_5_text"]
 
+# Layers that cannot be checkpointed, and half of a model of images.
+LACKING = {"ctrl", "gpt_neox_japanese", "openai-gpt", "trocr"}
+
 
 @pytest.mark.parametrize("family", KINDS)
 def test_a_family_of_each_kind_works_for_everything(family: str):
@@ -20,6 +23,6 @@ def test_no_family_is_silently_wrong(part: int):
     found = {family: zoo.ask(family) for family in asked}
     wrong = {family: rows for family, rows in found.items() if any(row.status == "wrong" for row in rows)}
     assert not wrong
-    loaded = [family for family, rows in found.items() if len(rows) > 1]
-    working = [family for family in loaded if zoo.works(found[family])]
-    assert len(working) >= 0.9 * len(loaded) and len(loaded) >= 0.7 * len(asked)
+    loaded = {family for family, rows in found.items() if len(rows) > 1}
+    assert {family for family in loaded if not zoo.works(found[family])} <= LACKING
+    assert len(loaded) >= 0.7 * len(asked)
