@@ -39,9 +39,10 @@ def map_episodes(folder: Path, key: str, tables: Callable[[], Iterable[pa.Table]
         return found
     try:
         with FileLock(lock):
-            found = _open(file) or _make(file, tables)
-            lock.unlink(missing_ok=True)
-        return found
+            try:
+                return _open(file) or _make(file, tables)
+            finally:
+                lock.unlink(missing_ok=True)
     except OSError as error:
         _log.warning("%s: not written (%s); the episodes are kept in the memory of every process", file, error)
     sink = pa.BufferOutputStream()

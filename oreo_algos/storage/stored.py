@@ -105,6 +105,7 @@ class StoredRows:
     def __init__(self, batch: pa.RecordBatch) -> None:
         """Keep a batch of ``SCHEMA``, whose memory stays where it is."""
         self.batch = batch
+        self._numbers: dict[str, NDArray[Any]] = {}
         self._lists: dict[str, tuple[NDArray[Any], NDArray[np.int64], NDArray[np.bool_] | None]] = {}
 
     def array(self, name: str, row: int) -> NDArray[Any] | None:
@@ -124,11 +125,16 @@ class StoredRows:
 
     def numbers(self, name: str) -> NDArray[Any]:
         """Return a column of numbers as a view."""
-        return self.batch.column(name).to_numpy()
+        if name not in self._numbers:
+            self._numbers[name] = self.batch.column(name).to_numpy()
+        return self._numbers[name]
 
     def lengths(self, name: str) -> NDArray[np.int64]:
-        """Return the length of every list of a column."""
-        return np.diff(self.batch.column(name).offsets.to_numpy())
+        """Return the length of every list of a column; it is kept."""
+        key = f"{name}: lengths"
+        if key not in self._numbers:
+            self._numbers[key] = np.diff(self.batch.column(name).offsets.to_numpy())
+        return self._numbers[key]
 
 
 class StoredEpisode(Episode):
@@ -195,15 +201,15 @@ class StoredEpisode(Episode):
 
     @property
     def terminated(self) -> bool:  # noqa: D102
-        return bool(self._rows.scalar("terminated", self._row))
+        return bool(self._rows.numbers("terminated")[self._row])
 
     @property
     def truncated(self) -> bool:  # noqa: D102
-        return bool(self._rows.scalar("truncated", self._row))
+        return bool(self._rows.numbers("truncated")[self._row])
 
     @property
     def success(self) -> bool:  # noqa: D102
-        return bool(self._rows.scalar("success", self._row))
+        return bool(self._rows.numbers("success")[self._row])
 
     @property
     def task_id(self) -> str:  # noqa: D102
@@ -220,6 +226,22 @@ class StoredEpisode(Episode):
     @property
     def info(self) -> dict[str, JSONScalar]:  # noqa: D102
         return json.loads(self._rows.scalar("info", self._row))
+
+    @property
+    def num_tokens(self) -> int:  # noqa: D102
+        return int(self._rows.lengths("tokens")[self._row])
+
+    @property
+    def num_steps(self) -> int:  # noqa: D102
+        return int(self._rows.lengths("rewards")[self._row])
+
+    @property
+    def num_action_tokens(self) -> int:  # noqa: D102
+        return int(self._rows.numbers("num_action_tokens")[self._row])
+
+    @property
+    def total_reward(self) -> float:  # noqa: D102
+        return float(self._rows.numbers("total_reward")[self._row])
 
     def _array(self, name: str) -> NDArray[Any]:
         found = self._rows.array(name, self._row)
