@@ -23,7 +23,8 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from oreo_algos.algos.base import Algorithm
-from oreo_algos.batch import Batch, collate
+from oreo_algos.algos.selection import NothingToLearnError
+from oreo_algos.batch import Batch, collate, number_tasks, require_extra
 from oreo_algos.episode import Episode
 from oreo_algos.metrics import WeightedMean
 from oreo_algos.models import Models, Network, Policy
@@ -143,11 +144,18 @@ class _Run:
         self.cpu_seconds, self.cpu_since = 0.0, time.process_time()
         generator = np.random.default_rng(np.random.SeedSequence([config.seed, 0]))
         selected = algorithm.select(buffer, generator)
+        if not selected:
+            raise NothingToLearnError(
+                f"{type(algorithm).__name__}.select chose none of the {len(buffer)} episodes of this buffer, so there "
+                "is nothing to learn from"
+            )
         self.examples = [e for e in selected if longest(e) <= models.policy.max_length]
         self.skipped = len(selected) - len(self.examples)
         self._report_skipped(len(selected))
 
         require_fit(models, algorithm.needs, episodes_of(self.examples), buffer.tokenizer_fingerprint)
+        require_extra(algorithm.extra, episodes_of(self.examples))
+        self.tasks = number_tasks(episodes_of(self.examples))
 
         self.schedule = Schedule(
             examples=len(self.examples),
@@ -265,7 +273,8 @@ class _Run:
     def _micro_batches(self, examples: Sequence[Any]) -> list[Batch]:
         """Cut examples to the token budget and pad each piece, with what is known of the reference."""
         pieces = [episodes_of(piece) for piece in cut_by_tokens(examples, self.config.micro_batch_tokens)]
-        return [collate(piece, ref_logprobs=self._known(piece)).to(self.device) for piece in pieces]
+        extra = {"extra": self.algorithm.extra, "tasks": self.tasks}
+        return [collate(piece, ref_logprobs=self._known(piece), **extra).to(self.device) for piece in pieces]
 
     def _known(self, episodes: Sequence[Episode]) -> list[NDArray[np.float32]] | None:
         """Return the reference's log-probabilities of episodes, None unless all of them are known."""
