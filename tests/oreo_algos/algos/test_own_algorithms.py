@@ -236,5 +236,5 @@ def test_the_example_of_the_documents_trains(recorded, tmp_path):
     page = (Path(__file__).parents[3] / "docs" / "algorithms.md").read_text(encoding="utf-8")
     names: dict[str, Any] = {}
     exec(page.partition("## Write your own")[2].partition("```python\n")[2].partition("```")[0], names)
-    models, result = run(names["Topr"](policy_lr=0.01, batch_size=4), recorded, tmp_path)
+    _, result = run(names["Topr"](policy_lr=0.01, batch_size=4), recorded, tmp_path)
     assert result.steps == 4 and 0 < result.metrics["train/ratio"] <= 1
