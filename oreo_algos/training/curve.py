@@ -50,7 +50,7 @@ class Curve:
             config: how often, and what for.
             folder: of the run.
             total_steps: of the run.
-            counts_from: step before which the policy is not trained.
+            counts_from: steps that do not train the policy yet.
         """
         self._config, self._folder, self._total, self._counts_from = config, folder, total_steps, counts_from
         self.scores: list[tuple[int, float]] = []
@@ -69,9 +69,12 @@ class Curve:
 
     @property
     def best(self) -> tuple[int, float] | None:
-        """Step and score of the best evaluation, the earliest of equally good ones."""
+        """Step and score of the best evaluation, the earliest of equally good ones.
+
+        Of those before the policy is trained it is the last: the value has learned since.
+        """
         known = [(step, score) for step, score in self.scores if not math.isnan(score)]
-        return max(known, key=lambda one: (one[1], -one[0]), default=None)
+        return max(known, key=lambda one: (one[1], one[0] if one[0] <= self._counts_from else -one[0]), default=None)
 
     @property
     def stops(self) -> bool:
@@ -87,7 +90,7 @@ class Curve:
         every = self._config.evaluate_every
         if not every or (step == 0 and not self._config.eval_on_start):
             return False
-        return step % every == 0 or step == self._total
+        return step % every == 0 or step in (self._counts_from, self._total)
 
     def take(self, evaluate: Evaluate, step: int, networks: Callable[[], dict[str, Any]]) -> Evaluation:
         """Evaluate; random numbers of the training stay as they are.

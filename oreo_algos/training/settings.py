@@ -18,8 +18,8 @@ class TrainerConfig:
             no loss, gradient or metric beyond rounding (and the draws of dropout).
         checkpoint_every: optimiser steps between checkpoints; there is always one at the end.
         keep_checkpoints: how many of the newest stay on disk.
-        evaluate_every: optimiser steps between calls of ``evaluate``, which is also called after the last one; 0:
-            never. Evaluating changes no weight.
+        evaluate_every: optimiser steps between calls of ``evaluate``, which is also called after the last one, and
+            after a warm-up of the value; 0: never. Evaluating changes no weight.
         eval_on_start: also evaluate before the first step.
         load_best_model_at_end: end with the networks of the best evaluation, the earliest of equally good ones, in
             place of the last ones. Each best so far is written to disk.

@@ -133,7 +133,8 @@ class _Run:
         self.schedulers = {name: self._schedulers(name) for name in self.networks}
         self.doctor = TrainingDoctor(config.doctor, float(np.std([episode.total_reward for episode in buffer])))
         self.step, self.num_tokens = 0, 0
-        self.curve = Curve(config, folder, total_steps=self.total_steps, counts_from=self.schedule.value_warmup_steps)
+        waits = self.schedule.value_warmup_steps if self.schedule.policy_steps else self.total_steps
+        self.curve = Curve(config, folder, total_steps=self.total_steps, counts_from=waits)
         self.last_metrics: dict[str, float] = {}
         self.ref_logprobs: dict[Episode, NDArray[np.float32]] = {}
         self.ref_logprobs_beside: dict[bytes, NDArray[np.float32]] = {}

@@ -75,6 +75,7 @@ class Purpose(IntEnum):
     SELECTION = 2
     EVALUATION = 3
     MORE = 4
+    DEV = 5
 
 
 def derive(seed: int, *purpose: int) -> int:

@@ -144,6 +144,13 @@ def test_evaluations_before_the_policy_learns_are_no_reason_to_stop(buffer, tmp_
     assert result.steps == 5
 
 
+def test_a_start_that_stays_the_best_has_the_value_of_the_end_of_the_warm_up(buffer, tmp_path):
+    scores = dict.fromkeys(range(12), 0.5) | {11: 0.4}
+    models, judge, result = run(buffer, tmp_path, scores, algorithm=OREO, evaluate_every=2, load_best_model_at_end=True)
+    assert list(judge.seen) == [0, 2, 3, 4, 6, 8, 10, 11] and result.loaded_step == 3
+    assert equal(weights(models), judge.seen[3])
+
+
 def test_what_is_not_a_number_is_never_the_best(buffer, tmp_path):
     scores = RISING | {0: math.nan, 8: math.nan}
     _, _, result = run(buffer, tmp_path, scores, load_best_model_at_end=True)
