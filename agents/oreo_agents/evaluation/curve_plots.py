@@ -19,6 +19,7 @@ Rows = Sequence[Mapping[str, float]]
 
 _ACCURACY = re.compile(r"eval/(?P<place>.+)/accuracy")
 _SECONDS = "eval/cpu_seconds"
+_START = "sft"
 
 # Of both columns: the label of the axis, and where on it a row of metrics is.
 _AGAINST: dict[str, Callable[[Mapping[str, float]], float | None]] = {
@@ -46,31 +47,34 @@ def plot_curves(metrics: Mapping[str, Sequence[Rows]], path: Path, about: str = 
     places = dict.fromkeys(place for runs in found.values() for run in runs for place in run)
     if not places:
         return None
-    figure = Figure(figsize=(12, 4.2 * len(places)), layout="constrained")
+    # The steps of the start are other steps, and often many more.
+    parts = [part for part in ([r for r in found if r != _START], [r for r in found if r == _START]) if part]
+    panels = [
+        (place, part) for place in places for part in parts if any(place in run for r in part for run in found[r])
+    ]
+    figure = Figure(figsize=(12, 3.8 * len(panels) + 0.4), layout="constrained")
     hues = shades(found)
-    grid = figure.subplots(len(places), len(_AGAINST), squeeze=False, sharey="row")
-    for place, row_of_axes in zip(places, grid, strict=True):
-        counts = set[int]()
-        for axes, (label, position) in zip(row_of_axes, _AGAINST.items(), strict=True):
-            for row, runs in found.items():
-                for run in runs:
-                    counts |= {round(point[f"eval/{place}/n"]) for point in run.get(place, [])}
-                    _draw(axes, run.get(place, []), place, position, hues[row])
+    grid = figure.subplots(len(panels), len(_AGAINST), squeeze=False, sharey="row")
+    for (place, part), both in zip(panels, grid, strict=True):
+        runs = [(row, run.get(place, [])) for row in part for run in found[row]]
+        counts = {round(point[f"eval/{place}/n"]) for _, points in runs for point in points}
+        top = max(point[f"eval/{place}/accuracy_high"] for _, points in runs for point in points)
+        n = " to ".join(map(str, sorted({min(counts), max(counts)})))
+        for axes, (label, position) in zip(both, _AGAINST.items(), strict=True):
+            for row, points in runs:
+                _draw(axes, points, place, position, hues[row])
             axes.set_xlabel(label)
             axes.grid(alpha=0.3)
-            axes.set_ylim(0, 100)
-        row_of_axes[0].set_ylabel("accuracy (%), greedy")
-        row_of_axes[0].xaxis.set_major_locator(MaxNLocator(integer=True))
-        n = " to ".join(map(str, sorted({min(counts), max(counts)})))
-        row_of_axes[0].set_title(f"{place}, n = {n} a point", fontsize="medium")
-        row_of_axes[1].set_title(about, fontsize="medium")
-    for row, runs in found.items():
-        label = fill(row if len(runs) == 1 else f"{row}, {len(runs)} runs", 45)
+            axes.set_ylim(0, min(105 * top + 2, 101))
+            axes.set_title(f"{place}{', the start' * (part == [_START])}, n = {n} a point", fontsize="medium")
+        both[0].set_ylabel("accuracy (%), greedy")
+        both[0].xaxis.set_major_locator(MaxNLocator(integer=True))
+    for row, of_row in found.items():
+        label = fill(row if len(of_row) == 1 else f"{row}, {len(of_row)} runs", 45)
         grid[0][0].plot([], [], color=hues[row], marker="o", markersize=3, label=label)
     figure.legend(loc="outside right upper", fontsize="small")
-    figure.suptitle(
-        "Accuracy while learning; bands: 95% intervals of each point; rings: best points", fontsize="medium"
-    )
+    what = "bands: 95% intervals of each point; rings: best points"
+    figure.suptitle(f"Accuracy while learning{about and f', {about}'}; {what}", fontsize="medium")
     return save(figure, path)
 
 

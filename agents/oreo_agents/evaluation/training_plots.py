@@ -140,4 +140,4 @@ def _shade_warmup(axes: Axes, runs: Sequence[Rows]) -> None:
     """Shade the steps before the policy has a loss, of the run that waits longest, where all begin later."""
     first = [next((row["step"] for row in rows if row.get(_POLICY_LOSS) is not None), 0) for rows in runs]
     if min(first, default=0) > 1:
-        axes.axvspan(0, max(first), color="0.5", alpha=0.15, linewidth=0)
+        axes.axvspan(0, max(first) - 0.5, color="0.5", alpha=0.15, linewidth=0)

@@ -35,6 +35,7 @@ oreo: offline reinforcement learning of multi-step reasoning
   oreo report   DIR... : one table and plots from any set of run folders (--base ROW, --over SETTING, --format csv)
   oreo doctor   what a checkpoint can do here: loading, scoring, sampling, template, adapters (policy.path=...)
   oreo data     import, encode or describe episode buffers; generate houses
+  oreo metrics  [NAME...] : what the numbers that a training logs mean
   oreo play     ID : play an environment yourself, in the terminal (--split, --index, --path)
 
 Settings are given as key=value, sweeps with -m:
@@ -81,6 +82,10 @@ def main() -> None:
             from oreo_agents.runs.checkup import main as doctor
 
             doctor(arguments)
+        elif command == "metrics":
+            from oreo_agents.runs.metrics import main as metrics
+
+            metrics(arguments)
         elif command == "play":
             from oreo_agents.runs.play import main as play
 
@@ -88,7 +93,7 @@ def main() -> None:
         elif command in _JOBS:
             _run_hydra(command, arguments)
         else:
-            known = [*_JOBS, "report", "data", "doctor", "play"]
+            known = [*_JOBS, "report", "data", "doctor", "metrics", "play"]
             raise UserError(f"unknown command {command!r}{closest(command, known)}\n\n{USAGE}")
     except (UserError, ValueError, FileNotFoundError) as error:
         _fail(error)

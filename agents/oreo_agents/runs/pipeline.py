@@ -14,6 +14,7 @@ import dataclasses
 import hashlib
 import json
 import logging
+import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from importlib.metadata import version
@@ -344,11 +345,12 @@ class Run:
         if not self.settings.trainer.evaluate_every:
             return None
         split = dev_split(self.settings)
+        env_name = re.sub(r"[^-.\w]", "_", self.settings.env.id.rpartition("/")[2])  # as TensorBoard takes names
         make, indices = dev_indices(self.settings, split, partial(self.data.seen_by, [folder.name]))
         return DevTasks(
             make,
             indices,
-            name=f"{self.settings.env.id.rpartition('/')[2]}/{split}",
+            name=f"{env_name}/{split}",
             prompt_format=self.load.prompt_format(policy_path),
             sampling=self.settings.evaluate.sampling,
             examples=self.settings.evaluate.dev.examples,

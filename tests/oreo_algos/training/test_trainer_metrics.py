@@ -40,10 +40,10 @@ NAMES = {
     "sft": (Sft(), COMMON),
     "rejection": (RejectionSampling(), COMMON),
     "dpo": (Dpo(), COMMON | PREFERENCES | {"rewards/margins", "rewards/accuracies"}),
-    "kto": (Kto(), COMMON | PREFERENCES | {"kl"}),
+    "kto": (Kto(), COMMON | PREFERENCES | {"kl", "rewards/reference_point"}),
     "oreo": (
         Oreo(),
-        COMMON | VALUES | {"losses/policy", "losses/kl", "log_ratio/pos_median", "log_ratio/neg_median"},
+        COMMON | VALUES | {"losses/policy", "kl", "log_ratio/pos_median", "log_ratio/neg_median"},
     ),
     "oreo warm-up": (Oreo(value_warmup_steps=1), {"loss", "epoch", "num_tokens"} | VALUES),
 }
