@@ -46,13 +46,8 @@ def logged(tmp_path_factory, random_episodes):
 
 
 def test_every_algorithm_of_the_package_is_trained_here():
-    from oreo_algos import algos
-
-    concrete = {getattr(algos, name) for name in algos.__all__} - {
-        algos.Algorithm,
-        algos.EpisodeAlgorithm,
-        algos.Losses,
-    }
+    abstract = {algos.Algorithm, algos.EpisodeAlgorithm, algos.Losses}
+    concrete = {getattr(algos, name) for name in algos.__all__} - abstract
     assert concrete == {type(algorithm) for algorithm in TRAININGS}
 
 
