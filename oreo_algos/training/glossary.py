@@ -82,7 +82,7 @@ TABLE: dict[str, tuple[Metric, ...]] = {
                "Should rise above that of failures.", _VALUES),
         Metric("train/log_ratio/neg_median", "nats", "The same of those that failed.",
                "Should fall; if both fall alike the policy unlearns right answers too.", _VALUES),
-        Metric("train/alpha", "reward units squared a nat", "Weight of the KL regulariser, where `kl_target` adapts it.",
+        Metric("train/alpha", "reward units squared a nat", "Weight of the KL regulariser, which `kl_target` adapts.",
                "Grows until the KL nears its target.", _OREO),
     ),
     "OREO, `oreo-constant` and DQO": (
@@ -120,7 +120,7 @@ TABLE: dict[str, tuple[Metric, ...]] = {
         Metric("train/logps/chosen", "nats", "log pi of responses that succeeded, mean.",
                "A deep fall: right answers are unlearned together with wrong ones (the doctor says so).", _DPO),
         Metric("train/logps/rejected", "nats", "The same of responses that failed.", "", _DPO),
-        Metric("train/rewards/margins", "reward units", "DPO: `rewards/chosen` less `rewards/rejected` of a pair, mean.",
+        Metric("train/rewards/margins", "reward units", "DPO: `rewards/chosen` less `rewards/rejected`, mean.",
                "Should rise; a steep rise with a loss near 0 is overfitting.", _DPO),
         Metric("train/rewards/accuracies", "share", "DPO: pairs whose margin is above 0.",
                "The first one counts the signs of rounding noise.", _DPO),

@@ -84,8 +84,8 @@ def _origins(episodes: Iterable[Episode], buffer: EpisodeBuffer) -> dict[Episode
     return {episode: origin for episode, origin in found.items() if origin is not None}
 
 
-def _content(episode: Episode) -> tuple[bytes, bytes]:
-    return episode.tokens.tobytes(), episode.step_id.tobytes()
+def _content(episode: Episode) -> bytes:
+    return hashlib.blake2b(episode.tokens.tobytes() + episode.step_id.tobytes(), digest_size=16).digest()
 
 
 def _rows_of_buffer(reference: Policy, buffer: EpisodeBuffer, chosen: set[Episode], *, bf16: bool) -> Rows:

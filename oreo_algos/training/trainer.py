@@ -21,7 +21,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from oreo_algos.algos.base import Algorithm
 from oreo_algos.algos.selection import NothingToLearnError
-from oreo_algos.batch import Batch, collate, number_tasks, require_extra
+from oreo_algos.batch import TASK, Batch, collate, number_tasks, require_extra
 from oreo_algos.episode import Episode
 from oreo_algos.metrics import WeightedMean
 from oreo_algos.models import Models, Network, Policy
@@ -102,7 +102,7 @@ class _Run:
 
         require_fit(models, algorithm.needs, episodes_of(self.examples), buffer.tokenizer_fingerprint)
         require_extra(algorithm.extra, episodes_of(self.examples))
-        self.tasks = number_tasks(episodes_of(self.examples))
+        self.tasks = number_tasks(episodes_of(self.examples)) if TASK in algorithm.extra else None
 
         self.schedule = Schedule(
             examples=len(self.examples),
