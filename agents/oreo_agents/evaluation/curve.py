@@ -6,6 +6,7 @@ Knows: tasks, policies, names of metrics. Does not know: training, which tasks t
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from html import escape
 
 import gymnasium as gym
 
@@ -22,7 +23,10 @@ EXAMPLES = "eval/examples"
 """Tag of the judged answers in TensorBoard."""
 
 _MAX_CHARS = 1500
-"""Of a text that is shown; what lies in the middle of a longer one is left out."""
+"""Of a message that is shown; what lies in the middle of a longer one is left out."""
+
+_FIRST, _LAST = 3, 5
+"""Messages of a conversation that are shown; those between them are left out."""
 
 # Numbers of a summary that are logged, and what they are called there.
 _LOGGED = {
@@ -103,7 +107,10 @@ def examples_text(answers: Sequence[Answer | None], items: Sequence[Item]) -> st
         reason = f" ({item.grade_reason})" if item.grade_reason else ""
         said = [] if answer is None else answer.episode.messages
         lines = [f"**{_inline(item.task_id)}: {verdict}{_inline(reason)}, {item.tokens} tokens**"]
-        lines += [f"{_inline(message['role'])}:\n\n{fenced(message['content'])}" for message in said]
+        shown = [f"{_inline(message['role'])}:\n\n{fenced(message['content'])}" for message in said]
+        if (left := len(shown) - _FIRST - _LAST) > 0:
+            shown[_FIRST:-_LAST] = [f"[... {left} messages ...]"]
+        lines += shown
         parts.append("\n\n".join(lines if said else [*lines, "The task fills the context: no answer."]))
     return "\n\n---\n\n".join(parts)
 
@@ -119,6 +126,6 @@ def fenced(text: str) -> str:
 
 
 def _inline(text: str) -> str:
-    """Return a text of which no character is markup."""
+    """Return a text of which no character is markup, shortened."""
     plain = "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in text[:200])
-    return re.sub(r"([\\`*_{}\[\]<>()#+!|&~-])", r"\\\1", plain)
+    return escape(re.sub(r"([\\`*_{}\[\]()#+!.-])", r"\\\1", plain), quote=False)

@@ -228,8 +228,27 @@ def test_what_is_said_is_no_markup_and_bounded():
     )  # fmt: skip
     items = [Item("t_1 <b>*", True, None, 3, "4"), Item("t2", False, None, 0, None)]
     page = examples_text([Answer(episode, 3), None], items)
-    assert page.startswith(r"**t\_1 \<b\>\*: right, 3 tokens**") and "<b>" not in page.replace(r"\<b\>", "")
+    assert page.startswith(r"**t\_1 &lt;b&gt;\*: right, 3 tokens**") and "<b>" not in page
     assert "**t2: wrong, 0 tokens**\n\nThe task fills the context: no answer." in page
+
+
+def test_of_a_long_game_the_first_and_last_turns_are_shown():
+    turns = [
+        {"role": role, "content": f"turn {k} {role} " + "y" * 3000} for k in range(50) for role in ("user", "assistant")
+    ]
+    episode = Episode(
+        tokens=[],
+        step_id=[],
+        rewards=[0.0] * 50,
+        terminated=True,
+        truncated=False,
+        task_id="t",
+        env_id="e",
+        messages=turns,
+    )
+    page = examples_text([Answer(episode, 3)], [Item("t", False, None, 3, None)])
+    assert "[... 92 messages ...]" in page and len(page) < 15_000
+    assert "turn 0 user" in page and "turn 49 assistant" in page and "turn 20 " not in page
 
 
 # --- the command line
