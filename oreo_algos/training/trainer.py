@@ -37,6 +37,7 @@ from oreo_algos.training.micro_batches import cut_by_tokens, episodes_of, longes
 from oreo_algos.training.optimizers import make_optimizers
 from oreo_algos.training.reference import reference_logprobs
 from oreo_algos.training.schedule import Schedule, cosine_with_warmup
+from oreo_algos.training.trackers import DEFAULT, tracker_names
 from oreo_algos.training.trained import load_trained_state, trained_state
 from oreo_algos.training.warning_log import WarningLog
 
@@ -57,6 +58,8 @@ class TrainerConfig:
         keep_checkpoints: how many of the newest stay on disk.
         evaluate_every: optimiser steps between calls of ``evaluate``; 0: never.
         bf16: autocast to bfloat16; None: on a GPU.
+        tracker: where the numbers are shown beside ``metrics.jsonl``: names among ``trackers.TRACKERS``; "none" or an
+            empty list: nowhere.
         doctor: from where on to warn of what looks wrong.
     """
 
@@ -66,6 +69,7 @@ class TrainerConfig:
     keep_checkpoints: int = 1
     evaluate_every: int = 0
     bf16: bool | None = None
+    tracker: str | Sequence[str] = DEFAULT
     doctor: Thresholds = Thresholds()
 
     def __post_init__(self) -> None:
@@ -75,6 +79,7 @@ class TrainerConfig:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if self.evaluate_every < 0:
             raise ValueError(f"evaluate_every must be at least 1, or 0 for never, got {self.evaluate_every}")
+        object.__setattr__(self, "tracker", tracker_names(self.tracker))
 
 
 @dataclass(frozen=True)
@@ -104,6 +109,7 @@ def train(
     folder: Path,
     *,
     evaluate: Evaluate | None = None,
+    facts: Mapping[str, Any] | None = None,
 ) -> TrainResult:
     """Train ``models`` in place on the episodes of ``buffer``; continue from the last checkpoint in ``folder``.
 
@@ -117,12 +123,13 @@ def train(
         config: how to run.
         folder: run folder for checkpoints, ``metrics.jsonl``, ``warnings.jsonl`` and TensorBoard events.
         evaluate: called with the step every ``config.evaluate_every`` steps; its metrics are logged.
+        facts: what trackers are told of the run beside the settings of algorithm and trainer, JSON by name.
 
     Raises:
         ValueError: a needed network is missing, no example is left to learn from, the checkpoint in ``folder``
             belongs to another run, or a loss is not finite.
     """
-    return _Run(algorithm, models, buffer, config, folder).finish(evaluate)
+    return _Run(algorithm, models, buffer, config, folder, facts or {}).finish(evaluate)
 
 
 class _Run:
@@ -135,7 +142,9 @@ class _Run:
         buffer: EpisodeBuffer,
         config: TrainerConfig,
         folder: Path,
+        facts: Mapping[str, Any],
     ) -> None:
+        self.facts = facts
         for need in sorted(algorithm.needs):
             if getattr(models, need) is None:
                 raise ValueError(f"{type(algorithm).__name__} needs a {need} network")
@@ -206,7 +215,9 @@ class _Run:
             TextColumn("{task.fields[note]}"),
         )
         with (
-            MetricsWriter(self.folder, self.step) as writer,
+            MetricsWriter(
+                self.folder, self.step, trackers=self.config.tracker, settings=self._settings_to_show()
+            ) as writer,
             Progress(*columns, disable=self.step == self.total_steps or parent_process() is not None) as progress,
         ):
             bar = progress.add_task(
@@ -237,6 +248,11 @@ class _Run:
                 # A step without a token that SFT may learn from has no loss.
                 progress.update(bar, completed=self.step, note=f"loss {metrics.get('train/loss', math.nan):.4f}")
         return TrainResult(self.step, len(self.examples), self.skipped, self.last_metrics, self.cpu_seconds)
+
+    def _settings_to_show(self) -> dict[str, Any]:
+        """Return what trackers are told of the run."""
+        algorithm = {"name": type(self.algorithm).__name__, **asdict(self.algorithm)}
+        return {"algo": algorithm, "trainer": asdict(self.config), "episodes": len(self.buffer), **self.facts}
 
     def _train_step(self) -> dict[str, float]:
         """Take one optimiser step and return its metrics."""

@@ -54,11 +54,11 @@ _SHARED = Path("outputs") / "starts"
 
 
 # What may be written for a longer key; `search` is also a group of files, which no command chooses from by itself.
-_SHORT = {"search": "evaluate.searches", "budget": "evaluate.budget"}
+_SHORT = {"search": "evaluate.searches", "budget": "evaluate.budget", "tracker": "trainer.tracker"}
 
 
 # What a run may do more of, or otherwise, in a folder that it worked in before: nothing that is there becomes wrong.
-_GROWING = ("rounds", "iteration.rounds", "algos", "workers")
+_GROWING = ("rounds", "iteration.rounds", "algos", "workers", "trainer.tracker")
 
 
 def main() -> None:
@@ -323,7 +323,8 @@ def _lasting(config: Any) -> Any:
 
 
 def _run_hydra(command: str, arguments: Sequence[str]) -> None:
-    overrides = list(arguments)
+    # Several trackers are told of one run: nothing to sweep over.
+    overrides = [re.sub(r"^(trainer\.)?tracker=(\w+(?:,\w+)+)$", r"trainer.tracker=[\2]", text) for text in arguments]
     for short, key in _SHORT.items():
         overrides = [re.sub(f"^{short}=", f"{key}=", text) for text in overrides]
     overrides = readable(overrides)

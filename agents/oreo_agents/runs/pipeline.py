@@ -44,6 +44,7 @@ from oreo_algos.algos.selection import NothingToLearnError
 from oreo_algos.storage.atomic import replace_folder, write_text
 from oreo_algos.storage.checkpoint import remove_checkpoints
 from oreo_algos.training.metrics_writer import read_metrics
+from oreo_algos.training.trackers import require_trackers
 from oreo_algos.training.warning_log import WarningLog
 
 _log = logging.getLogger(__name__)
@@ -79,6 +80,7 @@ class Run:
 
     def prepare(self, *, episodes: bool) -> None:
         """Make the start, and the offline episodes if asked for, while no other process makes the same ones."""
+        require_trackers(self.settings.trainer.tracker)
         self.start_folder.mkdir(parents=True, exist_ok=True)
         with FileLock(self.start_folder / ".start.lock"):
             self.sft()
@@ -296,7 +298,9 @@ class Run:
         buffer = join(parts)
         models = self.load.models(algorithm, policy_path, buffer, reference_path=reference_path, value_path=value_path)
         config = dataclasses.replace(self.settings.trainer, seed=self.settings.seed)
-        result = train(algorithm, models, buffer, config, folder)
+        env = self.settings.env
+        facts = {"env": {"id": env.id, "options": env.options}, "policy": {"path": self.settings.policy.path}}
+        result = train(algorithm, models, buffer, config, folder, facts=facts)
         tokenizer = self.load.prompt_format(policy_path).tokenizer
         for part in _PARTS:
             network = getattr(models, part)
