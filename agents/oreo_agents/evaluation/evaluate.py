@@ -6,7 +6,7 @@ Knows: searches, intervals. Does not know: how a search works, training, tables.
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import gymnasium as gym
 
@@ -35,6 +35,8 @@ class EvaluateSettings:
         budget: generated tokens a task, on average; every search is evaluated in the size that each of them allows,
             see ``budget``. None given: in the size of its own settings.
         start_value: the algorithm whose value also serves the searches of the start policy; None: no value does.
+        keep: of how many tasks the judged answers are kept as text beside the results, the same ones for every
+            algorithm and search; "all" or "none".
         sampling: limits; each search brings its own temperature.
     """
 
@@ -44,6 +46,7 @@ class EvaluateSettings:
     value_searches: Sequence[str] = ()
     budget: Sequence[int] = ()
     start_value: str | None = None
+    keep: int | Literal["all", "none"] = 200
     sampling: Sampling = Sampling()
 
     def __post_init__(self) -> None:
@@ -63,6 +66,9 @@ class EvaluateSettings:
             )
         if self.tasks is not None and self.tasks < 1:
             raise ValueError(f"evaluate.tasks must be at least 1, or null for all, got {self.tasks}")
+        counted = isinstance(self.keep, int) and not isinstance(self.keep, bool) and self.keep >= 0
+        if not counted and self.keep not in ("all", "none"):
+            raise ValueError(f"evaluate.keep must be a number of tasks, all or none, got {self.keep!r}")
 
     @property
     def with_value(self) -> list[str]:
@@ -118,6 +124,7 @@ def evaluate(
     value: TokenValue | None = None,
     counts: RolloutCounts | None = None,
     progress: Callable[[float], None] = lambda done: None,
+    keep: Callable[[str, Sequence[Answer | None]], None] = lambda name, answers: None,
 ) -> Iterator[tuple[str, list[Item]]]:
     """Answer each task with each search, and yield each name with its items as soon as that search is done.
 
@@ -135,6 +142,8 @@ def evaluate(
         value: for the searches that need one.
         counts: filled with what went wrong; a task that could not be begun is an unsolved one.
         progress: called with the number of tasks just answered, perhaps in part, each search for itself.
+        keep: called with the name of a search and its judged answers, in the order of ``indices``, before they are
+            yielded.
 
     Yields:
         The name of a search, and one item a task in the order of ``indices``.
@@ -158,19 +167,22 @@ def evaluate(
         counts=counts,
         progress=progress,
     )
-    found: dict[Search, list[Item]] = {}
+    found: dict[Search, tuple[Sequence[Answer | None], list[Item]]] = {}
     for name, search in searches.items():
         if search in found:
             player.progress(len(indices))
         else:
             answers = search.answer(player)
             answers = _graded_again(make_env, prompt_format, answers, indices)
-            found[search] = [_item(answer, index) for answer, index in zip(answers, indices, strict=True)]
-            lost = sum(not item.graded for item in found[search])
+            items = [_item(answer, index) for answer, index in zip(answers, indices, strict=True)]
+            found[search] = answers, items
+            lost = sum(not item.graded for item in items)
             player.counts.not_graded += lost
             if lost and lost == sum(answer is not None for answer in answers):
                 raise ValueError(f"search {name}: not one of {lost} answers could be graded: {WHY}")
-        yield name, found[search]
+        answers, items = found[search]
+        keep(name, answers)
+        yield name, items
 
 
 def _graded_again(

@@ -33,6 +33,8 @@ oreo: offline reinforcement learning of multi-step reasoning
   oreo eval     RUN, or RUN/NAME: measure what a run trained, on its tasks; or a checkpoint (policy.path=...,
                 value.path=...), or its value (what=value)
   oreo report   DIR... : one table and plots from any set of run folders (--base ROW, --over SETTING, --format csv)
+  oreo show     RUN, RUN/NAME or a buffer: read answers and how they were judged (--wrong, --compare, --values)
+  oreo push     FOLDER REPO_ID : a policy or value network with its card to the Hugging Face hub (--dry-run)
   oreo doctor   what a checkpoint can do here: loading, scoring, sampling, template, adapters (policy.path=...)
   oreo data     import, encode or describe episode buffers; generate houses
   oreo play     ID : play an environment yourself, in the terminal (--split, --index, --path)
@@ -81,6 +83,14 @@ def main() -> None:
             from oreo_agents.runs.checkup import main as doctor
 
             doctor(arguments)
+        elif command == "show":
+            from oreo_agents.runs.show import main as show
+
+            show(arguments)
+        elif command == "push":
+            from oreo_agents.runs.push import main as push
+
+            push(arguments)
         elif command == "play":
             from oreo_agents.runs.play import main as play
 
@@ -88,7 +98,7 @@ def main() -> None:
         elif command in _JOBS:
             _run_hydra(command, arguments)
         else:
-            known = [*_JOBS, "report", "data", "doctor", "play"]
+            known = [*_JOBS, "report", "show", "data", "doctor", "play", "push"]
             raise UserError(f"unknown command {command!r}{closest(command, known)}\n\n{USAGE}")
     except (UserError, ValueError, FileNotFoundError) as error:
         _fail(error)

@@ -6,8 +6,9 @@ that was killed goes on where it stopped. Does not know: Hydra, tables.
 A run folder holds ``start/`` (a fresh small model), ``data/demonstrations`` and ``data/episodes`` (buffers), and a
 folder for ``sft`` and for each algorithm: ``policy/``, ``value/``, ``metrics.jsonl``, TensorBoard events,
 ``summary.json``, which says that the training is done, until then ``checkpoint-N/``, and
-``items-<split>-<search>.jsonl``; then ``results.json``. Round N > 1 of an algorithm lies in ``<algorithm>-roundN/``,
-with the episodes collected for it in ``data/episodes`` there.
+``items-<split>-<search>.jsonl`` with ``answers-<split>-<search>/`` (a buffer, see ``evaluation.answers``); then
+``results.json``. Round N > 1 of an algorithm lies in ``<algorithm>-roundN/``, with the episodes collected for it in
+``data/episodes`` there.
 """
 
 import dataclasses
