@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from oreo_agents.episodes.spoken import visible
 from oreo_algos.episode import Episode
 from oreo_algos.storage.buffer import EpisodeBuffer
 from oreo_algos.storage.parquet import METADATA, read_metadata
@@ -132,6 +133,7 @@ def choose(
             continue
         known = list(dict.fromkeys(str(kept.facts[name]) for kept in found if name in kept.facts))
         if wanted not in known:
+            known = [visible(one) for one in known]
             there = f"there are {', '.join(known)}" if known else f"these episodes do not say of which {name} they are"
             raise ValueError(f"{where}: no answers of {name} {wanted!r}{closest(wanted, known)}; {there}")
         found = [kept for kept in found if kept.facts.get(name) == wanted]
@@ -168,6 +170,7 @@ def matching(
         if wanted is not None:
             known = sorted({str(value) for kept in found for e in kept.buffer if (value := of(e)) is not None})
             if wanted not in known:
+                known = [visible(one) for one in known]
                 some = ", ".join(known[:8]) + (", ..." if len(known) > 8 else "")
                 raise ValueError(f"{where}: no answer of {name} {wanted!r}{closest(wanted, known)}; there are {some}")
     return lambda episode: (
