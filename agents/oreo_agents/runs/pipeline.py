@@ -28,9 +28,9 @@ from filelock import FileLock
 
 from oreo_agents.episodes.collect import demonstrations
 from oreo_agents.episodes.tasks import Purpose
-from oreo_agents.networks.model_card import model_card
 from oreo_agents.networks.tiny import byte_tokenizer, create_checkpoint, word_tokenizer
 from oreo_agents.progress import start_worker
+from oreo_agents.runs.cards import add_results, card_of
 from oreo_agents.runs.doctor import examine_episodes, examine_results, examine_rounds
 from oreo_agents.runs.layout import Layout
 from oreo_agents.runs.loading import Loader
@@ -262,6 +262,7 @@ class Run:
         training = {name: json.loads(path.read_text(encoding="utf-8")) for name, path in summaries.items()}
         document = {"results": rows, "training": training, "skipped": dict(skipped or {})}
         write_text(self.folder / "results.json", json.dumps(document, indent=2) + "\n")
+        add_results(self.folder, rows)
         for name, finding in examine_results(rows, self.folder, self.settings.trainer.doctor):
             WarningLog(self.folder / name).give([finding])
         return rows
@@ -302,13 +303,13 @@ class Run:
         env = self.settings.env
         facts = {"env": {"id": env.id, "options": env.options}, "policy": {"path": self.settings.policy.path}}
         result = train(algorithm, models, buffer, config, folder, facts=facts)
-        tokenizer = self.load.prompt_format(policy_path).tokenizer
+        prompt_format = self.load.prompt_format(policy_path)
         for part in _PARTS:
             network = getattr(models, part)
             if network is not None:
-                card = model_card(part, algorithm, self.settings.env.id, self.settings.seed)
+                card = card_of(part, algorithm, self.settings, parts, buffer, prompt_format)
                 with replace_folder(folder / part) as temporary:
-                    network.save(temporary, tokenizer, card)
+                    network.save(temporary, prompt_format.tokenizer, card)
         starts = {
             "policy": policy_path,
             "reference": (reference_path or policy_path) if "reference" in algorithm.needs else None,

@@ -33,7 +33,7 @@ def run(folder: Path, algos: tuple[str, ...] = ("sft", "oreo"), *, text: str = "
                 task_id=f"t{i}",
                 env_id="oreo/QA-v0",
                 info={"answer": str(i), "grade_reason": "numeric"},
-            )  # fmt: skip
+            )
             for i in range(3)
         ]
         if kept:
