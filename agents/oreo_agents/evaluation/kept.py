@@ -111,7 +111,7 @@ def _order(kept: Kept) -> tuple[str, float, str]:
         rows = json.loads(results.read_text(encoding="utf-8"))["results"]
         keys = [(row["algo"], row["search"], row["split"], row.get("budget")) for row in rows]
         own = tuple(kept.facts.get(name) for name in ("algo", "search", "split", "budget"))
-        place = keys.index(own) if own in keys else len(keys)  # type: ignore[arg-type]
+        place = keys.index(own) if own in keys else len(keys)
     return str(kept.folder.parent.parent), place, kept.folder.name
 
 

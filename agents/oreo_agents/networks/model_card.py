@@ -133,8 +133,9 @@ def with_results(text: str, rows: Sequence[Mapping[str, Any]]) -> str:
         card = ModelCard(text, ignore_metadata_errors=True)
     except YAMLError as error:
         raise ValueError(f"the metadata at the top of the card is no YAML: {error}") from error
-    card.data.model_name = str(rows[0]["algo"])
-    card.data.eval_results = [_result(row) for row in rows]
+    data: Any = card.data
+    data.model_name = str(rows[0]["algo"])
+    data.eval_results = [_result(row) for row in rows]
     table = ["| search | split | tasks | accuracy, % | 95% interval | tokens a task |", "|---|---|---:|---:|---:|---:|"]
     for row in rows:
         low, high = (100 * float(row[key]) for key in ("wilson_low", "wilson_high"))

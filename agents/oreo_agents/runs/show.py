@@ -244,7 +244,7 @@ def _print_pair(
     else:
         questions = [view.question_lines(episode, width) for _, episode in (first, second)]
         sides = [[*question, Text(), *lines] for question, lines in zip(questions, sides, strict=True)]
-    view.write(console, [*sides[0], Text(), *sides[1]] if narrow else view.beside(*sides, width))
+    view.write(console, [*sides[0], Text(), *sides[1]] if narrow else view.beside(sides[0], sides[1], width))
 
 
 # V.
