@@ -5,7 +5,7 @@ Knows: names of folders, what a buffer says of itself. Does not know: networks, 
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -31,10 +31,12 @@ class Kept:
         folder: of the buffer.
         facts: its provenance; of judged answers ``algo``, ``search``, ``budget``, ``split``, ``env``, ``env_options``,
             ``evaluated`` (tasks), ``policy`` and ``value``.
+        run: name of the run folder, where answers of several runs were found; else "".
     """
 
     folder: Path
     facts: dict[str, Any] = field(default_factory=dict)
+    run: str = ""
 
     @property
     def judged(self) -> bool:
@@ -47,7 +49,8 @@ class Kept:
         if not self.judged:
             return str(self.folder)
         budget = "" if self.facts.get("budget") is None else f", budget {self.facts['budget']}"
-        return f"{self.facts['algo']}, {self.facts['search']}{budget}, {self.facts['split']}"
+        run = f"{self.run}: " if self.run else ""
+        return f"{run}{self.facts['algo']}, {self.facts['search']}{budget}, {self.facts['split']}"
 
     @cached_property
     def buffer(self) -> EpisodeBuffer:
@@ -82,6 +85,8 @@ def find_kept(path: Path) -> list[Kept]:
         return [_kept(path)]
     found = [_kept(file.parent) for file in sorted(path.rglob(f"{ANSWERS}-*/{METADATA}")) if _in_place(file)]
     if found:
+        if len({kept.folder.parent.parent for kept in found}) > 1:
+            found = [replace(kept, run=kept.folder.parent.parent.relative_to(path).as_posix()) for kept in found]
         return sorted(found, key=_order)
     if any(path.glob("items-*.jsonl")) or any(path.glob("*/items-*.jsonl")):
         raise FileNotFoundError(

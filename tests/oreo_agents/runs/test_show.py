@@ -325,3 +325,10 @@ def test_who_reads_only_the_beginning_meets_no_traceback(run: Path):
     command = f'{sys.executable} -c "{code}" | head -c 1'
     result = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
     assert not result.stderr
+
+
+def test_answers_of_several_runs_say_of_which(run: Path):
+    run.rename(run.parent / "first")
+    keep(run.parent / "second", "sft", [answer(0, "#### 7", right=True)])
+    text = shown(run.parent)
+    assert "first: sft, greedy, test" in text and "second: sft, greedy, test  1 answers" in text

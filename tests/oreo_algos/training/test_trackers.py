@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import sqlite3
 from pathlib import Path
 
@@ -185,3 +186,12 @@ def test_mlflow_writes_its_data_base(tmp_path: Path, monkeypatch, caplog):
 def test_a_tracker_of_another_package_is_asked_for_by_its_name(tmp_path: Path, recording):
     Trackers(["recording"], Tracked(tmp_path, 5), {"a": {"b": [1]}}).finish()
     assert recording[0].calls == [("start", {"a.b": "[1]"}), ("finish",)] and recording[0].run.resume_step == 5
+
+
+def test_the_tracker_of_the_documents_is_told_of_a_training(single_turn, tmp_path: Path, monkeypatch, capsys):
+    page = (Path(__file__).resolve().parents[3] / "docs" / "sharing.md").read_text(encoding="utf-8")
+    [code] = [block for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "TRACKERS" in block]
+    monkeypatch.setitem(TRACKERS, "printing", Recording)  # so that what the code adds goes with the test
+    exec(code, {})
+    run(Sft(batch_size=7, epochs=1), single_turn, tmp_path / "x", tracker="printing")
+    assert capsys.readouterr().out.splitlines()[0] == f"{tmp_path.name}/x Sft"
