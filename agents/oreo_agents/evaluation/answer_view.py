@@ -22,6 +22,7 @@ from oreo_algos.episode import Episode
 
 _RAISES, _LOWERS, _NEITHER = (30, 110, 200), (190, 80, 15), (38, 38, 38)
 _GAP = "  |  "
+_GROUPS = 8  # different answers that a line tells
 SIDE_BY_SIDE = 100
 """Columns of a terminal from which on two answers stand beside each other."""
 
@@ -113,17 +114,20 @@ def judgement(episode: Episode) -> Text:
 
 
 def votes(candidates: Sequence[Episode]) -> str:
-    """Say which answers a search chose from, the commonest first."""
+    """Say which answers a search chose from: the one it gave, then the commonest."""
     groups: dict[str, list[Episode]] = {}
     for candidate in candidates:
         answer = candidate.info.get("answer")
         groups.setdefault("no answer" if answer is None else visible(str(answer)), []).append(candidate)
     told = []
-    for answer, group in sorted(groups.items(), key=lambda item: -len(item[1])):
+    ordered = sorted(groups.items(), key=lambda item: (-any(one.info.get("chosen") for one in item[1]), -len(item[1])))
+    for answer, group in ordered[:_GROUPS]:
         values = [float(v) for one in group if isinstance(v := one.info.get("value"), int | float)]
         best = f", V up to {max(values):.2f}" if values else ""
         chosen = ", chosen" if any(one.info.get("chosen") for one in group) else ""
         told.append(f"{answer} ({len(group)}x, {'right' if group[0].success else 'wrong'}{best}{chosen})")
+    if len(ordered) > _GROUPS:
+        told.append(f"and {len(ordered) - _GROUPS} others")
     return f"{len(candidates)} answers: {'; '.join(told)}"
 
 

@@ -3,6 +3,7 @@
 Knows: entries, kept answers, how foreign text is quoted in Markdown. Does not know: reports, terminals.
 """
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from oreo_agents.evaluation.kept import ANSWERS, Kept, find_kept
 from oreo_agents.evaluation.results import Entry
 from oreo_algos.episode import Episode
 from oreo_algos.storage.parquet import METADATA
+
+_log = logging.getLogger(__name__)
 
 _LONGEST = 1500  # characters of a question or an answer
 
@@ -26,8 +29,14 @@ def example_section(entries: Sequence[Entry], *, rows: int = 6) -> str:
     """
     shown: dict[str, str] = {}
     for entry in entries:
-        if entry.algo not in shown and len(shown) < rows and (kept := _kept(entry)) is not None:
-            shown[entry.algo] = _examples(entry, kept)
+        if entry.algo in shown or len(shown) == rows:
+            continue
+        try:
+            kept = _kept(entry)
+            if kept is not None:
+                shown[entry.algo] = _examples(entry, kept)
+        except (ValueError, OSError) as error:  # numbers are worth reporting without the answers
+            _log.warning("answers of %s are not shown: %s", entry.algo, error)
     if not shown:
         return ""
     folders = dict.fromkeys(str(each.path.parent) for entry in entries for each, _ in entry.evaluations)

@@ -162,7 +162,6 @@ class ScoreBook:
         """Keep judged answers of one search, as many as the settings say; the items, which follow, say it is done."""
         places = kept_places(len(indices), self.settings.evaluate.keep)
         contender = next(c for c in contenders if c.label == label)
-        used = networks if contender.search.needs_value else {"policy": networks["policy"]}
         with self.settings.env_maker(split)() as env:
             keep_answers(
                 self.folder / name,
@@ -181,7 +180,7 @@ class ScoreBook:
                     "env_options": dict(self.settings.env.options),
                     "seed": self.settings.seed,
                     "evaluated": len(indices),
-                    **{part: self._name(path) for part, path in used.items() if path is not None},
+                    **{part: self._name(path) for part, path in networks.items() if path is not None},
                 },
             )
 

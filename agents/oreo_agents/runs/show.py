@@ -281,9 +281,12 @@ def _read_values(shown: Sequence[_Shown], asked_for: str, console: Console) -> d
 
 
 def own_value(kept: Kept) -> str | None:
-    """Return the folder of the value network beside judged answers, or of the one that chose them; None: neither."""
+    """Return the folder of the value network beside judged answers, or that they were evaluated with; None: neither."""
     beside = kept.folder.parent / "value"
     if beside.is_dir():
         return str(beside)
     named = kept.facts.get("value")
-    return None if named is None else str(kept.folder.parent.parent / str(named))
+    if named is None:
+        return None
+    inside = kept.folder.parent.parent / str(named)
+    return str(inside if inside.is_dir() else named)

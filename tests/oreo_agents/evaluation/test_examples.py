@@ -80,6 +80,13 @@ def test_a_fence_is_longer_than_any_in_it(text: str):
     assert fence not in text and set(fence) == {"`"}
 
 
+def test_damaged_answers_cost_no_report(tmp_path: Path, caplog):
+    folder = run(tmp_path / "run")
+    next((folder / "sft" / "answers-test-greedy").glob("*.parquet")).write_bytes(b"x")
+    text = written(folder)
+    assert "answers of sft are not shown" in caplog.text and "oreo question 1" in text and "| sft | greedy |" in text
+
+
 def test_long_answers_lose_their_middle(tmp_path: Path):
     text = written(run(tmp_path / "run", ("oreo",), text="x" * 20_000 + "\n"))
     assert len(text) < 15_000 and "end 1" in text and "characters left out" in text

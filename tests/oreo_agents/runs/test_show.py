@@ -281,6 +281,16 @@ def test_steps_are_coloured_by_the_advantage_that_a_value_network_sees(run: Path
     )
 
 
+@pytest.mark.parametrize("inside", [True, False])
+def test_an_evaluation_of_another_run_knows_the_value_it_was_given(
+    run: Path, value: Path, inside: bool, tmp_path: Path
+):
+    if inside:
+        value.rename(run / "lent")
+    keep(run, "dpo", [answer(1, "#### 7", right=True)], value="lent" if inside else str(value))
+    assert "V at the start" in shown(run / "dpo", "--values")
+
+
 def test_text_that_another_tokenizer_encoded_is_encoded_for_the_value(run: Path, value: Path, tmp_path: Path):
     episodes = list(EpisodeBuffer.load(run / "oreo" / "answers-test-greedy"))
     odd = [encode_episode(episode, FORMAT) for episode in episodes]
