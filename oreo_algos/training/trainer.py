@@ -7,6 +7,7 @@ import logging
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from multiprocessing import parent_process
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,7 @@ def train(
     folder: Path,
     *,
     evaluate: Evaluate | None = None,
+    facts: Mapping[str, Any] | None = None,
 ) -> TrainResult:
     """Train ``models`` in place on the episodes of ``buffer``; continue from the last checkpoint in ``folder``.
 
@@ -65,12 +67,13 @@ def train(
         folder: run folder for checkpoints, ``metrics.jsonl``, ``warnings.jsonl`` and TensorBoard events.
         evaluate: called with the step every ``config.evaluate_every`` steps and after the last; what it finds is
             logged, and says which networks are the best where the configuration asks for them.
+        facts: what trackers are told of the run beside the settings of algorithm and trainer, JSON by name.
 
     Raises:
         ValueError: a needed network is missing, no example is left to learn from, the checkpoint in ``folder``
             belongs to another run, or a loss is not finite.
     """
-    return _Run(algorithm, models, buffer, config, folder).finish(evaluate)
+    return _Run(algorithm, models, buffer, config, folder, facts or {}).finish(evaluate)
 
 
 class _Run:
@@ -83,7 +86,9 @@ class _Run:
         buffer: EpisodeBuffer,
         config: TrainerConfig,
         folder: Path,
+        facts: Mapping[str, Any],
     ) -> None:
+        self.facts = facts
         for need in sorted(algorithm.needs):
             if getattr(models, need) is None:
                 raise ValueError(f"{type(algorithm).__name__} needs a {need} network")
@@ -168,7 +173,9 @@ class _Run:
             TextColumn("{task.fields[note]}"),
         )
         with (
-            MetricsWriter(self.folder, self.step) as writer,
+            MetricsWriter(
+                self.folder, self.step, trackers=self.config.tracker, settings=self._settings_to_show()
+            ) as writer,
             Progress(*columns, disable=self.done or parent_process() is not None) as progress,
         ):
             bar = progress.add_task(
@@ -229,6 +236,11 @@ class _Run:
         """Say how it goes, for the terminal."""
         score = f", best {self.curve.best[1]:.3f} at step {self.curve.best[0]}" if self.curve.best else ""
         return f"loss {metrics.get('train/loss', math.nan):.4f}{score}"
+
+    def _settings_to_show(self) -> dict[str, Any]:
+        """Return what trackers are told of the run."""
+        algorithm = {"name": type(self.algorithm).__name__, **asdict(self.algorithm)}
+        return {"algo": algorithm, "trainer": asdict(self.config), "episodes": len(self.buffer), **self.facts}
 
     def _train_step(self) -> dict[str, float]:
         """Take one optimiser step and return its metrics."""

@@ -11,7 +11,7 @@ import numpy as np
 
 from oreo_agents.episodes.generate import Sample
 from oreo_agents.episodes.record import Record
-from oreo_agents.search.base import Answer, Search
+from oreo_agents.search.base import Answer, Proposal, Search
 from oreo_agents.search.player import Judgement, Player
 
 
@@ -26,6 +26,7 @@ class Game:
         turn: turns taken.
         generated: tokens generated.
         read: tokens that the value network read.
+        turns: what was proposed at each turn before, see ``Answer``.
     """
 
     record: Record
@@ -34,6 +35,7 @@ class Game:
     turn: int = 0
     generated: int = 0
     read: int = 0
+    turns: list[list[Proposal]] = field(default_factory=list)
 
     def propose(self, sample: Sample) -> None:
         """Add an action to choose from, or a vote for an equal one."""
@@ -45,8 +47,11 @@ class Game:
         self.proposed.append(sample)
         self.votes.append(1)
 
-    def take(self, judged: Sequence[Judgement], player: Player) -> None:
+    def take(self, judged: Sequence[Judgement], player: Player, *, reads_value: bool) -> None:
         """Act on the best of the proposals, an unfinished one only if there is no other; of equal ones on the first."""
+        texts = [self.record.said(sample, player.prompt_format) for sample in self.proposed]
+        values = [judgement.value if reads_value else None for judgement in judged]
+        self.turns.append([Proposal(*one) for one in zip(texts, self.votes, values, strict=True)])
         best, judgement = max(zip(self.proposed, judged, strict=True), key=lambda c: (c[0].ended, c[1].value))
         self.read += sum(each.read for each in judged)
         self.record.value_cache = judgement.cache
@@ -91,7 +96,8 @@ class ActionSearch(Search):
                 for game in games:
                     if game.record.over:
                         episode = player.end(game.record, self.temperature)
-                        answers[game.record.slot] = Answer(episode, game.generated, game.read)
+                        turns = game.turns if self.actions > 1 else ()
+                        answers[game.record.slot] = Answer(episode, game.generated, game.read, turns=turns)
                 games = [game for game in games if not game.record.over]
         return answers
 
@@ -105,7 +111,7 @@ class ActionSearch(Search):
             game.propose(sample)
         judged = iter(self.judge(player, games))
         for game in games:
-            game.take([next(judged) for _ in game.proposed], player)
+            game.take([next(judged) for _ in game.proposed], player, reads_value=self.needs_value)
 
     def _sources(self, player: Player, game: Game) -> Iterator[np.random.Generator | None]:
         """Yield the randomness of each action; the first is greedy."""

@@ -11,7 +11,7 @@ from math import isqrt
 import numpy as np
 
 from oreo_agents.episodes.record import Record
-from oreo_agents.search.base import Answer, Search
+from oreo_agents.search.base import Answer, Candidate, Search
 from oreo_agents.search.player import Player
 
 
@@ -54,6 +54,17 @@ class _Tree:
         """Return the finished answer with the highest V, or the best of those that a limit cut off."""
         return max(self.finished or self.cut_off, key=lambda beam: beam.value).record
 
+    def answer(self, player: Player, temperature: float) -> Answer:
+        """Give the best one, with the others that reached their end."""
+        best = self.best()
+        episodes = {id(best): player.end(best, temperature)}
+        beams = [*self.finished, *self.cut_off]
+        others = [
+            Candidate(episodes.get(id(beam.record)) or player.episode(beam.record, temperature), beam.value)
+            for beam in beams
+        ]
+        return Answer(episodes[id(best)], self.generated, self.read, others if len(beams) > 1 else ())
+
 
 @dataclass(frozen=True, kw_only=True)
 class StepBeam(Search):
@@ -93,9 +104,7 @@ class StepBeam(Search):
                 self._grow(player, running)
                 for tree in running:
                     if not tree.live:
-                        best = tree.best()
-                        episode = player.end(best, self.temperature)
-                        answers[best.slot] = Answer(episode, tree.generated, tree.read)
+                        answers[tree.best().slot] = tree.answer(player, self.temperature)
                 running = [tree for tree in running if tree.live]
         return answers
 
