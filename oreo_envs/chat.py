@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from oreo_envs.asynchronous import run
-from oreo_envs.checks import positive
+from oreo_envs.checks import whole
 from oreo_envs.records import Message
 from oreo_envs.replies import AskAgainError, ChatError, ChatRefused, Reply, raise_for, reply_of
 
@@ -71,15 +71,15 @@ class ChatAgent(ABC):
         for name, value in limits.items():
             if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
                 raise ValueError(f"{name} must be a number > 0, got {value!r}")
-        if retries != 0:
-            positive("retries", retries)
+        if whole("retries", retries) < 0:
+            raise ValueError(f"retries must be an integer >= 0, got {retries}")
         self.model, self.request = model, dict(request or {})
         self.retries, self.backoff_s, self.longest_wait_s, self.timeout_s = (
             retries, backoff_s, longest_wait_s, timeout_s,
         )  # fmt: skip
         self.prices, self.keep_thoughts = prices, keep_thoughts
         self.requests_per_minute = requests_per_minute
-        self._next = 0.0  # no request begins before
+        self._next = self._paused_until = 0.0  # no request begins before
         self._replies = self._failures = 0
         self._warned = False
 
@@ -154,7 +154,7 @@ class ChatAgent(ABC):
             self._warned = True
             logger.warning("no reply yet: %s; asking again", again)
         if again.wait_s is not None:
-            self._next = max(self._next, time.monotonic() + again.wait_s)
+            self._paused_until = max(self._paused_until, time.monotonic() + again.wait_s)
             logger.info("%s: waiting %.0f s, as the server says", again, again.wait_s)
             return
         longest = min(self.backoff_s * 2**attempt, _LONGEST_BACKOFF_S)
@@ -164,11 +164,13 @@ class ChatAgent(ABC):
 
     async def _turn(self) -> None:
         """Wait for the turn of a request."""
-        now = time.monotonic()
-        at = max(now, self._next)
         if self.requests_per_minute is not None:
+            now = time.monotonic()
+            at = max(now, self._next)
             self._next = at + 60.0 / self.requests_per_minute
-        await asyncio.sleep(at - now)
+            await asyncio.sleep(at - now)
+        while (wait := self._paused_until - time.monotonic()) > 0:
+            await asyncio.sleep(wait)
 
 
 class ChatClient(ChatAgent):

@@ -362,7 +362,7 @@ def _actions(env: Any, said: Any, at_once: bool) -> Iterator[tuple[Callable[[str
     """How a reply is handed over: each text, and what is done with it unless the episode is over."""
     text = said.text if isinstance(said, Reply) else said
     if isinstance(said, Reply) and said.cut:
-        if not env.unwrapped.step_delimiters or answer_may_go_on(text, env.unwrapped.thoughts):
+        if not text or not env.unwrapped.step_delimiters or answer_may_go_on(text, env.unwrapped.thoughts):
             yield env.unwrapped.cut_off, text
         else:
             yield env.step, text
