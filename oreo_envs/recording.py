@@ -254,6 +254,7 @@ def common_settings(env: gymnasium.Env[str, str], agent: Mapping[str, Any] | str
         "env_id": env.spec.id,
         "split": inner.split,
         "held_out": inner.split in inner.held_out_splits,
+        "step_delimiters": inner.step_delimiters,
         "options": options,
         "agent": agent,
     }

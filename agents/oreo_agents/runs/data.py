@@ -21,6 +21,7 @@ from rich.table import Table
 
 import oreo_envs  # noqa: F401 (registers the ids)
 from oreo_agents.episodes.prompts import PromptFormat
+from oreo_agents.episodes.recorded import recorded_episodes
 from oreo_agents.episodes.tasks import find_env
 from oreo_agents.episodes.texts import encode_episode, text_episode
 from oreo_agents.episodes.ungraded import WHY
@@ -30,6 +31,7 @@ from oreo_envs.alfworld.games import SPLITS
 from oreo_envs.alfworld.house_files import write_games
 from oreo_envs.answers import split_steps
 from oreo_envs.datasets import WrongSplit
+from oreo_envs.recording import is_record
 
 _log = logging.getLogger(__name__)
 
@@ -81,10 +83,13 @@ def main(arguments: Sequence[str]) -> None:
     importer.add_argument("--prompt", help="prompt template; default: the environment's")
     importer.add_argument("--out", type=Path, help="folder to write; default: the file's name without its ending")
     _add_format_options(importer)
-    encoder = commands.add_parser("encode", help="encode a buffer for another tokenizer")
-    encoder.add_argument("buffer", type=Path)
+    encoder = commands.add_parser("encode", help="encode a buffer, or what an agent recorded, for a tokenizer")
+    encoder.add_argument("buffer", type=Path, help="a buffer, or the record=FOLDER of oreo_envs.evaluate")
     encoder.add_argument("--tokenizer", required=True, help="checkpoint folder or hub name")
-    encoder.add_argument("--out", type=Path, help="folder to write; default: in place")
+    encoder.add_argument("--out", type=Path, help="folder to write; default: in place, for a buffer")
+    encoder.add_argument(
+        "--allow-held-out", action="store_true", help="encode also a record of a split that nothing may learn from"
+    )
     _add_format_options(encoder)
     stats = commands.add_parser("stats", help="describe buffers")
     stats.add_argument("buffers", type=Path, nargs="+")
@@ -97,10 +102,7 @@ def main(arguments: Sequence[str]) -> None:
     if options.command == "import":
         _import(options)
     elif options.command == "encode":
-        prompt_format = _prompt_format(options)
-        out = options.out or options.buffer
-        encode_buffer(EpisodeBuffer.load(options.buffer), prompt_format).save(out)
-        print(f"{out}: encoded for {options.tokenizer}")
+        _encode(options)
     elif options.command == "generate-houses":
         for split in dict.fromkeys(options.split or SPLITS):
             print(
@@ -294,10 +296,28 @@ def _import(options: argparse.Namespace) -> None:
         print(f"{counts.held_out} episodes are of held-out tasks: an evaluation on these is not a test")
 
 
+def _encode(options: argparse.Namespace) -> None:
+    out, left = options.out or options.buffer, ""
+    if is_record(options.buffer):
+        if options.out is None or options.out.resolve() == options.buffer.resolve():
+            raise ValueError(
+                f"{options.buffer} is a record, which stays as it is: say where to write with --out FOLDER"
+            )
+        buffer, counts = recorded_episodes(options.buffer, held_out=options.allow_held_out)
+        left = f"; left out: {counts}" if str(counts) else ""
+    else:
+        buffer = EpisodeBuffer.load(options.buffer)
+    encode_buffer(buffer, _prompt_format(options)).save(out)
+    print(f"{out}: {len(buffer)} episodes encoded for {options.tokenizer}{left}")
+
+
 def _print_stats(folders: Sequence[Path]) -> None:
     table = Table(title="Episode buffers")
     table.add_column("")
-    buffers = [EpisodeBuffer.load(folder) for folder in folders]
+    buffers = [
+        recorded_episodes(folder, held_out=True)[0] if is_record(folder) else EpisodeBuffer.load(folder)
+        for folder in folders
+    ]
     for folder in folders:
         table.add_column(str(folder), justify="right")
     stats = [buffer.stats() for buffer in buffers]
