@@ -84,8 +84,8 @@ class Evaluation:
             return 0.0, 1.0
         rate, count = sum(shares) / len(shares), float(len(shares))
         spread = sum((share - rate) ** 2 for share in shares)
-        if episodes > count > 1 and spread:
-            effective = rate * (1 - rate) * count * (count - 1) / spread
+        if episodes > count > 1 and 0 < rate < 1:
+            effective = rate * (1 - rate) * count * (count - 1) / spread if spread else math.inf
             count = min(max(effective, count), float(episodes))
         centre, scale = rate + _Z**2 / (2 * count), 1 + _Z**2 / count
         swing = _Z * math.sqrt(rate * (1 - rate) / count + _Z**2 / (4 * count**2))
