@@ -58,7 +58,8 @@ def recorded_episodes(folder: Path, *, held_out: bool = False) -> tuple[EpisodeB
     delimiters = tuple(settings["step_delimiters"])
     left, episodes = Counter[str](), []
     for row in read_rows(folder):
-        why = "errors" if row.error is not None else "not_graded" if not row.counted else "" if row.spans else "silent"
+        acted = bool(row.spans) and not (row.truncated and all(start == end for _, start, end in row.spans))
+        why = "errors" if row.error is not None else "not_graded" if not row.counted else "" if acted else "silent"
         if why:
             left[why] += 1
         else:
@@ -107,8 +108,8 @@ def conversation_episode(
 
     Args:
         messages: the whole conversation.
-        spans: (message, start, end) of each action. An empty one that only closes an answer hands its reward to the one
-            before it.
+        spans: (message, start, end) of each action. An empty one that only closes an answer, or that a limit cut before
+            it began, hands its reward to the one before it.
         rewards: one an action.
         delimiters: texts that end a step within an action; its reward is that of its last step.
         fields: the other fields of ``Episode``.
@@ -119,7 +120,7 @@ def conversation_episode(
     placed: list[tuple[int, int, int]] = []
     paid: list[float] = []
     for (message, start, end), reward in zip(spans, rewards, strict=True):
-        if start == end and placed and placed[-1][0] == message:
+        if start == end and placed and (placed[-1][0] == message or (fields["truncated"] and message == spans[-1][0])):
             paid[-1] += reward
             continue
         for step in split_steps(messages[message]["content"][start:end], delimiters):

@@ -25,6 +25,7 @@ from oreo_agents.episodes.recorded import recorded_episodes
 from oreo_agents.episodes.tasks import find_env
 from oreo_agents.episodes.texts import encode_episode, text_episode
 from oreo_agents.episodes.ungraded import WHY
+from oreo_agents.runs import conversations
 from oreo_agents.runs.solutions import Solution, Task, Verdict
 from oreo_algos import Episode, EpisodeBuffer
 from oreo_envs.alfworld.games import SPLITS
@@ -73,7 +74,7 @@ def main(arguments: Sequence[str]) -> None:
     commands = parser.add_subparsers(dest="command", required=True)
     importer = commands.add_parser("import", help="solutions in JSON lines to a buffer")
     importer.add_argument("file", type=Path)
-    importer.add_argument("--format", choices=sorted(FORMATS), required=True)
+    importer.add_argument("--format", choices=sorted([*FORMATS, "messages"]), required=True)
     importer.add_argument("--env", required=True, help="an environment id, or its short name: gsm8k, math")
     importer.add_argument("--tokenizer", help="checkpoint folder or hub name; without it, encode later")
     importer.add_argument("--path", help="where the environment's own data lies")
@@ -145,7 +146,7 @@ def import_solutions(
 
     Args:
         file: one JSON object a line.
-        file_format: a key of ``FORMATS``.
+        file_format: a key of ``FORMATS``; "messages": whole conversations, see ``conversations``, of any environment.
         env: a registered id or its short name.
         path: where the environment's own data lies, to find the task of a question; without data, tasks are named
             after the question's hash.
@@ -154,11 +155,21 @@ def import_solutions(
             or -1, and no number has to be judged.
 
     Raises:
-        ValueError: a row cannot be used; the message names file, line and field. Or not one answer could be graded.
+        ValueError: a row cannot be used; the message names file, line and field. Or not one answer could be graded; or
+            the environment asks no questions, and a solution is no episode of it.
     """
     if success_threshold is not None and not math.isfinite(success_threshold):
         raise ValueError(f"--success-threshold must be a finite number, got {success_threshold}")
     env_id = find_env(env)
+    delimiters = _delimiters(env_id)
+    if file_format == "messages":
+        return _import_conversations(file, env_id, delimiters or (), success_threshold)
+    if delimiters == ():
+        raise ValueError(
+            f"--format {file_format} reads answers to questions, and {env_id} is played turn by turn: give whole "
+            "conversations with --format messages, or record them (oreo_envs.evaluate with record=FOLDER, or "
+            "oreo_envs.Recorder) for oreo data encode"
+        )
     tasks = _Tasks(env_id, path, prompt)
     question_field, response_field, label_fields = FORMATS[file_format]
     rows: list[Solution] = []
@@ -213,6 +224,29 @@ def import_solutions(
         cut_off=cut_off,
     )
     return buffer, counts
+
+
+def _delimiters(env_id: str) -> tuple[str, ...] | None:
+    """What ends a step of an answer; none where an action is a turn, None where an environment does not say."""
+    creator: Any = gym.spec(env_id).entry_point
+    return getattr(load_env_creator(creator) if isinstance(creator, str) else creator, "step_delimiters", None)
+
+
+def _import_conversations(
+    file: Path, env_id: str, delimiters: tuple[str, ...], success_threshold: float | None
+) -> tuple[EpisodeBuffer, ImportCounts]:
+    episodes = []
+    for line, row in _rows(file):
+        where = f"{file}, line {line}"
+        label = next((row[name] for name in conversations.LABELS if row.get(name) is not None), None)
+        if label is None:
+            raise ValueError(f"{where}: there is no {' or '.join(conversations.LABELS)} to say how it ended")
+        reward, success = _judge(label, success_threshold, where)
+        episodes.append(conversations.episode(row, where, reward, success, env_id, delimiters))
+    if not episodes:
+        raise ValueError(f"{file}: no conversations in this file")
+    buffer = EpisodeBuffer(episodes, provenance={"source": "import", "file": file.name, "format": "messages"})
+    return buffer, ImportCounts(len(episodes), 0, 0, 0, 0)
 
 
 def encode_buffer(buffer: EpisodeBuffer, prompt_format: PromptFormat) -> EpisodeBuffer:
