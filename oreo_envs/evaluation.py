@@ -230,7 +230,8 @@ def evaluate(
             if left:
                 _play(agent, envs, left, at_once, finished)
         except ChatRefused as error:
-            why = f"{error}; {len(rows)} of {len(wanted)} episodes were finished"
+            done = sum(row.counted for row in rows.values())
+            why = f"{error}; {done} of {len(wanted)} episodes were finished"
             if folder is not None:
                 why += f" and are in {folder.folder}, where the same call goes on"
             raise EvaluationStopped(why, _evaluation(env_id, split, rows)) from error

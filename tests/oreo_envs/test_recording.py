@@ -1,6 +1,7 @@
 """Episodes of agents that are written down, and gone on with."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -200,3 +201,17 @@ def test_episodes_that_are_played_by_hand_are_recorded(tmp_path):
     assert [row.sample for row in read_rows(tmp_path / "r") if row.index == 0] == [0, 1, 2]
     with pytest.raises(ValueError, match="text environments of this package"):
         Recorder(gym.make("CartPole-v1"), tmp_path / "x")
+
+
+def test_code_of_the_page_runs(tmp_path, monkeypatch, capsys):
+    """docs/agents.md: what needs neither a server nor a checkpoint."""
+    monkeypatch.chdir(tmp_path)
+    page = (Path(__file__).parents[2] / "docs" / "agents.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    assert len(blocks) == 5
+    names: dict = {}
+    for block in blocks:
+        if not re.search(r"ChatClient\(|PolicyAgent", block):
+            exec(compile(block, "docs/agents.md", "exec"), names)
+    assert "0 of 50 tasks solved, 0.0% [0.0%, 7.1%]" in capsys.readouterr().out
+    assert len(list(read_rows(tmp_path / "played"))) == 1
