@@ -15,12 +15,18 @@ _T = TypeVar("_T")
 
 def aside(function: Callable[[], _T]) -> _T:
     """Call a function where no loop is running: here, or in a thread of its own (in a notebook)."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
+    if not _is_running():
         return function()
     with ThreadPoolExecutor(1) as pool:
         return pool.submit(function).result()
+
+
+def _is_running() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
 
 def run(coroutine: Coroutine[Any, Any, _T]) -> _T:

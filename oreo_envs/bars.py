@@ -34,7 +34,7 @@ def bar(description: str, total: int, shown: bool | None) -> Iterator[Bar]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     console = Console(stderr=True)
-    if not (console.is_terminal or console.is_jupyter if shown is None else shown):
+    if not (console.is_terminal if shown is None else shown):
         yield Bar()
         return
     columns = (

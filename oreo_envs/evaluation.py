@@ -234,7 +234,7 @@ def evaluate(
             why = f"{error}; {done} of {len(wanted)} episodes were finished"
             if folder is not None:
                 why += f" and are in {folder.folder}, where the same call goes on"
-            raise EvaluationStopped(why, _evaluation(env_id, split, rows)) from error
+            raise EvaluationStopped(why, _evaluation(env_id, split, rows)) from None
     return _evaluation(env_id, split, rows)
 
 
@@ -287,12 +287,16 @@ def _play(agent: Any, envs: Sequence[Any], places: _Places, at_once: bool, finis
 
 def _play_here(agent: Any, env: Any, places: _Places, at_once: bool, finished: Callable[[Row], None]) -> None:
     """One after the other, in this thread and without a loop: an agent may run one of its own."""
-    ask = _with_info(agent)
-    with asyncio.Runner() as runner:
+    ask, runner = _with_info(agent), None
+    with ExitStack() as stack:
 
         async def reply(info: dict[str, Any]) -> Any:
+            nonlocal runner
             said = ask(info)
-            return runner.run(_awaited(said)) if inspect.isawaitable(said) else said
+            if inspect.isawaitable(said):
+                runner = runner or stack.enter_context(asyncio.Runner())
+                said = runner.run(_awaited(said))
+            return said
 
         async def call(function: Callable[..., Any], *arguments: Any) -> Any:
             return function(*arguments)

@@ -189,7 +189,7 @@ def test_a_server_that_answers_nobody_ends_the_run_with_a_sentence(trouble, sent
         client = ChatClient(stub.url, "stub", "secret", **FAST)
         evaluate(client, "oreo/Arithmetic-v0", split="test", episodes=200, num_envs=2)
     assert len(stub.requests) < 8 and "of 200 episodes were finished" in str(stopped.value)
-    assert "secret" not in str(stopped.value) and "secret" not in str(stopped.value.__cause__)
+    assert "secret" not in str(stopped.value) and "secret" not in str(stopped.value.__context__)
 
 
 def test_a_server_that_refuses_later_leaves_what_was_finished():

@@ -25,7 +25,7 @@ def conversation(row: Mapping[str, Any], where: str) -> list[dict[str, str]]:
     messages = row.get("messages")
     if not isinstance(messages, list) or not messages:
         raise ValueError(f"{where}: field 'messages' must be a list of chat messages, got {messages!r:.80}")
-    said = []
+    said: list[dict[str, str]] = []
     for number, message in enumerate(messages):
         place = f"{where}, message {number}"
         if not isinstance(message, dict) or message.get("role") not in _ROLES:
