@@ -111,7 +111,7 @@ class AnswerEnv(TextEnv):
 
     def _cut_off(self, limit: Literal["steps", "text"]) -> Outcome:
         graded = self._graded(self._messages[-1]["content"] if limit == "steps" else self._lines_within())
-        if limit == "text" and graded.info["answer"] is None:
+        if limit == "text" and graded.info.get("answer") is None:
             return Outcome(info={**graded.info, "grade_reason": Reason.TOO_LARGE.value})
         return graded
 

@@ -180,7 +180,7 @@ def evaluate(
         record: a folder to write every episode to as it ends, with its conversation, for ``oreo data encode``. Where it
             holds episodes already, those are not played again, but for those that ended in an error.
         progress: show a bar; None: where standard error is a terminal.
-        env_kwargs: arguments of ``gym.make``.
+        env_kwargs: arguments of ``gym.make``, but for those that say which task comes next.
 
     Returns:
         A row for each episode, the success rate with its interval, and the conversations. What the agent raises ends
@@ -196,9 +196,7 @@ def evaluate(
     agent = _resolved(agent, model, request)
     if whole("seed", seed) < 0:
         raise ValueError(f"seed must be an integer >= 0, got {seed}")
-    env = gymnasium.make(env_id, split=split, disable_env_checker=True, **env_kwargs)
-    if not isinstance(env.unwrapped, TextEnv):
-        raise ValueError(f"evaluate plays the text environments of this package, and {env_id} is none")
+    env = _made(env_id, split, env_kwargs)
     asked = _chosen(env.unwrapped, episodes, seed)
     wanted = [(index, sample) for sample in range(positive("episodes_per_task", episodes_per_task)) for index in asked]
     at_once = bool(env.unwrapped.step_delimiters) and not flag("step_by_step", step_by_step)
@@ -236,6 +234,24 @@ def evaluate(
                 why += f" and are in {folder.folder}, where the same call goes on"
             raise EvaluationStopped(why, _evaluation(env_id, split, rows)) from None
     return _evaluation(env_id, split, rows)
+
+
+def _made(env_id: str, split: str, options: Mapping[str, Any]) -> Any:
+    for name in ("order", "place"):
+        if name in options:
+            raise ValueError(
+                f"{name}={options[name]!r} has no effect: evaluate says which task comes next; leave it out"
+            )
+    none = f"evaluate plays the text environments of this package, oreo/..., and {env_id} is none"
+    try:
+        env = gymnasium.make(env_id, split=split, disable_env_checker=True, **options)
+    except TypeError as error:
+        if "unexpected keyword argument 'split'" in str(error):
+            raise ValueError(none) from None
+        raise
+    if not isinstance(env.unwrapped, TextEnv):
+        raise ValueError(none)
+    return env
 
 
 def _evaluation(env_id: str, split: str, rows: Mapping[tuple[int, int], Row]) -> Evaluation:

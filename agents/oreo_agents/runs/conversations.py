@@ -1,14 +1,16 @@
 """Whole conversations with a verdict, as chat messages: rows of a file become episodes.
 
-Knows: the form of chat messages. Does not know: files, how a label is a reward, environments' data.
+Knows: the form of chat messages. Does not know: environments' data.
 """
 
 import hashlib
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from oreo_agents.episodes.recorded import conversation_episode
-from oreo_algos import Episode
+from oreo_agents.runs.rows import json_rows, judge_label
+from oreo_algos import Episode, EpisodeBuffer
 
 LABELS = ("reward", "correct", "success", "label")
 """Fields of which one says how a conversation ended."""
@@ -71,3 +73,29 @@ def episode(
         env_id=env_id,
         info={"success": success, "source": str(row.get("source", ""))},
     )
+
+
+def import_conversations(
+    file: Path, env_id: str, delimiters: tuple[str, ...], success_threshold: float | None = None
+) -> EpisodeBuffer:
+    """Read conversations from JSON lines: ``messages``, one of ``LABELS``, and perhaps ``task_id`` and ``source``.
+
+    Args:
+        file: one JSON object a line.
+        env_id: of the environment.
+        delimiters: texts that end a step within an action.
+        success_threshold: see ``data.import_solutions``.
+
+    Raises:
+        ValueError: a row cannot be used; the message names file, line and field. Or there is none.
+    """
+    episodes = []
+    for line, row in json_rows(file):
+        where = f"{file}, line {line}"
+        label = next((row[name] for name in LABELS if row.get(name) is not None), None)
+        if label is None:
+            raise ValueError(f"{where}: there is no {' or '.join(LABELS)} to say how it ended")
+        episodes.append(episode(row, where, *judge_label(label, success_threshold, where), env_id, delimiters))
+    if not episodes:
+        raise ValueError(f"{file}: no conversations in this file")
+    return EpisodeBuffer(episodes, provenance={"source": "import", "file": file.name, "format": "messages"})

@@ -8,7 +8,7 @@ import hashlib
 import json
 import logging
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,8 @@ from oreo_agents.episodes.recorded import recorded_episodes
 from oreo_agents.episodes.tasks import find_env
 from oreo_agents.episodes.texts import encode_episode, text_episode
 from oreo_agents.episodes.ungraded import WHY
-from oreo_agents.runs import conversations
+from oreo_agents.runs.conversations import import_conversations
+from oreo_agents.runs.rows import json_rows, judge_label, text_field
 from oreo_agents.runs.solutions import Solution, Task, Verdict
 from oreo_algos import Episode, EpisodeBuffer
 from oreo_envs.alfworld.games import SPLITS
@@ -163,7 +164,8 @@ def import_solutions(
     env_id = find_env(env)
     delimiters = _delimiters(env_id)
     if file_format == "messages":
-        return _import_conversations(file, env_id, delimiters or (), success_threshold)
+        buffer = import_conversations(file, env_id, delimiters or (), success_threshold)
+        return buffer, ImportCounts(len(buffer), 0, 0, 0, 0)
     if delimiters == ():
         raise ValueError(
             f"--format {file_format} reads answers to questions, and {env_id} is played turn by turn: give whole "
@@ -174,9 +176,9 @@ def import_solutions(
     question_field, response_field, label_fields = FORMATS[file_format]
     rows: list[Solution] = []
     known = held_out = graded = disagreements = not_graded = unchecked = cut_off = 0
-    for line, row in _rows(file):
+    for line, row in json_rows(file):
         where = f"{file}, line {line}"
-        question, response = _text(row, question_field, where), _text(row, response_field, where)
+        question, response = text_field(row, question_field, where), text_field(row, response_field, where)
         label = next((row[name] for name in label_fields if row.get(name) is not None), None)
         task = tasks.find(question)
         known += task is not None
@@ -187,7 +189,7 @@ def import_solutions(
                 "that could be graded; add a label"
             )
         if label is not None:
-            _judge(label, success_threshold, where)  # before anything is graded
+            judge_label(label, success_threshold, where)  # before anything is graded
         rows.append(Solution(where, row, question, response, label, task))
     if not rows:
         raise ValueError(f"{file}: no solutions in this file")
@@ -203,7 +205,7 @@ def import_solutions(
             graded += verdict in (Verdict.RIGHT, Verdict.WRONG)
             if verdict is Verdict.LOST:
                 continue
-        reward, success = _judge(
+        reward, success = judge_label(
             verdict is Verdict.RIGHT if label is None else label, success_threshold, solution.where
         )
         if label is not None:
@@ -230,23 +232,6 @@ def _delimiters(env_id: str) -> tuple[str, ...] | None:
     """What ends a step of an answer; none where an action is a turn, None where an environment does not say."""
     creator: Any = gym.spec(env_id).entry_point
     return getattr(load_env_creator(creator) if isinstance(creator, str) else creator, "step_delimiters", None)
-
-
-def _import_conversations(
-    file: Path, env_id: str, delimiters: tuple[str, ...], success_threshold: float | None
-) -> tuple[EpisodeBuffer, ImportCounts]:
-    episodes = []
-    for line, row in _rows(file):
-        where = f"{file}, line {line}"
-        label = next((row[name] for name in conversations.LABELS if row.get(name) is not None), None)
-        if label is None:
-            raise ValueError(f"{where}: there is no {' or '.join(conversations.LABELS)} to say how it ended")
-        reward, success = _judge(label, success_threshold, where)
-        episodes.append(conversations.episode(row, where, reward, success, env_id, delimiters))
-    if not episodes:
-        raise ValueError(f"{file}: no conversations in this file")
-    buffer = EpisodeBuffer(episodes, provenance={"source": "import", "file": file.name, "format": "messages"})
-    return buffer, ImportCounts(len(episodes), 0, 0, 0, 0)
 
 
 def encode_buffer(buffer: EpisodeBuffer, prompt_format: PromptFormat) -> EpisodeBuffer:
@@ -363,38 +348,3 @@ def _print_stats(folders: Sequence[Path]) -> None:
     for key in dict.fromkeys(key for buffer in buffers for key in buffer.provenance):
         table.add_row(key, *(str(buffer.provenance.get(key, "")) for buffer in buffers))
     Console().print(table)
-
-
-def _rows(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    with file.open("rb") as lines:
-        for number, line in enumerate(lines, start=1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line.decode("utf-8"))
-            except ValueError as error:  # not UTF-8, or not JSON
-                raise ValueError(f"{file}, line {number}: not a JSON object ({error})") from error
-            if not isinstance(row, dict):
-                raise ValueError(f"{file}, line {number}: expected a JSON object, got {json.dumps(row)[:60]!r}")
-            yield number, row
-
-
-def _text(row: dict[str, Any], name: str, where: str) -> str:
-    value = row.get(name)
-    if not isinstance(value, str) or not value.strip():
-        raise ValueError(f"{where}: field {name!r} must be a text that is not empty, got {value!r}")
-    return value
-
-
-def _judge(label: Any, threshold: float | None, where: str) -> tuple[float, bool]:
-    """Return the reward that a label is, and whether it says success."""
-    if not isinstance(label, bool | int | float) or not math.isfinite(label):
-        raise ValueError(f"{where}: a label is true, false or a finite number, got {label!r}")
-    if threshold is not None and not isinstance(label, bool):
-        return float(label), label >= threshold
-    if label not in (0, 1, -1):
-        raise ValueError(
-            f"{where}: the label {label:g} is neither 1 nor 0 nor -1, so it does not say whether the solution is "
-            "right; say from which number on it is with --success-threshold"
-        )
-    return float(label), label == 1
