@@ -11,6 +11,7 @@ import asyncio
 import inspect
 import logging
 import random
+import re
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -24,8 +25,8 @@ from oreo_envs.replies import AskAgainError, ChatError, ChatRefused, Reply, rais
 logger = logging.getLogger(__name__)
 
 _LONGEST_BACKOFF_S = 60.0
-# So many failures in a row before any reply: it is not the messages that the server does not take.
-_HOPELESS = 3
+# So many failures in a row, before any reply and after one: it is not the messages that the server does not take.
+_HOPELESS, _HOPELESS_NOW = 3, 20
 
 
 class ChatAgent(ABC):
@@ -124,12 +125,12 @@ class ChatAgent(ABC):
             raise
         except ChatError as error:
             self._failures += 1
-            if not self._replies and self._failures >= _HOPELESS:
-                raise ChatRefused(
-                    f"{self._failures} requests failed and none was answered; the last: {error}"
-                ) from error
+            if self._failures >= (_HOPELESS_NOW if self._replies else _HOPELESS):
+                how = "in a row failed" if self._replies else "failed and none was answered"
+                raise ChatRefused(f"{self._failures} requests {how}; the last: {error}") from error
             raise
         self._replies += 1
+        self._failures = 0
         return reply
 
     async def _persistently(self, messages: Sequence[Message]) -> Reply:
@@ -205,7 +206,7 @@ class ChatClient(ChatAgent):
         own = {"temperature": temperature, "max_tokens": max_tokens}
         sent = {name: value for name, value in own.items() if value is not None}
         super().__init__(model, request={**sent, **(request or {})}, **patience)
-        if not isinstance(base_url, str) or not base_url.startswith(("http://", "https://")):
+        if not isinstance(base_url, str) or not re.match(r"https?://[^/\s]+(/\S*)?$", base_url):
             raise ValueError(
                 f"base_url begins with http:// or https://, such as http://localhost:8000/v1, got {base_url!r}"
             )
@@ -239,7 +240,7 @@ class ChatClient(ChatAgent):
             answer = await connections.post(f"{self.base_url}/chat/completions", json=body)
         except httpx2.ConnectError as error:
             raise AskAgainError(f"nobody answers at {self.base_url} ({error})") from error
-        except httpx2.TransportError as error:
+        except httpx2.RequestError as error:
             raise AskAgainError(
                 f"the connection to {self.base_url} was lost ({type(error).__name__} {error})"
             ) from error

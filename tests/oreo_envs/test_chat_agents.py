@@ -72,6 +72,7 @@ def test_as_many_tasks_are_asked_at_once_as_is_said():
         (503, b"<html>busy</html>"),
         (500, failure("oops")),
         (200, b"no json"),
+        (200, b"no gzip", {"content-encoding": "gzip"}),
         (200, b""),
         (200, b"[1, 2]"),
         (200, {"choices": []}),
@@ -201,6 +202,16 @@ def test_a_server_that_refuses_later_leaves_what_was_finished():
     assert [row.success for row in stopped.value.evaluation.rows] == [True, True]
 
 
+def test_a_server_that_dies_ends_the_run_before_all_tasks_have_failed():
+    def answer(request):
+        return completion("#### 1") if len(stub.requests) < 3 else (503, b"")
+
+    with serving(answer) as stub, pytest.raises(EvaluationStopped, match="20 requests in a row failed; the last: 503"):
+        client = ChatClient(stub.url, "stub", **FAST, retries=0)
+        evaluate(client, "oreo/Arithmetic-v0", split="test", episodes=100, num_envs=2)
+    assert len(stub.requests) < 26
+
+
 def test_nobody_there_is_said_and_ends_the_run(caplog):
     with socket.socket() as place:  # bound, not listening
         place.bind(("127.0.0.1", 0))
@@ -270,6 +281,7 @@ def test_thoughts_that_the_server_took_out_are_put_back_when_asked_for():
     ("arguments", "message"),
     [
         ({"base_url": "localhost:8000", "model": "m"}, "base_url begins with http:// or https://"),
+        ({"base_url": "http://", "model": "m"}, "base_url begins with http:// or https://"),
         ({"base_url": "http://x/v1", "model": ""}, "model is the name of a model"),
         ({"base_url": "http://x/v1", "model": "m", "timeout_s": 0}, "timeout_s must be a number > 0, got 0"),
         ({"base_url": "http://x/v1", "model": "m", "retries": -1}, "retries must be an integer >= 0, got -1"),
