@@ -23,6 +23,7 @@ _LABEL = r"{}(?:[ \t]+\d+)?[*_`\"'\])]*[ \t]*[:\uff1a][*_`]*"
 _LINE_START = r"^[ \t>#*_`~\"'\[(\-]*(?:\d+[.)][ \t]*)?"
 _ACTION_LINE = re.compile(_LINE_START + _LABEL.format("action"), re.IGNORECASE | re.MULTILINE)
 _ACTION = re.compile(r"(?<![a-z])" + _LABEL.format("action"), re.IGNORECASE)
+_ACTION_AGAIN = re.compile(_LINE_START.removeprefix("^") + _LABEL.format("action"), re.IGNORECASE)
 _SPECIAL = r"</s>|<\|[a-z_]+\|>|<end_of_turn>|<eos>|<turn\|>"
 # Where a turn ends and the model goes on for others: what the environment says, or another thought.
 _CUT = re.compile(r"(?<![a-z])" + _LABEL.format("(?:observation|thought)") + "|" + _SPECIAL, re.IGNORECASE)
@@ -30,6 +31,8 @@ _FENCE = re.compile(r"\s*```(?:[a-z]*\n)?\s*", re.IGNORECASE)
 _END = re.compile(_SPECIAL, re.IGNORECASE)
 _WRAPPERS = "\"'`*_\u201c\u201d\u2018\u2019\u00ab\u00bb"
 _OPENING, _CLOSING = f"{_WRAPPERS}[({{<>", f"{_WRAPPERS}])}}>"
+_ITEM = re.compile(r"(?:\d{1,3}[.)]|-)\s+")
+_ACTION_TAG = re.compile(r"</?action>", re.IGNORECASE)
 
 _ETO_ACTION = re.compile(r"Action:\s?(.*)", re.DOTALL)
 
@@ -113,9 +116,11 @@ class ActionFormat:
 
 
 def unwrap(command: str) -> str:
-    """Return a command without quotes, brackets, Markdown, a leading ">" and end tokens around it."""
+    """Return a command without quotes, brackets, Markdown, a leading ">", "-" or "1." and end tokens around it."""
     end = _END.search(command)
-    command = (command[: end.start()] if end else command).strip().lstrip(f"{_OPENING} ").rstrip()
+    command = _ACTION_TAG.sub("", command[: end.start()] if end else command).strip().lstrip(f"{_OPENING} ").rstrip()
+    if item := _ITEM.match(command):
+        command = command[item.end() :].lstrip(f"{_OPENING} ")
     while command:
         # A full stop goes with what it follows: with a quotation mark, but not with a word.
         inner = command.removesuffix(".").rstrip()
@@ -130,14 +135,16 @@ def _read_react(text: str) -> Said:
     starts = [0, *(match.start() for match in _CUT.finditer(text)), len(text)]
     for start, end in itertools.pairwise(starts):
         label = _ACTION_LINE.search(text, start, end) or _ACTION.search(text, start, end)
+        stop = -1
         while label is not None:
             begin = label.end()
             if fence := _FENCE.match(text, begin, end):
                 begin = fence.end()
             while begin < end and text[begin].isspace():
                 begin += 1
-            stop = min(at for at in (text.find("\n", begin), end) if at >= 0)
-            if following := _ACTION_LINE.match(text, begin, stop):
+            if stop < begin:
+                stop = min(at for at in (text.find("\n", begin), end) if at >= 0)
+            if following := _ACTION_AGAIN.match(text, begin, stop):
                 label = following
                 continue
             if cut := _CUT.search(text, begin, stop):

@@ -21,23 +21,30 @@ _LONGEST_COMMAND = 200
 # A thing has its number; an article before it does not count, and its words may be apart: "the dining table 1".
 _THING = r"((?:[a-z]+ )+\d+)"
 _ARTICLE = re.compile(r"(?:the|an?) (?=[a-z]+ )")
-_IN = r"(?:in ?/ ?on|in on|into|onto|inside of|inside|on top of|in|on|to)"
+# Marks around a thing or between its words, as in ``take "mug 1" from [desk_1]``.
+_MARKS = re.compile(r"[\"'`*_\[\](){}<>\u2018\u2019\u201c\u201d\u00ab\u00bb]+|(?<=[a-z])[ -]?#? ?(?=\d)")
+_IN = r"(?:in ?/ ?on(?: ?to)?|in (?:or|and) on|in on|in ?to|on ?to|inside of|inside|within|on top of|in|on|at|to)"
+_FROM = r"(?:from|out of|off)(?: in ?/ ?on| inside| on| in)?"
+_BESIDE = r"(?: up| down| back)?"
 _SPELLINGS = tuple(
     (re.compile(pattern.replace("{}", _THING)), native)
     for pattern, native in (
-        (r"go ?to {}", "go to {}"),
+        (r"(?:go|walk|move) ?to {}", "go to {}"),
         # A slip in the prompt of the OREO paper's and ETO's models: "task" for "take".
-        (r"(?:take|pick up|task) {} (?:from|out of|off) {}", "take {} from {}"),
-        (r"pick {} up from {}", "take {} from {}"),
-        (rf"(?:put|place|move) {{}} {_IN} {{}}", "move {} to {}"),
+        (
+            r"(?:take|pick up|pick|grab|get|task) {} (?:up )?(?:from|out of|off) (?:in ?/ ?on |inside |on |in )?{}",
+            "take {} from {}",
+        ),
+        (rf"(?:put|place|move|set){_BESIDE} {{}}{_BESIDE} {_IN} {{}}", "move {} to {}"),
         (r"(?:use|toggle|turn on|switch on) {}", "use {}"),
         (r"(?:turn|switch) {} on", "use {}"),
         *(
-            (rf"{verb} {{}} (?:with|using|in|inside|on|at) {{}}", f"{verb} {{}} with {{}}")
+            (rf"{verb}{_BESIDE} {{}}{_BESIDE} (?:with|using|in|inside|on|at) {{}}", f"{verb} {{}} with {{}}")
             for verb in ("clean", "heat", "cool")
         ),
-        (r"slice {} (?:with|using) {}", "slice {} with {}"),
-        *((rf"{verb} {{}}", f"{verb} {{}}") for verb in ("open", "close", "examine")),
+        (rf"slice{_BESIDE} {{}}{_BESIDE} (?:with|using) {{}}", "slice {} with {}"),
+        (rf"(open|close){_BESIDE} {{}}", "{} {}"),
+        (r"examine {}", "examine {}"),
     )
 )
 
@@ -51,21 +58,25 @@ _HELP_ON_MOVE = ("move (object) to (receptacle):", "put (object) in/on (receptac
 def native_command(command: str) -> str:
     """Return the native spelling of a command; one that has none comes back as it was, in lower case.
 
-    Letter case, repeated spaces, a leading ">", quotes and Markdown around it and a full stop at the end do not count,
-    nor do articles; the words of a thing may be written apart ("dining table 1"). ``put``, ``place`` and ``move`` take
-    any of in, on, in/on, in / on, into, onto, inside, on top of, to; ``pick up`` means ``take``; ``toggle``,
-    ``turn on`` and ``switch on`` mean ``use``; ``clean``, ``heat`` and ``cool`` take with, using, in, inside, on, at.
-    The things named stay the same, with their numbers.
+    Letter case, repeated spaces, a leading ">", quotes, brackets and Markdown around it or around a thing and a full
+    stop at the end do not count, nor do articles; the words of a thing may be written apart ("dining table 1"), its
+    number together with them ("mug1", "mug #1"). ``put``, ``place``, ``move`` and ``set``, with or without ``down``,
+    take any of in, on, in/on, in / on, into, onto, inside, within, on top of, at, to; ``pick up``, ``pick``, ``grab``
+    and ``get`` mean ``take``; ``toggle``, ``turn on`` and ``switch on`` mean ``use``; ``clean``, ``heat`` and ``cool``
+    take with, using, in, inside, on, at. The things named stay the same, with their numbers.
     """
-    plain = re.sub(" +", " ", unwrap(command).lower().removesuffix(".").rstrip())
+    plain = re.sub(" +", " ", unwrap(command).lower().rstrip(".!").rstrip())
+    marked = re.sub(" +", " ", _MARKS.sub(" ", plain)).strip()
     for spelling, native in _SPELLINGS:
-        if match := spelling.fullmatch(plain):
+        if match := spelling.fullmatch(marked):
             return native.format(*map(_name, match.groups()))
     return plain
 
 
 def _name(thing: str) -> str:
-    """The name of a thing in one word and a number."""
+    """The name of a thing in one word and a number; a verb stays as it is."""
+    if " " not in thing:
+        return thing
     *words, number = _ARTICLE.sub("", thing, count=1).split(" ")
     return f"{''.join(words)} {number}"
 
