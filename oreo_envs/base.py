@@ -17,7 +17,7 @@ from gymnasium.error import ResetNeeded
 
 from oreo_envs.checks import choose, closest, positive
 from oreo_envs.grading.thoughts import Thoughts
-from oreo_envs.orders import Order, Seat, note, own_options
+from oreo_envs.orders import Order, Seat, own_options
 from oreo_envs.records import (
     Demonstration,
     EnvState,
@@ -132,7 +132,6 @@ class TextEnv(gymnasium.Env[str, str], ABC):
         self._messages: list[Message] = []
         self._num_steps = self._num_chars = 0
         self._over = False
-        note(self)
 
     def refuse_idle(self, **options: Any) -> None:
         """Check that no argument is given that does nothing on this split, see ``option_splits``.

@@ -2,23 +2,23 @@
 
 Knows: the orders, how a vector shares one, what the options of ``reset`` may name.
 Does not know: tasks; episodes (``base``).
-Gymnasium tells no environment of a vector its place. ``SyncVectorEnv`` makes its environments one after the other
-and then batches the space of the first: at that moment those made since are told theirs, see ``note``. In another
-process nobody can tell, so that there the place is an argument.
+Gymnasium tells no environment of a vector its place. ``SyncVectorEnv`` has all its environments when it batches the
+space of the first: at that moment they are told theirs, whenever they were made. In another process nobody can tell, so
+that there the place is an argument.
 """
 
 from __future__ import annotations
 
-import itertools
-import threading
-import weakref
-from collections.abc import Mapping
+import sys
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, Protocol
+from typing import Any
 
+import gymnasium
 import numpy as np
+from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv
 from gymnasium.vector.utils import batch_space
 
 from oreo_envs.checks import choose
@@ -38,11 +38,17 @@ _WHERE = (
 
 @dataclass(frozen=True)
 class Seat:
-    """Where an environment stands in its vector: ``index`` of ``count``; ``group`` is shared by all of them."""
+    """Where an environment stands in its vector: ``index`` of ``count``.
+
+    Attributes:
+        group: shared by all of the vector.
+        given: by an argument, so that no vector says another.
+    """
 
     index: int = 0
     count: int = 1
     group: dict[str, int] = field(default_factory=dict)
+    given: bool = False
 
     @classmethod
     def of(cls, place: Any) -> Seat | None:
@@ -56,7 +62,7 @@ class Seat:
         pair = tuple(place) if isinstance(place, list | tuple) else ()
         if len(pair) != 2 or not all(type(number) is int for number in pair) or not 0 <= pair[0] < pair[1]:
             raise ValueError(f"place must be (i, n), environment i of n with 0 <= i < n, got {place!r}")
-        return cls(*pair)
+        return cls(*pair, given=True)
 
 
 class Order:
@@ -73,8 +79,11 @@ class Order:
             ValueError: there is none of this name.
         """
         self.name = choose("order", name, ORDERS)
-        self._count = 0
-        self._seed = 0
+        self.restart()
+
+    def restart(self) -> None:
+        """Start again, as if no task had been played."""
+        self._count = self._seed = 0
 
     def begin(self, seed: int, place: Seat) -> None:
         """Start again, as ``reset(seed=...)`` does; a vector gives environment i the seed s + i.
@@ -145,36 +154,47 @@ def _entry(what: str, values: Any, place: Seat | None) -> Any:
     return values[place.index]
 
 
-class _Ordered(Protocol):
-    """What ``note`` needs of an environment."""
-
-    action_space: Any
-    place: Seat | None
-    order: Order
-
-
-_made = threading.local()
-
-
-def note(env: _Ordered) -> None:
-    """Remember that this thread made an environment, as the next one."""
-    if not hasattr(_made, "envs"):
-        _made.envs, _made.numbers = weakref.WeakValueDictionary(), itertools.count()
-    _made.envs[next(_made.numbers)] = env
-
-
 @batch_space.register(FreeText)
 def _batch(space: FreeText, n: int = 1) -> TextBatch:
-    """Batch the space, and tell the environments that were made for this vector their places in it."""
-    envs = getattr(_made, "envs", {})
-    first = next((number for number, env in envs.items() if env.action_space is space), None)
-    if first is not None and envs[first].place is None:
-        together = [envs[number] for number in range(first, first + n) if number in envs]
-        # Others made since: the vector was given environments that were there already, and these may not be its own.
-        if len(together) == n and max(envs) == first + n - 1:
-            group: dict[str, int] = {}
-            for index, env in enumerate(together):
-                env.place = Seat(index, n, group)
-        elif (order := envs[first].order.name) != "random":
-            raise ValueError(f"order={order!r} needs to know the place of each environment in the vector: {_WHERE}")
+    """Batch the space, and tell the environments of the vector that is being made their places in it."""
+    frame = sys._getframe(1)
+    while frame is not None:
+        vector = frame.f_locals.get("self") if frame.f_code.co_name == "__init__" else None
+        if isinstance(vector, SyncVectorEnv):
+            _seat(getattr(vector, "envs", ()))
+            break
+        if isinstance(vector, AsyncVectorEnv):
+            _ask_for_places(next((one for one in frame.f_locals.values() if isinstance(one, gymnasium.Env)), None))
+            break
+        frame = frame.f_back  # type: ignore[assignment]
     return TextBatch([deepcopy(space)] * n)
+
+
+def _seat(envs: Sequence[Any]) -> None:
+    """Tell environments their places; their orders start again."""
+    ours = [(index, env.unwrapped) for index, env in enumerate(envs) if _order_of(env) is not None]
+    seen: dict[int, int] = {}
+    group: dict[str, int] = {}
+    for index, env in ours:
+        if (other := seen.setdefault(id(env), index)) != index:
+            raise ValueError(f"environments {other} and {index} of the vector are one and the same: make one for each")
+        if env.place is None or not env.place.given:
+            env.place = Seat(index, len(envs), group)
+            env.order.restart()
+        elif env.place.count == len(envs) and env.place.index != index:
+            raise ValueError(
+                f"environment {index} of the vector was made with place={(env.place.index, env.place.count)}; put it "
+                "there, or leave place out: this vector tells its environments their places"
+            )
+
+
+def _ask_for_places(env: Any) -> None:
+    """Check that environments of other processes, of which this is the first, need no place or were given theirs."""
+    order = _order_of(env)
+    if order is not None and order.name != "random" and not (env.unwrapped.place and env.unwrapped.place.given):
+        raise ValueError(f"order={order.name!r} needs to know the place of each environment in the vector: {_WHERE}")
+
+
+def _order_of(env: Any) -> Order | None:
+    order = getattr(getattr(env, "unwrapped", None), "order", None)
+    return order if isinstance(order, Order) else None

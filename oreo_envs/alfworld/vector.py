@@ -13,7 +13,6 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from oreo_envs.alfworld.env import ALFWorldEnv
 from oreo_envs.checks import positive
-from oreo_envs.orders import Seat
 
 
 class ALFWorldVectorEnv(SyncVectorEnv):
@@ -47,15 +46,12 @@ class ALFWorldVectorEnv(SyncVectorEnv):
         for name in ("wrappers", "vector_kwargs", "place"):
             if name in settings:
                 raise ValueError(f"{name} is for Gymnasium's own vectors: gym.make_vec(..., vectorization_mode='sync')")
-        group: dict[str, int] = {}
-        first = ALFWorldEnv(**settings, place=Seat(0, num_envs, group))
+        first = ALFWorldEnv(**settings)
         if max_episode_steps not in (None, -1):
             limit = positive("max_episode_steps", max_episode_steps)
             first.max_steps = settings["max_steps"] = min(limit, first.max_steps or limit)
-        settings = {**settings, "games": first.games}
-        places = [Seat(index, num_envs, group) for index in range(1, num_envs)]
-        others = [partial(ALFWorldEnv, **settings, place=place) for place in places]
-        super().__init__([lambda: first, *others], copy=False, autoreset_mode=autoreset_mode)
+        other = partial(ALFWorldEnv, **{**settings, "games": first.games})
+        super().__init__([lambda: first, *[other] * (num_envs - 1)], copy=False, autoreset_mode=autoreset_mode)
 
     def _add_info(self, vector_infos: dict[str, Any], env_info: dict[str, Any], env_num: int) -> dict[str, Any]:
         """Do what Gymnasium does, without arrays that are made and thrown away for each value."""

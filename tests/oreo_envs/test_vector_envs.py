@@ -1,9 +1,12 @@
 """Text through Gymnasium's vector environments, as `gym.make_vec` makes them by default."""
 
+import copy
+
 import gymnasium as gym
+import numpy as np
 import pytest
 from env_samples import GSM8K_ROWS, MATH_ROWS
-from gymnasium.vector import SyncVectorEnv
+from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv
 
 import oreo_envs  # noqa: F401 (registers the ids)
 
@@ -66,12 +69,49 @@ def _made(**settings):
     return gym.make("oreo/Countdown-v0", split="test", **settings)
 
 
-def test_environments_that_were_made_before_their_vector_are_given_no_place_that_is_another_ones():
-    """Of six made in turn for training and for tests, the first three are not those of one vector."""
+def test_environments_that_were_made_before_their_vector_play_by_their_place_in_it():
+    """They were told the order in which they had been made."""
+    made = [_made(order="sequential") for _ in range(4)]
+    for envs in (made[::-1], [made[2], made[0], made[3], made[1]], [copy.deepcopy(env) for env in made]):
+        made[0].reset(seed=1)  # what was played before takes no part
+        vector = SyncVectorEnv([lambda env=env: env for env in envs])
+        assert [env.unwrapped.place.index for env in envs] == [0, 1, 2, 3]
+        found = [vector.reset()[1]["index"].tolist() for _ in range(2)]
+        assert found == [[0, 1, 2, 3], [4, 5, 6, 7]]
+        assert vector.reset(options={"index": [9, 2, 5, 7]})[1]["index"].tolist() == [9, 2, 5, 7]
+
+
+def test_of_environments_made_in_turn_for_training_and_tests_each_vector_has_its_own():
     for_training, for_tests = zip(*[(_made(order="sequential"), _made()) for _ in range(3)], strict=True)
+    vectors = [SyncVectorEnv([lambda env=env: env for env in envs]) for envs in (for_tests, for_training)]
+    assert vectors[1].reset(seed=0)[1]["index"].tolist() == [0, 1, 2]
+    assert vectors[0].reset(options={"index": [3, 1, 2]})[1]["index"].tolist() == [3, 1, 2]
+    wrapped = SyncVectorEnv([lambda env=env: gym.wrappers.TimeLimit(env, 3) for env in for_training[:2]])
+    assert wrapped.reset(seed=0)[1]["index"].tolist() == [0, 1]
+
+
+def test_shuffled_environments_made_before_their_vector_do_not_overlap():
+    envs = [gym.make("oreo/GSM8K-v0", order="shuffled") for _ in range(2)]
+    envs[1].reset(seed=5)
+    vector = SyncVectorEnv([lambda env=env: env for env in reversed(envs)])
+    assert sorted(np.concatenate([vector.reset()[1]["index"] for _ in range(2)])) == [0, 1, 2, 3]
+
+
+def test_one_environment_has_no_two_places_and_a_place_that_was_given_is_kept():
+    env = _made()
+    with pytest.raises(ValueError, match="environments 0 and 2 of the vector are one and the same"):
+        SyncVectorEnv([lambda: env, _made, lambda: env])
+    with pytest.raises(ValueError, match=r"environment 0 of the vector was made with place=\(1, 2\); put it there, or"):
+        SyncVectorEnv([lambda: _made(place=(1, 2)), lambda: _made(place=(0, 2))])
+    part = SyncVectorEnv([lambda at=at: _made(order="sequential", place=(at, 4)) for at in (2, 3)])
+    assert [part.reset()[1]["index"].tolist() for _ in range(2)] == [[2, 3], [6, 7]]
+
+
+def test_a_place_in_one_vector_is_none_in_other_processes():
+    envs = [gym.make("oreo/GSM8K-v0", order="sequential") for _ in range(2)]
+    SyncVectorEnv([lambda env=env: env for env in envs])
     with pytest.raises(ValueError, match="order='sequential' needs to know the place"):
-        SyncVectorEnv([lambda env=env: env for env in for_training])
-    assert all(env.unwrapped.place is None for env in (*for_training, *for_tests))
+        AsyncVectorEnv([lambda env=env: env for env in envs])
 
 
 def test_two_vectors_made_one_after_the_other_have_each_their_places():
