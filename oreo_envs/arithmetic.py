@@ -16,7 +16,7 @@ import numpy as np
 
 from oreo_envs.answers import AnswerEnv, Item, index_after, rightness_of_actions
 from oreo_envs.base import Scalar
-from oreo_envs.checks import choose, closest, pair, positive, share, span, whole
+from oreo_envs.checks import choose, pair, positive, share, span, whole
 from oreo_envs.grading import end_of_answer
 from oreo_envs.orders import Seat
 from oreo_envs.splits import SPLITS, split_of
@@ -203,9 +203,6 @@ class ArithmeticEnv(AnswerEnv):
             place=place,
             render_mode=render_mode,
         )
-        known = [field.name for field in fields(Rules)]
-        for name in rules.keys() - set(known):
-            raise TypeError(f"ArithmeticEnv has no argument {name!r}{closest(name, known)}; rules: {', '.join(known)}")
         self.rules = Rules(**rules)
         reliability = pair("reliability", reliability)
         for value in reliability:

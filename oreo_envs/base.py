@@ -6,18 +6,18 @@ Does not know: what a task is about, how an answer is judged (subclasses say so)
 
 from __future__ import annotations
 
-import operator
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import gymnasium
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.error import ResetNeeded
 
-from oreo_envs.checks import choose, closest, positive
+from oreo_envs.arguments import check_arguments
+from oreo_envs.checks import choose, closest, positive, whole
 from oreo_envs.grading.thoughts import Thoughts
-from oreo_envs.orders import Order, Seat, own_options
+from oreo_envs.orders import LAST_INDEX, Order, Seat, own_options
 from oreo_envs.records import (
     Demonstration,
     EnvState,
@@ -82,6 +82,11 @@ class TextEnv(gymnasium.Env[str, str], ABC):
     """What others call some of the splits, to suggest ours."""
     option_splits: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     """Arguments that do something on some splits only: on which."""
+
+    def __new__(cls, *_: Any, **arguments: Any) -> Self:
+        """Check the names of the arguments, see ``arguments.check_arguments``."""
+        check_arguments(cls, arguments)
+        return super().__new__(cls)
 
     def __init__(
         self,
@@ -375,12 +380,10 @@ class TextEnv(gymnasium.Env[str, str], ABC):
         return index
 
     def _check_index(self, index: Any) -> int:
-        try:
-            number = operator.index(index)
-        except TypeError:
-            raise ValueError(f"a task index is an integer, got {index!r}") from None
-        limit = self.num_tasks
-        if number < 0 or (limit is not None and number >= limit):
-            upper = "" if limit is None else f" and < {limit}"
-            raise ValueError(f"task index {number} is out of range: split {self.split!r} takes indices >= 0{upper}")
+        number, limit = whole("a task index", index), self.num_tasks
+        if not 0 <= number < (LAST_INDEX if limit is None else limit):
+            upper = "10**18" if limit is None else limit
+            raise ValueError(
+                f"task index {number} is out of range: split {self.split!r} takes indices >= 0 and < {upper}"
+            )
         return number

@@ -29,6 +29,9 @@ ORDERS = ("random", "shuffled", "sequential")
 UNBOUNDED = 2**31
 """Task numbers of a procedural environment are drawn below this."""
 
+LAST_INDEX = 10**18
+"""Where tasks are made without end their numbers are below this: task ids and arrays of infos hold no larger ones."""
+
 _ORDER_STREAM = 0x0E0_4
 _WHERE = (
     "gym.make_vec(..., vectorization_mode='sync') tells it, and so does ALFWorld's own vector; environments in other "

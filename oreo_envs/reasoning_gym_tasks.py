@@ -13,6 +13,7 @@ import json
 import random
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import fields
 from functools import lru_cache
 from importlib.metadata import version
 from typing import Any, ClassVar
@@ -120,9 +121,7 @@ class ReasoningGymEnv(AnswerEnv):
         self.task = choose("task", task, sorted(set(_package().factory.DATASETS) - {"composite"}))
         if not flag("allow_flawed", allow_flawed) and task in FLAWS:
             raise ValueError(f"task {task!r} is refused: {FLAWS[task]}; allow_flawed=True takes it as it is")
-        if not isinstance(config, Mapping | None):
-            raise ValueError(f"config must be settings of the task by name, got {config!r}")
-        self.config = json.dumps(dict(config or {}), sort_keys=True)
+        self.config = _config(self.task, config)
         _dataset(self.task, self.config, _SEEDS)
 
     @property
@@ -172,6 +171,21 @@ class ReasoningGymEnv(AnswerEnv):
             "oreo/ReasoningGym-v0 has no demonstrations: reasoning-gym knows answers, not how they are found; begin "
             "with a checkpoint, or with sft.demonstrations=0"
         )
+
+
+def _config(task: str, config: Any) -> str:
+    """Settings of a task as JSON."""
+    if not isinstance(config, Mapping | None):
+        raise ValueError(f"config must be settings of the task by name, got {config!r}")
+    known = [field.name for field in fields(_package().factory.DATASETS[task][1])]
+    for name in config or {}:
+        if name in ("seed", "size"):
+            raise ValueError(f"config: {name!r} is the split's, which has tasks and seeds of its own; leave it out")
+        choose(f"setting of task {task!r} in config", name, [name for name in known if name not in ("seed", "size")])
+    try:
+        return json.dumps(dict(config or {}), sort_keys=True)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"config must be numbers, texts, lists and mappings, got {config!r}: {error}") from None
 
 
 @lru_cache(maxsize=64)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import gymnasium as gym
+import numpy as np
 import pytest
 from env_samples import ANSWER_ENV_IDS, ENV_IDS, OPTIONAL_ENV_IDS, with_optional
 from gymnasium.utils.env_checker import check_env
@@ -115,6 +116,25 @@ def test_a_wrong_argument_is_named(env_id):
         gym.make(env_id, split="tests")
     with pytest.raises(ValueError, match=r"unknown prompt 'boxd'; did you mean 'boxed@1'\?"):
         gym.make(env_id, prompt="boxd")
+
+
+@each_env
+def test_an_unknown_argument_is_named_with_the_closest_and_all(env_id):
+    """A bare TypeError named neither."""
+    for make in (gym.make, gym.make_vec):
+        with pytest.raises(TypeError, match=r"no argument 'max_step'; did you mean 'max_steps'\?; it takes: .*split"):
+            make(env_id, max_step=3)
+    with pytest.raises(TypeError, match=r"Env has no argument 'nonsense'; it takes: .*max_chars.*render_mode"):
+        gym.make(env_id, nonsense=1)
+
+
+@each_env
+@pytest.mark.parametrize("index", [True, np.True_, 10**30, 10**18, 2**63, -1, "0", 1.0, None, [0]])
+def test_what_is_no_number_of_a_task_is_refused(env_id, index):
+    """True was task 1, and 10**30 a raw OverflowError."""
+    for env in (gym.make(env_id), gym.make_vec(env_id, 1)):
+        with pytest.raises(ValueError, match=r"task index .*out of range|a task index must be an integer|is a list"):
+            env.reset(options={"index": index if index != [0] else [[0]]})
 
 
 @each_answer_env

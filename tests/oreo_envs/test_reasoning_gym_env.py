@@ -176,11 +176,17 @@ def test_task_ids_tell_settings_apart(make):
     [
         ({"task": "sudokus"}, r"unknown task 'sudokus'; did you mean 'sudoku'\?"),
         ({"task": "composite"}, "unknown task 'composite'"),
-        ({"config": {"min_term": 3}}, "makes no task 'chain_sum' of .*min_term"),
+        (
+            {"config": {"min_term": 3}},
+            "unknown setting of task .* in config 'min_term'; did you mean 'min_terms'",
+        ),
+        ({"config": {3: 3}}, "unknown setting of task 'chain_sum' in config 3; known: min_terms, max_terms"),
+        ({"config": {"min_terms": {3}}}, r"config must be numbers, texts, lists and mappings, got \{'min_terms': \{3"),
         ({"config": {"min_terms": 30}}, "makes no task 'chain_sum' of .*max_terms must be >= min_terms"),
         ({"config": "min_terms=3"}, "config must be settings of the task by name, got 'min_terms=3'"),
         ({"allow_flawed": "no"}, "allow_flawed must be True or False, got 'no'"),
-        ({"config": {"seed": 3}}, "makes no task 'chain_sum' of .*seed"),
+        ({"config": {"seed": 3}}, "config: 'seed' is the split's, which has .*; leave it out"),
+        ({"config": {"size": 3}}, "config: 'size' is the split's"),
     ],
 )
 def test_a_wrong_argument_is_named(make, arguments, message):

@@ -144,7 +144,10 @@ def test_a_task_is_chosen_by_index_id_or_seed():
         ({"indx": 1}, r"unknown reset option 'indx'; did you mean 'index'\?"),
         ({"index": 3}, r"task index 3 is out of range: split 'train' takes indices >= 0 and < 3"),
         ({"index": -1}, r"task index -1 is out of range"),
-        ({"index": 1.5}, r"a task index is an integer, got 1.5"),
+        ({"index": 1.5}, r"a task index must be an integer, got 1.5"),
+        ({"index": True}, r"a task index must be an integer, got True"),
+        ({"index": None}, r"a task index must be an integer, got None"),
+        ({"index": 10**30}, r"task index 10+ is out of range: split 'train' takes indices >= 0 and < 3"),
         (
             {"task_id": "door/1"},
             r"unknown task_id 'door/1' in split 'train'; did you mean 'doors/1'\?",
