@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable
-from functools import lru_cache
 
 from oreo_envs.checks import closest
 
 
-@lru_cache(maxsize=64)
 def arguments_of(env_class: type) -> tuple[str, ...]:
     """Return the names of the arguments of an environment, with those that it takes as ``**others``."""
     names: list[str] = list(getattr(env_class, "more_options", ()))

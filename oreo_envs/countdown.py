@@ -19,7 +19,7 @@ import numpy as np
 from oreo_envs.answers import AnswerEnv, Item, index_after, rightness_of_actions
 from oreo_envs.base import Scalar
 from oreo_envs.checks import flag, positive, share, span
-from oreo_envs.expressions import MAX_NUMBERS, follow, reachable, right_expression
+from oreo_envs.expressions import MAX_NUMBERS, follow, is_expression, last_expression, reachable, right_expression
 from oreo_envs.grading import Reason, end_of_answer, extract_answer, has_final_answer
 from oreo_envs.grading.thoughts import NO_THOUGHTS
 from oreo_envs.splits import SPLITS, split_of
@@ -122,7 +122,7 @@ class CountdownEnv(AnswerEnv):
     Start: ``options={"index": i}`` for any i >= 0, ``{"task_id": ...}``, or drawn from the seed.
     Reward: 1.0 when the final answer is an expression of the given numbers, ``+ - * /`` and parentheses whose exact
         value is the target, each number used once (``use_all``) or at most once; else 0.0. The target by itself is
-        no such expression; ``= 200`` after it may stand.
+        no such expression; ``= 200`` after it may stand. See ``stated_expression`` for what counts as the answer.
     Episode end: terminated by an empty action (by any with ``single_turn``), or with the line of the first ``####
         x``, closed ``\boxed{}`` or closed ``<answer>``; truncated at ``max_steps`` actions or ``max_chars``
         characters, and graded.
@@ -208,7 +208,7 @@ class CountdownEnv(AnswerEnv):
         return (f"{self._prefix}/0",)
 
     def _judge(self, index: int, response: str) -> tuple[bool, dict[str, Any]]:
-        task, answer = self.task(index), extract_answer(response, NO_THOUGHTS)
+        task, answer = self.task(index), stated_expression(response)
         right = _right(task, answer)
         reasons = {True: Reason.EXACT, False: Reason.DIFFERENT, None: Reason.UNPARSABLE}
         return bool(right), {
@@ -225,12 +225,24 @@ class CountdownEnv(AnswerEnv):
         return text, {"source": "solver"}
 
 
+def stated_expression(response: str) -> str | None:
+    """Return the final answer of a response without thoughts: what it marks or states as such.
+
+    Where that is no expression and not marked (``####``, a box, ``<answer>``), the last expression that the text holds,
+    see ``expressions.last_expression``: "So (75 - 25) * 4 = 200." states one, though 200 is its result.
+    """
+    answer = extract_answer(response, NO_THOUGHTS)
+    if answer is None or not (is_expression(answer) or has_final_answer(response, NO_THOUGHTS)):
+        return last_expression(response) or answer
+    return answer
+
+
 def line_rightness(task: Task, response: str) -> list[tuple[int, int, bool]]:
     """Say of each line of a response, which ends with its answer if it has one, whether it is right.
 
     A line of work is right when it computes right (see ``expressions.follow``) and the target can still be reached from
-    what is left: after a dead end none is. The line of the answer is right when the answer is; an ``<answer>`` of
-    several lines counts as one.
+    what is left: after a dead end none is. A line that states the whole expression is right when that is, and so is the
+    line of the answer; an ``<answer>`` of several lines counts as one.
 
     Returns:
         (start, end, right) of each line, characters of ``response``, end exclusive and without the line break. Line
@@ -246,6 +258,7 @@ def line_rightness(task: Task, response: str) -> list[tuple[int, int, bool]]:
         else:
             right, left = follow(line, left)
             right = right and reachable(left, Fraction(task.target), task.use_all)
+            right = right or bool(_right(task, last_expression(line)))
         found.append((start, start + len(line), right))
         start += len(line) + 1
     return found

@@ -1,6 +1,7 @@
 """Expressions over given numbers: read and computed exactly, what can be reached, which lines of work are right.
 
-Knows: ``+ - * /``, parentheses and fractions. Does not know: environments, how tasks are drawn.
+Knows: ``+ - * /``, parentheses and fractions, how they are written in LaTeX, Markdown and prose. Does not know:
+environments, how tasks are drawn.
 No text is evaluated as code: expressions are read by a grammar of their own, in linear time.
 """
 
@@ -18,14 +19,22 @@ from operator import add, mul, sub
 MAX_NUMBERS = 6
 """More given numbers have too many combinations to look at."""
 
-_SIGNS = str.maketrans({"×": "*", "·": "*", "∗": "*", "÷": "/", "∕": "/", "−": "-", "–": "-", "[": "(", "]": ")"})
-_NAMED = ((r"\left", " "), (r"\right", " "), (r"\times", "*"), (r"\cdot", "*"), (r"\div", "/"), ("$", " "))
-_TOKEN = re.compile(r"\s*(?:(\d{1,9}(?![\d.,_]))|([-+*/()]))\s*", re.ASCII)
-_RANK = {"(": 0, "+": 1, "-": 1, "*": 2, "/": 2, "negative": 3}
+_SIGNS = str.maketrans(dict.fromkeys("×·∗⋅∙•✕✖", "*") | dict.fromkeys("÷∕⁄", "/") | dict.fromkeys("−–", "-"))
+_NAMED = (
+    *((name, " ") for name in (r"\left", r"\right", r"\(", r"\)", r"\[", r"\]", r"\,", r"\;", r"\!", "$", "`")),
+    *((r"\times", "*"), (r"\cdot", "*"), (r"\ast", "*"), (r"\div", "/")),
+)
+_FRACTION = re.compile(r"\\[dt]?frac\s*(?:\{([^{}]*)\}|(\d))\s*(?:\{([^{}]*)\}|(\d))", re.ASCII)
+_STYLED = re.compile(r"\\(?:text|textbf|mathrm|mathbf|boxed|fbox)\s*\{([^{}]*)\}")
+_CROSS = re.compile(r"(?<=[\d)\]])(\s*)[xX](?=\s*[-(\[\d])")
+_TOKEN = re.compile(r"\s*(?:(\d{1,9}(?![\d.,_]))|([-+*/()\[\]]))\s*", re.ASCII)
+_OPENING = {")": "(", "]": "["}
+_RANK = {"(": 0, "[": 0, "+": 1, "-": 1, "*": 2, "/": 2, "negative": 3}
 
 _NUMBER = r"-?\d{1,9}(?:/[1-9]\d{0,8})?"
 _STEP = re.compile(
-    rf"({_NUMBER})\s*([-+*/])\s*({_NUMBER})\s*=\s*({_NUMBER})(?:\s*\(left:([-\d\s,/]*)\))?\.?", re.ASCII | re.IGNORECASE
+    rf"({_NUMBER})\s*([-+*/])\s*({_NUMBER})\s*=\s*({_NUMBER})(?:\s*(?:\(left:([-\d\s,/]*)\)|\[left:([-\d\s,/]*)\]))?\.?",
+    re.ASCII | re.IGNORECASE,
 )
 
 
@@ -38,10 +47,13 @@ class Expression:
 
 
 def plain(text: str) -> str:
-    r"""Write other signs (``×``, ``÷``, ``\times``, ``\div``, ...) as ``* / + -``."""
+    r"""Write LaTeX and other signs (``×``, ``÷``, ``\times``, ``\frac{}{}``, ...) as ``* / + -`` and parentheses."""
+    for _ in range(MAX_NUMBERS if "\\" in text else 0):
+        text = _FRACTION.sub(lambda found: f"(({found[1] or found[2]})/({found[3] or found[4]}))", text)
+        text = _STYLED.sub(r"\1", text)
     for name, sign in _NAMED:
         text = text.replace(name, sign)
-    return text.translate(_SIGNS)
+    return _CROSS.sub(r"\1*", text.translate(_SIGNS))
 
 
 def read_expression(text: str) -> Expression | None:
@@ -67,7 +79,7 @@ def read_expression(text: str) -> Expression | None:
         if token is None:
             return None
         place, number, sign = token.end(), token[1], token[2]
-        if number or sign == "(":
+        if number or sign in ("(", "["):
             if after_operand:
                 return None
             if number:
@@ -77,14 +89,13 @@ def read_expression(text: str) -> Expression | None:
                 defined = defined and len(numbers) <= MAX_NUMBERS
             else:
                 waiting.append(sign)
-        elif sign == ")":
+        elif sign in _OPENING:
             if not after_operand:
                 return None
-            while waiting and waiting[-1] != "(":
+            while waiting and _RANK[waiting[-1]]:
                 apply()
-            if not waiting:
+            if not waiting or waiting.pop() != _OPENING[sign]:
                 return None
-            waiting.pop()
         elif after_operand:
             while waiting and _RANK[waiting[-1]] >= _RANK[sign]:
                 apply()
@@ -94,7 +105,7 @@ def read_expression(text: str) -> Expression | None:
             waiting.append("negative")
         else:
             return None
-    if not after_operand or "(" in waiting:
+    if not after_operand or not all(_RANK[sign] for sign in waiting):
         return None
     while waiting:
         apply()
@@ -109,17 +120,90 @@ def compute(left: Fraction, operator: str, right: Fraction) -> Fraction:
 def right_expression(text: str, numbers: Sequence[int], target: int, *, use_all: bool) -> bool | None:
     """Whether ``text`` makes the target of the numbers, each used once (``use_all``) or at most once.
 
-    An equation counts when its right side is the target, and a full stop at the end does not. None: no expression can
-    be read.
+    Of an equation one side does, and the others have the target's value. Bold text and a full stop at the end do not
+    count. None: no expression can be read.
     """
-    left, equals, claimed = plain(text).strip().removesuffix(".").partition("=")
-    read = read_expression(left)
-    if read is None:
+    first, *others = _sides(text)
+    if first is None:
         return None
+    sides = [side for side in (first, *others) if side is not None]
+    if len(sides) <= len(others) or any(side.value != target for side in sides):
+        return False
+    return any(_fits(side.numbers, numbers, use_all) for side in sides)
+
+
+_AROUND = " \t\r\n*_"
+_NAME = re.compile(r"\A[A-Za-z]+\s*=(?!=)")
+
+
+def _sides(text: str) -> list[Expression | None]:
+    """The sides of an equation, without a name before the first one; of an expression one."""
+    text = plain(text).strip(_AROUND).removesuffix(".").rstrip(_AROUND).replace(" equals ", "=")
+    return [read_expression(side) for side in _NAME.sub("", text).replace("==", "=").split("=")]
+
+
+def _fits(used: Sequence[int], numbers: Sequence[int], use_all: bool) -> bool:
     spare = Counter(numbers)
-    spare.subtract(read.numbers)
-    fits = all(count == 0 if use_all else count >= 0 for count in spare.values())
-    return fits and read.value == target and (not equals or claimed.strip() == str(target))
+    spare.subtract(used)
+    return all(count == 0 if use_all else count >= 0 for count in spare.values())
+
+
+def is_expression(text: str) -> bool:
+    """Whether ``text`` is an expression of several numbers, or an equation with one."""
+    return any(side is not None and len(side.numbers) > 1 for side in _sides(text))
+
+
+# A number is none of a longer one, such as 2.5 or 1,000, and a word is none of an expression.
+_RUN = re.compile(r"(?<![-\w.,+*/])[-(\[\d][-+*/()\[\]\d= \t]*+", re.ASCII)
+_GOES_ON = re.compile(r"[ \t]*[+*/]|\w|[.,]\d", re.ASCII)
+_MAX_AFTER = 2_000
+_BULLET = re.compile(r"\s*(?:[-*•>]\s+|\d+[.)]\s+)?")
+_SENTENCE_END = re.compile(r"[.!?:;]\s")
+_DENIED = re.compile(
+    r"\?|\b(?:not|never|cannot|wrong|incorrect|if|or|maybe|perhaps|possibly|try|trying|close|almost)\b|n't\b",
+    re.IGNORECASE,
+)
+_TAKEN_BACK = re.compile(
+    r"\?|\b(?:wrong|incorrect|mistake|wait|instead|actually|fails?|failed)\b"
+    r"|(?:\bnot|n't) (?:work|equal|right|correct|valid|enough|the (?:target|answer)|\d)",
+    re.IGNORECASE,
+)
+
+
+def last_expression(text: str) -> str | None:
+    """Return the last expression of several numbers in a text, as prose states it; None: none, or it is denied.
+
+    A sentence with it that asks, denies, sets a condition or names an alternative states none, nor does one that is
+    taken back after it. The scan takes linear time.
+    """
+    after = ""
+    for line in reversed(text.split("\n")):
+        shown = plain(line.replace("**", " ")).replace(" equals ", " = ")
+        shown = shown[_BULLET.match(shown).end() :]  # type: ignore[union-attr]
+        for run in reversed(list(_RUN.finditer(shown))):
+            found = _balanced(run[0]).rstrip("-+*/= \t")
+            goes_on = _GOES_ON.match(shown, run.start() + len(found)) or (
+                found[:1] == "-" and shown[max(0, run.start() - 4) : run.start()].rstrip()[-1:].isdigit()
+            )
+            found = found.removeprefix("- ").strip()
+            if not goes_on and is_expression(found):
+                begin = max((end.end() for end in _SENTENCE_END.finditer(shown, 0, run.start())), default=0)
+                rest = shown[run.end() :]
+                sentence, _, later = rest.partition(". ")
+                said = f"{shown[begin : run.start()]} {sentence}"
+                return None if _DENIED.search(said) or _TAKEN_BACK.search(f"{later}\n{after}") else found
+        after = f"{shown}\n{after}" if len(after) < _MAX_AFTER else after
+    return None
+
+
+def _balanced(text: str) -> str:
+    """The beginning of a text up to a parenthesis that closes none."""
+    depth = 0
+    for place, sign in enumerate(text):
+        depth += (sign in "([") - (sign in ")]")
+        if depth < 0:
+            return text[:place]
+    return text
 
 
 Numbers = tuple[Fraction, ...]
@@ -200,7 +284,7 @@ def follow(line: str, left: Numbers) -> tuple[bool, Numbers]:
         after.remove(operand)
     after = sorted([*after, result])
     right = not (step[2] == "/" and b == 0) and compute(a, step[2], b) == result
-    if step[5] is not None:
-        stated = re.findall(_NUMBER, step[5], re.ASCII)
+    if (said := step[5] or step[6]) is not None:
+        stated = re.findall(_NUMBER, said, re.ASCII)
         right = right and sorted(map(Fraction, stated)) == after
     return right, tuple(after)

@@ -9,7 +9,7 @@ import pytest
 
 import oreo_envs  # noqa: F401 (registers the ids)
 from oreo_envs.countdown import Rules, Task, line_rightness, make_task
-from oreo_envs.expressions import _values, follow, reachable, read_expression, right_expression
+from oreo_envs.expressions import _values, follow, last_expression, reachable, read_expression, right_expression
 from oreo_envs.splits import SPLITS
 
 N = 300
@@ -157,6 +157,25 @@ def test_more_numbers_than_a_task_can_have_are_read_and_not_computed():
         ("(7$5 - 25) * 4", TASK, None),
         ("(7\\left5 - 25) * 4", TASK, None),
         ("(75 - 25) * 4 = 2$00", TASK, False),
+        ("(75 - 25] * 4", TASK, None),
+        ("[75 - 25) * 4", TASK, None),
+        ("[(75 - 25] * 4)", TASK, None),
+        ("[(75 - 25)] * 4", TASK, True),
+        ("**(75 - 25) * 4 = 200.**", TASK, True),
+        ("`(75 - 25) * 4`.", TASK, True),
+        (r"\((75 - 25) \cdot 4\)", TASK, True),
+        (r"\frac{75 - 25}{\frac14}", Task((75, 1, 25, 4), 200, use_all=True), True),
+        (r"4\cdot\dfrac{75}{25}", Task((75, 4, 25), 12, use_all=True), True),
+        (r"\frac{75 - 25}{4", TASK, None),
+        (r"\text{(75 - 25) x 4}", TASK, True),
+        ("4 x", TASK, None),
+        ("200 = (75 - 25) * 4", TASK, True),
+        ("x = (75 - 25) * 4", TASK, True),
+        ("(75 - 25) * 4 = 50 * 4 = 200", TASK, True),
+        ("(75 - 25) * 4 = 50 * 5 = 200", TASK, False),
+        ("75 - 25 = 50 * 4 = 200", TASK, False),
+        ("(75 - 25) * 4 equals 200", TASK, True),
+        ("4(75 - 25)", TASK, None),
     ],
 )
 def test_an_answer_is_paid_when_it_is_the_target_made_of_the_numbers(answer, task, right):
@@ -181,6 +200,69 @@ def test_answers_in_the_forms_that_end_a_response(response, reward, reason):
     assert (paid, terminated, info["grade_reason"], info["success"]) == (reward, True, reason, reward == 1.0)
 
 
+@pytest.mark.parametrize(
+    "response",
+    [
+        "So (75 - 25) * 4 = 200.",
+        "Therefore, 4 * (75 - 25) equals 200.",
+        "**(75 - 25) * 4**",
+        "The answer is **(75 - 25) × 4 = 200**.",
+        "`(75 - 25) * 4`",
+        "```\n(75 - 25) * 4\n```\nHope this helps!",
+        r"\[ (75 - 25) \times 4 = 200 \]",
+        "First 75 - 25 = 50. Then 50 * 4 = 200. Hence:\n\n(75 - 25) * 4",
+        "One solution is: (75 - 25) * 4 = 200. It does not use a number twice.",
+        "Final expression: (75 - 25) * 4",
+        "1. (75 - 25) * 4 = 200",
+        "4 * (75 - 25) = 200\n\nThe answer is 200.",
+        "Using 75, 4 and 25 - we get (75 - 25) * 4 - done",
+    ],
+)
+def test_an_answer_in_plain_prose_is_read(response):
+    """Neither prose nor Markdown was read."""
+    env = make()
+    env.task = lambda index: TASK
+    env.reset(options={"index": 0})
+    env.step(response)
+    *_, info = env.step("")
+    assert (info["success"], info["grade_reason"]) == (True, "exact")
+
+
+@pytest.mark.parametrize(
+    ("response", "reason"),
+    [
+        ("(75 - 25) * 4 does not work.", "unparsable"),
+        ("Could it be (75 - 25) * 4?", "unparsable"),
+        ("(75 - 25) * 4 or 75 * 4 - 25 * 4", "unparsable"),
+        ("(75 - 25) * 4 = 200. Wait, that is wrong.", "no_answer"),
+        ("If (75 - 25) * 4 were allowed", "unparsable"),
+        ("(75 - 25) * 4 is one, 75 * 4 - 25 * 4 another", "different"),
+        ("75 - 25 = 50\n50 * 4 = 200", "different"),
+        ("So (75 - 25) * 4 * x", "unparsable"),
+        ("It is 1,075 - 25 * 4 now", "unparsable"),
+        ("(75 - 25) * 4 = 200\n<answer>200</answer>", "different"),
+        ("(75 - 25) * 4 = 200\n#### 200", "different"),
+    ],
+)
+def test_an_expression_that_is_denied_or_followed_by_another_is_no_answer(response, reason):
+    env = make()
+    env.task = lambda index: TASK
+    env.reset(options={"index": 0})
+    info = env.step(response)[4]
+    info = info if "grade_reason" in info else env.step("")[4]
+    assert (info["success"], info["grade_reason"]) in [(False, reason), (False, "no_answer")]
+
+
+@pytest.mark.parametrize(
+    "piece", ["(", "1 + ", "(1)", r"\frac{", r"\frac{1}{", "- ", "1-", "x", "=", "1 = ", " ", "a\n1+1*"]
+)
+def test_a_long_text_is_read_in_time_that_grows_with_it(piece):
+    """A quadratic reader would need 10^9 steps."""
+    text = piece * (40_000 // len(piece))
+    assert last_expression(text + " x") is None or read_expression(text) is None
+    right_expression(text, (1, 2), 3, use_all=True)
+
+
 def test_what_follows_the_line_of_the_answer_changes_nothing():
     right = "75 - 25 = 50 (left: 4, 50)\n#### (75 - 25) * 4\n"
     for rest in ("#### 1", "Make 3 of the numbers 1 and 2.\n#### 1 + 2", "no step"):
@@ -197,6 +279,8 @@ def judge(*lines, task=TASK):
 def test_a_step_is_right_when_it_computes_right_and_the_target_is_still_in_reach():
     answer = "#### (75 - 25) * 4"
     assert judge("75 - 25 = 50 (left: 4, 50)", "50 * 4 = 200 (left: 200)", answer) == [True, True, True]
+    assert judge("75 - 25 = 50 [left: 4, 50]", "So (75 - 25) * 4 = 200.") == [True, True], "as prose states it"
+    assert judge("75 - 25 = 50 (left: 4, 50]", "So (75 - 25) * 5 = 250.") == [False, False]
     assert judge("75-25=50", "4 * 50 = 200", answer) == [True, True, True], "what is left need not be said"
     assert judge("75 - 25 = 50 (left: 50, 4)")[0] and judge("75 − 25 = 50 (left: 50 4)")[0], "in any order"
     assert judge("75 - 25 = 50 (left: 50)") == [False], "something is left out"
