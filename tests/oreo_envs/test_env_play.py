@@ -6,10 +6,11 @@ from functools import partial
 import gymnasium as gym
 import numpy as np
 import pytest
-from env_samples import ENDLESS_ENV_IDS, ENV_IDS
+from env_samples import ENDLESS_ENV_IDS, ENV_IDS, OPTIONAL_ENV_IDS, with_optional
 from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv
 
 import oreo_envs  # noqa: F401 (registers the ids)
+from oreo_envs.reasoning_gym_tasks import ReasoningGymEnv
 
 pytestmark = [
     pytest.mark.usefixtures("data_folder"),
@@ -17,8 +18,14 @@ pytestmark = [
 ]
 
 BOUNDED_IDS = tuple(env_id for env_id in ENV_IDS if env_id not in ENDLESS_ENV_IDS)
-each_env = pytest.mark.parametrize("env_id", ENV_IDS)
-each_bounded = pytest.mark.parametrize("env_id", BOUNDED_IDS)
+each_env = pytest.mark.parametrize("env_id", with_optional(ENV_IDS, *OPTIONAL_ENV_IDS))
+each_bounded = pytest.mark.parametrize("env_id", with_optional(BOUNDED_IDS, *OPTIONAL_ENV_IDS))
+
+
+@pytest.fixture(autouse=True)
+def few_tasks(monkeypatch):
+    """Some of reasoning-gym's 10,000."""
+    monkeypatch.setattr(ReasoningGymEnv, "num_tasks", 4)
 
 
 def places(env_id, count, vector=SyncVectorEnv, **settings):
@@ -329,21 +336,23 @@ BAD = {
         ("expert", "yes"), ("text_style", 1),
     ],
 }  # fmt: skip
+BAD |= {
+    "oreo/ReasoningGym-v0": [("task", "sudokus"), ("config", 5), ("allow_flawed", "yes")],
+    "oreo/TextWorld-v0": [("maker", "tw"), ("settings", 5), ("settings", "level=5"), ("num_games", "3")],
+}
 SHARED = [("max_steps", "50"), ("max_steps", 1.5), ("max_chars", None), ("split", None), ("split", ["train"]),
           ("order", "sorted"), ("order", None), ("thoughts", 5), ("prompt", 5)]  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("env_id", "name", "value"),
-    [(env_id, *case) for env_id in ENV_IDS for case in (*SHARED, *BAD.get(env_id, []))],
-)
+@each_env
 @pytest.mark.filterwarnings("ignore:.*render_mode.*")
-def test_a_bad_argument_is_a_value_error_that_names_it(env_id, name, value):
+def test_a_bad_argument_is_a_value_error_that_names_it(env_id):
     """`mistakes="0.1"` and `dev_scenes=3` gave raw TypeErrors."""
-    shown = [repr(value), *(map(repr, value) if isinstance(value, list | tuple) else ())]
-    with pytest.raises(ValueError) as error:
-        gym.make(env_id, **{name: value})
-    assert name in str(error.value) and any(one in str(error.value) for one in shown)
+    for name, value in (*SHARED, *BAD.get(env_id, [])):
+        shown = [repr(value), *(map(repr, value) if isinstance(value, list | tuple) else ())]
+        with pytest.raises(ValueError) as error:
+            gym.make(env_id, **{name: value})
+        assert name in str(error.value) and any(one in str(error.value) for one in shown), (name, value)
 
 
 @pytest.mark.parametrize("split", ["valid_seen", "train", "train_and_houses"])
