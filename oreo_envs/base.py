@@ -123,8 +123,8 @@ class TextEnv(gymnasium.Env[str, str], ABC):
         self.thoughts = Thoughts.of(thoughts)
         self.observation_space = FreeText()
         self.action_space = FreeText()
-        if ours := [ours for theirs, ours in self.split_names.items() if split == theirs]:
-            raise ValueError(f"unknown split {split!r}; did you mean {ours[0]!r}?")
+        if isinstance(split, str) and split in self.split_names:
+            raise ValueError(f"unknown split {split!r}; did you mean {self.split_names[split]!r}?")
         self.split = choose("split", split, self.splits)
         self.max_steps = None if max_steps is None else positive("max_steps", max_steps)
         self.max_chars = positive("max_chars", max_chars)
@@ -145,7 +145,8 @@ class TextEnv(gymnasium.Env[str, str], ABC):
             ValueError: one is.
         """
         for name, value in options.items():
-            if value and self.split not in self.option_splits[name]:
+            asked = len(value) > 0 if hasattr(value, "__len__") else bool(value)
+            if asked and self.split not in self.option_splits[name]:
                 where = ", ".join(self.option_splits[name])
                 raise ValueError(f"{name}={value!r} does nothing on split {self.split!r}, only on: {where}")
 

@@ -19,7 +19,7 @@ def choose(what: str, value: Any, allowed: Iterable[str]) -> str:
         ValueError: it is not; the message offers the closest allowed one.
     """
     allowed = tuple(allowed)
-    if value not in allowed:
+    if not isinstance(value, str) or value not in allowed:
         raise ValueError(f"unknown {what} {value!r}{closest(str(value), allowed)}; known: {', '.join(allowed)}")
     return str(value)
 
@@ -36,9 +36,10 @@ def positive(what: str, value: int) -> int:
     Raises:
         ValueError: it is not.
     """
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+    number = None if isinstance(value, bool) else _integer(value)
+    if number is None or number < 1:
         raise ValueError(f"{what} must be an integer >= 1, got {value!r}")
-    return value
+    return number
 
 
 def flag(what: str, value: Any) -> bool:
@@ -69,9 +70,18 @@ def whole(what: str, value: Any) -> int:
     Raises:
         ValueError: it is not.
     """
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
+    number = None if isinstance(value, bool) else _integer(value)
+    if number is None:
         raise ValueError(f"{what} must be an integer, got {value!r}")
-    return operator.index(value)
+    return number
+
+
+def _integer(value: Any) -> int | None:
+    """The integer that a value is, also one of another library."""
+    try:
+        return operator.index(value)
+    except TypeError:
+        return None
 
 
 def share(what: str, value: float) -> float:

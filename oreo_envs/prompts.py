@@ -107,12 +107,11 @@ def list_name(name: str) -> str:
     Raises:
         ValueError: there is none; the message offers the closest one.
     """
-    return _newest("list of actions", name, LISTS)
+    return _newest("admissible_in_prompt", name, LISTS)
 
 
 def _newest(what: str, name: str, known: Iterable[str]) -> str:
     """The name with its version: the newest one where it has none."""
-    versions = sorted(
-        (key for key in known if key.partition("@")[0] == name), key=lambda key: int(key.partition("@")[2])
-    )
+    named = (key for key in known if isinstance(name, str) and key.partition("@")[0] == name)
+    versions = sorted(named, key=lambda key: int(key.partition("@")[2]))
     return versions[-1] if versions else choose(what, name, known)

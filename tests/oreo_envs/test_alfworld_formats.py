@@ -61,7 +61,7 @@ def test_lists_are_named_and_wrong_options_are_refused():
     assert begin(admissible_in_prompt="admissible@1").step("look") == begin(admissible_in_prompt=True).step("look")
     assert list(LISTS) == ["admissible@1"]
     for settings, message in [
-        ({"admissible_in_prompt": "admisible"}, "unknown list of actions 'admisible'"),
+        ({"admissible_in_prompt": "admisible"}, "unknown admissible_in_prompt 'admisible'"),
         ({"spelling": "strikt"}, "unknown spelling 'strikt'; did you mean 'strict'"),
         ({"action_format": "tag"}, "unknown action_format 'tag'; did you mean 'tags'"),
         ({"action_format": "react", "react": "last"}, "unknown react 'last'; known: first, eto"),

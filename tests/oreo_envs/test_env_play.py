@@ -322,7 +322,8 @@ BAD = {
     "oreo/Arithmetic-v0": [
         ("clean_share", "0.1"), ("clean_reliability", None), ("reliability", 0.5), ("reliability", "ab"),
         ("world", "0"),
-        ("reliability", (0.5, "1")), ("verbs_per_problem", 4), ("start_range", ("1", 2)), ("box_size", 2.5),
+        ("reliability", (0.5, "1")), ("world", np.array([1, 2])),
+        ("verbs_per_problem", 4), ("start_range", ("1", 2)), ("box_size", 2.5),
         ("num_verbs", None), ("answer", 3),
     ],
     "oreo/Countdown-v0": [
@@ -333,7 +334,7 @@ BAD = {
     "oreo/ALFWorld-v0": [
         ("mistakes", "0.1"), ("mistakes", True), ("mistakes", float("nan")), ("dev_scenes", 3), ("dev_scenes", "3"),
         ("dev_scenes", [3, "7"]), ("renumber", None), ("clean_share", [1]), ("engine", None), ("path", 5),
-        ("expert", "yes"), ("text_style", 1),
+        ("expert", "yes"), ("text_style", 1), ("admissible_in_prompt", None), ("houses", np.array([1, 2])),
     ],
 }  # fmt: skip
 BAD |= {
@@ -341,7 +342,8 @@ BAD |= {
     "oreo/TextWorld-v0": [("maker", "tw"), ("settings", 5), ("settings", "level=5"), ("num_games", "3")],
 }
 SHARED = [("max_steps", "50"), ("max_steps", 1.5), ("max_chars", None), ("split", None), ("split", ["train"]),
-          ("order", "sorted"), ("order", None), ("thoughts", 5), ("prompt", 5)]  # fmt: skip
+          ("order", "sorted"), ("order", None), ("thoughts", 5), ("prompt", 5),
+          *((name, np.array([1, 2])) for name in ("max_steps", "max_chars", "split", "order", "prompt"))]  # fmt: skip
 
 
 @each_env
