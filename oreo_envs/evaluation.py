@@ -24,7 +24,7 @@ from oreo_envs.asynchronous import aside, finish, run
 from oreo_envs.bars import bar
 from oreo_envs.base import TextEnv
 from oreo_envs.chat import ChatAgent, ClientAgent
-from oreo_envs.checks import flag, positive, whole
+from oreo_envs.checks import closest, flag, positive, whole
 from oreo_envs.grading import answer_may_go_on
 from oreo_envs.recording import RecordFolder, Row, Track, common_settings
 from oreo_envs.records import Message
@@ -248,6 +248,10 @@ def _made(env_id: str, split: str, options: Mapping[str, Any]) -> Any:
     except TypeError as error:
         if "unexpected keyword argument 'split'" in str(error):
             raise ValueError(none) from None
+        own = inspect.signature(evaluate).parameters
+        for name in options:
+            if f"no argument {name!r}" in str(error) and (hint := closest(name, own)):
+                raise TypeError(f"neither evaluate nor the environment has an argument {name!r}{hint}") from None
         raise
     if not isinstance(env.unwrapped, TextEnv):
         raise ValueError(none)

@@ -123,6 +123,13 @@ def test_what_cannot_be_played_is_named(arguments, message):
         evaluate(lambda messages: "", **arguments)
 
 
+def test_a_misspelt_argument_is_named_with_the_closest():
+    with pytest.raises(TypeError, match=r"neither evaluate nor .* argument 'num_env'; did you mean 'num_envs'\?"):
+        evaluate(lambda messages: "", "oreo/GSM8K-v0", split="test", num_env=2)
+    with pytest.raises(TypeError, match="GSM8KEnv has no argument 'max_step'; did you mean 'max_steps'"):
+        evaluate(lambda messages: "", "oreo/GSM8K-v0", split="test", max_step=2)
+
+
 def test_it_works_inside_a_running_loop():
     async def notebook():
         return evaluate(slow_expert, "oreo/ALFWorld-v0", **GAMES)
