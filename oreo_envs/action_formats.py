@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 import re
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from oreo_envs.checks import choose
 from oreo_envs.grading.thoughts import Thoughts
@@ -105,6 +105,13 @@ class ActionFormat:
             found = _ETO_ACTION.search(outside.strip())
             return Said(found[1] if found else "")
         return _read_react(outside)
+
+    def info(self, said: Said) -> dict[str, Any]:
+        """Return what an environment's ``info`` says of the form of a turn."""
+        if self.name == "command":
+            return {}
+        rest = {"action_rest": said.rest}
+        return rest if self.name == "react" else {**rest, "action_valid": said.valid}
 
     def write(self, command: str, reason: str = "") -> str:
         """Return a turn that gives ``command``, with a reason where the format has one."""

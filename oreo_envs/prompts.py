@@ -37,13 +37,15 @@ _COMMANDS = (
 )
 _NATIVE, _PAPER = _COMMANDS.format("move O to R"), _COMMANDS.format("put O in/on R")
 _COMMAND_ALONE = "You act in a household. Answer with one command a turn and nothing else: "
-_THOUGHT_AND_COMMAND = (
-    "You act in a household. Answer each turn with a thought and one command, in this form:\n"
-    "Thought: what to do next and why\nAction: the command\nCommands are "
-)
-_TAGS = (
-    "You act in a household. Answer each turn with a thought and one command, in this form:\n"
-    "<think>what to do next and why</think>\n<action>the command</action>\nCommands are "
+_FORM = "Answer each turn with a thought and one command, in this form:\n"
+_REACT_FORM = f"{_FORM}Thought: what to do next and why\nAction: the command\n"
+_TAGS_FORM = f"{_FORM}<think>what to do next and why</think>\n<action>the command</action>\n"
+_THOUGHT_AND_COMMAND = f"You act in a household. {_REACT_FORM}Commands are "
+_TAGS = f"You act in a household. {_TAGS_FORM}Commands are "
+_TEXTWORLD = (
+    "Commands are words such as look, inventory, go north, examine X, open X, close X, unlock X with Y, take X, "
+    "take X from Y, put X on Y, insert X into Y, drop X, eat X, cook X with Y, cut X with Y, prepare meal; X and Y are "
+    "things, by their whole names."
 )
 
 PROMPTS: dict[str, PromptTemplate] = {
@@ -72,13 +74,10 @@ PROMPTS: dict[str, PromptTemplate] = {
     "alfworld-tags@1": PromptTemplate(system=_TAGS + _NATIVE),
     "alfworld-tags-paper@1": PromptTemplate(system=_TAGS + _PAPER),
     "textworld@1": PromptTemplate(
-        system=(
-            "You play a text game. Answer with one command a turn and nothing else. Commands are words such as look, "
-            "inventory, go north, examine X, open X, close X, unlock X with Y, take X, take X from Y, put X on Y, "
-            "insert X into Y, drop X, eat X, cook X with Y, cut X with Y, prepare meal; X and Y are things, by their "
-            "whole names."
-        )
+        system="You play a text game. Answer with one command a turn and nothing else. " + _TEXTWORLD
     ),
+    "textworld-react@1": PromptTemplate(system="You play a text game. " + _REACT_FORM + _TEXTWORLD),
+    "textworld-tags@1": PromptTemplate(system="You play a text game. " + _TAGS_FORM + _TEXTWORLD),
 }
 
 LISTS = {"admissible@1": "Your admissible actions of the current situation are: [{}]."}
@@ -101,12 +100,14 @@ def with_list(text: str, actions: Iterable[str], name: str) -> str:
     return f"{text}\n{LISTS[name].replace('{}', shown)}"
 
 
-def list_name(name: str) -> str:
-    """Return the full name of the list called ``name``, "admissible" or "admissible@1".
+def list_name(name: bool | str) -> str | None:
+    """Return the full name of the list called ``name``, such as "admissible@1"; True: "admissible", False: None.
 
     Raises:
         ValueError: there is none; the message offers the closest one.
     """
+    if isinstance(name, bool):
+        return list_name("admissible") if name else None
     return _newest("admissible_in_prompt", name, LISTS)
 
 

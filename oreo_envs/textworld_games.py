@@ -11,12 +11,13 @@ import json
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
+from oreo_envs.action_formats import FORMATS, ActionFormat, Said
 from oreo_envs.answers import index_after
 from oreo_envs.base import Opening, Outcome, Scalar, Solution, TextEnv, Turn
 from oreo_envs.checks import choose, positive
-from oreo_envs.prompts import prompt_template
+from oreo_envs.prompts import list_name, prompt_template, with_list
 from oreo_envs.splits import SPLITS
-from oreo_envs.textworld_maker import DEFAULTS, MadeGame, Play, made_game, settings_of
+from oreo_envs.textworld_maker import DEFAULTS, MadeGame, Play, Scene, made_game, settings_of
 
 # Seeds of a split begin at a multiple of this, so that no seed is in two.
 _SEEDS = 1 << 24
@@ -26,6 +27,9 @@ _HELD_OUT: dict[str, dict[str, dict[str, Any]]] = {
     "tw-simple": {"test": {"test": True}},
 }
 
+PROMPTS = {"command": "textworld", "react": "textworld-react", "tags": "textworld-tags"}
+"""How an action may be written, and the prompt that asks for it."""
+
 NOT_ADMISSIBLE = "That is not possible now."
 """The answer to what is no admissible command."""
 
@@ -34,18 +38,22 @@ class TextWorldEnv(TextEnv):
     """``oreo/TextWorld-v0``: text games by TextWorld's own makers.
 
     Action: one command, one of ``info["admissible_commands"]``, such as "go north", "open chest drawer", "take old key
-        from chest drawer", "look", "inventory". Letter case, spaces, a ``>`` before and a full stop after it do not
-        count; a command inside a thought (``<think>``) is not obeyed.
+        from chest drawer", "look", "inventory", written as ``action_format`` says (``ActionFormat``). Letter case,
+        spaces, a ``>`` before and a full stop after it do not count; a command inside a thought (``<think>``) is not
+        obeyed.
     Observation: the game's answer; at reset the objective and the room. What is not admissible changes nothing in the
-        game and answers "That is not possible now.", but is an action.
+        game and answers "That is not possible now.", but is an action. With ``admissible_in_prompt`` all but the last
+        are followed by what can be done.
     Start: ``options={"index": i}``, ``{"task_id": ...}``, or drawn from the seed.
     Reward: 1.0 on the action that wins the game, else 0.0; the game's own points are not paid.
     Episode end: terminated when the game is won or lost; truncated at ``max_steps`` actions, or when actions and
         observations exceed ``max_chars`` characters.
     Info: ``messages`` (the opening is the user's, a command the assistant's, an answer the user's),
         ``task_id, index, split, step, success, answer`` (always None), ``admissible_commands`` (sorted),
-        ``task_type`` (the maker), ``invalid_action``, ``command_executed`` (None at the start and after an invalid
-        action).
+        ``task_type`` (the maker), ``invalid_action``, ``invalid_reason`` ("no_command", "not_possible", "too_long",
+        "cut_off", else None), ``command_executed`` (None at the start and after an invalid action). ``action_rest`` in
+        ReAct and tags: what followed the command and was dropped; ``action_valid`` in tags: well-formed by
+        verl-agent's rule.
     Source and version: Côté et al. 2018 (arXiv:1806.11532), the makers of TextWorld 1.7; v0. A task id holds a
         fingerprint of the settings. Games are made when they are first played, a second or two and 400 kB each, and
         kept in the cache (``$OREO_CACHE``).
@@ -60,6 +68,9 @@ class TextWorldEnv(TextEnv):
         maker: str = "tw-simple",
         settings: Mapping[str, Any] | None = None,
         num_games: int = 1000,
+        action_format: str = "command",
+        react: str = "first",
+        admissible_in_prompt: bool | str = False,
         prompt: str | None = None,
         max_steps: int | None = 50,
         max_chars: int = 200_000,
@@ -74,7 +85,12 @@ class TextWorldEnv(TextEnv):
             settings: the maker's difficulty, such as ``{"level": 5}``; what is missing is in
                 ``textworld_maker.DEFAULTS``.
             num_games: how many games the split has; they are made as they are needed.
-            prompt: a template of ``oreo_envs.prompts``; "question": the bare opening, None: asks for one command.
+            action_format: "command"; "react": "Thought: ..." and, on a new line, "Action: ..."; "tags":
+                "<think>...</think>" and "<action>...</action>". See ``ActionFormat``.
+            react: which "Action:" of a turn counts: the "first", or by the rule of "eto".
+            admissible_in_prompt: follow observations by the admissible commands, as ``prompts.LISTS`` writes them;
+                True, or the name of a list.
+            prompt: a template of ``oreo_envs.prompts``; "question": the bare opening, None: what fits the format.
             max_steps: actions before truncation; None: no limit.
             max_chars: characters of actions and observations before truncation.
             shared: what all environments take, see ``TextEnv``.
@@ -83,7 +99,9 @@ class TextWorldEnv(TextEnv):
             ValueError: an unknown maker, setting or value.
         """
         super().__init__(split=split, max_steps=max_steps, max_chars=max_chars, **shared)
-        self._template = prompt_template("textworld" if prompt is None else prompt)
+        self._format = ActionFormat(choose("action_format", action_format, FORMATS), react)
+        self.action_format, self._list = action_format, list_name(admissible_in_prompt)
+        self._template = prompt_template(PROMPTS[action_format] if prompt is None else prompt)
         if positive("num_games", num_games) > _SEEDS:
             raise ValueError(f"num_games must be at most {_SEEDS}, got {num_games}")
         self.maker, self._num_games = choose("maker", maker, DEFAULTS), num_games
@@ -98,8 +116,12 @@ class TextWorldEnv(TextEnv):
         return self._num_games
 
     def action_text(self, command: str, reason: str = "") -> str:
-        """Return the action that gives ``command``."""
-        return command
+        """Return the action that gives ``command``, with a reason where the format has one."""
+        return self._format.write(command, reason)
+
+    def command_in(self, action: str) -> str:
+        """Return the command that an action gives, in small letters; "" where it gives none."""
+        return _plain(self._format.read(action, self.thoughts).command)
 
     def game(self, index: int) -> MadeGame:
         """Game ``index`` of this split, made if it is not there yet."""
@@ -117,7 +139,7 @@ class TextWorldEnv(TextEnv):
             self._play.restart()
 
     def _open(self, index: int) -> Opening:
-        text = self.game(index).start.text
+        text = self._listed(self.game(index).start)
         return Opening(f"{self._prefix}/{index}", text, self._template.messages(text))
 
     @property
@@ -134,24 +156,29 @@ class TextWorldEnv(TextEnv):
 
     def _respond(self, action: str) -> Outcome:
         assert self._play is not None
-        command = self._command(action)
-        if command is None:
-            return Outcome(NOT_ADMISSIBLE, info={"invalid_action": True})
-        self._play.step(command)
+        said = self._format.read(action, self.thoughts)
+        wanted = _plain(said.command)
+        command = next((command for command in self._play.scene.commands if command.lower() == wanted), None)
+        if command is not None:
+            self._play.step(command)
         scene = self._play.scene
+        reason = None if command is not None else "not_possible" if wanted else "no_command"
         return Outcome(
-            scene.text,
+            self._listed(scene, NOT_ADMISSIBLE if command is None else scene.text),
             reward=float(scene.won),
             terminated=scene.won or scene.lost,
-            info={"command_executed": command},
+            info={
+                "invalid_action": reason is not None,
+                "invalid_reason": reason,
+                "command_executed": command,
+                **self._format.info(said),
+            },
         )
 
-    def _command(self, action: str) -> str | None:
-        """The admissible command that an action gives."""
-        assert self._play is not None
-        said = (self.thoughts.answer(action) or "").strip().removeprefix(">").removesuffix(".")
-        said = " ".join(said.lower().split())
-        return next((command for command in self._play.scene.commands if command.lower() == said), None)
+    def _listed(self, scene: Scene, text: str | None = None) -> str:
+        """A text, the scene's own where none is given, followed by what can be done where that is asked for."""
+        text = scene.text if text is None else text
+        return text if self._list is None or scene.won or scene.lost else with_list(text, scene.commands, self._list)
 
     def _info(self, extra: Mapping[str, Any]) -> dict[str, Any]:
         assert self._play is not None
@@ -160,17 +187,20 @@ class TextWorldEnv(TextEnv):
             "admissible_commands": list(self._play.scene.commands),
             "task_type": self.maker,
             "invalid_action": False,
+            "invalid_reason": None,
             "command_executed": None,
+            **self._format.info(Said("", valid=True)),
         }
         return super()._info({**info, **extra})
 
     def cut_off(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
         """See ``TextEnv.cut_off``; the beginning of a command is none that is admitted."""
         *rest, info = super().cut_off(action)
-        return *rest, info | {"invalid_action": True}  # type: ignore[return-value]
+        refused = {"invalid_action": True, "invalid_reason": "cut_off", **self._format.info(Said("", valid=False))}
+        return *rest, info | refused  # type: ignore[return-value]
 
     def _cut_off(self, limit: Literal["steps", "text"]) -> Outcome:
-        return Outcome(info={"invalid_action": True} if limit == "text" else {})
+        return Outcome(info={"invalid_action": True, "invalid_reason": "too_long"} if limit == "text" else {})
 
     def _get_inner(self) -> tuple[str, ...]:
         assert self._play is not None
@@ -201,7 +231,12 @@ class TextWorldEnv(TextEnv):
         play, turns = Play(game), []
         for command in game.walkthrough[: self.max_steps]:
             play.step(command)
-            turns.append(Turn((command,), play.scene.text, float(play.scene.won)))
+            turns.append(Turn((self.action_text(command),), self._listed(play.scene), float(play.scene.won)))
         won = play.scene.won
         info: dict[str, Scalar] = {"source": "walkthrough", "success": won, "answer": None, "task_type": self.maker}
         return Solution(tuple(turns), info, truncated=not won)
+
+
+def _plain(command: str) -> str:
+    """A command in small letters, without a ">" before and a full stop after it."""
+    return " ".join(command.strip().removeprefix(">").removesuffix(".").lower().split())

@@ -172,7 +172,7 @@ class ALFWorldEnv(TextEnv):
         self._format = ActionFormat(choose("action_format", action_format, FORMATS), react)
         self.action_format = action_format
         self.spelling = choose("spelling", spelling, SPELLINGS)
-        self._list = _list_setting(admissible_in_prompt)
+        self._list = list_name(admissible_in_prompt)
         self.mistakes = share("mistakes", mistakes)
         self.clean_share = share("clean_share", clean_share)
         self.renumber = share("renumber", renumber)
@@ -255,7 +255,7 @@ class ALFWorldEnv(TextEnv):
                 "invalid_action": bool(reason),
                 "invalid_reason": reason or None,
                 "command_executed": obeyed.command,
-                **self._form_info(said),
+                **self._format.info(said),
             },
         )
 
@@ -264,13 +264,6 @@ class ALFWorldEnv(TextEnv):
         if self._list is None or play.won:
             return text
         return with_list(text, sorted(self._shown(play.commands())), self._list)
-
-    def _form_info(self, said: Said) -> dict[str, Any]:
-        """What is to be said of the form of an action."""
-        if self.action_format == "command":
-            return {}
-        rest = {"action_rest": said.rest}
-        return rest if self.action_format == "react" else {**rest, "action_valid": said.valid}
 
     def _why_not(self, command: str) -> str:
         """Why a command was not obeyed."""
@@ -331,7 +324,7 @@ class ALFWorldEnv(TextEnv):
             "invalid_reason": None,
             "command_executed": None,
             "goal_progress": self._house_state().progress,
-            **self._form_info(Said("", valid=True)),
+            **self._format.info(Said("", valid=True)),
         }
         if self._expert:
             commands, numbering = self.games.walkthrough(self._index), self._numbering(self._index)
@@ -352,7 +345,7 @@ class ALFWorldEnv(TextEnv):
     def cut_off(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
         """See ``TextEnv.cut_off``; the beginning of a command is none that is admitted."""
         *rest, info = super().cut_off(action)
-        refused = {"invalid_action": True, "invalid_reason": "cut_off", **self._form_info(Said("", valid=False))}
+        refused = {"invalid_action": True, "invalid_reason": "cut_off", **self._format.info(Said("", valid=False))}
         return *rest, info | refused  # type: ignore[return-value]
 
     def _cut_off(self, limit: Literal["steps", "text"]) -> Outcome:
@@ -384,10 +377,3 @@ class ALFWorldEnv(TextEnv):
             if self._adviser is not None and self._adviser.heard != heard:
                 self._adviser.recall(heard)
         self._play.state = inner
-
-
-def _list_setting(value: bool | str) -> str | None:
-    """The full name of the list of commands that observations end with."""
-    if isinstance(value, bool):
-        return list_name("admissible") if value else None
-    return list_name(value)

@@ -12,6 +12,7 @@ import gymnasium as gym
 import pytest
 
 import oreo_envs  # noqa: F401 (registers the ids)
+from oreo_envs.prompts import prompt_template
 from oreo_envs.textworld_maker import DEFAULTS, clean
 
 pytest.importorskip("textworld", reason="the extra [alfworld] is not installed")
@@ -101,6 +102,42 @@ def test_case_spaces_a_prompt_and_a_full_stop_do_not_count():
         assert info["command_executed"] == "look" and not info["invalid_action"] and observation.startswith("-= ")
     for action in ("look around", "<think>look", "look. look", "look!", ">> look"):
         assert play(env, action)[1][4]["invalid_action"], action
+
+
+@pytest.mark.parametrize("listed", [False, True])
+@pytest.mark.parametrize("action_format", ["command", "react", "tags"])
+def test_turns_are_written_in_every_format_of_alfworld(action_format, listed):
+    env = make(action_format=action_format, admissible_in_prompt=listed)
+    prompt = env.reset(options={"index": 0})[1]["messages"][0]["content"]
+    assert prompt == prompt_template("textworld" + {"command": ""}.get(action_format, f"-{action_format}")).system
+    shown = env.demonstration(0)
+    history = play(env, *shown.steps)
+    assert tuple(history[-1][4]["messages"]) == shown.messages and history[-1][4]["success"]
+    for (text, *_, before), command in zip(history, env.game(0).walkthrough, strict=False):
+        assert env.command_in(env.action_text(command, "I try.")) == command
+        assert text.endswith(f"'{before['admissible_commands'][-1]}'].") is listed
+    assert "admissible actions" not in history[-1][0], "a game that is over has nothing more to say"
+    invented = env.action_text("look") + "\nObservation: a key.\nAction: take key"
+    *_, info = play(env, invented)[1]
+    if action_format == "command":
+        assert info["invalid_reason"] == "not_possible" and "action_rest" not in info
+    else:
+        assert info["command_executed"] == "look" and info["action_rest"] == "Observation: a key.\nAction: take key"
+    assert info.get("action_valid", True) is True
+    *_, info = play(env, env.action_text(""))[1]
+    assert (info["invalid_action"], info["invalid_reason"]) == (True, "no_command")
+    *_, info = env.cut_off("go no")
+    assert (info["invalid_reason"], info.get("action_valid", False)) == ("cut_off", False)
+
+
+def test_a_format_that_is_none_is_refused():
+    for settings, message in [
+        ({"action_format": "tag"}, "unknown action_format 'tag'; did you mean 'tags'"),
+        ({"react": "eto"}, "has no effect with action_format='command'"),
+        ({"admissible_in_prompt": "all"}, "unknown admissible_in_prompt 'all'"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            make(**settings)
 
 
 def test_a_lost_game_is_over_and_not_paid():
