@@ -36,3 +36,8 @@ def check_arguments(env_class: type, names: Iterable[str]) -> None:
         if name not in known:
             hint = closest(name, known)
             raise TypeError(f"{env_class.__name__} has no argument {name!r}{hint}; it takes: {', '.join(known)}")
+
+
+def what_is_wrong(error: Exception) -> str:
+    """Return the message of an error of ``gymnasium.make``, without the arguments that Gymnasium repeats after it."""
+    return str(error).partition(" was raised from the environment creator for ")[0]

@@ -13,6 +13,7 @@ import numpy as np
 from gymnasium.envs.registration import load_env_creator
 
 import oreo_envs  # noqa: F401 (registers the ids)
+from oreo_envs.arguments import what_is_wrong
 from oreo_envs.checks import closest
 
 # Tasks of an environment without end are drawn below this; far fewer are drawn than there are.
@@ -97,7 +98,8 @@ def make_env(settings: EnvSettings, split: str) -> gym.Env[str, str]:
     try:
         return gym.make(settings.id, split=split, disable_env_checker=True, **settings.keywords(split))
     except (TypeError, gym.error.Error) as error:
-        raise ValueError(f"env: {settings.id} cannot be made with {settings.keywords(split)}: {error}") from error
+        wrong = what_is_wrong(error)
+        raise ValueError(f"env: {settings.id} cannot be made with {settings.keywords(split)}: {wrong}") from error
 
 
 def find_env(name: str, argument: str = "--env ") -> str:

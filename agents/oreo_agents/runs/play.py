@@ -15,6 +15,7 @@ from rich.panel import Panel
 from rich.text import Text
 
 from oreo_agents.episodes.tasks import find_env
+from oreo_envs.arguments import what_is_wrong
 
 USAGE = "oreo play ID [--split SPLIT] [--index I] [--path PATH] [--option KEY=VALUE ...]"
 
@@ -45,7 +46,7 @@ def main(arguments: Sequence[str], read: Callable[[str], str] = input, console: 
     try:
         env = gym.make(env_id, disable_env_checker=True, **keywords)
     except TypeError as error:
-        raise ValueError(f"{env_id}: {error}") from None
+        raise ValueError(f"{env_id}: {what_is_wrong(error)}") from None
     with env:
         play(env, None if given.index is None else {"index": given.index}, read, console or Console())
 
