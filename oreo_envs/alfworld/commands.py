@@ -23,7 +23,7 @@ _THING = r"((?:[a-z]+ )+\d+)"
 _ARTICLE = re.compile(r"(?:the|an?) (?=[a-z]+ )")
 # Marks around a thing or between its words, as in ``take "mug 1" from [desk_1]``.
 _MARKS = re.compile(r"[\"'`*_\[\](){}<>\u2018\u2019\u201c\u201d\u00ab\u00bb]+|(?<=[a-z])[ -]?#? ?(?=\d)")
-_IN = r"(?:in ?/ ?on(?: ?to)?|in (?:or|and) on|in on|in ?to|on ?to|inside of|inside|within|on top of|in|on|at|to)"
+_IN = r"(?:in ?/ ?on(?: ?to)?|in (?:or|and) on|in on|in ?to|on ?to|inside of|inside|within|on top of|in|on|to)"
 _FROM = r"(?:from|out of|off)(?: in ?/ ?on| inside| on| in)?"
 _BESIDE = r"(?: up| down| back)?"
 _SPELLINGS = tuple(
@@ -61,7 +61,7 @@ def native_command(command: str) -> str:
     Letter case, repeated spaces, a leading ">", quotes, brackets and Markdown around it or around a thing and a full
     stop at the end do not count, nor do articles; the words of a thing may be written apart ("dining table 1"), its
     number together with them ("mug1", "mug #1"). ``put``, ``place``, ``move`` and ``set``, with or without ``down``,
-    take any of in, on, in/on, in / on, into, onto, inside, within, on top of, at, to; ``pick up``, ``pick``, ``grab``
+    take any of in, on, in/on, in / on, into, onto, inside, within, on top of, to; ``pick up``, ``pick``, ``grab``
     and ``get`` mean ``take``; ``toggle``, ``turn on`` and ``switch on`` mean ``use``; ``clean``, ``heat`` and ``cool``
     take with, using, in, inside, on, at. The things named stay the same, with their numbers.
     """
