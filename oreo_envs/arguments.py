@@ -7,12 +7,18 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable
+from functools import lru_cache
 
 from oreo_envs.checks import closest
 
 
 def arguments_of(env_class: type) -> tuple[str, ...]:
     """Return the names of the arguments of an environment, with those that it takes as ``**others``."""
+    return _arguments_of(env_class)
+
+
+@lru_cache(maxsize=64)
+def _arguments_of(env_class: type) -> tuple[str, ...]:
     names: list[str] = list(getattr(env_class, "more_options", ()))
     for base in inspect.getmro(env_class):
         init = vars(base).get("__init__")
