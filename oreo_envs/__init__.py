@@ -7,10 +7,28 @@ import gymnasium
 
 from oreo_envs import grading
 from oreo_envs.base import Demonstration, EnvState, TextEnv
-from oreo_envs.evaluation import Evaluation, evaluate
+from oreo_envs.chat import ChatClient
+from oreo_envs.evaluation import Evaluation, EvaluationStopped, evaluate
+from oreo_envs.recording import Recorder
+from oreo_envs.replies import ChatError, ChatRefused, Reply
 from oreo_envs.spaces import FreeText
 
-__all__ = ["Demonstration", "EnvState", "Evaluation", "FreeText", "TextEnv", "evaluate", "grading", "register_envs"]
+__all__ = [
+    "ChatClient",
+    "ChatError",
+    "ChatRefused",
+    "Demonstration",
+    "EnvState",
+    "Evaluation",
+    "EvaluationStopped",
+    "FreeText",
+    "Recorder",
+    "Reply",
+    "TextEnv",
+    "evaluate",
+    "grading",
+    "register_envs",
+]
 
 _ENTRY_POINTS = {
     "oreo/Arithmetic-v0": "oreo_envs.arithmetic:ArithmeticEnv",

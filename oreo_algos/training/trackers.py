@@ -33,8 +33,8 @@ class Tracker(Protocol):
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """Record numbers of an optimiser step, which may be no finite ones; steps rise."""
 
-    def text(self, tag: str, text: str) -> None:
-        """Show a text, such as a warning."""
+    def text(self, tag: str, text: str, step: int) -> None:
+        """Show a text of a step, such as an answer; a warning is of step 0."""
 
     def flush(self) -> None:
         """Hand over what was recorded so far; a checkpoint follows."""
@@ -88,11 +88,9 @@ class TensorBoard:
         for name, value in values.items():
             self._board.add_scalar(name, value, step)
 
-    def text(self, tag: str, text: str) -> None:
+    def text(self, tag: str, text: str, step: int) -> None:
         """Show a text in the tab TEXT."""
-        # Of step 0, for a run that continues drops the events of later steps, and a warning is given only once.
-        self._board.add_text(tag, text, 0)
-        self._board.flush()
+        self._board.add_text(tag, text, step)
 
     def flush(self) -> None:
         """Hand the events so far to the operating system."""
@@ -121,7 +119,7 @@ class Wandb:
         """Log them."""
         self._run.log(dict(values), step=step)
 
-    def text(self, tag: str, text: str) -> None:
+    def text(self, tag: str, text: str, step: int) -> None:
         """Show it in the panel of its tag, beside the next numbers; nothing in it is read as HTML."""
         self._run.log({tag: self._wandb.Html(f"<pre>{escape(text)}</pre>", inject=False)}, commit=False)
 
@@ -150,9 +148,9 @@ class Trackio:
         """Log them."""
         self._run.log(dict(values), step=step)
 
-    def text(self, tag: str, text: str) -> None:
+    def text(self, tag: str, text: str, step: int) -> None:
         """Log it as Markdown in which nothing is marked up."""
-        self._run.log({tag: self._trackio.Markdown(_fenced(text))})
+        self._run.log({tag: self._trackio.Markdown(_fenced(text))}, step=step)
 
     def flush(self) -> None:
         """Nothing: it writes in the background."""
@@ -197,10 +195,10 @@ class Mlflow:
         metrics = [self._mlflow.entities.Metric(_plain(name), value, now, step) for name, value in finite.items()]
         self._client.log_batch(self._id, metrics=metrics)
 
-    def text(self, tag: str, text: str) -> None:
+    def text(self, tag: str, text: str, step: int) -> None:
         """Keep it as an artifact."""
         self._texts += 1
-        self._client.log_text(self._id, text, f"{_plain(tag)}/{self._of.resume_step}-{self._texts}.txt")
+        self._client.log_text(self._id, text, f"{_plain(tag)}/{step}-{self._of.resume_step}-{self._texts}.txt")
 
     def flush(self) -> None:
         """Nothing: every call is written at once."""
@@ -264,9 +262,9 @@ class Trackers:
         """See ``Tracker``."""
         self._each(lambda tracker: tracker.scalars(step, values))
 
-    def text(self, tag: str, text: str) -> None:
+    def text(self, tag: str, text: str, step: int) -> None:
         """See ``Tracker``."""
-        self._each(lambda tracker: tracker.text(tag, text))
+        self._each(lambda tracker: tracker.text(tag, text, step))
 
     def flush(self) -> None:
         """See ``Tracker``."""

@@ -75,6 +75,7 @@ class Purpose(IntEnum):
     SELECTION = 2
     EVALUATION = 3
     MORE = 4
+    DEV = 5
 
 
 def derive(seed: int, *purpose: int) -> int:
@@ -86,8 +87,13 @@ def make_env(settings: EnvSettings, split: str) -> gym.Env[str, str]:
     """Make an environment of a split.
 
     Raises:
-        ValueError: the environment refuses its options.
+        ValueError: the environment refuses its options, or an answer would be one action: runs write it in steps.
     """
+    if settings.options.get("single_turn"):
+        raise ValueError(
+            "env.options.single_turn is for agents that answer in one piece (gym.make, oreo_envs.evaluate); a run "
+            "hands an answer over step by step and has all of it graded, so leave it out"
+        )
     try:
         return gym.make(settings.id, split=split, disable_env_checker=True, **settings.keywords(split))
     except (TypeError, gym.error.Error) as error:

@@ -23,6 +23,31 @@ from oreo_agents.search import Answer, Player, Search
 
 
 @dataclass(frozen=True, kw_only=True)
+class DevSettings:
+    """What is asked while a network is trained, see ``trainer.evaluate_every``: greedy answers, never to test tasks.
+
+    Attributes:
+        split: of the environment; None: ``dev``, and where there is none, train tasks that the network does not
+            learn from.
+        tasks: how many at most, always the same ones.
+        examples: how many judged answers TensorBoard shows as text.
+    """
+
+    split: str | None = None
+    tasks: int = 100
+    examples: int = 4
+
+    def __post_init__(self) -> None:
+        """Check the settings."""
+        if self.split is not None and (not isinstance(self.split, str) or not self.split):
+            raise ValueError(f"evaluate.dev.split must be the name of a split, or null, got {self.split!r}")
+        for name, least in (("tasks", 1), ("examples", 0)):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise ValueError(f"evaluate.dev.{name} must be a whole number of at least {least}, got {value!r}")
+
+
+@dataclass(frozen=True, kw_only=True)
 class EvaluateSettings:
     """What to measure.
 
@@ -37,6 +62,7 @@ class EvaluateSettings:
         start_value: the algorithm whose value also serves the searches of the start policy; None: no value does.
         keep: of how many tasks the judged answers are kept as text beside the results, the same ones for every
             algorithm and search; "all" or "none".
+        dev: what to measure while a network is trained.
         sampling: limits; each search brings its own temperature.
     """
 
@@ -47,6 +73,7 @@ class EvaluateSettings:
     budget: Sequence[int] = ()
     start_value: str | None = None
     keep: int | Literal["all", "none"] = 200
+    dev: DevSettings = DevSettings()
     sampling: Sampling = Sampling()
 
     def __post_init__(self) -> None:

@@ -37,6 +37,7 @@ oreo: offline reinforcement learning of multi-step reasoning
   oreo push     FOLDER REPO_ID : a policy or value network with its card to the Hugging Face hub (--dry-run)
   oreo doctor   what a checkpoint can do here: loading, scoring, sampling, template, adapters (policy.path=...)
   oreo data     import, encode or describe episode buffers; generate houses
+  oreo metrics  [NAME...] : what the numbers that a training logs mean
   oreo play     ID : play an environment yourself, in the terminal (--split, --index, --path)
 
 Settings are given as key=value, sweeps with -m:
@@ -91,6 +92,10 @@ def main() -> None:
             from oreo_agents.runs.push import main as push
 
             push(arguments)
+        elif command == "metrics":
+            from oreo_agents.runs.metrics import main as metrics
+
+            metrics(arguments)
         elif command == "play":
             from oreo_agents.runs.play import main as play
 
@@ -98,7 +103,7 @@ def main() -> None:
         elif command in _JOBS:
             _run_hydra(command, arguments)
         else:
-            known = [*_JOBS, "report", "show", "data", "doctor", "play", "push"]
+            known = [*_JOBS, "report", "show", "data", "doctor", "metrics", "play", "push"]
             raise UserError(f"unknown command {command!r}{closest(command, known)}\n\n{USAGE}")
     except (UserError, ValueError, FileNotFoundError) as error:
         _fail(error)

@@ -15,6 +15,7 @@ import dataclasses
 import hashlib
 import json
 import logging
+import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from importlib.metadata import version
@@ -28,10 +29,13 @@ from filelock import FileLock
 
 from oreo_agents.episodes.collect import demonstrations
 from oreo_agents.episodes.tasks import Purpose
+from oreo_agents.evaluation.curve import DevTasks
 from oreo_agents.networks.tiny import byte_tokenizer, create_checkpoint, word_tokenizer
 from oreo_agents.progress import start_worker
 from oreo_agents.runs.cards import add_results, card_of
+from oreo_agents.runs.dev_tasks import dev_indices, dev_split
 from oreo_agents.runs.doctor import examine_episodes, examine_results, examine_rounds
+from oreo_agents.runs.hparams import write_hparams
 from oreo_agents.runs.layout import Layout
 from oreo_agents.runs.loading import Loader
 from oreo_agents.runs.memory import report_memory
@@ -39,7 +43,7 @@ from oreo_agents.runs.parallel import cores, side_by_side
 from oreo_agents.runs.run_data import Part, RunData, join
 from oreo_agents.runs.scorebook import ScoreBook
 from oreo_agents.runs.settings import RunSettings
-from oreo_algos import EpisodeBuffer, train
+from oreo_algos import EpisodeBuffer, Models, train
 from oreo_algos.algos import Algorithm
 from oreo_algos.algos.selection import NothingToLearnError
 from oreo_algos.storage.atomic import replace_folder, write_text
@@ -82,11 +86,23 @@ class Run:
     def prepare(self, *, episodes: bool) -> None:
         """Make the start, and the offline episodes if asked for, while no other process makes the same ones."""
         require_trackers(self.settings.trainer.tracker)
+        self._check_dev()
         self.start_folder.mkdir(parents=True, exist_ok=True)
         with FileLock(self.start_folder / ".start.lock"):
             self.sft()
             if episodes:
                 self._examine(self.folder, self.episodes())
+
+    def _check_dev(self) -> None:
+        """Find out before anything is trained whether there are tasks to ask on the way."""
+        settings = self.settings
+        if not settings.trainer.evaluate_every:
+            return
+        split = dev_split(settings)
+        if settings.trainer.chooses and split in settings.evaluate.splits:
+            _log.warning(
+                "the results are of split %s, by which networks are chosen: they are better than on other tasks", split
+            )
 
     def start(self) -> str:
         """Return the path of the checkpoint that everything starts from; makes a small one when none is given."""
@@ -238,7 +254,8 @@ class Run:
         if name not in self.settings.algorithms:
             return 0
         numbers = range(1, self.settings.iteration.rounds + 1)
-        return sum(len(read_metrics(self.layout.round(name, number))) for number in numbers)
+        rows = [read_metrics(self.layout.round(name, number)) for number in numbers]
+        return sum(int(own[-1]["step"]) for own in rows if own)
 
     def _workers(self) -> int:
         workers = self.settings.workers
@@ -263,6 +280,10 @@ class Run:
         document = {"results": rows, "training": training, "skipped": dict(skipped or {})}
         write_text(self.folder / "results.json", json.dumps(document, indent=2) + "\n")
         add_results(self.folder, rows)
+        shown = rows if "tensorboard" in self.settings.trainer.tracker else []
+        for name in dict.fromkeys(row["algo"] for row in shown):
+            own = [row for row in rows if row["algo"] == name]
+            write_hparams(self.folder / name, self.settings, own, training.get(name, {}))
         for name, finding in examine_results(rows, self.folder, self.settings.trainer.doctor):
             WarningLog(self.folder / name).give([finding])
         return rows
@@ -302,7 +323,8 @@ class Run:
         config = dataclasses.replace(self.settings.trainer, seed=self.settings.seed)
         env = self.settings.env
         facts = {"env": {"id": env.id, "options": env.options}, "policy": {"path": self.settings.policy.path}}
-        result = train(algorithm, models, buffer, config, folder, facts=facts)
+        dev = self._dev_tasks(folder, models, policy_path)
+        result = train(algorithm, models, buffer, config, folder, evaluate=dev, facts=facts)
         prompt_format = self.load.prompt_format(policy_path)
         for part in _PARTS:
             network = getattr(models, part)
@@ -325,11 +347,30 @@ class Run:
         remove_checkpoints(folder)
         return str(folder / "policy")
 
+    def _dev_tasks(self, folder: Path, models: Models, policy_path: str) -> DevTasks | None:
+        """Return what a network is asked while it is trained; None where it is asked nothing."""
+        if not self.settings.trainer.evaluate_every:
+            return None
+        split = dev_split(self.settings)
+        env_name = re.sub(r"[^-.\w]", "_", self.settings.env.id.rpartition("/")[2])  # as TensorBoard takes names
+        make, indices = dev_indices(self.settings, split, partial(self.data.seen_by, [folder.name]))
+        return DevTasks(
+            make,
+            indices,
+            name=f"{env_name}/{split}",
+            prompt_format=self.load.prompt_format(policy_path),
+            sampling=self.settings.evaluate.sampling,
+            examples=self.settings.evaluate.dev.examples,
+            models=models,
+        )
+
 
 def _start_key(settings: RunSettings) -> str:
     """Identify what decides the start and the offline episodes, the files they are made from included."""
     facts: list[Any] = [settings.env, settings.policy, settings.sft, settings.collect, settings.seed]
     facts += [settings.trainer.bf16, version("oreo-suite")]
+    if settings.trainer.chooses:
+        facts += [settings.evaluate.dev, settings.evaluate.sampling, settings.trainer]
     for path in (settings.policy.path, settings.policy.chat_template, *settings.env.paths):
         if path is not None and Path(path).exists():
             files = [Path(path), *sorted(Path(path).rglob("*"))]
