@@ -62,9 +62,7 @@ class MetricsWriter:
 
     def write_text(self, tag: str, text: str) -> None:
         """Show a text in the trackers."""
-        # Of step 0, for a run that continues drops the events of later steps, and a warning is given only once.
-        self._trackers.text(tag, text, 0)
-        self._trackers.flush()
+        self._trackers.text(tag, text)
 
     def flush(self) -> None:
         """Have the trackers hand over what they hold, as every line of the file is at once."""

@@ -33,8 +33,8 @@ class Tracker(Protocol):
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """Record numbers of an optimiser step, which may be no finite ones; steps rise."""
 
-    def text(self, tag: str, text: str, step: int) -> None:
-        """Show a text of a step, such as an answer; a warning is of step 0."""
+    def text(self, tag: str, text: str, step: int = 0) -> None:
+        """Show a text: a warning, which is of step 0, or what a step brought."""
 
     def flush(self) -> None:
         """Hand over what was recorded so far; a checkpoint follows."""
@@ -88,9 +88,11 @@ class TensorBoard:
         for name, value in values.items():
             self._board.add_scalar(name, value, step)
 
-    def text(self, tag: str, text: str, step: int) -> None:
+    def text(self, tag: str, text: str, step: int = 0) -> None:
         """Show a text in the tab TEXT."""
+        # A run that continues drops the events of later steps, and a warning, of step 0, is given only once.
         self._board.add_text(tag, text, step)
+        self._board.flush()
 
     def flush(self) -> None:
         """Hand the events so far to the operating system."""
@@ -119,7 +121,7 @@ class Wandb:
         """Log them."""
         self._run.log(dict(values), step=step)
 
-    def text(self, tag: str, text: str, step: int) -> None:
+    def text(self, tag: str, text: str, step: int = 0) -> None:
         """Show it in the panel of its tag, beside the next numbers; nothing in it is read as HTML."""
         self._run.log({tag: self._wandb.Html(f"<pre>{escape(text)}</pre>", inject=False)}, commit=False)
 
@@ -148,7 +150,7 @@ class Trackio:
         """Log them."""
         self._run.log(dict(values), step=step)
 
-    def text(self, tag: str, text: str, step: int) -> None:
+    def text(self, tag: str, text: str, step: int = 0) -> None:
         """Log it as Markdown in which nothing is marked up."""
         self._run.log({tag: self._trackio.Markdown(_fenced(text))}, step=step)
 
@@ -195,7 +197,7 @@ class Mlflow:
         metrics = [self._mlflow.entities.Metric(_plain(name), value, now, step) for name, value in finite.items()]
         self._client.log_batch(self._id, metrics=metrics)
 
-    def text(self, tag: str, text: str, step: int) -> None:
+    def text(self, tag: str, text: str, step: int = 0) -> None:
         """Keep it as an artifact."""
         self._texts += 1
         self._client.log_text(self._id, text, f"{_plain(tag)}/{step}-{self._of.resume_step}-{self._texts}.txt")
@@ -262,7 +264,7 @@ class Trackers:
         """See ``Tracker``."""
         self._each(lambda tracker: tracker.scalars(step, values))
 
-    def text(self, tag: str, text: str, step: int) -> None:
+    def text(self, tag: str, text: str, step: int = 0) -> None:
         """See ``Tracker``."""
         self._each(lambda tracker: tracker.text(tag, text, step))
 

@@ -21,7 +21,6 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from oreo_algos.algos.base import Algorithm
-from oreo_algos.algos.selection import NothingToLearnError
 from oreo_algos.batch import TASK, Batch, collate, number_tasks, require_extra
 from oreo_algos.episode import Episode
 from oreo_algos.metrics import WeightedMean
@@ -30,7 +29,7 @@ from oreo_algos.storage.buffer import EpisodeBuffer
 from oreo_algos.storage.checkpoint import load_last_checkpoint, save_checkpoint
 from oreo_algos.training.curve import Curve, Evaluate
 from oreo_algos.training.doctor import TrainingDoctor, examine_rewards
-from oreo_algos.training.fit import require_fit
+from oreo_algos.training.fit import require_examples, require_fit
 from oreo_algos.training.identity import place, run_fingerprint
 from oreo_algos.training.metrics_writer import MetricsWriter, read_metrics
 from oreo_algos.training.micro_batches import cut_by_tokens, episodes_of, longest
@@ -96,14 +95,9 @@ class _Run:
         self.cpu_seconds, self.cpu_since = 0.0, time.process_time()
         generator = np.random.default_rng(np.random.SeedSequence([config.seed, 0]))
         selected = algorithm.select(buffer, generator)
-        if not selected:
-            raise NothingToLearnError(
-                f"{type(algorithm).__name__}.select chose none of the {len(buffer)} episodes of this buffer, so there "
-                "is nothing to learn from"
-            )
         self.examples = [e for e in selected if longest(e) <= models.policy.max_length]
         self.skipped = len(selected) - len(self.examples)
-        self._report_skipped(len(selected))
+        require_examples(self.examples, len(selected), models.policy.max_length, algorithm)
 
         require_fit(models, algorithm.needs, episodes_of(self.examples), buffer.tokenizer_fingerprint)
         require_extra(algorithm.extra, episodes_of(self.examples))
@@ -333,18 +327,6 @@ class _Run:
             raise ValueError(
                 f"{self.folder}: the {what} is {value.item()} at step {self.step + 1}; lower the learning rates "
                 "or check the rewards of the buffer"
-            )
-
-    def _report_skipped(self, selected: int) -> None:
-        limit = self.models.policy.max_length
-        if not self.examples:
-            raise ValueError(f"all {selected} examples are longer than the policy's context of {limit} tokens")
-        if self.skipped:
-            _log.warning(
-                "%d of %d examples are longer than the policy's context of %d tokens and are skipped",
-                self.skipped,
-                selected,
-                limit,
             )
 
     def _count_time(self) -> None:

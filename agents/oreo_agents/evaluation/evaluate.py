@@ -60,9 +60,9 @@ class EvaluateSettings:
         budget: generated tokens a task, on average; every search is evaluated in the size that each of them allows,
             see ``budget``. None given: in the size of its own settings.
         start_value: the algorithm whose value also serves the searches of the start policy; None: no value does.
+        dev: what to measure while a network is trained.
         keep: of how many tasks the judged answers are kept as text beside the results, the same ones for every
             algorithm and search; "all" or "none".
-        dev: what to measure while a network is trained.
         sampling: limits; each search brings its own temperature.
     """
 
@@ -72,8 +72,8 @@ class EvaluateSettings:
     value_searches: Sequence[str] = ()
     budget: Sequence[int] = ()
     start_value: str | None = None
-    keep: int | Literal["all", "none"] = 200
     dev: DevSettings = DevSettings()
+    keep: int | Literal["all", "none"] = 200
     sampling: Sampling = Sampling()
 
     def __post_init__(self) -> None:

@@ -84,6 +84,10 @@ def main() -> None:
             from oreo_agents.runs.checkup import main as doctor
 
             doctor(arguments)
+        elif command == "metrics":
+            from oreo_agents.runs.metrics import main as metrics
+
+            metrics(arguments)
         elif command == "show":
             from oreo_agents.runs.show import main as show
 
@@ -92,10 +96,6 @@ def main() -> None:
             from oreo_agents.runs.push import main as push
 
             push(arguments)
-        elif command == "metrics":
-            from oreo_agents.runs.metrics import main as metrics
-
-            metrics(arguments)
         elif command == "play":
             from oreo_agents.runs.play import main as play
 
@@ -103,7 +103,7 @@ def main() -> None:
         elif command in _JOBS:
             _run_hydra(command, arguments)
         else:
-            known = [*_JOBS, "report", "show", "data", "doctor", "metrics", "play", "push"]
+            known = [*_JOBS, "report", "data", "doctor", "metrics", "play", "push", "show"]
             raise UserError(f"unknown command {command!r}{closest(command, known)}\n\n{USAGE}")
     except (UserError, ValueError, FileNotFoundError) as error:
         _fail(error)

@@ -85,8 +85,8 @@ class Run:
 
     def prepare(self, *, episodes: bool) -> None:
         """Make the start, and the offline episodes if asked for, while no other process makes the same ones."""
-        require_trackers(self.settings.trainer.tracker)
         self._check_dev()
+        require_trackers(self.settings.trainer.tracker)
         self.start_folder.mkdir(parents=True, exist_ok=True)
         with FileLock(self.start_folder / ".start.lock"):
             self.sft()
@@ -279,11 +279,12 @@ class Run:
         training = {name: json.loads(path.read_text(encoding="utf-8")) for name, path in summaries.items()}
         document = {"results": rows, "training": training, "skipped": dict(skipped or {})}
         write_text(self.folder / "results.json", json.dumps(document, indent=2) + "\n")
-        add_results(self.folder, rows)
-        shown = rows if "tensorboard" in self.settings.trainer.tracker else []
-        for name in dict.fromkeys(row["algo"] for row in shown):
+        for name in (
+            dict.fromkeys(row["algo"] for row in rows) if "tensorboard" in self.settings.trainer.tracker else ()
+        ):
             own = [row for row in rows if row["algo"] == name]
             write_hparams(self.folder / name, self.settings, own, training.get(name, {}))
+        add_results(self.folder, rows)
         for name, finding in examine_results(rows, self.folder, self.settings.trainer.doctor):
             WarningLog(self.folder / name).give([finding])
         return rows
@@ -321,9 +322,9 @@ class Run:
         buffer = join(parts)
         models = self.load.models(algorithm, policy_path, buffer, reference_path=reference_path, value_path=value_path)
         config = dataclasses.replace(self.settings.trainer, seed=self.settings.seed)
+        dev = self._dev_tasks(folder, models, policy_path)
         env = self.settings.env
         facts = {"env": {"id": env.id, "options": env.options}, "policy": {"path": self.settings.policy.path}}
-        dev = self._dev_tasks(folder, models, policy_path)
         result = train(algorithm, models, buffer, config, folder, evaluate=dev, facts=facts)
         prompt_format = self.load.prompt_format(policy_path)
         for part in _PARTS:
