@@ -40,7 +40,7 @@ class MetricsWriter:
         path = folder / FILE_NAME
         before = read_metrics(folder)
         kept = [row for row in before if row["step"] <= resume_step and resume_step > 0]
-        # The texts of step 0 stay in TensorBoard, for warnings are given only once: its numbers are not shown again.
+        # The texts of step 0 stay in the trackers, for warnings are given only once: its numbers are not shown again.
         self._shown = next((row for row in before if row["step"] == 0), None)
         # Renamed, so that a kill while rewriting loses no line.
         temporary = path.with_suffix(".tmp")
@@ -50,7 +50,7 @@ class MetricsWriter:
         self._file = path.open("a", encoding="utf-8")
 
     def write(self, step: int, metrics: Mapping[str, float], texts: Mapping[str, str] | None = None) -> None:
-        """Record the metrics of a step, a value that is not finite as null, and show texts of it in TensorBoard."""
+        """Record the metrics of a step, a value that is not finite as null, and show texts of it in the trackers."""
         row = {"step": step} | {name: value if math.isfinite(value) else None for name, value in metrics.items()}
         self._file.write(json.dumps(row) + "\n")
         self._file.flush()

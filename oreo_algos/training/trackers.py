@@ -152,7 +152,7 @@ class Trackio:
 
     def text(self, tag: str, text: str, step: int = 0) -> None:
         """Log it as Markdown in which nothing is marked up."""
-        self._run.log({tag: self._trackio.Markdown(_fenced(text))})
+        self._run.log({tag: self._trackio.Markdown(_fenced(text))}, step=step)
 
     def flush(self) -> None:
         """Nothing: it writes in the background."""
@@ -200,7 +200,7 @@ class Mlflow:
     def text(self, tag: str, text: str, step: int = 0) -> None:
         """Keep it as an artifact."""
         self._texts += 1
-        self._client.log_text(self._id, text, f"{_plain(tag)}/{self._of.resume_step}-{self._texts}.txt")
+        self._client.log_text(self._id, text, f"{_plain(tag)}/{step}-{self._of.resume_step}-{self._texts}.txt")
 
     def flush(self) -> None:
         """Nothing: every call is written at once."""

@@ -61,7 +61,7 @@ _SHORT = {"search": "evaluate.searches", "budget": "evaluate.budget", "tracker":
 
 
 # What a run may do more of, or otherwise, in a folder that it worked in before: nothing that is there becomes wrong.
-_GROWING = ("rounds", "iteration.rounds", "algos", "workers", "trainer.tracker")
+_GROWING = ("rounds", "iteration.rounds", "algos", "workers", "trainer.tracker", "evaluate.keep")
 
 
 def main() -> None:

@@ -254,7 +254,7 @@ def _length_drift(
     return Finding(
         "length_drift",
         f"{where}: {now:.1f} tokens, against {then:.1f} of {source} (mean of {len(after)}); the policy was rewarded "
-        "for length, or lost its end; read some answers, lower policy_lr, raise alpha or beta",
+        "for length, or lost its end; read some answers (oreo show RUN/NAME), lower policy_lr, raise alpha or beta",
     )
 
 

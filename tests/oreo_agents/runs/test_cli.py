@@ -248,7 +248,7 @@ def test_a_finished_run_may_be_given_more_rounds_and_algorithms(tmp_path: Path):
     path = tmp_path / "config.yaml"
     with initialize_config_dir(str(cli.config_folder()), version_base="1.3"):
         first = compose("run", ["algos=[oreo]"])
-        more = ["rounds=2", "algos=[oreo,dpo]", "workers=1"]
+        more = ["rounds=2", "algos=[oreo,dpo]", "workers=1", "trainer.tracker=none", "evaluate.keep=all"]
         second = compose("run", more)
         others = [
             compose("run", [*more, other]) for other in ("seed=2", "iteration.keep_data=false", "policy.tiny.layers=1")
@@ -257,11 +257,17 @@ def test_a_finished_run_may_be_given_more_rounds_and_algorithms(tmp_path: Path):
     stamp = path.stat().st_mtime_ns
     cli._write_down(first, tmp_path)
     assert path.stat().st_mtime_ns == stamp, "what is there already is not written again"
+    earlier = OmegaConf.create(path.read_text(encoding="utf-8"))
+    del earlier.trainer["tracker"], earlier.evaluate["keep"]  # which earlier releases did not have
+    path.write_text(OmegaConf.to_yaml(earlier), encoding="utf-8")
     cli._write_down(second, tmp_path)
     written = path.read_text(encoding="utf-8")
     assert OmegaConf.create(written).iteration.rounds == 2 and OmegaConf.create(written).algos == ["oreo", "dpo"]
     for other in others:
-        with pytest.raises(ValueError, match=r"only rounds, iteration\.rounds, algos, workers may change"):
+        with pytest.raises(
+            ValueError,
+            match=r"only rounds, iteration\.rounds, algos, workers, trainer\.tracker, evaluate\.keep may change",
+        ):
             cli._write_down(other, tmp_path)
     assert path.read_text(encoding="utf-8") == written
 
@@ -274,6 +280,18 @@ def test_a_kill_while_the_configuration_is_written_leaves_none(monkeypatch, tmp_
     with pytest.raises(KeyboardInterrupt):
         cli._write_down(OmegaConf.create({"seed": 1}), tmp_path)
     assert not (tmp_path / "config.yaml").exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "names"),
+    [
+        ("tracker=wandb,mlflow", ["wandb", "mlflow"]),
+        ("tracker=none", "none"),
+    ],
+)
+def test_trackers_are_named_in_a_row_and_are_no_sweep(run, composed, tmp_path: Path, given: str, names):
+    run("run", given, f"hydra.run.dir={tmp_path / 'out'}")
+    assert composed[0][0].trainer.tracker == names
 
 
 def test_overrides_win_over_an_experiment(run, composed, tmp_path: Path):
