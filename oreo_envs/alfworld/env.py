@@ -143,7 +143,9 @@ class ALFWorldEnv(TextEnv):
             renumber: share of the demonstrations whose things have other numbers than in the game ("mug 6" for
                 "mug 1"), drawn anew for each seed, so that nobody learns numbers by heart; share of the games of
                 split "train_renumbered" that are played so, always the same ones, 0..1.
-            dev_scenes, houses, real_games: what is in the splits that are made, see ``selection.open_split``.
+            dev_scenes: numbers of the rooms whose train games are the split "dev" and are held out of training.
+            houses: generated houses of the split "train_and_houses", see ``selection.open_split``.
+            real_games: train games in that split, drawn at random, always the same; None: all.
             prompt: a template of ``oreo_envs.prompts``; "question": the bare opening, None: what fits the format.
             max_steps: actions before truncation; the OREO paper has 40. None: no limit.
             max_chars: characters of actions and observations before truncation.

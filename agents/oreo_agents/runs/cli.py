@@ -20,6 +20,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from oreo_agents.runs.helps import asked
 from oreo_agents.runs.overrides import UserError, build, check_overrides, closest, config_folder, readable
 from oreo_agents.runs.run_folders import Network, choose_value, evaluation_overrides, networks, run_of
 
@@ -48,7 +49,8 @@ Settings are given as key=value, sweeps with -m:
   oreo train algo=oreo env=gsm8k policy.path=Qwen/Qwen2.5-Math-1.5B data=episodes/
   oreo eval outputs/run/... search=[greedy,majority,step_beam] budget=[100,200,400]
 
-`oreo COMMAND --help` lists the settings of a command, `--cfg job` prints them all; `oreo --version` tells the version.
+`oreo COMMAND --help` explains a command, `oreo COMMAND --help GROUP` lists the settings of a group with what they mean;
+`oreo --version` tells the version.
 """
 
 
@@ -100,6 +102,8 @@ def main() -> None:
             from oreo_agents.runs.play import main as play
 
             play(arguments)
+        elif command in _JOBS and (text := asked(command, arguments)):
+            print(text, end="")
         elif command in _JOBS:
             _run_hydra(command, arguments)
         else:
