@@ -12,7 +12,7 @@ ifeq ($(OREO_DATA),)
 unexport OREO_DATA
 endif
 
-.PHONY: demo test check lint format metrics lock findings clean
+.PHONY: demo test check lint format metrics lock docs findings clean
 
 demo: .venv/runtime.done  ## train and compare all algorithms on the embedded task
 	$(BIN)/oreo run hydra.run.dir=outputs/demo
@@ -58,10 +58,15 @@ metrics: .venv/runtime.done  ## docs/metrics.md, from oreo_algos/training/glossa
 lock: .venv/bootstrap.done  ## exact versions with hashes, from pyproject.toml
 	./requirements/lock.sh $(UV)
 
+docs: .venv/dev.done  ## pages from the docstrings, then the site, in site/
+	$(BIN)/python docs/generate.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+	@echo "site/index.html"
+
 findings:  ## surprises of other libraries, shown again without our code; downloads some GB, not part of check
 	@code=0; for script in findings/*.sh; do name=$$(basename $$script .sh); \
 	  if output=$$(bash $$script 2>&1); then echo "$$name: ok"; \
 	  else echo "$$output"; echo "$$name: changed"; code=1; fi; done; exit $$code
 
 clean:
-	rm -rf .venv build dist outputs multirun
+	rm -rf .venv build dist outputs multirun site

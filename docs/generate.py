@@ -4,8 +4,10 @@ Knows: which pages there are, how their tables look. Does not know: what a setti
 """
 
 import argparse
+import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import fields
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 
@@ -116,10 +118,46 @@ def episodes() -> Iterator[str]:
     yield "`info` is JSON in its column: `success`, `answer`, `seed`, `policy`, `source`, and what environments add.\n"
 
 
+API = {
+    "envs": ("oreo_envs", "oreo_envs.answers:AnswerEnv Item", "oreo_envs.grading", "oreo_envs.prompts:PromptTemplate"),
+    "algos": (
+        "oreo_algos",
+        "oreo_algos.algos",
+        "oreo_algos.algos.base:EpisodeAlgorithm score token_log_ratio transcript_log_ratio",
+        "oreo_algos.losses",
+        "oreo_algos.segments:regroup sum_by_step step_values reward_to_go",
+    ),
+    "agents": (
+        "oreo_agents",
+        "oreo_agents.search",
+        "oreo_agents.runs.settings:RunSettings",
+        "oreo_agents.runs.pipeline:Run",
+        "oreo_agents.runs.data:import_solutions encode_buffer",
+        "oreo_agents.networks.tiny:TinyConfig create_checkpoint byte_tokenizer",
+    ),
+}
+"""Pages of public names: modules, with all that they export or the names after the colon."""
+
+
+def api(page: str) -> Iterator[str]:
+    """Yield the lines of a page of public names."""
+    yield f"# oreo_{page}\n"
+    yield NOTE
+    for entry in API[page]:
+        module, _, names = entry.partition(":")
+        found = import_module(module)
+        yield f"## {module}\n"
+        yield f"{first_sentence(found)}\n"
+        for name in names.split() or found.__all__:
+            if not inspect.ismodule(getattr(found, name)):
+                yield f"::: {module}.{name}\n"
+
+
 PAGES: dict[str, Callable[[], Iterator[str]]] = {
     "settings.md": settings,
     "environments.md": environments,
     "episodes.md": episodes,
+    **{f"api/{page}.md": partial(api, page) for page in API},
 }
 
 
