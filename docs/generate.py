@@ -11,12 +11,13 @@ from functools import partial
 from importlib import import_module
 from pathlib import Path
 
+from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
 import oreo_envs
 from oreo_agents.runs.described import Setting, fields_of, first_sentence, options_of
 from oreo_agents.runs.helps import GROUPS, PLAIN, find, rows
-from oreo_agents.runs.overrides import composed, config_folder
+from oreo_agents.runs.overrides import config_folder
 from oreo_algos import Episode
 from oreo_algos.storage.parquet import METADATA, SCHEMA
 
@@ -35,8 +36,7 @@ def settings() -> Iterator[str]:
         "**+** before a name: no file names it, so it is given as `+KEY=VALUE`. `oreo COMMAND --help GROUP` prints "
         "the same in a terminal.\n"
     )
-    run, train, evaluation = (composed(name, []) for name in ("run", "train", "eval"))
-    large = composed("run", ["policy=checkpoint", "policy.path=FOLDER"])
+    run, evaluation, large = _composed("run"), _composed("eval"), _composed("run", *_LARGE)
     yield "## No group\n"
     yield from _table([Setting(f"`{name}`", "", *_plain(name, run, evaluation)) for name in PLAIN])
     for name in ("env", "policy", "value", "sft", "collect", "iteration", "evaluate", "trainer"):
@@ -60,12 +60,12 @@ def settings() -> Iterator[str]:
         "ours where it has none; *small model* is what `configs/recipe` sets for a policy from random weights.\n"
     )
     for path in sorted((config_folder() / "algo").glob("*.yaml")):
+        paper, tiny = (config.algorithms.get(path.stem) for config in (large, run))
+        if tiny is None:
+            paper, tiny = (_composed("train", f"algo={path.stem}", *given).algo for given in (_LARGE, ()))
         yield f"### {path.stem}\n"
-        tiny = composed("train", [f"algo={path.stem}"])
-        paper = composed("train", [f"algo={path.stem}", "policy=checkpoint", "policy.path=FOLDER"])
-        yield f"{first_sentence(find(tiny.algo._target_))}\n"
-        yield from _table(_beside(paper, tiny, "algo"), other="small model")
-    assert train.algo
+        yield f"{first_sentence(find(tiny._target_))}\n"
+        yield from _table(_beside(*(OmegaConf.create({"algo": node}) for node in (paper, tiny)), "algo"), "small model")
 
 
 def environments() -> Iterator[str]:
@@ -161,8 +161,18 @@ PAGES: dict[str, Callable[[], Iterator[str]]] = {
 }
 
 
+_LARGE = ("policy=checkpoint", "policy.path=FOLDER")
+
+
+def _composed(command: str, *overrides: str) -> DictConfig:
+    with initialize_config_dir(str(config_folder()), version_base="1.3"):
+        return compose(command, list(overrides))
+
+
 def _id(name: str) -> str:
-    return str(OmegaConf.select(composed("run", [f"env={name}"]), "env.id"))
+    """Return the id of an environment's file, or of the file that it builds on."""
+    node = OmegaConf.load(config_folder() / "env" / f"{name}.yaml")
+    return node.id if "id" in node else _id(node.defaults[0])
 
 
 def _plain(name: str, *configs: DictConfig) -> tuple[str, str]:

@@ -1,7 +1,7 @@
 """Solutions that you already have become a buffer of episodes, and a policy learns from it.
 
-The questions are your own (``oreo/QA-v0``), each solution is labelled right or wrong, and the policy is a small model from
-random weights in place of a checkpoint: with one, ``CHECKPOINT`` is its folder or hub name.
+The questions are your own (``oreo/QA-v0``), each solution is labelled right or wrong, and the policy is a small model
+from random weights in place of a checkpoint: with one, ``checkpoint`` is its folder or hub name.
 """
 
 import itertools

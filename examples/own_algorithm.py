@@ -1,7 +1,7 @@
 """An algorithm of one's own, trained beside OREO on the same episodes: REINFORCE offline, tapered off policy.
 
-After TOPR (Le Roux et al. 2025, arXiv:2503.14286): right answers are imitated as they are, wrong ones are pushed away with
-the weight min(pi / ref, 1), so that what the policy would not say any more pushes no further.
+After TOPR (Le Roux et al. 2025, arXiv:2503.14286): right answers are imitated as they are, wrong ones are pushed away
+with the weight min(pi / ref, 1), so that what the policy would not say any more pushes no further.
 """
 
 import sys

@@ -1,7 +1,7 @@
 """A search of one's own beside those that are there, all choosing among the same samples by OREO's value.
 
-``MedianVote`` distrusts the greatest V, which may be that of a rare error: it takes the answer of the vote, but only among
-samples whose V is at least the median.
+``MedianVote`` distrusts the greatest V, which may be that of a rare error: it takes the answer of the vote, but only
+among samples whose V is at least the median.
 """
 
 import sys

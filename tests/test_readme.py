@@ -1,7 +1,8 @@
-"""The code of the README runs as it stands there."""
+"""The code of the README and of the guides runs as it stands there, and their commands compose."""
 
 import json
 import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,9 @@ import pytest
 from oreo_agents.episodes.prompts import PromptFormat
 from oreo_agents.networks.tiny import TinyConfig, byte_tokenizer, create_checkpoint
 from oreo_agents.runs.data import encode_buffer, import_solutions
+from oreo_agents.runs.overrides import UserError, check_overrides
 
-README = Path(__file__).parents[1] / "README.md"
+ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture
@@ -36,16 +38,50 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_python_of_the_readme_runs(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    blocks = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
-    assert len(blocks) == 5
+# Pages with Python, and how many blocks of it.
+PAGES = {"README.md": 2, "docs/guides/agent.md": 3, "docs/guides/games.md": 1}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_python_of_a_page_runs(page: str, workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), re.DOTALL)
+    assert len(blocks) == PAGES[page]
     for block in blocks:
-        exec(compile(block, str(README), "exec"), {"__name__": "readme"})
+        exec(compile(block, page, "exec"), {"__name__": "readme"})
     printed = capsys.readouterr().out
-    assert (
-        "gsm8k/test/0 18 True" in printed
-        and "correct=True" in printed
-        and "\nFalse\n" in printed
-        and "\n1.0 True\n" in printed
-    )
-    assert (workplace / "run" / "metrics.jsonl").exists()
+    for said in SAID[page]:
+        assert said in printed
+    assert (workplace / "run" / "metrics.jsonl").exists() == (page == "README.md")
+
+
+SAID = {
+    "README.md": ["oreo/GSM8K-v0 test: 1 of 1 tasks solved"],
+    "docs/guides/agent.md": ["gsm8k/test/0 18 True", "correct=True", "\nFalse\n"],
+    "docs/guides/games.md": ["\n1.0 True\n"],
+}
+
+
+def commands(page: Path) -> list[str]:
+    """Commands with settings in the shell blocks of a page."""
+    blocks = re.findall(r"```sh\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    lines = [line.partition(" #")[0].strip() for block in blocks for line in block.splitlines()]
+    return [line for line in lines if re.match(r"oreo (run|train|sft|collect|eval)\b", line)]
+
+
+COMMANDS = sorted({line for page in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")] for line in commands(page)})
+
+
+@pytest.mark.slow
+def test_every_command_of_the_documentation_composes() -> None:
+    assert len(COMMANDS) > 20
+    for line in COMMANDS:
+        _, command, *given = shlex.split(line)
+        overrides = [text for text in given if re.match(r"[^-][^/]*=", text) and "..." not in text]
+        for short, key in {"search": "evaluate.searches", "budget": "evaluate.budget"}.items():
+            overrides = [re.sub(f"^{short}=", f"{key}=", text) for text in overrides]
+        if any(text.startswith("policy.path=") for text in overrides):
+            overrides = ["policy=checkpoint", *overrides]
+        try:
+            check_overrides(command, overrides)
+        except UserError as error:
+            pytest.fail(f"{line}: {error}")
