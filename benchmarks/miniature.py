@@ -2,6 +2,7 @@
 
     python benchmarks/miniature.py [--worlds 10 11 ...] [--answers boxes exact] [--jobs 2] [--out FOLDER]
     python benchmarks/miniature.py --only-report
+    python benchmarks/miniature.py --redraw
 
 Runs the command `oreo` for each world and kind of answer, in folders under ``--out``:
 
@@ -26,7 +27,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from miniature_report import write_report
+from miniature_report import redraw, write_report
 from runs import oreo
 
 GUIDED = {"sft": ("sft", ""), "oreo": ("oreo", ""), "oreo-refit": ("oreo", "-refit")}
@@ -56,7 +57,13 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("outputs/miniature"))
     parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results" / "miniature")
     parser.add_argument("--only-report", action="store_true", help="run nothing")
+    parser.add_argument(
+        "--redraw", action="store_true", help="only draw the plots anew, from results.json of --results"
+    )
     options = parser.parse_args()
+    if options.redraw:
+        redraw(options.results)
+        return
     options.out.mkdir(parents=True, exist_ok=True)
     if not options.only_report:
         run_all(options)

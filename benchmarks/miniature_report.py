@@ -23,7 +23,9 @@ from runs import (
 )
 
 from oreo_agents.evaluation.plots import plot_accuracy, plot_budgets
-from oreo_agents.evaluation.results import Entry
+from oreo_agents.evaluation.results import Entry, Evaluation
+from oreo_agents.evaluation.run_settings import RowSettings
+from oreo_agents.evaluation.statistics import RunKey
 
 # Heading, and the name of the figure in value.json.
 FIGURES = {
@@ -57,6 +59,42 @@ def write_report(out: Path, answers: Sequence[str], worlds: Sequence[int], guide
     (results / "report.md").write_text(text, encoding="utf-8")
     (results / "results.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     return text
+
+
+def redraw(results: Path) -> None:
+    """Draw the plots anew from the ``results.json`` of an earlier report: they need neither run folders nor items.
+
+    A world counts as one run, with as many right answers as it had: means and intervals depend on nothing else.
+    """
+    document = json.loads((results / "results.json").read_text(encoding="utf-8"))
+    for answer in (name for name in document if name != "about"):
+        plot_accuracy(_recorded(document[answer]["algorithms"]), results / f"accuracy-{answer}.png")
+        plot_budgets(_recorded(document[answer]["search"]), results / f"search-{answer}.png")
+
+
+def _recorded(records: Sequence[Mapping[str, Any]]) -> list[Entry]:
+    """Return the entries that ``_record`` wrote down."""
+    found = []
+    for record in records:
+        keys = [RunKey(str(row["world"]), row["seed"]) for row in record["rows"]]
+        settings = [RowSettings({}, row["seed"], whole=True) for row in record["rows"]]
+        pairs = zip(keys, record["rows"], settings, strict=True)
+        entry = Entry(
+            record["algo"],
+            record["search"],
+            "oreo/Arithmetic-v0",
+            "test",
+            list(record["rows"]),
+            {
+                key: {str(k): float(k < row["correct"]) for k in range(row["n"])}
+                for key, row in zip(keys, record["rows"], strict=True)
+            },
+            [(Evaluation(Path(), row, each), key) for key, row, each in pairs],
+            budget=record["budget"],
+            name=record["algo"],
+        )
+        found.append(entry)
+    return found
 
 
 class _Records:

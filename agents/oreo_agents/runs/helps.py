@@ -71,7 +71,7 @@ HELPS = {
         "same command in the same folder goes on where it was stopped.",
         {
             "run experiment=smoke": "every stage in half a minute",
-            "run": "the demonstration of the README, some minutes on two cores",
+            "run": "the demonstration of the README, some minutes",
             "run algos=[oreo,rejection] seed=1 evaluate.tasks=200": "two algorithms, another seed, fewer tasks",
             "run env=gsm8k policy.path=Qwen/Qwen2.5-Math-1.5B": "a pretrained model on a data set",
             "run rounds=3 hydra.run.dir=outputs/mine": "collect and train three times over, in a folder of your choice",
