@@ -61,6 +61,7 @@ PLAIN = {
 }
 """Settings of no group."""
 
+_COLUMN = 52
 _BEFORE = ("env", "policy", "value", "sft", "collect")
 _AFTER = ("searches", "evaluate", "trainer")
 
@@ -74,7 +75,7 @@ HELPS = {
             "run": "the demonstration of the README, some minutes",
             "run algos=[oreo,rejection] seed=1 evaluate.tasks=200": "two algorithms, another seed, fewer tasks",
             "run env=gsm8k policy.path=Qwen/Qwen2.5-Math-1.5B": "a pretrained model on a data set",
-            "run rounds=3 hydra.run.dir=outputs/mine": "collect and train three times over, in a folder of your choice",
+            "run rounds=3 hydra.run.dir=outputs/mine": "three rounds, in that folder",
         },
         (*_BEFORE, "algorithms", "iteration", *_AFTER),
         ("algos", "rounds", "data", "seed", "workers"),
@@ -133,8 +134,11 @@ HELPS = {
 def help_text(command: str) -> str:
     """Return the short help of a command."""
     about = HELPS[command]
-    width = max(map(len, about.examples))
-    examples = [f"  oreo {line:<{width}}  {text}" for line, text in about.examples.items()]
+    width = max(len(line) for line in about.examples if len(line) <= _COLUMN)
+    examples = [
+        f"  oreo {line:<{width}}  {text}" if len(line) <= _COLUMN else f"  oreo {line}\n{'':{width + 9}}{text}"
+        for line, text in about.examples.items()
+    ]
     groups = [f"  {name:<11} {GROUPS[name]}" for name in about.groups]
     others = [f"  {name:<11} {text}" for name, text in PLAIN.items() if name in about.plain]
     more = {
