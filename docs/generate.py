@@ -10,9 +10,10 @@ from dataclasses import fields
 from functools import partial
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from hydra import compose, initialize_config_dir
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 
 import oreo_envs
 from oreo_agents.runs.described import Setting, fields_of, first_sentence, options_of
@@ -41,7 +42,7 @@ def settings() -> Iterator[str]:
     yield from _table([Setting(f"`{name}`", "", *_plain(name, run, evaluation)) for name in PLAIN])
     for name in ("env", "policy", "value", "sft", "collect", "iteration", "evaluate", "trainer"):
         yield f"## {name}\n"
-        yield f"{_sentence(GROUPS[name])} Class `{run[name]._target_}`.\n"
+        yield f"{_sentence(GROUPS[name])} Class `{run[name]['_target_']}`.\n"
         if name == "env":
             yield "Options of an environment (`env.options.NAME`) are on [a page of their own](environments.md).\n"
         yield from _table(_beside(run, large, name))
@@ -50,9 +51,9 @@ def settings() -> Iterator[str]:
     yield from _table(list(map(_shown, rows(evaluation, "value_eval"))))
     yield "## searches\n"
     yield f"{_sentence(GROUPS['searches'])} `+search@searches.NAME=FILE` adds one under another name.\n"
-    for name, node in run.searches.items():
+    for name, node in run["searches"].items():
         yield f"### {name}\n"
-        yield f"{first_sentence(find(node._target_))}\n"
+        yield f"{first_sentence(find(node['_target_']))}\n"
         yield from _table(list(map(_shown, rows(run, f"searches.{name}"))))
     yield "## algo\n"
     yield (
@@ -60,12 +61,12 @@ def settings() -> Iterator[str]:
         "ours where it has none; *small model* is what `configs/recipe` sets for a policy from random weights.\n"
     )
     for path in sorted((config_folder() / "algo").glob("*.yaml")):
-        paper, tiny = (config.algorithms.get(path.stem) for config in (large, run))
+        paper, tiny = (config["algorithms"].get(path.stem) for config in (large, run))
         if tiny is None:
-            paper, tiny = (_composed("train", f"algo={path.stem}", *given).algo for given in (_LARGE, ()))
+            paper, tiny = (_composed("train", f"algo={path.stem}", *given)["algo"] for given in (_LARGE, ()))
         yield f"### {path.stem}\n"
-        yield f"{first_sentence(find(tiny._target_))}\n"
-        yield from _table(_beside(*(OmegaConf.create({"algo": node}) for node in (paper, tiny)), "algo"), "small model")
+        yield f"{first_sentence(find(tiny['_target_']))}\n"
+        yield from _table(_beside(*({"algo": node} for node in (paper, tiny)), "algo"), "small model")
 
 
 def environments() -> Iterator[str]:
@@ -164,9 +165,9 @@ PAGES: dict[str, Callable[[], Iterator[str]]] = {
 _LARGE = ("policy=checkpoint", "policy.path=FOLDER")
 
 
-def _composed(command: str, *overrides: str) -> DictConfig:
+def _composed(command: str, *overrides: str) -> dict[str, Any]:
     with initialize_config_dir(str(config_folder()), version_base="1.3"):
-        return compose(command, list(overrides))
+        return OmegaConf.to_container(compose(command, list(overrides)), resolve=True)
 
 
 def _id(name: str) -> str:
@@ -175,13 +176,13 @@ def _id(name: str) -> str:
     return node.id if "id" in node else _id(node.defaults[0])
 
 
-def _plain(name: str, *configs: DictConfig) -> tuple[str, str]:
-    node = next(config for config in configs if OmegaConf.select(config, name, default=configs) is not configs)
+def _plain(name: str, *configs: dict[str, Any]) -> tuple[str, str]:
+    node = next(config for config in configs if name.partition(".")[0] in config)
     [row] = rows(node, name)
     return f"`{row.default}`", row.text
 
 
-def _beside(config: DictConfig, other: DictConfig, group: str) -> list[tuple[Setting, str]]:
+def _beside(config: dict[str, Any], other: dict[str, Any], group: str) -> list[tuple[Setting, str]]:
     """Return the settings of a group, each with the default of another configuration where that differs."""
     others = {row.name.lstrip("+"): row.default for row in rows(other, group) if ".tiny." not in row.name}
     here = {row.name.lstrip("+") for row in rows(config, group)}

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
-from miniature_report import write_report
+from miniature_report import redraw, write_report
 
 SOLVED = {
     10: {"sft": [1, 0, 0, 0], "rejection": [1, 1, 0, 0], "oreo": [1, 1, 1, 0]},
@@ -68,3 +68,19 @@ def test_the_records_are_kept_beside_the_report(out: Path, tmp_path: Path):
     assert [(row["world"], row["correct"], row["n"]) for row in oreo["rows"]] == [(10, 3, 4), (11, 3, 4)]
     assert {"commit", "date", "torch", "cores"} <= set(document["about"])
     assert {path.name for path in (tmp_path / "results").glob("*.png")} == {"accuracy-boxes.png", "search-boxes.png"}
+
+
+def test_plots_are_drawn_anew_from_the_records_alone(out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    results = tmp_path / "results"
+    write_report(out, ["boxes"], [10, 11], ["sft"], results)
+    drawn = []
+    for name in ("plot_accuracy", "plot_budgets"):
+        monkeypatch.setattr(f"miniature_report.{name}", lambda entries, path: drawn.append((path.name, entries)))
+    redraw(results)
+    assert [name for name, _ in drawn] == ["accuracy-boxes.png", "search-boxes.png"]
+    entries = {entry.algo: entry for entry in drawn[0][1]}
+    assert (entries["rejection"].accuracy, entries["oreo"].accuracy) == (0.375, 0.75)
+    # As the run folders have it, which the table says too.
+    text = (results / "report.md").read_text(encoding="utf-8")
+    low, high = (100 * end for end in entries["rejection"].interval)
+    assert f"37.5 [{low:.1f}, {high:.1f}]" in text

@@ -52,8 +52,8 @@ def options_of(environment: type, hidden: tuple[str, ...] = ("place", "render_mo
     module = inspect.getmodule(environment)
     others = [each for each in vars(module).values() if inspect.isclass(each)] if module else []
     texts: dict[str, str] = {}
-    for each in [*inspect.getmro(environment)[:-1], *others]:
-        texts = _texts(each) | texts
+    for described in [*inspect.getmro(environment)[:-1], *others]:
+        texts = _texts(described) | texts
     for base in inspect.getmro(environment):
         init = vars(base).get("__init__")
         if init is None:
@@ -68,7 +68,7 @@ def options_of(environment: type, hidden: tuple[str, ...] = ("place", "render_mo
     more = set(getattr(environment, "more_options", ()))
     for other in others:
         if more and more <= set(getattr(other, "__dataclass_fields__", ())):
-            found = {each.name: each for each in fields_of(other) if each.name in more} | found
+            found = {field.name: field for field in fields_of(other) if field.name in more} | found
     return [setting for name, setting in found.items() if name not in hidden]
 
 

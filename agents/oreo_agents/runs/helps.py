@@ -11,8 +11,6 @@ from pydoc import locate
 from textwrap import fill, indent
 from typing import Any, get_type_hints
 
-from omegaconf import DictConfig, ListConfig, OmegaConf
-
 from oreo_agents.runs.described import Setting, fields_of, options_of, plain
 
 
@@ -184,9 +182,9 @@ def group_text(command: str, group: str, overrides: Sequence[str] = ()) -> str:
     Raises:
         ValueError: the command has no such group.
     """
-    from oreo_agents.runs.overrides import closest, composed
+    from oreo_agents.runs.overrides import closest, composed_values
 
-    config = composed(command, overrides)
+    config = composed_values(command, overrides)
     top = group.partition(".")[0]
     found = (
         [row for row in rows(config, top) if f"{row.name.lstrip('+')}.".startswith(f"{group}.")]
@@ -195,7 +193,7 @@ def group_text(command: str, group: str, overrides: Sequence[str] = ()) -> str:
     )
     if not found:
         known = ", ".join(HELPS[command].groups)
-        near = closest(group, [*HELPS[command].groups, *map(str, config)])
+        near = closest(group, [*HELPS[command].groups, *config])
         raise ValueError(f"oreo {command} has no group of settings {group!r}{near} (groups: {known})")
     parts = []
     for row in found:
@@ -204,15 +202,15 @@ def group_text(command: str, group: str, overrides: Sequence[str] = ()) -> str:
     return "\n".join(parts) + "\n"
 
 
-def rows(config: DictConfig, key: str) -> Iterator[Setting]:
-    """Yield the settings below a key of a composed configuration, with the defaults that it gives them.
+def rows(config: Mapping[str, Any], key: str) -> Iterator[Setting]:
+    """Yield the settings below a dotted key of a composed configuration, with the defaults that it gives them.
 
     A setting that no file names, and that is therefore added on the command line, has a name that begins with ``+``.
     """
-    node = OmegaConf.select(config, key)
-    if isinstance(node, ListConfig):
-        node = OmegaConf.to_container(node)
-    if not isinstance(node, DictConfig):
+    node: Any = config
+    for name in key.split("."):
+        node = node[name]
+    if not isinstance(node, Mapping):
         yield Setting(key, "", plain(node), PLAIN.get(key, ""))
         return
     target = node.get("_target_")
@@ -224,14 +222,12 @@ def rows(config: DictConfig, key: str) -> Iterator[Setting]:
         full = f"{key}.{setting.name}"
         if setting.name not in node:
             yield from _unnamed(find(target), key, setting)
-        elif isinstance(node[setting.name], DictConfig) and "_target_" in node[setting.name]:
+        elif isinstance(node[setting.name], Mapping) and "_target_" in node[setting.name]:
             yield from rows(config, full)
         elif full == "env.options":
             yield from _options(config)
         else:
-            value = node[setting.name]
-            shown = OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
-            yield Setting(full, setting.kind, plain(shown), setting.text)
+            yield Setting(full, setting.kind, plain(node[setting.name]), setting.text)
 
 
 def _unnamed(owner: type, key: str, setting: Setting) -> Iterator[Setting]:
@@ -257,15 +253,14 @@ def find(target: str) -> type:
     return found
 
 
-def _options(config: DictConfig) -> Iterator[Setting]:
+def _options(config: Mapping[str, Any]) -> Iterator[Setting]:
     import gymnasium
 
     import oreo_envs  # noqa: F401 (registers the ids)
 
-    entry_point: Any = gymnasium.spec(config.env.id).entry_point
+    entry_point: Any = gymnasium.spec(config["env"]["id"]).entry_point
     module, _, name = entry_point.partition(":")
-    given = OmegaConf.to_container(config.env.options)
-    assert isinstance(given, dict)
+    given = config["env"]["options"]
     for setting in options_of(getattr(import_module(module), name)):
         if setting.name not in ("split", "path"):
             added = "" if setting.name in given else "+"

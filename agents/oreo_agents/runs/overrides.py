@@ -176,6 +176,13 @@ def composed(command: str, overrides: Sequence[str]) -> DictConfig:
             raise UserError(str(error)) from error
 
 
+def composed_values(command: str, overrides: Sequence[str]) -> dict[str, Any]:
+    """Return the same as nested dictionaries, what refers to other settings looked up."""
+    values = OmegaConf.to_container(composed(command, overrides), resolve=True)
+    assert isinstance(values, dict)
+    return {str(key): value for key, value in values.items()}
+
+
 def readable(overrides: Sequence[str]) -> list[str]:
     """Return overrides as Hydra reads them: ``~`` is the home folder, arguments of a chat template have any name."""
     found = [re.sub(r"^(?=policy\.chat_template_kwargs[.=])", "++", text) for text in overrides]
