@@ -211,11 +211,18 @@ def _table(found: list[Setting] | list[tuple[Setting, str]], other: str = "check
     if not pairs:
         yield "No settings.\n"
         return
-    two = any(text for _, text in pairs)
-    yield f"| setting | type | default |{f' {other} |' if two else ''} what |"
-    yield f"|---|---|---|{'---|' if two else ''}---|"
-    for row, text in pairs:
-        yield f"| {row.name} | {_cell(row.kind)} | {row.default} |{f' {text} |' if two else ''} {_cell(row.text)} |"
+    columns = {
+        "setting": [row.name for row, _ in pairs],
+        "type": [_cell(row.kind) for row, _ in pairs],
+        "default": [row.default for row, _ in pairs],
+        other: [text for _, text in pairs],
+        "what": [_cell(row.text) for row, _ in pairs],
+    }
+    columns = {name: cells for name, cells in columns.items() if any(cells)}
+    yield f"| {' | '.join(columns)} |"
+    yield "|---" * len(columns) + "|"
+    for cells in zip(*columns.values(), strict=True):
+        yield f"| {' | '.join(cells)} |"
     yield ""
 
 
