@@ -18,6 +18,14 @@ PAGES = ("CHANGELOG.md", "CONTRIBUTING.md", "benchmarks/LOG.md", "benchmarks/REA
 LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^()\s]+)\)")
 
 
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    """Let pages of `docs/` that `nav` does not name stand at the end of "Subjects"."""
+    named = set(re.findall(r"[\w/.-]+\.md", str(config.nav)))
+    [subjects] = [part["Subjects"] for part in config.nav or [] if "Subjects" in part]
+    subjects += sorted(path.name for path in (ROOT / "docs").glob("*.md") if path.name not in named)
+    return config
+
+
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the pages outside `docs/`, and whatever any page links to."""
     for name in PAGES:
