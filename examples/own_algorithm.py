@@ -14,7 +14,8 @@ import gymnasium as gym
 import torch
 import yaml
 
-from oreo_agents import CausalPolicy, PromptFormat, Sampling, evaluate
+from oreo_agents import CausalPolicy, PromptFormat, Sampling
+from oreo_agents.evaluation.evaluate import evaluate
 from oreo_agents.runs.cli import main as oreo
 from oreo_agents.search import Greedy
 from oreo_algos import Batch, EpisodeBuffer, Models, TrainerConfig, train

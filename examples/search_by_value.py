@@ -14,7 +14,8 @@ import gymnasium as gym
 import numpy as np
 import yaml
 
-from oreo_agents import CausalPolicy, PromptFormat, Sampling, TokenValue, evaluate
+from oreo_agents import CausalPolicy, PromptFormat, Sampling, TokenValue
+from oreo_agents.evaluation.evaluate import evaluate
 from oreo_agents.runs.cli import main as oreo
 from oreo_agents.search import BestOfN, Greedy, Majority
 from oreo_agents.search.samples import SampleSearch
@@ -29,8 +30,9 @@ class MedianVote(SampleSearch):
 
     def choose(self, episodes: Sequence[Episode], values: np.ndarray) -> int:
         """Return the index of the answer to give; the outcome of the samples must not be looked at."""
-        better = np.flatnonzero(values >= np.median(values))
-        return int(better[Majority().choose([episodes[i] for i in better], values[better])])
+        better = [i for i, value in enumerate(values) if value >= np.median(values)]
+        answers = [episodes[i].info.get("answer") for i in better]
+        return better[max(range(len(better)), key=lambda k: (answers[k] is not None, answers.count(answers[k])))]
 
 
 def main(folder: Path = Path("outputs/examples/search_by_value")) -> None:
