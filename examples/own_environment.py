@@ -52,6 +52,10 @@ class ReverseEnv(AnswerEnv):
         return right, {"success": right, "answer": answer, "grade_reason": reason}
 
 
+if "examples/Reverse-v0" not in gym.registry:
+    gym.register(id="examples/Reverse-v0", entry_point=ReverseEnv)
+
+
 def slipping_agent(messages: list[dict[str, str]]) -> str:
     """Reverse the word of the question, but swap two letters of a long one."""
     word = messages[-1]["content"].split()[1]
@@ -61,8 +65,6 @@ def slipping_agent(messages: list[dict[str, str]]) -> str:
 
 def main() -> None:
     """Play one task by hand, then all of a split by the agent."""
-    gym.register(id="examples/Reverse-v0", entry_point=ReverseEnv)
-
     env = gym.make("examples/Reverse-v0", split="test")
     question, info = env.reset(options={"index": 0})
     print(question)
