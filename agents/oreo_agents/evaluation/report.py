@@ -4,7 +4,6 @@ Knows: what stands in a report. Does not know: how results came about, what is c
 Every interval and test is of ``statistics``, from answers by run and task.
 """
 
-import argparse
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,46 +17,20 @@ from oreo_agents.evaluation.examples import example_section
 from oreo_agents.evaluation.formats import as_json, comma_separated, latex, markdown
 from oreo_agents.evaluation.plots import plot_accuracy, plot_budgets, plot_cost, plot_search, seeds_in_words
 from oreo_agents.evaluation.records import entry_record, pair_record
+from oreo_agents.evaluation.report_arguments import FORMATS, parser
 from oreo_agents.evaluation.results import Entry, find_results, load_entries, load_skipped
 from oreo_agents.evaluation.tables import accuracy_tables, choice_tables, kind_tables, refusal_tables, win_tables
 from oreo_agents.evaluation.training_plots import plot_training
 from oreo_algos.training.metrics_writer import FILE_NAME, read_metrics
 from oreo_algos.training.warning_log import FILE_NAME as WARNINGS_NAME
 from oreo_algos.training.warning_log import Finding, read_warnings
-from oreo_envs.checks import closest
 
 _log = logging.getLogger(__name__)
-
-FORMATS = ("markdown", "json", "csv", "latex")
 
 
 def main(arguments: Sequence[str]) -> None:
     """``oreo report DIR...``: write the tables and the plots of these folders, and print the tables."""
-    parser = argparse.ArgumentParser(
-        prog="oreo report",
-        description="One table and plots from run folders. Every setting in which runs differ, apart from the seed, "
-        "makes a row of its own.",
-    )
-    parser.add_argument("folders", nargs="+", type=Path, metavar="DIR", help="run folders, or folders that hold some")
-    parser.add_argument(
-        "--out", type=Path, help="where to write report.md and plots/; default: the only DIR, else report/"
-    )
-    parser.add_argument("--base", metavar="ROW", help="the row, or the algorithm, that all others are compared with")
-    parser.add_argument(
-        "--group-by", type=_list, metavar="A,B", help="only these settings make rows; the others are averaged over"
-    )
-    parser.add_argument(
-        "--over", type=_list, metavar="A,B", default=[], help="settings to average over, such as env.options.world"
-    )
-    parser.add_argument("--dev", metavar="SPLIT", default="dev", help="split that chooses settings; default: dev")
-    parser.add_argument(
-        "--format",
-        type=_formats,
-        metavar="A,B",
-        default=["markdown"],
-        help=f"of {', '.join(FORMATS)}; default: markdown",
-    )
-    given = parser.parse_args(arguments)
+    given = parser().parse_args(arguments)
     out = given.out or (given.folders[0] if len(given.folders) == 1 else Path("report"))
     report(
         given.folders,
@@ -68,19 +41,6 @@ def main(arguments: Sequence[str]) -> None:
         dev=given.dev,
         formats=given.format,
     )
-
-
-def _list(text: str) -> list[str]:
-    return [name for name in text.split(",") if name]
-
-
-def _formats(text: str) -> list[str]:
-    for name in _list(text):
-        if name not in FORMATS:
-            raise argparse.ArgumentTypeError(
-                f"no format {name!r}{closest(name, FORMATS)}; there are {', '.join(FORMATS)}"
-            )
-    return _list(text)
 
 
 def report(

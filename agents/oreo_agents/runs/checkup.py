@@ -21,20 +21,11 @@ from oreo_agents.networks.network import Network
 from oreo_agents.networks.policy import PolicySettings
 from oreo_agents.networks.value import TokenValue, ValueSettings
 from oreo_agents.progress import quiet
+from oreo_agents.runs.helps import DOCTOR
 from oreo_agents.runs.loading import Loader
 from oreo_agents.runs.overrides import UserError, build, composed, readable
 
-USAGE = """\
-oreo doctor policy.path=FOLDER_OR_HUB_NAME [value.path=FOLDER] [--json] [KEY=VALUE ...]
-
-Loads a checkpoint as the other commands do, with the same settings (policy.dtype, policy.lora.rank,
-policy.chat_template ...), and tries what they would ask of it. Every line is "ok", "slow" (another way is taken, which
-gives the same numbers) or "refused" (with what to do). Exit code 2 when something is refused.
-
-  --json   a list of {"name", "status", "why"} in place of the table
-"""
-
-_WANTED = f"oreo doctor checks a checkpoint: give policy.path=FOLDER_OR_HUB_NAME\n\n{USAGE}"
+_WANTED = f"oreo doctor checks a checkpoint: give policy.path=FOLDER_OR_HUB_NAME\n\n{DOCTOR}"
 _STYLES = {"ok": "green", "slow": "yellow", "refused": "red"}
 _RANK = 4
 
@@ -52,7 +43,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("overrides", nargs="*")
     options = parser.parse_intermixed_args(arguments)
     if options.help:
-        print(USAGE, end="")
+        print(DOCTOR, end="")
         return
     if not any(text.startswith("policy.path=") for text in options.overrides):
         raise UserError(_WANTED)

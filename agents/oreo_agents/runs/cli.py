@@ -20,7 +20,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from oreo_agents.runs.helps import asked
+from oreo_agents.runs.helps import asked, asked_of_parser
 from oreo_agents.runs.overrides import UserError, build, check_overrides, closest, config_folder, readable
 from oreo_agents.runs.run_folders import Network, choose_value, evaluation_overrides, networks, run_of
 
@@ -74,6 +74,8 @@ def main() -> None:
             print(USAGE, end="")
         elif command == "--version":
             print(f"oreo {version('oreo-suite')}")
+        elif text := asked_of_parser(command, arguments):
+            print(text, end="")
         elif command == "report":
             from oreo_agents.evaluation.report import main as report
 

@@ -5,8 +5,10 @@ nothing; what a group holds is read from its configuration and its dataclasses.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import redirect_stdout, suppress
 from dataclasses import dataclass, is_dataclass
 from importlib import import_module
+from io import StringIO
 from pydoc import locate
 from textwrap import fill, indent
 from typing import Any, get_type_hints
@@ -58,6 +60,17 @@ PLAIN = {
     "reference.path": "what=value: the policy that OREO started from, for log-ratios; null: they count as 0",
 }
 """Settings of no group."""
+
+DOCTOR = """\
+oreo doctor policy.path=FOLDER_OR_HUB_NAME [value.path=FOLDER] [--json] [KEY=VALUE ...]
+
+Loads a checkpoint as the other commands do, with the same settings (policy.dtype, policy.lora.rank,
+policy.chat_template ...), and tries what they would ask of it. Every line is "ok", "slow" (another way is taken, which
+gives the same numbers) or "refused" (with what to do). Exit code 2 when something is refused.
+
+  --json   a list of {"name", "status", "why"} in place of the table
+"""
+"""Of ``oreo doctor``."""
 
 _COLUMN = 52
 _BEFORE = ("env", "policy", "value", "sft", "collect")
@@ -160,6 +173,19 @@ def help_text(command: str) -> str:
             "",
         ]
     )
+
+
+def asked_of_parser(command: str, arguments: Sequence[str]) -> str | None:
+    """Return the help of a command whose arguments argparse reads; None: no help is asked for, or of no such command."""
+    homes = {"report": "oreo_agents.evaluation.report_arguments", "data": "oreo_agents.runs.data_arguments"}
+    if not {"-h", "--help"} & {*arguments} or command not in {*homes, "doctor"}:
+        return None
+    if command == "doctor":
+        return DOCTOR
+    printed = StringIO()
+    with redirect_stdout(printed), suppress(SystemExit):
+        import_module(homes[command]).parser().parse_args(arguments)
+    return printed.getvalue()
 
 
 def asked(command: str, arguments: Sequence[str]) -> str | None:

@@ -34,14 +34,24 @@ def test_an_example_of_a_help_composes(line: str):
     check_overrides(command, overrides)
 
 
-def test_help_loads_no_network_library():
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("train algo=dpo --help", "oreo train [KEY=VALUE ...]"),
+        ("report --help", "usage: oreo report"),
+        ("data --help", "usage: oreo data"),
+        ("data import --help", "usage: oreo data import"),
+        ("doctor --help", "oreo doctor policy.path="),
+        ("--help", "oreo: offline"),
+    ],
+)
+def test_help_loads_no_network_library(line: str, said: str):
     code = (
-        "import sys, json; sys.argv = ['oreo', 'train', 'algo=dpo', '--help']; "
-        "from oreo_agents.runs.cli import main; main(); "
+        f"import sys, json; sys.argv = ['oreo', *{line.split()}]; from oreo_agents.runs.cli import main; main(); "
         "print(json.dumps([name for name in ('torch', 'transformers', 'scipy', 'matplotlib') if name in sys.modules]))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert json.loads(done.stdout.splitlines()[-1]) == [] and done.stdout == help_text("train") + "[]\n"
+    assert json.loads(done.stdout.splitlines()[-1]) == [] and done.stdout.startswith(said)
 
 
 @pytest.mark.parametrize(

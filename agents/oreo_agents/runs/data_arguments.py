@@ -1,0 +1,60 @@
+"""The arguments of ``oreo data``, apart so that its help loads nothing.
+
+Knows: names and what they mean. Does not know: what is done with them.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+from oreo_envs.alfworld.games import SPLITS
+
+# For each format: the field of the question, that of the solution, and those of which one says how good it is.
+FORMATS = {
+    "labelled": ("question", "response", ("correct",)),
+    "prompt-response": ("prompt", "response", ("reward", "correct", "label")),
+}
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return what reads the command line."""
+    made = argparse.ArgumentParser(prog="oreo data", description="Episode buffers from and about text; houses.")
+    commands = made.add_subparsers(dest="command", required=True)
+    importer = commands.add_parser("import", help="solutions in JSON lines to a buffer")
+    importer.add_argument("file", type=Path)
+    importer.add_argument("--format", choices=sorted([*FORMATS, "messages"]), required=True)
+    importer.add_argument("--env", required=True, help="an environment id, or its short name: gsm8k, math")
+    importer.add_argument("--tokenizer", help="checkpoint folder or hub name; without it, encode later")
+    importer.add_argument("--path", help="where the environment's own data lies")
+    importer.add_argument(
+        "--success-threshold", type=float, help="labels from this number on are right; for labels that are not 0 and 1"
+    )
+    importer.add_argument("--prompt", help="prompt template; default: the environment's")
+    importer.add_argument("--out", type=Path, help="folder to write; default: the file's name without its ending")
+    _add_format_options(importer)
+    encoder = commands.add_parser("encode", help="encode a buffer, or what an agent recorded, for a tokenizer")
+    encoder.add_argument("buffer", type=Path, help="a buffer, or the record=FOLDER of oreo_envs.evaluate")
+    encoder.add_argument("--tokenizer", required=True, help="checkpoint folder or hub name")
+    encoder.add_argument("--out", type=Path, help="folder to write; default: in place, for a buffer")
+    encoder.add_argument(
+        "--allow-held-out", action="store_true", help="encode also a record of a split that nothing may learn from"
+    )
+    _add_format_options(encoder)
+    stats = commands.add_parser("stats", help="describe buffers")
+    stats.add_argument("buffers", type=Path, nargs="+")
+    houses = commands.add_parser("generate-houses", help="games in generated houses as ALFWorld's files")
+    houses.add_argument("--out", type=Path, required=True, help="folder to write; env.path reads it")
+    houses.add_argument("--split", choices=SPLITS, action="append", help="may be given again; default: all")
+    houses.add_argument("--count", type=int, help="games of each split; default: as path=generated has them")
+    houses.add_argument("--seed", type=int, default=0, help="another seed draws other games, as path=generated:SEED")
+    return made
+
+
+def _add_format_options(parser: argparse.ArgumentParser) -> None:
+    """Add what ``policy`` settings of the same names are in a run."""
+    parser.add_argument("--chat-template", help="Jinja file to use in place of the tokenizer's chat template")
+    parser.add_argument(
+        "--chat-template-kwargs", type=json.loads, help="its arguments, as JSON: '{\"enable_thinking\": false}'"
+    )
+    parser.add_argument("--system-prompt", help="in place of the environment's; an empty text: none")
+    parser.add_argument("--trust-remote-code", action="store_true", help="run code that comes with the tokenizer")
