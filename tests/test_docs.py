@@ -12,6 +12,8 @@ from urllib.parse import unquote
 
 import pytest
 
+from oreo_algos.training import glossary
+
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
 PAGES = sorted(path for path in DOCS.rglob("*.md"))
@@ -153,6 +155,8 @@ def test_every_algorithm_has_a_page_with_its_five_metrics():
     for name in names:
         table = pages[name].partition("## Five metrics")[2].partition("\n## ")[0]
         assert len(re.findall(r"^\| `", table, re.MULTILINE)) == 5, name
+        logged = {metric.name for metric in glossary.metrics()}
+        assert {f"train/{metric}" for metric in re.findall(r"^\| `([^`]+)`", table, re.MULTILINE)} <= logged
         assert f"`algo={name}`" in pages[name] and f"({name}.md)" in pages["index"]
 
 

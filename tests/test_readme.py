@@ -39,7 +39,7 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 # Pages with Python, and how many blocks of it.
-PAGES = {"README.md": 2, "docs/guides/agent.md": 3, "docs/guides/games.md": 1}
+PAGES = {"README.md": 2, "docs/guides/environment.md": 1, "docs/guides/games.md": 1}
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -56,7 +56,7 @@ def test_python_of_a_page_runs(page: str, workplace: Path, capsys: pytest.Captur
 
 SAID = {
     "README.md": ["oreo/GSM8K-v0 test: 1 of 1 tasks solved"],
-    "docs/guides/agent.md": ["gsm8k/test/0 18 True", "correct=True", "\nFalse\n"],
+    "docs/guides/environment.md": ["correct=True", "False\n"],
     "docs/guides/games.md": ["\n1.0 True\n"],
 }
 

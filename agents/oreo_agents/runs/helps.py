@@ -176,7 +176,7 @@ def help_text(command: str) -> str:
 
 
 def asked_of_parser(command: str, arguments: Sequence[str]) -> str | None:
-    """Return the help of a command whose arguments argparse reads; None: no help is asked for, or of no such command."""
+    """Return the help of a command whose arguments argparse reads; None: none is asked for, or of no such command."""
     homes = {"report": "oreo_agents.evaluation.report_arguments", "data": "oreo_agents.runs.data_arguments"}
     if not {"-h", "--help"} & {*arguments} or command not in {*homes, "doctor"}:
         return None
