@@ -2,7 +2,7 @@ r"""Conclusions: the result that the last sentence of a text states when nothing
 
 Knows: "So the total is $29.00.", "Therefore $x = 5$.", "The numbers are 2 and 3.", the last of aligned rows, the same
 in Chinese, bold text, and a text that is nothing but an answer.
-Does not know: labels and marks. A sentence that asks, hedges, denies, sets a condition, is cut off or holds several
+Does not know: labels and marks, plain sentences (``declared``). A sentence that asks, hedges, denies, sets a condition, is cut off or holds several
 numbers none of which is its result states none. Every scan takes linear time.
 """
 
@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import re
 
+from oreo_envs.grading.declared import in_digits, is_declared, said_in_words
 from oreo_envs.grading.notation import clean, is_unit
 from oreo_envs.grading.rationals import parse_number
-from oreo_envs.grading.words import spoken
+from oreo_envs.grading.words import restated, spoken
 
 MAX_BARE_CHARS = 120
 """A text that is nothing but an answer is no longer than this."""
@@ -44,7 +45,7 @@ GOODBYE = re.compile(
     r"|do you (?:want|have|need)|is there anything)",
     re.IGNORECASE,
 )
-_SENTENCE_END = re.compile(r"(?<=[.?。])\s+|(?<=[A-Za-z)*]!)\s+(?=[A-Z*$\\])")
+_SENTENCE_END = re.compile(r"(?<=[.?。])(?<!\bi\.e\.)(?<!\be\.g\.)(?<!\bvs\.)(?<!\bMr\.)(?<!\bMrs\.)(?<!\bDr\.)(?<!\bapprox\.)\s+|(?<=[A-Za-z)*]!)\s+(?=[A-Z*$\\])")
 _OPENER = re.compile(
     r"^\W*(?:=>|⇒|→)|∴|^\W*(?:since|because)\b[^,.]{1,120},\s"
     r"|(?:^\W*|[,;.]\s+(?:and\s+)?)(?:so(?! (?:far|that|many|much|on)\b)|thus|hence|therefore"
@@ -131,10 +132,12 @@ _AFTER_VERB = re.compile(
     r".*(?:\b(?:is|are|equals|must (?:be|equal))|=)\s+(\S.{0,119}?)[.!]?$", re.IGNORECASE | re.DOTALL
 )
 _NO_RESULT_BEFORE = re.compile(
-    r"(?:[-+*/×÷^<>≤≥≠−–]|\b(?:by|the|these|those|all|first|last|next|each|every|day|step|part|case|remaining|other|mod|know"
+    r"(?:[-+*/×÷^<>≤≥≠−–]|\b(?:by|the|these|those|all|first|last|next|each|every|day|step|part|case|page|room|figure|chapter|line|row|remaining|other|mod|know"
     r"|add|adding|subtract))\s*$",
     re.IGNORECASE,
 )
+_JOINT = re.compile(r",?\s+(?:and\s+)?", re.IGNORECASE)
+_EQUATION = re.compile(r"\s*[A-Za-z](?:_\{?\w\}?)?(?:\(\w\))?\s*=[^=]+")
 _RANGE = re.compile(r"\d\W*\b(?:to|of)\s*$")
 _STAYS = re.compile(r"\b(?:is|are|was|were|left|remains?|altogether|in (?:total|all))\b|\d\W*$", re.IGNORECASE)
 _UNIT_WORDS = re.compile(r"(?:\s+[A-Za-z'-]+|\s*°[CF]?){0,8}\W*")
@@ -162,18 +165,16 @@ def is_pure(answer: str) -> bool:
 
 def unmarked(text: str) -> str:
     """The answer of a text in which none is marked, or ""."""
-    return conclusion(text) or _last_bold(text) or _eastern_conclusion(text) or _bare(text)
+    return conclusion(text) or _last_bold(text) or _in_words(text) or _eastern_conclusion(text) or _bare(text)
 
 
 def conclusion(text: str) -> str:
     """What the last sentence of a text states as its result, or ""."""
     before, sentence = _last_sentence(text)
     sentence = _HEAD.sub("", sentence)
-    openers = list(_OPENER.finditer(sentence))
-    if openers:
-        clause = _without_tail(sentence[openers[-1].end() :])
-    elif _ABOUT_A_RESULT.match(sentence) or _CLOSER.search(sentence) or _is_computed(sentence):
-        clause = _without_tail(sentence)
+    clause = _result_clause(sentence) or _plain_clause(sentence)
+    if clause:
+        clause = restated(clause)
     elif before and text.count("```") % 2 == 0 and is_pure(sentence) and _LAST_LINE.match(sentence):
         side = "" if _NOT_ABOVE.search(before) else _side(sentence.strip("$"))
         return "" if re.match(r"[^=]{2,}=", side) and not re.match(r"[A-Za-z]\s*=", side) else side
@@ -182,6 +183,42 @@ def conclusion(text: str) -> str:
         shown = _FORMULA.fullmatch(sentence.rstrip(".")) if leads and not _DOUBT.search(before) else None
         return _side(next(filter(None, shown.groups()))) if shown else _last_row(text)
     return stated_in(clause) if _WHOLE.search(sentence) or _UNENDED.match(sentence) else ""
+
+
+def _result_clause(sentence: str) -> str:
+    """The part of a sentence that concludes, or is about a result, or ""."""
+    openers = list(_OPENER.finditer(sentence))
+    if openers:
+        return _without_tail(sentence[openers[-1].end() :])
+    about = _ABOUT_A_RESULT.match(sentence) or _CLOSER.search(sentence) or _is_computed(sentence)
+    return _without_tail(sentence) if about else ""
+
+
+def _plain_clause(sentence: str) -> str:
+    """A plain sentence that tells one number, or ""."""
+    if len(sentence) > _MAX_TAIL_CHARS or "\n" in sentence:
+        return ""
+    clause = restated(_FORMULA.sub(_one_number, sentence))
+    numbers = list(_NUMBER.finditer(clause))
+    if len(numbers) != 1 or len(re.findall(r"\d+", clause)) != len(re.findall(r"\d+", numbers[0][0])):
+        return ""
+    return sentence if is_declared(clause, numbers[0]) else ""
+
+
+def _one_number(formula: re.Match[str]) -> str:
+    """A formula as a number, where it is no name."""
+    content = next(filter(None, formula.groups()))
+    return content if re.fullmatch(r"\s*[A-Za-z]+\s*", content) else "7"
+
+
+def _in_words(text: str) -> str:
+    """What the last sentence of a text concludes in words, or ""."""
+    _, sentence = _last_sentence(text)
+    sentence = _HEAD.sub("", sentence)
+    clause = _result_clause(sentence) or (sentence if _plain_clause(in_digits(sentence)) else "")
+    if not clause or not _WHOLE.search(sentence) or re.search(r"[\d$\\=]|\*\*|<<", clause):
+        return ""
+    return "" if _DOUBT.search(clause) or _PREMISE.match(clause) else said_in_words(clause)
 
 
 def _is_computed(sentence: str) -> bool:
@@ -235,6 +272,8 @@ def stated_in(clause: str) -> str:
         formula = next(filter(None, last.groups()))
         if sum(1 for formula in formulas if _IS.search(clause, 0, formula.start())) > 1:
             return ""
+        if len(formulas) > 1 and (named := _named(clause, formulas)):
+            return named
         verb = _VERB.search(clause, 0, last.start())
         return _side(formula) if verb or (len(formulas) == 1 and is_pure(formula)) else ""
     if none := _NO_NUMBER.fullmatch(clause):
@@ -248,10 +287,19 @@ def stated_in(clause: str) -> str:
     if not numbers or _ASIDE.search(clause) or not _UNIT_WORDS.fullmatch(clause, numbers[-1].end()):
         return ""
     last, before = numbers[-1], clause[: numbers[-1].start()]
-    if _NO_RESULT_BEFORE.search(before) or not (before.strip(" *,:") or _STAYS.search(clause)):
+    if _NO_RESULT_BEFORE.search(before) or not (before.strip(" *,:") or _STAYS.search(clause) or is_declared(clause, last)):
         return ""
     alone = len(re.findall(r"\d+", clause)) == len(re.findall(r"\d+", last[0]))
     return last[0].strip() if alone or (_VERB.search(before) and not _RANGE.search(before)) else ""
+
+
+def _named(clause: str, formulas: list[re.Match[str]]) -> str:
+    """The equations that a clause joins, or "": "$x = 2$, $y = 3$ and $z = 4$"."""
+    ends = [formula.end() for formula in formulas]
+    starts = [formula.start() for formula in formulas[1:]]
+    joined = all(_JOINT.fullmatch(clause, a, b) for a, b in zip(ends, starts, strict=False))
+    contents = [next(filter(None, formula.groups())) for formula in formulas]
+    return ", ".join(contents) if joined and all(map(_EQUATION.fullmatch, contents)) else ""
 
 
 def _side(formula: str) -> str:

@@ -37,7 +37,11 @@ from oreo_envs.grading.shapes import (
 )
 from oreo_envs.grading.size import has_tower, is_too_large
 from oreo_envs.grading.systems import grouped, same_order, same_remainders
+from oreo_envs.grading.words import same_property
 from oreo_envs.grading.worker import LIMIT_S, Reply
+
+
+_CHOICE = re.compile(r"\\binom\{\d+\}\{\d+\}")
 
 
 class Core(Protocol):
@@ -114,7 +118,7 @@ class Comparison:
             case Grid(), Grid():
                 return len(a.rows) == len(b.rows) and all(map(self._same_sequence, a.rows, b.rows))
             case Words(), Words():
-                return _plain(a.text) == _plain(b.text)
+                return same_property(_plain(a.text), _plain(b.text))
             case Words(number=RationalAnswer() as number), Number():
                 return same_number(number, b.number)
             case Reaction(), Reaction():
@@ -149,7 +153,7 @@ class Comparison:
     def _same_entry(self, a: Shape, b: Shape) -> bool:
         """Among several, ``AB = 4`` is not ``CD = 4``."""
         named = isinstance(a, Relation) and isinstance(b, Relation) and a.value is not None and b.value is not None
-        return self._same(a, b) and not (named and not relations.same_name(a.left, b.left))  # type: ignore[union-attr]
+        return self._same(a, b) and not (named and not relations.same_letter(a.left, b.left))  # type: ignore[union-attr]
 
     def _same_choice(self, a: Shape, b: Shape) -> bool:
         """An option is its letter and what stands behind it; where both have both, both are the same."""
@@ -297,7 +301,7 @@ class Comparison:
             numbers = how == "equal" and not relations.letters_of(left + right)
             if numbers and (same := arithmetic.same(left, right)) is not None:
                 self.how = "symbolic"
-                if same and has_tower(left) and not has_tower(right):
+                if same and (has_tower(left) > has_tower(right) or _has_more_choices(left, right)):
                     self.obstacle = "unfinished"
                 return same and self.obstacle is None
             self.obstacle = "too_large"
@@ -314,6 +318,12 @@ class Comparison:
 def exact_decimals(text: str) -> str:
     """Write decimals as fractions, so that no rounding is involved."""
     return re.sub(r"\d*\.\d+", lambda match: r"\frac{{{}}}{{{}}}".format(*Fraction(match[0]).as_integer_ratio()), text)
+
+
+def _has_more_choices(left: str, right: str) -> bool:
+    """Whether binomial coefficients are left to add or multiply that ``right`` has not."""
+    more = left.count(r"\binom") > right.count(r"\binom")
+    return more or (_CHOICE.fullmatch(right) is not None and _CHOICE.fullmatch(left) is None)
 
 
 def _kinds_agree(a: Shape, b: Shape) -> bool:
@@ -376,7 +386,7 @@ def _as_formula(shape: Shape) -> str | None:
 
 
 def _plain(words: str) -> str:
-    return re.sub(r"[^\w+.%-]", "", words)
+    return re.sub(r"[^\w+.% -]", "", words)
 
 
 def _quotient(ratio: Ratio) -> Shape:

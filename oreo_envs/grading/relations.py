@@ -186,6 +186,12 @@ def same_name(a: str, b: str) -> bool:
     return _plain_name(a) == _plain_name(b)
 
 
+def same_letter(a: str, b: str) -> bool:
+    """Whether two left sides are one name, or one letter that only one of them numbers: ``x_1`` and ``x``."""
+    short, long = sorted((_plain_name(a), _plain_name(b)), key=len)
+    return short == long or (re.fullmatch(r"(.*)_\d+", long) is not None and long.rpartition("_")[0] == short)
+
+
 def names_agree(a: str, b: str) -> bool:
     """Whether the left sides of two equations may name one thing.
 

@@ -1,0 +1,94 @@
+r"""Plain sentences: which ones state one result though they neither conclude ("So ...") nor name it ("The total ...").
+
+Knows: "The train travels for 3 hours.", "12 students passed.", and sentences of the same form that only recall, count
+or tell a part: "Each box holds 6 eggs.", "The first train travels 60 miles."; results in words ("so it is odd").
+Does not know: which sentence of a text counts, doubts and conditions (``conclusions``). Linear in the text.
+"""
+
+from __future__ import annotations
+
+import re
+
+from oreo_envs.grading.notation import is_unit
+from oreo_envs.grading.words import spoken
+
+_PART = (
+    r"(?:first|second|third|fourth|last|next|each|every|other|others|another|one|two|three|half|rest|original|initial|old"
+    r"|given|former|latter|previous|following|above|same|only|whole|step|case|rule|question|problem|formula|theorem)\b"
+)
+_OTHER_START = (
+    r"(?:The|This|That|These|Those|His|Her|Their|Its|Our|My|Your|We|I|You|Someone|Nobody|Each|Every|All|Both|Some|Any|An?|One|Another|Half|Most|Many|Few|Step|Case|Part|Add|Let|Find|Note|Recall|Use"
+    r"|Using|For|From|In|On|At|By|To|With|Of|Per|After|Before|During|Since|When|While|If|As|What|Which|Who|How|Why|Here"
+    r"|Given|Let's|Check|Try|Also|Next|Then|Now|First|Second|Third|Again|Similarly|Similar|Initially|Originally"
+    r"|Yesterday|Today|Suppose|Assume|Consider|Figure|Table|Page|Line|Equation|Problem|Question|Example|Rule|Method)\b"
+)
+_WORDS = r"(?:[\w'$-]+\s)"
+_SUBJECT = (
+    rf"(?:(?:the|this|that|his|her|their|its|our)\s(?!{_PART}){_WORDS}{{1,7}}?"
+    rf"|(?:it|he|she|they|there|this|that)\s|(?-i:(?!{_OTHER_START})[A-Z][a-z]+)(?:'s)?\s(?:(?:and|'s)\s)?{_WORDS}{{0,4}}?)"
+)
+_TELLS = (
+    r"(?:is|are|was|were|will|can|would|should|has|have|had|gets?|got|took|takes?|made|makes?|paid|spent|sold|bought|ran|ate"
+    r"|cost|left|drove|won|lost|gave|need|earn|pay|spend|sell|buy|read|run|travel|meet|finish|receive|owe|weigh|hold"
+    r"|[a-z]{2,}(?:[^s\W]s|ed))\s"
+)
+_TOLD_BY_OTHERS = re.compile(
+    r"\b(?:to(?<!equal to)|depends?|claim(?:s|ed)?|says?|said|thinks?|thought|guess(?:es|ed)?|asks?|asked|wants?|wanted|supposed"
+    r"|expect(?:s|ed)?|hopes?|plans?|seems?|appears?|involves?|divides?|uses?|used|would|should|needs?|called|named"
+    r"|contradicts?|exceeds?|wrong(?:ly)?|too)\s",
+    re.IGNORECASE,
+)
+_BEFORE = re.compile(rf"\W*{_SUBJECT}{_TELLS}{_WORDS}{{0,8}}?\$?", re.IGNORECASE)
+_AFTER_LABEL = re.compile(
+    r"\b(?:step|case|part|page|room|figure|chapter|day|year|number|grade|table|equation|line|question|problem|until|per"
+    r"|from|than|with|by|the|these|those|first|last|next|every|each|times|mod|modulo|add|subtract|type|version|level|row"
+    r"|column|gate|bus|group|team|player|all|other|remaining|another)\s+\W?$",
+    re.IGNORECASE,
+)
+_FACT = re.compile(
+    r"\W*there\sare\s\S+\s(?:seconds|minutes|hours|days|weeks|months|years|inches|feet|ounces|cents|degrees|sides|grams"
+    r"|meters|centimeters|quarts|cups|pints)\sin\s(?:an?|one|each|every)\b",
+    re.IGNORECASE,
+)
+_COUNT_FIRST = re.compile(
+    r"\W*\$?\d[\d,]*(?:\.\d+)?%?\s(?!(?:is|are|was|were|has|does|can|will|would|divides|equals|works|satisfies|means|gives)\b)[a-z]+\s(?!too\b)"
+)
+_RUNS = re.compile(r"[A-Za-z]+(?:[-\s][A-Za-z]+)*")
+_NUMBER_WORD = re.compile(
+    r"\b(?:(?:one|two|three|four|five|six|seven|eight|nine)\s(?:hundred|thousand|million)|two|three|four|five|six|seven|eight"
+    r"|nine|ten|eleven|twelve|(?:thir|four|fif|six|seven|eigh|nine)teen|(?:twen|thir|for|fif|six|seven|eigh|nine)ty)\b",
+    re.IGNORECASE,
+)
+_SAID = re.compile(
+    r".*\b(?:is|are|was|were|be|equals)\s+(?:(?:an?|the)\s+)?([A-Za-z][\w'-]*(?:\s[A-Za-z][\w'-]*){0,2})[.!]?",
+    re.IGNORECASE | re.DOTALL,
+)
+_DOES = re.compile(r".*\s((?:con|di)verges)[.!]?", re.IGNORECASE | re.DOTALL)
+
+
+def is_declared(sentence: str, number: re.Match[str]) -> bool:
+    """Whether a sentence tells the one number that it holds as a fact of its own."""
+    before = sentence[: number.start()]
+    if not before.strip(" *$"):
+        return _COUNT_FIRST.match(sentence) is not None
+    if _FACT.match(sentence) or _AFTER_LABEL.search(before) or _TOLD_BY_OTHERS.search(before):
+        return False
+    return _BEFORE.fullmatch(before) is not None
+
+
+def in_digits(sentence: str) -> str:
+    """A sentence with its number in words as a digit."""
+    return _NUMBER_WORD.sub("7", sentence)
+
+
+def said_in_words(clause: str) -> str:
+    """The number in words, or the property, that a clause without digits states, or ""."""
+    first = _NUMBER_WORD.search(clause)
+    if first is not None:
+        run = _RUNS.match(clause, first.start())
+        found = spoken(run[0]) if run and clause[run.end() :].strip(" .!*") == "" else None
+        if found is None or (found[1] and not is_unit(found[1].split())) or _NUMBER_WORD.search(found[1]):
+            return ""
+        return "" if _AFTER_LABEL.search(clause, 0, first.start()) else run[0] if run else ""
+    said = _SAID.fullmatch(clause) or _DOES.fullmatch(clause)
+    return said[1] if said else ""
