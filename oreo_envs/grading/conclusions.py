@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 
-from oreo_envs.grading.declared import in_digits, is_declared, said_in_words
+from oreo_envs.grading.declared import in_digits, is_declared, said_in_words, without_intro
 from oreo_envs.grading.notation import clean, is_unit
 from oreo_envs.grading.rationals import parse_number
 from oreo_envs.grading.words import restated, spoken
@@ -71,7 +71,8 @@ _NOT_ABOVE = re.compile(r"\bnot\b[^.]{0,20}:$")
 _CHECK = re.compile(r"\b(?:verif|check|substitut|confirm|indeed|recall|note)", re.IGNORECASE)
 _TAIL = re.compile(
     r"(?<!\s),?\s++(?:which (?:occurs|is (?:attained|achieved|reached))|attained|achieved|reached|occurring"
-    r"|(?<=left )(?:after|before|when)(?= [^\d$]*$)|when divided by"
+    r"|(?<=left )(?:after|before|when)(?= [^\d$]*$)"
+    r"|after(?= (?:the|this|that|his|her|their|tax|taxes|tip)\b(?:(?!\b(?:is|are|was|were|and|but|then|which)\b)[^\d$,])*$)|when divided by"
     r"|(?<=\d )more(?= [a-z]{1,20} than [^\d]*$)|(?<=[a-z] )(?:older|younger|taller|shorter|longer|heavier|lighter)"
     r"(?= than [^\d]*$)|(?<=, )(?:since|because)|as (?:desired|required)"
     r"|\((?:rounded|to the nearest)"
@@ -136,6 +137,8 @@ _NO_RESULT_BEFORE = re.compile(
     r"|add|adding|subtract))\s*$",
     re.IGNORECASE,
 )
+_NAME_ONLY = re.compile(r"\s*[A-Za-z]+(?:\([A-Za-z]\))?\s*")
+_PREDICATE = re.compile(r"\W*(?:is|are|was|were|has|have|must|can|does|divides|converges|diverges)\b")
 _JOINT = re.compile(r",?\s+(?:and\s+)?", re.IGNORECASE)
 _EQUATION = re.compile(r"\s*[A-Za-z](?:_\{?\w\}?)?(?:\(\w\))?\s*=[^=]+")
 _RANGE = re.compile(r"\d\W*\b(?:to|of)\s*$")
@@ -198,6 +201,7 @@ def _plain_clause(sentence: str) -> str:
     """A plain sentence that tells one number, or ""."""
     if len(sentence) > _MAX_TAIL_CHARS or "\n" in sentence:
         return ""
+    sentence = without_intro(_without_tail(sentence))
     clause = restated(_FORMULA.sub(_one_number, sentence))
     numbers = list(_NUMBER.finditer(clause))
     if len(numbers) != 1 or len(re.findall(r"\d+", clause)) != len(re.findall(r"\d+", numbers[0][0])):
@@ -208,7 +212,7 @@ def _plain_clause(sentence: str) -> str:
 def _one_number(formula: re.Match[str]) -> str:
     """A formula as a number, where it is no name."""
     content = next(filter(None, formula.groups()))
-    return content if re.fullmatch(r"\s*[A-Za-z]+\s*", content) else "7"
+    return content if _NAME_ONLY.fullmatch(content) else "7"
 
 
 def _in_words(text: str) -> str:
@@ -216,6 +220,7 @@ def _in_words(text: str) -> str:
     _, sentence = _last_sentence(text)
     sentence = _HEAD.sub("", sentence)
     clause = _result_clause(sentence) or (sentence if _plain_clause(in_digits(sentence)) else "")
+    clause = _FORMULA.sub(_one_number, clause)
     if not clause or not _WHOLE.search(sentence) or re.search(r"[\d$\\=]|\*\*|<<", clause):
         return ""
     return "" if _DOUBT.search(clause) or _PREMISE.match(clause) else said_in_words(clause)
@@ -267,6 +272,8 @@ def stated_in(clause: str) -> str:
     if _DOUBT.search(clause) or _PREMISE.match(clause) or "**" in clause or "<<" in clause:
         return ""
     formulas = list(_FORMULA.finditer(clause))
+    if formulas and _PREDICATE.match(clause, formulas[-1].end()) and _one_number(formulas[-1]) != "7":
+        return ""
     if formulas and _UNIT_WORDS.fullmatch(clause, formulas[-1].end()):
         last = formulas[-1]
         formula = next(filter(None, last.groups()))
@@ -287,7 +294,8 @@ def stated_in(clause: str) -> str:
     if not numbers or _ASIDE.search(clause) or not _UNIT_WORDS.fullmatch(clause, numbers[-1].end()):
         return ""
     last, before = numbers[-1], clause[: numbers[-1].start()]
-    if _NO_RESULT_BEFORE.search(before) or not (before.strip(" *,:") or _STAYS.search(clause) or is_declared(clause, last)):
+    told = before.strip(" *,:") or _STAYS.search(clause) or is_declared(clause, last)
+    if _NO_RESULT_BEFORE.search(before) or not (told or is_unit(clause[last.end() :].strip(" .!*").split())):
         return ""
     alone = len(re.findall(r"\d+", clause)) == len(re.findall(r"\d+", last[0]))
     return last[0].strip() if alone or (_VERB.search(before) and not _RANGE.search(before)) else ""

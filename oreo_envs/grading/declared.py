@@ -33,8 +33,9 @@ _TELLS = (
     r"|[a-z]{2,}(?:[^s\W]s|ed))\s"
 )
 _TOLD_BY_OTHERS = re.compile(
-    r"\b(?:to(?<!equal to)|depends?|claim(?:s|ed)?|says?|said|thinks?|thought|guess(?:es|ed)?|asks?|asked|wants?|wanted|supposed"
-    r"|expect(?:s|ed)?|hopes?|plans?|seems?|appears?|involves?|divides?|uses?|used|would|should|needs?|called|named"
+    r"\b(?:(?<!equal )(?<!comes )(?<!amounts )(?<!up )(?<!sums )(?<!evaluates )(?<!simplifies )(?<!reduces )(?<!rises )"
+    r"(?<!falls )(?<!drops )(?<!increases )(?<!decreases )to|depends?|claim(?:s|ed)?|says?|said|thinks?|thought|guess(?:es|ed)?|asks?|asked|wants?|wanted|supposed"
+    r"|expect(?:s|ed)?|hopes?|plans?|seems?|appears?|involves?|divides?|uses?|used|would|should|called|named"
     r"|contradicts?|exceeds?|wrong(?:ly)?|too)\s",
     re.IGNORECASE,
 )
@@ -45,10 +46,14 @@ _AFTER_LABEL = re.compile(
     r"|column|gate|bus|group|team|player|all|other|remaining|another)\s+\W?$",
     re.IGNORECASE,
 )
-_FACT = re.compile(
-    r"\W*there\sare\s\S+\s(?:seconds|minutes|hours|days|weeks|months|years|inches|feet|ounces|cents|degrees|sides|grams"
-    r"|meters|centimeters|quarts|cups|pints)\sin\s(?:an?|one|each|every)\b",
-    re.IGNORECASE,
+_FACT = re.compile(r"\W*there\sare\s\S+\s[a-z]+\sin\s(?:an?|one|each|every)\s", re.IGNORECASE)
+_SHARE = re.compile(
+    r"\W*each\s(?:of\s)?(?:[\w']+\s){1,3}?(?:(?:will|would)\s)?(?:gets?|got|receives?|received)\s(?:an?\s\w+\sof\s)?\$?", re.IGNORECASE
+)
+_INTRO = re.compile(
+    r"(?:After|By|Combined|Together|Adding|Subtracting|Multiplying|Dividing|Using|With|Once|Counting|Overall|On|At|Over"
+    r"|During|Simplifying|Solving|From)\b(?![^,]*\b(?:case|step|part|first|one|each|every|if|when|another|other)\b)[^,.\d]{0,80},\s"
+    r"(?:we\s(?:can\s)?(?:see|find|know|have|conclude)\s(?:that\s)?)?"
 )
 _COUNT_FIRST = re.compile(
     r"\W*\$?\d[\d,]*(?:\.\d+)?%?\s(?!(?:is|are|was|were|has|does|can|will|would|divides|equals|works|satisfies|means|gives)\b)[a-z]+\s(?!too\b)"
@@ -63,6 +68,9 @@ _SAID = re.compile(
     r".*\b(?:is|are|was|were|be|equals)\s+(?:(?:an?|the)\s+)?([A-Za-z][\w'-]*(?:\s[A-Za-z][\w'-]*){0,2})[.!]?",
     re.IGNORECASE | re.DOTALL,
 )
+_OPTION = re.compile(
+    r"\W*(?:(?:option|choice|answer|statement)\s)?\(?([A-J])\)?\s(?:is|must\sbe)\s(?:correct|right|the\s(?:correct|right|best)\s\w+)\W*"
+)
 _DOES = re.compile(r".*\s((?:con|di)verges)[.!]?", re.IGNORECASE | re.DOTALL)
 
 
@@ -73,7 +81,13 @@ def is_declared(sentence: str, number: re.Match[str]) -> bool:
         return _COUNT_FIRST.match(sentence) is not None
     if _FACT.match(sentence) or _AFTER_LABEL.search(before) or _TOLD_BY_OTHERS.search(before):
         return False
-    return _BEFORE.fullmatch(before) is not None
+    return (_BEFORE.fullmatch(before) or _SHARE.fullmatch(before)) is not None
+
+
+def without_intro(sentence: str) -> str:
+    """Without the words before the comma that say how or where: "After the sale, Ann has 6 pens."."""
+    intro = _INTRO.match(sentence)
+    return sentence if intro is None else sentence[intro.end() :][:1].upper() + sentence[intro.end() + 1 :]
 
 
 def in_digits(sentence: str) -> str:
@@ -90,5 +104,7 @@ def said_in_words(clause: str) -> str:
         if found is None or (found[1] and not is_unit(found[1].split())) or _NUMBER_WORD.search(found[1]):
             return ""
         return "" if _AFTER_LABEL.search(clause, 0, first.start()) else run[0] if run else ""
+    if option := _OPTION.fullmatch(clause):
+        return option[1]
     said = _SAID.fullmatch(clause) or _DOES.fullmatch(clause)
     return said[1] if said else ""

@@ -135,7 +135,7 @@ _MAX_UNIT_WORDS = 8
 _SHORT_UNITS = frozenset(
     """
     mm cm dm km nm mg kg ml cl lb lbs oz ft yd mi hr hrs min mins sec secs ms mph kph kmh sq cu rad deg gal qt
-    pt hz khz mhz kw mw cc usd eur cent cents
+    pt hz khz mhz ghz kw mw kwh kj kpa mpa kev mev gev rpm mmol cc usd eur cent cents
     """.split()
 )
 _LETTER_UNITS = frozenset("mgshL")

@@ -52,7 +52,7 @@ _INNER_LABEL = re.compile(
 _IS = re.compile(
     r"\b(?:answers?|ans|(?:correct|right|best)[ \t]+(?:option|choice|alternative))\b(?:[ \t]+(?!is\b|are\b)[a-z]+){0,5}"
     r"(?:[ \t]+(?:is|are|was|be|equals?|(?:comes?|works)[ \t]+(?:out[ \t]+)?to)\b|[ \t]*=)[ \t]*"
-    r"(?:(?:therefore|thus|hence|indeed|simply|exactly|actually|really|still)\b,?[ \t]*)?:?[ \t]*",
+    r"(?:(?:therefore|thus|hence|indeed|simply|exactly|actually|really|still|definitely|certainly|clearly|precisely)\b,?[ \t]*)?:?[ \t]*",
     re.IGNORECASE,
 )
 _FOREIGN_IS = re.compile(
