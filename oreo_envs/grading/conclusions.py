@@ -57,7 +57,8 @@ _ABOUT_A_RESULT = re.compile(
     r"^\W*(?:(?:grand\s)?total\b[^.:=]*[:=]|(?:the|his|her|its|their|our|[A-Z][a-z]+'s)\s(?:[^.]*\s)?(?:total|result|sum|solution|value"
     r"|cost|price|number|amount|profit|probability|percentage|fraction|area|perimeter|volume|length|distance|difference"
     r"|output|product|average|mean|median|remainder|ratio|age|speed|maximum|minimum|equation|function|expression|polynomial|root|coefficient|slope|radius"
-    r"|limit|integral|determinant|angle|side|rate|height|width|score)s?\b"
+    r"|limit|integral|determinant|angle|side|rate|height|width|score|(?:last|units?|ones|final|tens) digit)s?\b"
+    r"|(?:the|half|twice|a (?:third|quarter)|\d+%)\s(?:[^.,]*\s)?of\s[^.,]*\s(?:is|equals)\s\$?-?\d[\d.,]{0,20}\$?(?:\s[a-z]+){0,3}\W*$"
     r"|(?:I (?:think|believe)\s)?(?:it|this) (?:is|equals)\b)",
     re.IGNORECASE,
 )
@@ -137,10 +138,11 @@ _NO_RESULT_BEFORE = re.compile(
     r"|add|adding|subtract))\s*$",
     re.IGNORECASE,
 )
-_NAME_ONLY = re.compile(r"\s*[A-Za-z]+(?:\([A-Za-z]\))?\s*")
-_PREDICATE = re.compile(r"\W*(?:is|are|was|were|has|have|must|can|does|divides|converges|diverges)\b")
+_ANSWER_IS = re.compile(r"\W{0,4}(?:the|our|my)\s(?:(?:final|correct)\s)?answer\sis\s", re.IGNORECASE)
+_NAME_ONLY = re.compile(r"^\s*[A-Za-z]+(?:\([A-Za-z]\))?\s*")
+_PREDICATE = re.compile(r"\W?\s?(?:is|are|was|were|has|have|must|can|does|divides|converges|diverges)\b")
 _JOINT = re.compile(r",?\s+(?:and\s+)?", re.IGNORECASE)
-_EQUATION = re.compile(r"\s*[A-Za-z](?:_\{?\w\}?)?(?:\(\w\))?\s*=[^=]+")
+_EQUATION = re.compile(r"^\s*[A-Za-z](?:_\{?\w\}?)?(?:\(\w\))?\s*=[^=]+")
 _RANGE = re.compile(r"\d\W*\b(?:to|of)\s*$")
 _STAYS = re.compile(r"\b(?:is|are|was|were|left|remains?|altogether|in (?:total|all))\b|\d\W*$", re.IGNORECASE)
 _UNIT_WORDS = re.compile(r"(?:\s+[A-Za-z'-]+|\s*°[CF]?){0,8}\W*")
@@ -220,6 +222,7 @@ def _in_words(text: str) -> str:
     _, sentence = _last_sentence(text)
     sentence = _HEAD.sub("", sentence)
     clause = _result_clause(sentence) or (sentence if _plain_clause(in_digits(sentence)) else "")
+    clause = clause or (sentence if _ANSWER_IS.match(sentence) else "")
     clause = _FORMULA.sub(_one_number, clause)
     if not clause or not _WHOLE.search(sentence) or re.search(r"[\d$\\=]|\*\*|<<", clause):
         return ""

@@ -30,6 +30,8 @@ _SUBJECT = (
 _TELLS = (
     r"(?:is|are|was|were|will|can|would|should|has|have|had|gets?|got|took|takes?|made|makes?|paid|spent|sold|bought|ran|ate"
     r"|cost|left|drove|won|lost|gave|need|earn|pay|spend|sell|buy|read|run|travel|meet|finish|receive|owe|weigh|hold"
+    r"|brought|came|kept|grew|fell|rose|held|went|drank|wrote|built|caught|found|lent|met|put|rode|swam|threw|began|broke"
+    r"|chose|did|drew|fed|flew|grew|hit|knew|led|lay|saw|sent|set|shot|slept|spread|stood|taught|told|wore"
     r"|[a-z]{2,}(?:[^s\W]s|ed))\s"
 )
 _TOLD_BY_OTHERS = re.compile(
@@ -56,7 +58,7 @@ _INTRO = re.compile(
     r"(?:we\s(?:can\s)?(?:see|find|know|have|conclude)\s(?:that\s)?)?"
 )
 _COUNT_FIRST = re.compile(
-    r"\W*\$?\d[\d,]*(?:\.\d+)?%?\s(?!(?:is|are|was|were|has|does|can|will|would|divides|equals|works|satisfies|means|gives)\b)[a-z]+\s(?!too\b)"
+    r"\W*(?:(?:Only|Exactly|Just)\s)?\$?\d[\d,]*(?:\.\d+)?%?\s(?!(?:is|are|was|were|has|does|can|will|would|divides|equals|works|satisfies|means|gives)\b)[a-z]+\s(?!too\b)"
 )
 _RUNS = re.compile(r"[A-Za-z]+(?:[-\s][A-Za-z]+)*")
 _NUMBER_WORD = re.compile(
@@ -71,13 +73,16 @@ _SAID = re.compile(
 _OPTION = re.compile(
     r"\W*(?:(?:option|choice|answer|statement)\s)?\(?([A-J])\)?\s(?:is|must\sbe)\s(?:correct|right|the\s(?:correct|right|best)\s\w+)\W*"
 )
+_SUPERLATIVE = re.compile(
+    r"\W*([A-Z][a-z]+)\s(?:is|was|has|had|won|finished|will\sbe)\sthe\s(?:(?:[a-z]+\s)?[a-z]+est|most|least|winner|first|last|only)\b[^,;]*"
+)
 _DOES = re.compile(r".*\s((?:con|di)verges)[.!]?", re.IGNORECASE | re.DOTALL)
 
 
 def is_declared(sentence: str, number: re.Match[str]) -> bool:
     """Whether a sentence tells the one number that it holds as a fact of its own."""
     before = sentence[: number.start()]
-    if not before.strip(" *$"):
+    if re.sub(r"Only|Exactly|Just", "", before).strip(" *$") == "":
         return _COUNT_FIRST.match(sentence) is not None
     if _FACT.match(sentence) or _AFTER_LABEL.search(before) or _TOLD_BY_OTHERS.search(before):
         return False
@@ -106,5 +111,7 @@ def said_in_words(clause: str) -> str:
         return "" if _AFTER_LABEL.search(clause, 0, first.start()) else run[0] if run else ""
     if option := _OPTION.fullmatch(clause):
         return option[1]
+    if first_of := _SUPERLATIVE.fullmatch(clause):
+        return first_of[1]
     said = _SAID.fullmatch(clause) or _DOES.fullmatch(clause)
     return said[1] if said else ""

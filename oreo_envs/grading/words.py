@@ -219,6 +219,8 @@ def same_property(a: str, b: str) -> bool:
     if a.replace(" ", "") == b.replace(" ", ""):
         return True
     short, long = sorted((a, b), key=len)
+    if short == "neither":
+        return re.fullmatch(r"neither \w+ nor \w+", long) is not None
     return long.startswith(short + " ") and short in _PROPERTIES and long[len(short) + 1 :] in _BEARERS
 
 
