@@ -50,7 +50,7 @@ _OPENER = re.compile(
     r"^\W*(?:=>|⇒|→)|∴|^\W*(?:since|because)\b[^,.]{1,120},\s"
     r"|(?:^\W*|[,;.]\s+(?:and\s+)?)(?:so(?! (?:far|that|many|much|on)\b)|thus|hence|therefore"
     r"|consequently|accordingly|finally|overall|altogether|as a result|in (?:total|all|conclusion|summary|the end)"
-    r"|(?:this|which|that) (?:means|gives|leaves|makes)|we (?:can )?(?:get|obtain|conclude)|it follows that)\b",
+    r"|(?:this|which|that) (?:means|gives|leaves|makes)|we (?:can )?(?:get|obtain|conclude)|we are left with|it follows that)\b",
     re.IGNORECASE,
 )
 _ABOUT_A_RESULT = re.compile(
@@ -128,13 +128,13 @@ _EASTERN_DOUBT = re.compile(r"[不非若无或?？吗]|约(?![分束数])|如果
 _EASTERN_TOLD = re.compile(r"[是为=]\s*\$?-?\d")
 _EASTERN_RESULT = re.compile(
     r".*(?:是|为|為|等于|有|共|剩下|得到|得|需要?|=|因此|所以|于是|故)\s*(\$[^$]+\$|-?\d[\d,]*(?:\.\d+)?%?)\s*"
-    r"(?:平方|立方)?[\u4e00-\u9fff]{0,3}"
+    r"(?:平方|立方)?[\u4e00-\u9fff]{0,3}(?:/[\u4e00-\u9fff]{1,3})?"
 )
 _AFTER_VERB = re.compile(
     r".*(?:\b(?:is|are|equals|must (?:be|equal))|=)\s+(\S.{0,119}?)[.!]?$", re.IGNORECASE | re.DOTALL
 )
 _NO_RESULT_BEFORE = re.compile(
-    r"(?:[-+*/×÷^<>≤≥≠−–]|\b(?:by|the|these|those|all|first|last|next|each|every|day|step|part|case|page|room|figure|chapter|line|row|remaining|other|mod|know"
+    r"(?:[-+*/×÷^<>≤≥≠−–]|\b(?:(?:multiple|factor|divisor|power|square|cube|root|fraction|part|one|some|most|none|any|each)s? of|by|the|these|those|all|first|last|next|each|every|day|step|part|case|page|room|figure|chapter|line|row|remaining|other|mod|know"
     r"|add|adding|subtract))\s*$",
     re.IGNORECASE,
 )

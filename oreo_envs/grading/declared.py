@@ -24,11 +24,11 @@ _OTHER_START = (
 )
 _WORDS = r"(?:[\w'$-]+\s)"
 _SUBJECT = (
-    rf"(?:(?:the|this|that|his|her|their|its|our)\s(?!{_PART}){_WORDS}{{1,7}}?"
-    rf"|(?:it|he|she|they|there|this|that)\s|(?-i:(?!{_OTHER_START})[A-Z][a-z]+)(?:'s)?\s(?:(?:and|'s)\s)?{_WORDS}{{0,4}}?)"
+    rf"(?:(?:the|this|that|his|her|their|its|our|my|your)\s(?!{_PART}){_WORDS}{{1,7}}?"
+    rf"|(?:it|he|she|they|there|this|that|one|you(?=\s(?:will|can|have|get|need|would))|(?-i:[a-zA-Z])(?=\s(?:is|equals)))\s|(?-i:(?!{_OTHER_START})[A-Z][a-z]+)(?:'s)?\s(?:(?:and|'s)\s)?{_WORDS}{{0,4}}?)"
 )
 _TELLS = (
-    r"(?:is|are|was|were|will|can|would|should|has|have|had|gets?|got|took|takes?|made|makes?|paid|spent|sold|bought|ran|ate"
+    r"(?:is|are|was|were|equals|will|can|would|should|has|have|had|gets?|got|took|takes?|made|makes?|paid|spent|sold|bought|ran|ate"
     r"|cost|left|drove|won|lost|gave|need|earn|pay|spend|sell|buy|read|run|travel|meet|finish|receive|owe|weigh|hold"
     r"|brought|came|kept|grew|fell|rose|held|went|drank|wrote|built|caught|found|lent|met|put|rode|swam|threw|began|broke"
     r"|chose|did|drew|fed|flew|grew|hit|knew|led|lay|saw|sent|set|shot|slept|spread|stood|taught|told|wore"
@@ -36,15 +36,15 @@ _TELLS = (
 )
 _TOLD_BY_OTHERS = re.compile(
     r"\b(?:(?<!equal )(?<!comes )(?<!amounts )(?<!up )(?<!sums )(?<!evaluates )(?<!simplifies )(?<!reduces )(?<!rises )"
-    r"(?<!falls )(?<!drops )(?<!increases )(?<!decreases )to|depends?|claim(?:s|ed)?|says?|said|thinks?|thought|guess(?:es|ed)?|asks?|asked|wants?|wanted|supposed"
-    r"|expect(?:s|ed)?|hopes?|plans?|seems?|appears?|involves?|divides?|uses?|used|would|should|called|named"
+    r"(?<!falls )(?<!drops )(?<!increases )(?<!decreases )(?<!sum )(?<!come )(?<!amount )to|depends?|claim(?:s|ed)?|says?|said|thinks?|thought|guess(?:es|ed)?|asks?|asked|wants?|wanted|supposed"
+    r"|expect(?:s|ed)?|hopes?|plans?|seems?|appears?|involves?|divides?|would|should|called|named|multiple|factor|divisor"
     r"|contradicts?|exceeds?|wrong(?:ly)?|too)\s",
     re.IGNORECASE,
 )
 _BEFORE = re.compile(rf"\W*{_SUBJECT}{_TELLS}{_WORDS}{{0,8}}?\$?", re.IGNORECASE)
 _AFTER_LABEL = re.compile(
     r"\b(?:step|case|part|page|room|figure|chapter|day|year|number|grade|table|equation|line|question|problem|until|per"
-    r"|from|than|with|by|the|these|those|first|last|next|every|each|times|mod|modulo|add|subtract|type|version|level|row"
+    r"|from|than|(?<!left )(?<!up )with|by|the|these|those|first|last|next|every|each|times|mod|modulo|add|subtract|type|version|level|row"
     r"|column|gate|bus|group|team|player|all|other|remaining|another)\s+\W?$",
     re.IGNORECASE,
 )
@@ -54,8 +54,9 @@ _SHARE = re.compile(
 )
 _INTRO = re.compile(
     r"(?:After|By|Combined|Together|Adding|Subtracting|Multiplying|Dividing|Using|With|Once|Counting|Overall|On|At|Over"
-    r"|During|Simplifying|Solving|From)\b(?![^,]*\b(?:case|step|part|first|one|each|every|if|when|another|other)\b)[^,.\d]{0,80},\s"
+    r"|During|Simplifying|Solving|From|All\sin\sall)\b(?![^,]*\b(?:case|step|part|first|one|each|every|if|when|another|other)\b)[^,.\d]{0,80},\s"
     r"(?:we\s(?:can\s)?(?:see|find|know|have|conclude)\s(?:that\s)?)?"
+    r"|By\s(?:symmetry|inspection|counting|calculation|hand)\s"
 )
 _COUNT_FIRST = re.compile(
     r"\W*(?:(?:Only|Exactly|Just)\s)?\$?\d[\d,]*(?:\.\d+)?%?\s(?!(?:is|are|was|were|has|does|can|will|would|divides|equals|works|satisfies|means|gives)\b)[a-z]+\s(?!too\b)"
@@ -74,7 +75,8 @@ _OPTION = re.compile(
     r"\W*(?:(?:option|choice|answer|statement)\s)?\(?([A-J])\)?\s(?:is|must\sbe)\s(?:correct|right|the\s(?:correct|right|best)\s\w+)\W*"
 )
 _SUPERLATIVE = re.compile(
-    r"\W*([A-Z][a-z]+)\s(?:is|was|has|had|won|finished|will\sbe)\sthe\s(?:(?:[a-z]+\s)?[a-z]+est|most|least|winner|first|last|only)\b[^,;]*"
+    r"\W*([A-Z][a-z]+)\s(?:is|was|has|had|finished|will\sbe)\sthe\s(?:(?:[a-z]+\s)?[a-z]+est|most|least|winner|first|last|only)\b[^,;]*"
+    r"|\W*([A-Z][a-z]+)\s(?:won|wins|will\swin|(?:came|comes|finished|arrived|arrives)\sfirst)\b[^,;]*"
 )
 _DOES = re.compile(r".*\s((?:con|di)verges)[.!]?", re.IGNORECASE | re.DOTALL)
 
@@ -105,13 +107,15 @@ def said_in_words(clause: str) -> str:
     first = _NUMBER_WORD.search(clause)
     if first is not None:
         run = _RUNS.match(clause, first.start())
-        found = spoken(run[0]) if run and clause[run.end() :].strip(" .!*") == "" else None
-        if found is None or (found[1] and not is_unit(found[1].split())) or _NUMBER_WORD.search(found[1]):
+        found = spoken(run[0]) if run else None
+        if run is None or found is None or _NUMBER_WORD.search(found[1]) or _AFTER_LABEL.search(clause, 0, first.start()):
             return ""
-        return "" if _AFTER_LABEL.search(clause, 0, first.start()) else run[0] if run else ""
+        ends = clause[run.end() :].strip(" .!*") == "" and (not found[1] or is_unit(found[1].split()))
+        begins = clause[: first.start()].strip(" *") == "" and _COUNT_FIRST.match(in_digits(clause)) is not None
+        return run[0][: len(run[0]) - len(found[1])].strip() if ends or begins else ""
     if option := _OPTION.fullmatch(clause):
         return option[1]
     if first_of := _SUPERLATIVE.fullmatch(clause):
-        return first_of[1]
+        return first_of[1] or first_of[2]
     said = _SAID.fullmatch(clause) or _DOES.fullmatch(clause)
-    return said[1] if said else ""
+    return said[1] if said and not re.search(r"\b(?:one|of|as|in|the same)\b", said[1], re.IGNORECASE) else ""

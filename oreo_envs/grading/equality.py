@@ -336,7 +336,17 @@ def _kinds_agree(a: Shape, b: Shape) -> bool:
     kinds = {shape.kind if isinstance(shape, Items) else "" for shape in (a, b)}
     if "pieces" in kinds:
         return len(kinds) == 1
+    if "" in kinds and any(map(_holds_sets, (a, b))):
+        return False
     return kinds <= {"list", "set", ""} if "union" not in kinds else kinds <= {"union", ""}
+
+
+def _holds_sets(shape: Shape) -> bool:
+    """Whether a set has one entry that is a set, as that of the empty one: it is not that entry."""
+    if not isinstance(shape, Items) or shape.kind != "set" or len(shape.parts) != 1:
+        return False
+    [part] = shape.parts
+    return part == Words("no solution") or (isinstance(part, Items) and part.kind == "set")
 
 
 def _parts(shape: Shape) -> tuple[Shape, ...]:

@@ -33,7 +33,7 @@ _START_OF_TURN = re.compile(
 )
 _END_OF_TURN = re.compile(
     r"<(?:\|(?:im_end|eot_id|eom_id|endoftext|end_of_text|end|return|eos)\|>|end_of_turn>|｜end▁of▁sentence｜>"
-    r"|/s>(?=\s*(?:$|\[INST\]|<s>|\n)))"
+    r"|/s>(?=\s*(?:$|\[INST\]|<s>|\n|(?:Question|Problem|Q)\b)))"
 )
 _HTML = re.compile(r"</?(?:b|strong|i|em|u|p|br)\s?/?>", re.IGNORECASE)
 _NEXT_TURN = re.compile(

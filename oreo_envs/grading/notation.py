@@ -138,7 +138,7 @@ _SHORT_UNITS = frozenset(
     pt hz khz mhz ghz kw mw kwh kj kpa mpa kev mev gev rpm mmol cc usd eur cent cents
     """.split()
 )
-_LETTER_UNITS = frozenset("mgshL")
+_LETTER_UNITS = frozenset("mgshLNJWV")
 _STICKING_LETTERS = frozenset("gL")
 # Words after a number that change it, deny it, or belong to an expression.
 _NO_UNIT = (

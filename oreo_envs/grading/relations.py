@@ -62,7 +62,8 @@ _OPERATION = re.compile(
     r"|\\(?:sin|cos|tan|cot|sec|csc)\s*\d?\\?[a-zA-Z]+$"
 )
 DENIAL = re.compile(
-    r"\b(?:not|never|except|excluding|no|none|without|cannot|wrong|false|or|unless|if|when|suppose|assume|let)\b",
+    r"\b(?:not|never|except|excluding|no|none|without|cannot|wrong|false|or|unless|if|when|suppose|assume|let"
+    r"|perhaps|maybe|possibly|probably|might|may|could)\b",
     re.IGNORECASE,
 )
 _COUNTED = re.compile(r"\d[\d.,]*(?:\s[a-z]{3,})?(?:\s*[-+*/]\s*\d[\d.,]*(?:\s[a-z]{3,})?)+")

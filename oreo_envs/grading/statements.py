@@ -103,7 +103,7 @@ _STATEMENTS = (
 _MODAL = re.compile(r"\b(?:might|may|could|can|cannot|not)\b", re.IGNORECASE)
 _SUPPOSED = re.compile(
     r"\b(?:if|suppose|supposing|assume|assuming|imagine|whether|unless|doubt|wrong|incorrect|mistaken(?:ly)?"
-    r"|(?:do|does|did) not|\w+n't|might|claim(?:s|ed)?|said|thought|guessed|(?:student|friend)'s)\b[^.!?,;:\n]*$",
+    r"|(?:do|does|did) not|\w+n't|might|claim(?:s|ed)?|said|says|thought|thinks|guess(?:es|ed)|believes|argues|suggests|(?:student|friend)'s)\b[^.!?,;:\n]*$",
     re.IGNORECASE,
 )
 _REMARK = re.compile(r"\b(?:is the|is our|is my|equals?|comes?|works)\b", re.IGNORECASE)
