@@ -54,11 +54,12 @@ _OPENER = re.compile(
     re.IGNORECASE,
 )
 _ABOUT_A_RESULT = re.compile(
-    r"^\W*(?:(?:grand\s)?total\b[^.:=]*[:=]|(?:the|his|her|its|their|our|[A-Z][a-z]+'s)\s(?:[^.]*\s)?(?:total|result|sum|solution|value"
+    r"^\W*(?:(?:grand\s)?total\b[^.:=]*[:=]|(?:the|his|her|its|their|our|[A-Z][a-z]+'s)\s"
+    r"(?!(?:original|initial|previous|former|old|regular|usual|starting)\b)(?:[^.]*\s)?(?:total|result|sum|solution|value"
     r"|cost|price|number|amount|profit|probability|percentage|fraction|area|perimeter|volume|length|distance|difference"
     r"|output|product|average|mean|median|remainder|ratio|age|speed|maximum|minimum|equation|function|expression|polynomial|root|coefficient|slope|radius"
     r"|limit|integral|determinant|angle|side|rate|height|width|score|(?:last|units?|ones|final|tens) digit)s?\b"
-    r"|(?:the|half|twice|a (?:third|quarter)|\d+%)\s(?:[^.,]*\s)?of\s[^.,]*\s(?:is|equals)\s\$?-?\d[\d.,]{0,20}\$?(?:\s[a-z]+){0,3}\W*$"
+    r"|(?:the|half|twice|a (?:third|quarter)|\d+%)\s(?:[^.,]*\s)?of\s[^.,]*\d[^.,]*\s(?:is|equals)\s\$?-?\d[\d.,]{0,20}\$?(?:\s[a-z]+){0,3}\W*$"
     r"|(?:I (?:think|believe)\s)?(?:it|this) (?:is|equals)\b)",
     re.IGNORECASE,
 )
@@ -83,7 +84,7 @@ _TAIL = re.compile(
 """How it begins to say where a result is found, or how it was rounded."""
 _DOUBT = re.compile(
     r"\?|\b(?:not|cannot|never|neither|nor|unknown|unclear|impossible|wrong|incorrect|if|unless|or|either|maybe|perhaps"
-    r"|possibly|might|could|may|must(?!\s(?:be|equal|satisfy)\b)|about|around|approximately|roughly|nearly|almost|between"
+    r"|possibly|depends?|exceeds?|differs?|close to|follows? from|might|could|may|must(?!\s(?:be|equal|satisfy)\b)|about|around|approximately|roughly|nearly|almost|between(?! (?:the|these|those|them|his|her|their|its|\$[A-Z])\b)"
     r"|at (?:least|most)|but|except|(?:more|less|fewer|greater|larger|smaller) than|up to"
     r"|suppose|assume|guess|probably|guessed|instead|so far"
     r"|(?:needs?|has|have|wants?) to(?! (?:buy|sell|pay|spend|save|earn|make|bake|use|work|walk|drive|read|order)\b))\b"
@@ -92,7 +93,8 @@ _DOUBT = re.compile(
 )
 _PREMISE = re.compile(
     r"^\W*(?:let|suppose|assume|given|consider|first|next|now|then|step|since|because|note|recall"
-    r"|we (?:know|are(?! left)|need|can)|to (?:find|get|see))\b",
+    r"|we (?:know|are(?! left)|need(?! \$?\d)|can(?! (?:make|form|get|have|buy|fit|fill|build|create|do) \$?\d))"
+    r"|it is (?:known|given|assumed|stated)|to (?:find|get|see))\b",
     re.IGNORECASE,
 )
 _ASIDE = re.compile(r"\b(?:who|which|where|when|while|because|since|as|after|before|than|whereas)\b", re.IGNORECASE)
@@ -106,7 +108,7 @@ _NUMBER = re.compile(
     r"(?<![\w^_.,(\[{\\])[-−–]?(?:\\?[$€£¥]\s?)?(?:\d+:\d\d(?:\s?[AaPp]\.?[Mm]\b)?|\d+\s+\d+/\d+|(?:(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?|\.\d+)(?:/\d+)?)"
     r"(?:\s?\\?%)?(?![\w^)\]}]|[.,]\d)"
     r"(?:\s(?:hundred|thousand|million|billion|trillion|dozen|percent|lakh|crore)\b)?"
-    r"(?!\s(?:\w+ths|thirds|hal(?:f|ves)|quarters|squared|cubed|factorial|divided|times|plus|minus|over|point|mod\w*|out|to)\b)"
+    r"(?!\s(?:\w+ths|thirds|hal(?:f|ves)|quarters|squared|cubed|factorial|divided|plus|minus|over|point|mod\w*|out|to)\b|\stimes\s\w)"
 )
 _VERB = re.compile(
     r"(?:=\s*|:\s+|\b(?:is|are|was|were|be|equals?|costs?|satisfy|has|have|of|to|get|gets|only|just|left with)\s*)$",
@@ -134,10 +136,19 @@ _AFTER_VERB = re.compile(
     r".*(?:\b(?:is|are|equals|must (?:be|equal))|=)\s+(\S.{0,119}?)[.!]?$", re.IGNORECASE | re.DOTALL
 )
 _NO_RESULT_BEFORE = re.compile(
-    r"(?:[-+*/×÷^<>≤≥≠−–]|\b(?:(?:multiple|factor|divisor|power|square|cube|root|fraction|part|one|some|most|none|any|each)s? of|by|the|these|those|all|first|last|next|each|every|day|step|part|case|page|room|figure|chapter|line|row|remaining|other|mod|know"
+    r"(?:[-+*/×÷^<>≤≥≠−–]|\b(?:(?:multiple|factor|divisor|power|square|cube|root|fraction|part|one|some|most|none|any|each)s? of"
+    r"|near|under|over|below|above|beyond|outside|outside of|inside|within|past|equation|period|theorem|lemma"
+    r"|(?<!creased )(?<!creases )(?<!dropped )(?<!rose )(?<!fell )(?<!grew )(?<!differ )by|the|these|those|all|first|last|next|each|every|day|step|part|case|page|room|figure|chapter|line|row|remaining|other|mod|know"
     r"|add|adding|subtract))\s*$",
     re.IGNORECASE,
 )
+_AFTER_TIME = re.compile(r"\bafter (?=\d[\d.,]* [a-z]+(?: [a-z]+)?[.!]?$)")
+_OF_A_NUMBER = re.compile(
+    r"\W{0,3}(?:(?:is|are|was|were|does|do|divides|works?|fails?|has|can|gives|satisfies)\b(?! (?:the|our|what)\b)"
+    r"|[^.]*\b(?:case|cases|step)\b)"
+)
+_SHORT_FORM_OF = re.compile(r"\b(that|it|there|he|she|they|you|we)'(s|d|ll)(?= )", re.IGNORECASE)
+_LONG_FORM = {"s": " is", "d": " would", "ll": " will"}
 _ANSWER_IS = re.compile(r"\W{0,4}(?:the|our|my)\s(?:(?:final|correct)\s)?answer\sis\s", re.IGNORECASE)
 _NAME_ONLY = re.compile(r"^\s*[A-Za-z]+(?:\([A-Za-z]\))?\s*")
 _PREDICATE = re.compile(r"\W?\s?(?:is|are|was|were|has|have|must|can|does|divides|converges|diverges)\b")
@@ -203,7 +214,7 @@ def _plain_clause(sentence: str) -> str:
     """A plain sentence that tells one number, or ""."""
     if len(sentence) > _MAX_TAIL_CHARS or "\n" in sentence:
         return ""
-    sentence = without_intro(_without_tail(sentence))
+    sentence = without_intro(_SHORT_FORM_OF.sub(lambda m: m[1] + _LONG_FORM[m[2]], _without_tail(sentence)))
     clause = restated(_FORMULA.sub(_one_number, sentence))
     numbers = list(_NUMBER.finditer(clause))
     if len(numbers) != 1 or len(re.findall(r"\d+", clause)) != len(re.findall(r"\d+", numbers[0][0])):
@@ -294,9 +305,11 @@ def stated_in(clause: str) -> str:
     if value and "$" not in value[1] and is_pure(value[1]):
         return value[1]
     numbers = list(_NUMBER.finditer(clause, formulas[-1].end() if formulas else 0))
-    if not numbers or _ASIDE.search(clause) or not _UNIT_WORDS.fullmatch(clause, numbers[-1].end()):
+    if not numbers or _ASIDE.search(_AFTER_TIME.sub("", clause)) or not _UNIT_WORDS.fullmatch(clause, numbers[-1].end()):
         return ""
     last, before = numbers[-1], clause[: numbers[-1].start()]
+    if _OF_A_NUMBER.match(clause, last.end()):
+        return ""
     told = before.strip(" *,:") or _STAYS.search(clause) or is_declared(clause, last)
     if _NO_RESULT_BEFORE.search(before) or not (told or is_unit(clause[last.end() :].strip(" .!*").split())):
         return ""

@@ -13,11 +13,11 @@ from oreo_envs.grading.notation import is_unit
 from oreo_envs.grading.words import spoken
 
 _PART = (
-    r"(?:first|second|third|fourth|last|next|each|every|other|others|another|one|two|three|half|rest|original|initial|old"
+    r"(?:first|second|third|fourth|last|next|each|every|other|others|another|one|half|rest|original|initial|old"
     r"|given|former|latter|previous|following|above|same|only|whole|step|case|rule|question|problem|formula|theorem)\b"
 )
 _OTHER_START = (
-    r"(?:The|This|That|These|Those|His|Her|Their|Its|Our|My|Your|We|I|You|Someone|Nobody|Each|Every|All|Both|Some|Any|An?|One|Another|Half|Most|Many|Few|Step|Case|Part|Add|Let|Find|Note|Recall|Use"
+    r"(?:The|This|That|These|Those|His|Her|Their|Its|Our|My|Your|We|I|You|Someone|Nobody|Each|Every|All|Both|Some|Any|An?|One|Another|Half|Twice|Thrice|Double|Triple|Last|Most|Many|Few|Step|Case|Part|Add|Let|Find|Note|Recall|Use"
     r"|Using|For|From|In|On|At|By|To|With|Of|Per|After|Before|During|Since|When|While|If|As|What|Which|Who|How|Why|Here"
     r"|Given|Let's|Check|Try|Also|Next|Then|Now|First|Second|Third|Again|Similarly|Similar|Initially|Originally"
     r"|Yesterday|Today|Suppose|Assume|Consider|Figure|Table|Page|Line|Equation|Problem|Question|Example|Rule|Method)\b"
@@ -25,7 +25,7 @@ _OTHER_START = (
 _WORDS = r"(?:[\w'$-]+\s)"
 _SUBJECT = (
     rf"(?:(?:the|this|that|his|her|their|its|our|my|your)\s(?!{_PART}){_WORDS}{{1,7}}?"
-    rf"|(?:it|he|she|they|there|this|that|one|you(?=\s(?:will|can|have|get|need|would))|(?-i:[a-zA-Z])(?=\s(?:is|equals)))\s|(?-i:(?!{_OTHER_START})[A-Z][a-z]+)(?:'s)?\s(?:(?:and|'s)\s)?{_WORDS}{{0,4}}?)"
+    rf"|(?:it|he|she|they|there|this|that|one|you(?=\s(?:will|can|have|get|need|would))|we(?=\s(?:need|can)\s)|(?-i:[a-zA-Z])(?=\s(?:is|equals)))\s|(?-i:(?!{_OTHER_START})[A-Z][a-z]+)(?:'s)?\s(?:(?:and|'s)\s)?{_WORDS}{{0,4}}?)"
 )
 _TELLS = (
     r"(?:is|are|was|were|equals|will|can|would|should|has|have|had|gets?|got|took|takes?|made|makes?|paid|spent|sold|bought|ran|ate"
@@ -36,21 +36,24 @@ _TELLS = (
 )
 _TOLD_BY_OTHERS = re.compile(
     r"\b(?:(?<!equal )(?<!comes )(?<!amounts )(?<!up )(?<!sums )(?<!evaluates )(?<!simplifies )(?<!reduces )(?<!rises )"
-    r"(?<!falls )(?<!drops )(?<!increases )(?<!decreases )(?<!sum )(?<!come )(?<!amount )to|depends?|claim(?:s|ed)?|says?|said|thinks?|thought|guess(?:es|ed)?|asks?|asked|wants?|wanted|supposed"
-    r"|expect(?:s|ed)?|hopes?|plans?|seems?|appears?|involves?|divides?|would|should|called|named|multiple|factor|divisor"
+    r"(?<!falls )(?<!drops )(?<!increases )(?<!decreases )(?<!sum )(?<!come )(?<!amount )(?<!out )to|depends?|claim(?:s|ed)?|says?|said|thinks?|thought|guess(?:es|ed)?|asks?|asked|wants?|wanted|supposed"
+    r"|expect(?:s|ed)?|hopes?|plans?|seems?|appears?|involves?|divides?|called|named|multiple|factor|divisor"
     r"|contradicts?|exceeds?|wrong(?:ly)?|too)\s",
     re.IGNORECASE,
 )
 _BEFORE = re.compile(rf"\W*{_SUBJECT}{_TELLS}{_WORDS}{{0,8}}?\$?", re.IGNORECASE)
 _AFTER_LABEL = re.compile(
     r"\b(?:step|case|part|page|room|figure|chapter|day|year|number|grade|table|equation|line|question|problem|until|per"
-    r"|from|than|(?<!left )(?<!up )with|by|the|these|those|first|last|next|every|each|times|mod|modulo|add|subtract|type|version|level|row"
+    r"|from|than|(?<!creased )(?<!creases )(?<!dropped )(?<!rose )(?<!fell )(?<!grew )(?<!differ )by|the|these|those|first|last|next|every|each|times|mod|modulo|add|subtract|type|version|level|row"
     r"|column|gate|bus|group|team|player|all|other|remaining|another)\s+\W?$",
     re.IGNORECASE,
 )
 _FACT = re.compile(r"\W*there\sare\s\S+\s[a-z]+\sin\s(?:an?|one|each|every)\s", re.IGNORECASE)
+_BEFORE_NOW = re.compile(r"\b(?:at first|initially|originally|beforehand|yesterday|earlier|previously)\b", re.IGNORECASE)
+_WITH = re.compile(r"\bwith\s+\W?$")
+_ENDS = re.compile(r"\b(?:ends?|ended|left|finish\w*|leaves)\b")
 _SHARE = re.compile(
-    r"\W*each\s(?:of\s)?(?:[\w']+\s){1,3}?(?:(?:will|would)\s)?(?:gets?|got|receives?|received)\s(?:an?\s\w+\sof\s)?\$?", re.IGNORECASE
+    r"\W*(?:each|every)\s(?:of\s)?(?:[\w']+\s){1,3}?(?:(?:will|would)\s)?(?:gets?|got|receives?|received)\s(?:an?\s\w+\sof\s)?\$?", re.IGNORECASE
 )
 _INTRO = re.compile(
     r"(?:After|By|Combined|Together|Adding|Subtracting|Multiplying|Dividing|Using|With|Once|Counting|Overall|On|At|Over"
@@ -86,6 +89,8 @@ def is_declared(sentence: str, number: re.Match[str]) -> bool:
     before = sentence[: number.start()]
     if re.sub(r"Only|Exactly|Just", "", before).strip(" *$") == "":
         return _COUNT_FIRST.match(sentence) is not None
+    if _BEFORE_NOW.search(sentence) or (_WITH.search(before) and not _ENDS.search(before)):
+        return False
     if _FACT.match(sentence) or _AFTER_LABEL.search(before) or _TOLD_BY_OTHERS.search(before):
         return False
     return (_BEFORE.fullmatch(before) or _SHARE.fullmatch(before)) is not None

@@ -63,7 +63,7 @@ _OPERATION = re.compile(
 )
 DENIAL = re.compile(
     r"\b(?:not|never|except|excluding|no|none|without|cannot|wrong|false|or|unless|if|when|suppose|assume|let"
-    r"|perhaps|maybe|possibly|probably|might|may|could)\b",
+    r"|perhaps|maybe|possibly|probably|might|may|could|try|test|check|consider)\b",
     re.IGNORECASE,
 )
 _COUNTED = re.compile(r"\d[\d.,]*(?:\s[a-z]{3,})?(?:\s*[-+*/]\s*\d[\d.,]*(?:\s[a-z]{3,})?)+")
