@@ -48,14 +48,20 @@ GOODBYE = re.compile(
 _SENTENCE_END = re.compile(r"(?<=[.?。])(?<!\bi\.e\.)(?<!\be\.g\.)(?<!\bvs\.)(?<!\bMr\.)(?<!\bMrs\.)(?<!\bDr\.)(?<!\bapprox\.)\s+|(?<=[A-Za-z)*]!)\s+(?=[A-Z*$\\])")
 _OPENER = re.compile(
     r"^\W*(?:=>|⇒|→)|∴|^\W*(?:since|because)\b[^,.]{1,120},\s"
-    r"|(?:^\W*|[,;.]\s+(?:and\s+)?)(?:so(?! (?:far|that|many|much|on)\b)|thus|hence|therefore"
-    r"|consequently|accordingly|finally|overall|altogether|as a result|in (?:total|all|conclusion|summary|the end)"
-    r"|(?:this|which|that) (?:means|gives|leaves|makes)|we (?:can )?(?:get|obtain|conclude)|we are left with|it follows that)\b",
+    r"|(?:^\W*(?:from (?:this|here),? )?|[,;.]\s+(?:and\s+)?)(?:so(?! (?:far|that|many|much|on)\b)|thus|hence|therefore"
+    r"|consequently|accordingly|finally|overall|altogether|as a result|as such|all in all|in (?:total|all|conclusion|summary|the end)"
+    r"|(?:this|which|that) (?:means|gives|leaves|makes)|we (?:can )?(?:get|obtain|conclude|(?:see|find|deduce|infer) that)"
+    r"|we (?:are left with|end up with|arrive at)|(?<=[,;] )we have|I (?:get|obtain|conclude|calculated|computed)|it follows that)\b",
     re.IGNORECASE,
 )
+_QUANTITY = (
+    r"(?:(?:grand|new|final)\s)?(?:total|profit|area|volume|perimeter|cost|price|speed|distance|difference|probability|average"
+    r"|mean|median|remainder|discount|change)\b"
+)
 _ABOUT_A_RESULT = re.compile(
-    r"^\W*(?:(?:grand\s)?total\b[^.:=]*[:=]|(?:the|his|her|its|their|our|[A-Z][a-z]+'s)\s"
-    r"(?!(?:original|initial|previous|former|old|regular|usual|starting)\b)(?:[^.]*\s)?(?:total|result|sum|solution|value"
+    rf"^\W*(?:{_QUANTITY}[^.:=]{{0,60}}[:=]\s|\$?-?\d[\d.,]{{0,20}}\$?\s(?:is|are)\s(?:the|our)\s(?:[a-z]+est|only|answer|solution"
+    r"|maximum|minimum|correct|desired|required|final)\b|(?:the|his|her|its|their|our|[A-Z][a-z]+'s)\s"
+    r"(?!(?:original|initial|previous|former|old|regular|usual|starting|given|first|second|naive)\b)(?:[^.]*\s)?(?:total|result|sum|solution|value"
     r"|cost|price|number|amount|profit|probability|percentage|fraction|area|perimeter|volume|length|distance|difference"
     r"|output|product|average|mean|median|remainder|ratio|age|speed|maximum|minimum|equation|function|expression|polynomial|root|coefficient|slope|radius"
     r"|limit|integral|determinant|angle|side|rate|height|width|score|(?:last|units?|ones|final|tens) digit)s?\b"
@@ -84,8 +90,8 @@ _TAIL = re.compile(
 """How it begins to say where a result is found, or how it was rounded."""
 _DOUBT = re.compile(
     r"\?|\b(?:not|cannot|never|neither|nor|unknown|unclear|impossible|wrong|incorrect|if|unless|or|either|maybe|perhaps"
-    r"|possibly|depends?|exceeds?|differs?|close to|follows? from|might|could|may|must(?!\s(?:be|equal|satisfy)\b)|about|around|approximately|roughly|nearly|almost|between(?! (?:the|these|those|them|his|her|their|its|\$[A-Z])\b)"
-    r"|at (?:least|most)|but|except|(?:more|less|fewer|greater|larger|smaller) than|up to"
+    r"|possibly|depends?|exceeds?|differs?|close to|follows? from|might|could|may|must(?!\s(?:be|equal|satisfy|buy|sell|pay|spend|save|earn|make|bake|work|walk|drive|read|order)\b)|about|around|approximately|roughly|nearly|almost|between(?! (?:the|these|those|them|his|her|their|its|\$[A-Z])\b)"
+    r"|at (?:least|most)|but|except|(?:more|less|fewer|greater|larger|smaller) than|(?<!add )(?<!adds )(?<!sum )up to"
     r"|suppose|assume|guess|probably|guessed|instead|so far"
     r"|(?:needs?|has|have|wants?) to(?! (?:buy|sell|pay|spend|save|earn|make|bake|use|work|walk|drive|read|order)\b))\b"
     r"|n't\b",
@@ -94,12 +100,12 @@ _DOUBT = re.compile(
 _PREMISE = re.compile(
     r"^\W*(?:let|suppose|assume|given|consider|first|next|now|then|step|since|because|note|recall"
     r"|we (?:know|are(?! left)|need(?! \$?\d)|can(?! (?:make|form|get|have|buy|fit|fill|build|create|do) \$?\d))"
-    r"|it is (?:known|given|assumed|stated)|to (?:find|get|see))\b",
+    r"|it is (?:known|given|assumed|stated|tempting)|to (?:find|get|see))\b",
     re.IGNORECASE,
 )
-_ASIDE = re.compile(r"\b(?:who|which|where|when|while|because|since|as|after|before|than|whereas)\b", re.IGNORECASE)
+_ASIDE = re.compile(r"\b(?:who|which|where|when|while|because|since|as|after|before|than|whereas|excluding|without|ignoring|besides)\b", re.IGNORECASE)
 _WHOLE = re.compile(r"[.!。$)\]*]$")
-_UNENDED = re.compile(r"\W*(?:=>|⇒|→|(?:grand\s)?total\b[^.:=]*[:=]|the\s[^.:]{1,60}\sis:)", re.IGNORECASE)
+_UNENDED = re.compile(rf"\W*(?:=>|⇒|→|{_QUANTITY}[^.:=]{{0,60}}[:=]\s|the\s[^.:]{{1,60}}\sis:)", re.IGNORECASE)
 _SHOWN = re.compile(r"\\\[\s*+((?:[^\\\n]|\\[^\[\]\n])*+)\s*+\\\]")
 _LAST_LINE = re.compile(
     r"\$[^$]+\$\.?$|\\\(.+\\\)\.?$|\$*(?:[A-Za-z]\s*=|[-−$€£\\]*\d[\d,]*(?:\.\d+)?(?:[^\s.)\d,]|$|\.$|\s\S))"
@@ -142,14 +148,23 @@ _NO_RESULT_BEFORE = re.compile(
     r"|add|adding|subtract))\s*$",
     re.IGNORECASE,
 )
+_CONDITIONAL = re.compile(r"\b(?:if|suppose|assume|assuming|unless|supposing|were)\b", re.IGNORECASE)
+_MEASURE = re.compile(
+    r"\b(?:length|area|volume|radius|perimeter|measure|slope|value|degree|order|height|diameter)\s*$", re.IGNORECASE
+)
+_LISTED = re.compile(
+    r"\W{0,4}(?:the|their|its|our|all)\s(?!(?:first|last|next|other|given|original|initial|remaining)\b)(?:[\w$-]+\s){1,8}are\s", re.IGNORECASE
+)
 _AFTER_TIME = re.compile(r"\bafter (?=\d[\d.,]* [a-z]+(?: [a-z]+)?[.!]?$)")
 _OF_A_NUMBER = re.compile(
     r"\W{0,3}(?:(?:is|are|was|were|does|do|divides|works?|fails?|has|can|gives|satisfies)\b(?! (?:the|our|what)\b)"
     r"|[^.]*\b(?:case|cases|step)\b)"
 )
+_GOES_ON = re.compile(r"\b(?:is|are|was|were|has|have|does|did|had)\b(?! (?:the|our|what|left)\b)")
 _SHORT_FORM_OF = re.compile(r"\b(that|it|there|he|she|they|you|we)'(s|d|ll)(?= )", re.IGNORECASE)
 _LONG_FORM = {"s": " is", "d": " would", "ll": " will"}
 _ANSWER_IS = re.compile(r"\W{0,4}(?:the|our|my)\s(?:(?:final|correct)\s)?answer\sis\s", re.IGNORECASE)
+_YES_OR_NO = re.compile(r"\W{0,4}(?:yes|no),\s(?:[\w'$-]+\s){0,8}[\w'$-]+[.!]?$", re.IGNORECASE)
 _NAME_ONLY = re.compile(r"^\s*[A-Za-z]+(?:\([A-Za-z]\))?\s*")
 _PREDICATE = re.compile(r"\W?\s?(?:is|are|was|were|has|have|must|can|does|divides|converges|diverges)\b")
 _JOINT = re.compile(r",?\s+(?:and\s+)?", re.IGNORECASE)
@@ -204,6 +219,8 @@ def conclusion(text: str) -> str:
 def _result_clause(sentence: str) -> str:
     """The part of a sentence that concludes, or is about a result, or ""."""
     openers = list(_OPENER.finditer(sentence))
+    if openers and _CONDITIONAL.search(sentence, 0, openers[-1].start()):
+        return ""
     if openers:
         return _without_tail(sentence[openers[-1].end() :])
     about = _ABOUT_A_RESULT.match(sentence) or _CLOSER.search(sentence) or _is_computed(sentence)
@@ -214,6 +231,8 @@ def _plain_clause(sentence: str) -> str:
     """A plain sentence that tells one number, or ""."""
     if len(sentence) > _MAX_TAIL_CHARS or "\n" in sentence:
         return ""
+    if _LISTED.match(sentence) and _BOTH.fullmatch(sentence):
+        return sentence
     sentence = without_intro(_SHORT_FORM_OF.sub(lambda m: m[1] + _LONG_FORM[m[2]], _without_tail(sentence)))
     clause = restated(_FORMULA.sub(_one_number, sentence))
     numbers = list(_NUMBER.finditer(clause))
@@ -233,10 +252,12 @@ def _in_words(text: str) -> str:
     _, sentence = _last_sentence(text)
     sentence = _HEAD.sub("", sentence)
     clause = _result_clause(sentence) or (sentence if _plain_clause(in_digits(sentence)) else "")
-    clause = clause or (sentence if _ANSWER_IS.match(sentence) else "")
+    clause = clause or (sentence if _ANSWER_IS.match(sentence) or _YES_OR_NO.match(sentence) else "")
     clause = _FORMULA.sub(_one_number, clause)
     if not clause or not _WHOLE.search(sentence) or re.search(r"[\d$\\=]|\*\*|<<", clause):
         return ""
+    if answer := _YES_OR_NO.match(clause):
+        return answer[0].strip()
     return "" if _DOUBT.search(clause) or _PREMISE.match(clause) else said_in_words(clause)
 
 
@@ -286,6 +307,8 @@ def stated_in(clause: str) -> str:
     if _DOUBT.search(clause) or _PREMISE.match(clause) or "**" in clause or "<<" in clause:
         return ""
     formulas = list(_FORMULA.finditer(clause))
+    if len(formulas) > 1 and _MEASURE.search(clause, 0, formulas[-1].start()):
+        formulas = [formula for formula in formulas if _one_number(formula) == "7"] or formulas
     if formulas and _PREDICATE.match(clause, formulas[-1].end()) and _one_number(formulas[-1]) != "7":
         return ""
     if formulas and _UNIT_WORDS.fullmatch(clause, formulas[-1].end()):
@@ -295,8 +318,8 @@ def stated_in(clause: str) -> str:
             return ""
         if len(formulas) > 1 and (named := _named(clause, formulas)):
             return named
-        verb = _VERB.search(clause, 0, last.start())
-        return _side(formula) if verb or (len(formulas) == 1 and is_pure(formula)) else ""
+        verb, alone = _VERB.search(clause, 0, last.start()), not clause[: last.start()].strip(" ,:")
+        return _side(formula) if verb or alone or (len(formulas) == 1 and is_pure(formula)) else ""
     if none := _NO_NUMBER.fullmatch(clause):
         return none[1]
     if len(_TOLD.findall(clause)) > 1:
@@ -308,7 +331,9 @@ def stated_in(clause: str) -> str:
     if not numbers or _ASIDE.search(_AFTER_TIME.sub("", clause)) or not _UNIT_WORDS.fullmatch(clause, numbers[-1].end()):
         return ""
     last, before = numbers[-1], clause[: numbers[-1].start()]
-    if _OF_A_NUMBER.match(clause, last.end()):
+    told_of = re.sub(r"\b(?:only|exactly|just|that)\b", "", before, flags=re.IGNORECASE).strip(" *,:$")
+    inside = told_of and not _IS.search(before) and _GOES_ON.search(clause, last.end())
+    if _OF_A_NUMBER.match(clause, last.end()) or inside:
         return ""
     told = before.strip(" *,:") or _STAYS.search(clause) or is_declared(clause, last)
     if _NO_RESULT_BEFORE.search(before) or not (told or is_unit(clause[last.end() :].strip(" .!*").split())):

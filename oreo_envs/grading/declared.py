@@ -20,7 +20,8 @@ _OTHER_START = (
     r"(?:The|This|That|These|Those|His|Her|Their|Its|Our|My|Your|We|I|You|Someone|Nobody|Each|Every|All|Both|Some|Any|An?|One|Another|Half|Twice|Thrice|Double|Triple|Last|Most|Many|Few|Step|Case|Part|Add|Let|Find|Note|Recall|Use"
     r"|Using|For|From|In|On|At|By|To|With|Of|Per|After|Before|During|Since|When|While|If|As|What|Which|Who|How|Why|Here"
     r"|Given|Let's|Check|Try|Also|Next|Then|Now|First|Second|Third|Again|Similarly|Similar|Initially|Originally"
-    r"|Yesterday|Today|Suppose|Assume|Consider|Figure|Table|Page|Line|Equation|Problem|Question|Example|Rule|Method)\b"
+    r"|Yesterday|Today|Suppose|Assume|Consider|Figure|Table|Page|Line|Equation|Problem|Question|Example|Rule|Method|January|February|March|April|May|June|July|August|September|October"
+    r"|November|December|Week|Profit)\b"
 )
 _WORDS = r"(?:[\w'$-]+\s)"
 _SUBJECT = (
@@ -32,12 +33,14 @@ _TELLS = (
     r"|cost|left|drove|won|lost|gave|need|earn|pay|spend|sell|buy|read|run|travel|meet|finish|receive|owe|weigh|hold"
     r"|brought|came|kept|grew|fell|rose|held|went|drank|wrote|built|caught|found|lent|met|put|rode|swam|threw|began|broke"
     r"|chose|did|drew|fed|flew|grew|hit|knew|led|lay|saw|sent|set|shot|slept|spread|stood|taught|told|wore"
+    r"|add|sum|differ|amount|come|equal|remain|exist|number|live|share|total|intersect|cross|carry|contain|must"
     r"|[a-z]{2,}(?:[^s\W]s|ed))\s"
 )
 _TOLD_BY_OTHERS = re.compile(
     r"\b(?:(?<!equal )(?<!comes )(?<!amounts )(?<!up )(?<!sums )(?<!evaluates )(?<!simplifies )(?<!reduces )(?<!rises )"
     r"(?<!falls )(?<!drops )(?<!increases )(?<!decreases )(?<!sum )(?<!come )(?<!amount )(?<!out )to|depends?|claim(?:s|ed)?|says?|said|thinks?|thought|guess(?:es|ed)?|asks?|asked|wants?|wanted|supposed"
-    r"|expect(?:s|ed)?|hopes?|plans?|seems?|appears?|involves?|divides?|called|named|multiple|factor|divisor"
+    r"|expect(?:s|ed)?|hopes?|plans?|seems?|appears?|involves?|divides?|called|named|(?:multiple|factor|divisor)\sof|estimate|guess|bound|attempt|assumption|condition|mistake|error"
+    r"|answer(?!\s(?:is|will|comes|equals|turns)\b)"
     r"|contradicts?|exceeds?|wrong(?:ly)?|too)\s",
     re.IGNORECASE,
 )

@@ -63,9 +63,10 @@ _OPERATION = re.compile(
 )
 DENIAL = re.compile(
     r"\b(?:not|never|except|excluding|no|none|without|cannot|wrong|false|or|unless|if|when|suppose|assume|let"
-    r"|perhaps|maybe|possibly|probably|might|may|could|try|test|check|consider)\b",
+    r"|perhaps|maybe|possibly|probably|might|may|could|try|test|check|consider|half|twice|double|triple)\b",
     re.IGNORECASE,
 )
+_SETTING = re.compile(r"\s*(?:with|for|at|where)\s", re.IGNORECASE)
 _COUNTED = re.compile(r"\d[\d.,]*(?:\s[a-z]{3,})?(?:\s*[-+*/]\s*\d[\d.,]*(?:\s[a-z]{3,})?)+")
 _SYMMETRIC = re.compile(r"\s*\\(parallel|perp|cong|sim)(?![a-z])\s*")
 _LETTERS = re.compile(r"\\[A-Za-z]+|[A-Za-z]")
@@ -156,7 +157,7 @@ def is_asked_for(left: str) -> bool:
     r"""Whether a left side that is no name may be what was asked for: ``x^2+y^2``, ``\cos 2A``, no ``3x+2``."""
     if _OPERATION.match(left):
         return True
-    if DENIAL.search(left):
+    if DENIAL.search(left) or _SETTING.match(left):
         return False
     plain = _SCRIPT.sub(lambda match: match[0] if re.fullmatch(_GREEK, match[0]) else " ", left)
     letters = [letter for letter in _LETTERS.findall(plain) if letter in letters_of(letter)]
@@ -260,7 +261,7 @@ def _equation(sides: list[str], read: Read) -> Shape:
         if all(map(letters_of, sides)) and len(set.union(*map(letters_of, sides))) > 1:
             return Items("list", tuple(Relation("=", a, b) for a, b in itertools.pairwise(sides)))
         return Relation("=", left, right)
-    if NAME.fullmatch(left) and not DENIAL.search(left):
+    if NAME.fullmatch(left) and not DENIAL.search(left) and not _SETTING.match(left):
         return Relation("=", left, right, read(right))
     if VARIABLE.fullmatch(right):
         return Relation("=", right, left, read(left))
