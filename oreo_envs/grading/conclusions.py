@@ -13,7 +13,7 @@ import re
 from oreo_envs.grading.declared import in_digits, is_declared, said_in_words, without_intro
 from oreo_envs.grading.notation import clean, is_unit
 from oreo_envs.grading.rationals import parse_number
-from oreo_envs.grading.words import restated, spoken
+from oreo_envs.grading.words import amount_in_two_units, restated, spoken
 
 MAX_BARE_CHARS = 120
 """A text that is nothing but an answer is no longer than this."""
@@ -47,8 +47,8 @@ GOODBYE = re.compile(
 )
 _SENTENCE_END = re.compile(r"(?<=[.?。])(?<!\bi\.e\.)(?<!\be\.g\.)(?<!\bvs\.)(?<!\bMr\.)(?<!\bMrs\.)(?<!\bDr\.)(?<!\bapprox\.)\s+|(?<=[A-Za-z)*]!)\s+(?=[A-Z*$\\])")
 _OPENER = re.compile(
-    r"^\W*(?:=>|⇒|→)|∴|^\W*(?:since|because)\b[^,.]{1,120},\s"
-    r"|(?:^\W*(?:from (?:this|here),? )?|[,;.]\s+(?:and\s+)?)(?:so(?! (?:far|that|many|much|on)\b)|thus|hence|therefore"
+    r"^\W*(?:=>|⇒|→)|∴|^\W*[A-Z][a-z]{1,20}ing\b[^,.]{0,60}\s(?:gives|yields|leads to|results in)\b(?: us\b)?|^\W*(?:since|because)\b[^,.]{1,120},\s"
+    r"|(?:^\W*(?:from (?:this|here),? |and )?|[,;.]\s+(?:and\s+)?|(?<=ing )(?=we ))(?:so(?! (?:far|that|many|much|on)\b)|thus|hence|therefore"
     r"|consequently|accordingly|finally|overall|altogether|as a result|as such|all in all|in (?:total|all|conclusion|summary|the end)"
     r"|(?:this|which|that) (?:means|gives|leaves|makes)|we (?:can )?(?:get|obtain|conclude|(?:see|find|deduce|infer) that)"
     r"|we (?:are left with|end up with|arrive at)|(?<=[,;] )we have|I (?:get|obtain|conclude|calculated|computed)|it follows that)\b",
@@ -98,7 +98,7 @@ _DOUBT = re.compile(
     re.IGNORECASE,
 )
 _PREMISE = re.compile(
-    r"^\W*(?:let|suppose|assume|given|consider|first|next|now|then|step|since|because|note|recall"
+    r"^\W*(?:let|suppose|assume|given(?! (?:this|these|that)\b)|consider|first|next|now|then|step|since|because|note|recall"
     r"|we (?:know|are(?! left)|need(?! \$?\d)|can(?! (?:make|form|get|have|buy|fit|fill|build|create|do) \$?\d))"
     r"|it is (?:known|given|assumed|stated|tempting)|to (?:find|get|see))\b",
     re.IGNORECASE,
@@ -155,6 +155,7 @@ _MEASURE = re.compile(
 _LISTED = re.compile(
     r"\W{0,4}(?:the|their|its|our|all)\s(?!(?:first|last|next|other|given|original|initial|remaining)\b)(?:[\w$-]+\s){1,8}are\s", re.IGNORECASE
 )
+_LIST_END = re.compile(r"\bare\s\$?-?\d[\d.]{0,20}\$?(?:,\s\$?-?\d[\d.]{0,20}\$?){1,12}$")
 _AFTER_TIME = re.compile(r"\bafter (?=\d[\d.,]* [a-z]+(?: [a-z]+)?[.!]?$)")
 _OF_A_NUMBER = re.compile(
     r"\W{0,3}(?:(?:is|are|was|were|does|do|divides|works?|fails?|has|can|gives|satisfies)\b(?! (?:the|our|what)\b)"
@@ -165,6 +166,7 @@ _SHORT_FORM_OF = re.compile(r"\b(that|it|there|he|she|they|you|we)'(s|d|ll)(?= )
 _LONG_FORM = {"s": " is", "d": " would", "ll": " will"}
 _ANSWER_IS = re.compile(r"\W{0,4}(?:the|our|my)\s(?:(?:final|correct)\s)?answer\sis\s", re.IGNORECASE)
 _YES_OR_NO = re.compile(r"\W{0,4}(?:yes|no),\s(?:[\w'$-]+\s){0,8}[\w'$-]+[.!]?$", re.IGNORECASE)
+_CLAIM = re.compile(r"\W{0,4}[A-Z][a-z]+\s(?:[a-z]+\s){0,3}(?:is|are|was|were|equals)\s")
 _NAME_ONLY = re.compile(r"^\s*[A-Za-z]+(?:\([A-Za-z]\))?\s*")
 _PREDICATE = re.compile(r"\W?\s?(?:is|are|was|were|has|have|must|can|does|divides|converges|diverges)\b")
 _JOINT = re.compile(r",?\s+(?:and\s+)?", re.IGNORECASE)
@@ -203,9 +205,11 @@ def conclusion(text: str) -> str:
     """What the last sentence of a text states as its result, or ""."""
     before, sentence = _last_sentence(text)
     sentence = _HEAD.sub("", sentence)
-    clause = _result_clause(sentence) or _plain_clause(sentence)
+    clause = _result_clause(sentence) or _result_clause(without_intro(sentence)) or _plain_clause(sentence)
     if clause:
         clause = restated(clause)
+        if both := amount_in_two_units(clause):
+            return both[1] if stated_in(f"{both[0]}7 minutes.") else ""
     elif before and text.count("```") % 2 == 0 and is_pure(sentence) and _LAST_LINE.match(sentence):
         side = "" if _NOT_ABOVE.search(before) else _side(sentence.strip("$"))
         return "" if re.match(r"[^=]{2,}=", side) and not re.match(r"[A-Za-z]\s*=", side) else side
@@ -231,7 +235,7 @@ def _plain_clause(sentence: str) -> str:
     """A plain sentence that tells one number, or ""."""
     if len(sentence) > _MAX_TAIL_CHARS or "\n" in sentence:
         return ""
-    if _LISTED.match(sentence) and _BOTH.fullmatch(sentence):
+    if _LISTED.match(sentence) and (_BOTH.fullmatch(sentence) or _LIST_END.search(sentence)):
         return sentence
     sentence = without_intro(_SHORT_FORM_OF.sub(lambda m: m[1] + _LONG_FORM[m[2]], _without_tail(sentence)))
     clause = restated(_FORMULA.sub(_one_number, sentence))
@@ -332,7 +336,7 @@ def stated_in(clause: str) -> str:
         return ""
     last, before = numbers[-1], clause[: numbers[-1].start()]
     told_of = re.sub(r"\b(?:only|exactly|just|that)\b", "", before, flags=re.IGNORECASE).strip(" *,:$")
-    inside = told_of and not _IS.search(before) and _GOES_ON.search(clause, last.end())
+    inside = told_of and not told_of.endswith("a total of") and not _IS.search(before) and _GOES_ON.search(clause, last.end())
     if _OF_A_NUMBER.match(clause, last.end()) or inside:
         return ""
     told = before.strip(" *,:") or _STAYS.search(clause) or is_declared(clause, last)
@@ -386,6 +390,6 @@ def _bare(text: str) -> str:
     text = text.strip().lstrip("# ")
     if not text or len(text) > MAX_BARE_CHARS or "\n" in text:
         return ""
-    if _SENTENCE.search(text) or "####" in text or "boxed" in text:
+    if _SENTENCE.search(text) or _CLAIM.match(text) or "####" in text or "boxed" in text:
         return ""
     return text if ANSWER_LIKE.search(text) or NAME.match(text) or parse_number(clean(text)) else ""

@@ -14,7 +14,7 @@ from oreo_envs.grading.words import spoken
 
 _PART = (
     r"(?:first|second|third|fourth|last|next|each|every|other|others|another|one|half|rest|original|initial|old"
-    r"|given|former|latter|previous|following|above|same|only|whole|step|case|rule|question|problem|formula|theorem)\b"
+    r"|given|denominator|numerator|discriminant|left|right|former|latter|previous|following|above|same|only|whole|step|case|rule|question|problem|formula|theorem)\b"
 )
 _OTHER_START = (
     r"(?:The|This|That|These|Those|His|Her|Their|Its|Our|My|Your|We|I|You|Someone|Nobody|Each|Every|All|Both|Some|Any|An?|One|Another|Half|Twice|Thrice|Double|Triple|Last|Most|Many|Few|Step|Case|Part|Add|Let|Find|Note|Recall|Use"
@@ -26,7 +26,8 @@ _OTHER_START = (
 _WORDS = r"(?:[\w'$-]+\s)"
 _SUBJECT = (
     rf"(?:(?:the|this|that|his|her|their|its|our|my|your)\s(?!{_PART}){_WORDS}{{1,7}}?"
-    rf"|(?:it|he|she|they|there|this|that|one|you(?=\s(?:will|can|have|get|need|would))|we(?=\s(?:need|can)\s)|(?-i:[a-zA-Z])(?=\s(?:is|equals)))\s|(?-i:(?!{_OTHER_START})[A-Z][a-z]+)(?:'s)?\s(?:(?:and|'s)\s)?{_WORDS}{{0,4}}?)"
+    rf"|(?:it|he|she|they|there|this|that|one|you(?=\s(?:will|can|have|get|need|would))|we(?=\s(?:need|can)\s)|(?-i:[a-zA-Z])(?=\s(?:is|equals)))\s|(?-i:(?!{_OTHER_START})(?:(?:Mrs?|Dr|Ms)\.\s)?[A-Z][a-z]+)(?:\s(?:and|or)\s(?:(?:his|her|their)\s)?[\w'-]+)?"
+    rf"(?:'s?\s{_WORDS}{{1,4}}?|\s(?:(?:together|both|now|then|also|still|only|just|alone)\s){{0,2}}))"
 )
 _TELLS = (
     r"(?:is|are|was|were|equals|will|can|would|should|has|have|had|gets?|got|took|takes?|made|makes?|paid|spent|sold|bought|ran|ate"
@@ -60,8 +61,9 @@ _SHARE = re.compile(
 )
 _INTRO = re.compile(
     r"(?:After|By|Combined|Together|Adding|Subtracting|Multiplying|Dividing|Using|With|Once|Counting|Overall|On|At|Over"
-    r"|During|Simplifying|Solving|From|All\sin\sall)\b(?![^,]*\b(?:case|step|part|first|one|each|every|if|when|another|other)\b)[^,.\d]{0,80},\s"
+    r"|During|Given\sthese|Given\sthis|When\sall\sis\ssaid\sand\sdone|Simplifying|Solving|From|All\sin\sall)\b(?![^,]*\b(?:case|step|part|first|one|each|every|if|when|another|other)\b)[^,.\d]{0,80},\s"
     r"(?:we\s(?:can\s)?(?:see|find|know|have|conclude)\s(?:that\s)?)?"
+    r"|(?:Over|In|At|By|During|On|After|Within)\s(?:the|this|that|a|one)\s(?:(?!case|step|part|first|next)[a-z]+\s){1,4}?(?=(?:he|she|it|they)\s)"
     r"|By\s(?:symmetry|inspection|counting|calculation|hand)\s"
 )
 _COUNT_FIRST = re.compile(

@@ -225,7 +225,8 @@ class Comparison:
                 return self._same(read(a.right), b)
             return a.value is not None and self._same(a.value, b)
         if not isinstance(a, Relation):
-            return b.value is not None and self._same(a, b.value)
+            value = read(b.right) if b.operator == "=" and relations.is_function_value(b.left) else b.value
+            return value is not None and self._same(a, value)
         if a.value is not None and b.value is not None:
             value = a.value
             called = relations.arguments(a, b)

@@ -33,7 +33,7 @@ _START_OF_TURN = re.compile(
 )
 _END_OF_TURN = re.compile(
     r"<(?:\|(?:im_end|eot_id|eom_id|endoftext|end_of_text|end|return|eos)\|>|end_of_turn>|｜end▁of▁sentence｜>"
-    r"|/s>(?=\s*(?:$|\[INST\]|<s>|\n|(?:Question|Problem|Q)\b)))"
+    r"|/s>(?=\s*(?:$|\[INST\]|<s>|\n)))"
 )
 _HTML = re.compile(r"</?(?:b|strong|i|em|u|p|br)\s?/?>", re.IGNORECASE)
 _NEXT_TURN = re.compile(
@@ -132,6 +132,8 @@ def _own_turn(text: str) -> str:
     """Without the tokens around a turn, and what follows the one that ends it."""
     start = _START_OF_TURN.match(text)
     text = text[start.end() if start else 0 :]
+    if "</s>" in text and "<s>" not in text:
+        text = text.partition("</s>")[0]
     end = _END_OF_TURN.search(text)
     text = text if end is None else text[: end.start()]
     return _HTML.sub("", text) if "</" in text or "<br" in text else text

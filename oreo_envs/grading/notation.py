@@ -313,7 +313,7 @@ def without_units(text: str) -> str:
 def is_unit(words: list[str]) -> bool:
     """Whether words name a unit or what was counted."""
     lower = [word.lower() for word in words]
-    if lower == ["times"]:
+    if lower in (["times"], ["in"]):
         return True
     if any(map(_is_no_unit, words)):
         return False

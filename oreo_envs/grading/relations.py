@@ -61,6 +61,7 @@ _OPERATION = re.compile(
     r"\\(?:lim|sum|prod|int|det|gcd|frac\{d\}\{d[a-z]\})(?![a-z])"
     r"|\\(?:sin|cos|tan|cot|sec|csc)\s*\d?\\?[a-zA-Z]+$"
 )
+_OF_AN_ANGLE = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc)\s*\(?\d?\s*(?:\\?angle\s*)?\\?[a-zA-Z]+\s*\)?")
 DENIAL = re.compile(
     r"\b(?:not|never|except|excluding|no|none|without|cannot|wrong|false|or|unless|if|when|suppose|assume|let"
     r"|perhaps|maybe|possibly|probably|might|may|could|try|test|check|consider|half|twice|double|triple)\b",
@@ -163,6 +164,11 @@ def is_asked_for(left: str) -> bool:
     letters = [letter for letter in _LETTERS.findall(plain) if letter in letters_of(letter)]
     alone = len(letters) > 1 and len(set(letters)) == 1
     return not letters_of(left) or not (re.search(r"\d", plain) or alone)
+
+
+def is_function_value(left: str) -> bool:
+    r"""Whether a left side is the value of a function of an angle: ``\tan\theta``."""
+    return _OF_AN_ANGLE.fullmatch(left.strip()) is not None
 
 
 def letters_of(text: str) -> set[str]:

@@ -76,6 +76,7 @@ _AMOUNT = (
 _RESTATED = re.compile(
     rf"(?<![\d.,/])({_AMOUNT})(?:,?\s(i\.e\.,?|that\sis,?|which\s(?:is|equals)(?:\sequal\sto)?|or|=)\s|\s\()({_AMOUNT})\)?[.!]?$"
 )
+_TWO_UNITS = re.compile(r"(?<![\d.,/])(\d{1,9}\s[A-Za-z]{1,10},?\s(?:and\s)?\d{1,9}\s[A-Za-z]{1,10})[.!]?$")
 _COMPOUND = re.compile(r"(\d{1,9}) ?([a-z]+?)s?,? (?:and )?(\d{1,4})( ?)([a-z]+?)s?\.?")
 _TEXT = re.compile(r"\\(?:text|mathrm|rm|mbox)\s*\{([^{}]*)\}")
 _DIRECTION_OF = re.compile(rf"^(?:an?\s+|the\s+)?({'|'.join(_DIRECTIONS)})\s+(?:of|by)\s+(\S.*)$", re.IGNORECASE)
@@ -165,8 +166,16 @@ def restated(clause: str) -> str:
     match = _RESTATED.search(clause)
     if match is None or (first := _amount(match[1])) is None or first != _amount(match[3]):
         return clause
-    kept = match[3] if match[2] and match[2] != "or" else match[1]
+    kept, other = (match[3], match[1]) if match[2] and match[2] != "or" else (match[1], match[3])
+    if len(re.findall(r"[A-Za-z]+", other)) == 1:
+        kept = other if len(re.findall(r"\d+", other)) < len(re.findall(r"\d+", kept)) else kept
     return clause[: match.start()] + kept.rstrip(".") + "."
+
+
+def amount_in_two_units(clause: str) -> tuple[str, str] | None:
+    """What stands before the amount in two units that a clause ends with, and that amount."""
+    match = _TWO_UNITS.search(clause)
+    return (clause[: match.start()], match[1]) if match and _amount(match[1]) else None
 
 
 def _amount(text: str) -> tuple[str, Fraction] | None:
