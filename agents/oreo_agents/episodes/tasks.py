@@ -3,9 +3,11 @@
 Knows: the settings of an environment. Does not know: policies, stages.
 """
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
+from inspect import Parameter, signature
 from typing import Any
 
 import gymnasium as gym
@@ -97,7 +99,29 @@ def make_env(settings: EnvSettings, split: str) -> gym.Env[str, str]:
     try:
         return gym.make(settings.id, split=split, disable_env_checker=True, **settings.keywords(split))
     except (TypeError, gym.error.Error) as error:
+        if unknown := _unknown_options(settings):
+            raise ValueError(unknown) from None
         raise ValueError(f"env: {settings.id} cannot be made with {settings.keywords(split)}: {error}") from error
+
+
+def _unknown_options(settings: EnvSettings) -> str:
+    """Say which options an environment does not have, and what would help; "" where it has all."""
+    entry_point: Any = gym.spec(settings.id).entry_point
+    env_class = load_env_creator(entry_point) if isinstance(entry_point, str) else entry_point
+    constructors = [vars(base)["__init__"] for base in env_class.__mro__[:-1] if "__init__" in vars(base)]
+    parameters = [parameter for function in constructors for parameter in signature(function).parameters.values()]
+    known = {p.name for p in parameters if p.kind is Parameter.KEYWORD_ONLY}
+    if unknown := [name for name in settings.options if name not in known]:
+        hints = [closest(name, known) for name in unknown]
+        place = "" if settings.path or "path" not in known or os.environ.get("OREO_DATA") else (
+            "; nor is it said where its data lies: set env.path=... or OREO_DATA"
+        )
+        return (
+            f"env.options: {settings.id} has no {', '.join(unknown)}{next(filter(None, hints), '')}; they are set by the "
+            f"experiment, the command line or a file, for another environment: leave experiment=... out, or set options of "
+            f"this one ({', '.join(sorted(known - {'path', 'split', 'place', 'render_mode'}))}){place}"
+        )
+    return ""
 
 
 def find_env(name: str, argument: str = "--env ") -> str:
