@@ -3,11 +3,11 @@
 Knows: the settings of an environment. Does not know: policies, stages.
 """
 
+import inspect
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
-from inspect import Parameter, signature
 from typing import Any
 
 import gymnasium as gym
@@ -104,24 +104,34 @@ def make_env(settings: EnvSettings, split: str) -> gym.Env[str, str]:
         raise ValueError(f"env: {settings.id} cannot be made with {settings.keywords(split)}: {error}") from error
 
 
+def option_names(env_id: str) -> list[str]:
+    """Return the names of the options that an environment takes; none where it is no class."""
+    entry_point: Any = gym.spec(env_id).entry_point
+    env_class: Any = load_env_creator(entry_point) if isinstance(entry_point, str) else entry_point
+    names = list(getattr(env_class, "more_options", ()))
+    for base in inspect.getmro(env_class) if inspect.isclass(env_class) else ():
+        init = vars(base).get("__init__")
+        if init is not None:
+            parameters = inspect.signature(init).parameters.values()
+            names += [each.name for each in parameters if each.kind == each.KEYWORD_ONLY]
+            if not any(each.kind == each.VAR_KEYWORD for each in parameters):
+                break
+    return [name for name in dict.fromkeys(names) if name not in ("split", "path", "place", "render_mode")]
+
+
 def _unknown_options(settings: EnvSettings) -> str:
     """Say which options an environment does not have, and what would help; "" where it has all."""
-    entry_point: Any = gym.spec(settings.id).entry_point
-    env_class = load_env_creator(entry_point) if isinstance(entry_point, str) else entry_point
-    constructors = [vars(base)["__init__"] for base in env_class.__mro__[:-1] if "__init__" in vars(base)]
-    parameters = [parameter for function in constructors for parameter in signature(function).parameters.values()]
-    known = {p.name for p in parameters if p.kind is Parameter.KEYWORD_ONLY}
-    if unknown := [name for name in settings.options if name not in known]:
-        hints = [closest(name, known) for name in unknown]
-        place = "" if settings.path or "path" not in known or os.environ.get("OREO_DATA") else (
-            "; nor is it said where its data lies: set env.path=... or OREO_DATA"
-        )
-        return (
-            f"env.options: {settings.id} has no {', '.join(unknown)}{next(filter(None, hints), '')}; they are set by the "
-            f"experiment, the command line or a file, for another environment: leave experiment=... out, or set options of "
-            f"this one ({', '.join(sorted(known - {'path', 'split', 'place', 'render_mode'}))}){place}"
-        )
-    return ""
+    known = option_names(settings.id)
+    unknown = [name for name in settings.options if name not in known]
+    if not known or not unknown:
+        return ""
+    hint = next(filter(None, (closest(name, known) for name in unknown)), "")
+    needs_data = "fields" in known and not settings.path and not os.environ.get("OREO_DATA")
+    return (
+        f"env.options: {settings.id} takes no {', '.join(unknown)}{hint}; an experiment that is made for another "
+        f"environment sets such options: leave experiment=... out, or set options of this one ({', '.join(known)})"
+        + ("; nor is it said where its data lies: set env.path=... or OREO_DATA" if needs_data else "")
+    )
 
 
 def find_env(name: str, argument: str = "--env ") -> str:
