@@ -47,11 +47,11 @@ GOODBYE = re.compile(
 )
 _SENTENCE_END = re.compile(r"(?<=[.?。])(?<!\bi\.e\.)(?<!\be\.g\.)(?<!\bvs\.)(?<!\bMr\.)(?<!\bMrs\.)(?<!\bDr\.)(?<!\bapprox\.)\s+|(?<=[A-Za-z)*]!)\s+(?=[A-Z*$\\])")
 _OPENER = re.compile(
-    r"^\W*(?:=>|⇒|→)|∴|^\W*[A-Z][a-z]{1,20}ing\b[^,.]{0,60}\s(?:gives|yields|leads to|results in)\b(?: us\b)?|^\W*(?:since|because)\b[^,.]{1,120},\s"
+    r"^\W*(?:=>|⇒|→)|∴|^\W*[A-Z][a-z]{1,20}ing\b[^,.]{0,60}\s(?:gives|yields|leads to|results in|leaves)\b(?: (?:us|him|her|them))?(?: with)?|^\W*(?:since|because)\b[^,.]{1,120},\s"
     r"|(?:^\W*(?:from (?:this|here),? |and )?|[,;.]\s+(?:and\s+)?|(?<=ing )(?=we ))(?:so(?! (?:far|that|many|much|on)\b)|thus|hence|therefore"
     r"|consequently|accordingly|finally|overall|altogether|as a result|as such|all in all|in (?:total|all|conclusion|summary|the end)"
     r"|(?:this|which|that) (?:means|gives|leaves|makes)|we (?:can )?(?:get|obtain|conclude|(?:see|find|deduce|infer) that)"
-    r"|we (?:are left with|end up with|arrive at)|(?<=[,;] )we have|I (?:get|obtain|conclude|calculated|computed)|it follows that)\b",
+    r"|we (?:are left with|end up with|arrive at)|(?<=[,;] )we (?:have|find|see)|I (?:get|obtain|conclude|calculated|computed)|it follows that)\b",
     re.IGNORECASE,
 )
 _QUANTITY = (
@@ -61,7 +61,7 @@ _QUANTITY = (
 _ABOUT_A_RESULT = re.compile(
     rf"^\W*(?:{_QUANTITY}[^.:=]{{0,60}}[:=]\s|\$?-?\d[\d.,]{{0,20}}\$?\s(?:is|are)\s(?:the|our)\s(?:[a-z]+est|only|answer|solution"
     r"|maximum|minimum|correct|desired|required|final)\b|(?:the|his|her|its|their|our|[A-Z][a-z]+'s)\s"
-    r"(?!(?:original|initial|previous|former|old|regular|usual|starting|given|first|second|naive)\b)(?:[^.]*\s)?(?:total|result|sum|solution|value"
+    r"(?![^.]*\bother (?:two|three|four|ones)\b)(?!(?:original|initial|previous|former|old|regular|usual|starting|given|first|second|naive)\b)(?:[^.]*\s)?(?:total|result|sum|solution|value"
     r"|cost|price|number|amount|profit|probability|percentage|fraction|area|perimeter|volume|length|distance|difference"
     r"|output|product|average|mean|median|remainder|ratio|age|speed|maximum|minimum|equation|function|expression|polynomial|root|coefficient|slope|radius"
     r"|limit|integral|determinant|angle|side|rate|height|width|score|(?:last|units?|ones|final|tens) digit)s?\b"
@@ -100,7 +100,7 @@ _DOUBT = re.compile(
 _PREMISE = re.compile(
     r"^\W*(?:let|suppose|assume|given(?! (?:this|these|that)\b)|consider|first|next|now|then|step|since|because|note|recall"
     r"|we (?:know|are(?! left)|need(?! \$?\d)|can(?! (?:make|form|get|have|buy|fit|fill|build|create|do) \$?\d))"
-    r"|it is (?:known|given|assumed|stated|tempting)|to (?:find|get|see))\b",
+    r"|it is (?:known|given|assumed|stated|tempting|said|claimed|believed|thought|possible|likely|easy)|to (?:find|get|see))\b",
     re.IGNORECASE,
 )
 _ASIDE = re.compile(r"\b(?:who|which|where|when|while|because|since|as|after|before|than|whereas|excluding|without|ignoring|besides)\b", re.IGNORECASE)
@@ -135,7 +135,7 @@ _EASTERN_OPENER = re.compile(r"所以|因此|因而|故|从而|于是|综上|可
 _EASTERN_DOUBT = re.compile(r"[不非若无或?？吗]|约(?![分束数])|如果|可能|左右|至少|至多|超过")
 _EASTERN_TOLD = re.compile(r"[是为=]\s*\$?-?\d")
 _EASTERN_RESULT = re.compile(
-    r".*(?:是|为|為|等于|有|共|剩下|得到|得|需要?|=|因此|所以|于是|故)\s*(\$[^$]+\$|-?\d[\d,]*(?:\.\d+)?%?)\s*"
+    r".*(?:是|为|為|等于|有|共|剩下|得到|得|[走用花卖买跑做写吃喝看赚]了|需要?|=|因此|所以|于是|故)\s*(\$[^$]+\$|-?\d[\d,]*(?:\.\d+)?%?)\s*"
     r"(?:平方|立方)?[\u4e00-\u9fff]{0,3}(?:/[\u4e00-\u9fff]{1,3})?"
 )
 _AFTER_VERB = re.compile(
@@ -159,7 +159,7 @@ _LIST_END = re.compile(r"\bare\s\$?-?\d[\d.]{0,20}\$?(?:,\s\$?-?\d[\d.]{0,20}\$?
 _AFTER_TIME = re.compile(r"\bafter (?=\d[\d.,]* [a-z]+(?: [a-z]+)?[.!]?$)")
 _OF_A_NUMBER = re.compile(
     r"\W{0,3}(?:(?:is|are|was|were|does|do|divides|works?|fails?|has|can|gives|satisfies)\b(?! (?:the|our|what)\b)"
-    r"|[^.]*\b(?:case|cases|step)\b)"
+    r"|[^.]*\b(?:case|cases|steps?)\b)"
 )
 _GOES_ON = re.compile(r"\b(?:is|are|was|were|has|have|does|did|had)\b(?! (?:the|our|what|left)\b)")
 _SHORT_FORM_OF = re.compile(r"\b(that|it|there|he|she|they|you|we)'(s|d|ll)(?= )", re.IGNORECASE)
@@ -239,6 +239,8 @@ def _plain_clause(sentence: str) -> str:
         return sentence
     sentence = without_intro(_SHORT_FORM_OF.sub(lambda m: m[1] + _LONG_FORM[m[2]], _without_tail(sentence)))
     clause = restated(_FORMULA.sub(_one_number, sentence))
+    if both := amount_in_two_units(clause):
+        clause = f"{both[0]}7 minutes."
     numbers = list(_NUMBER.finditer(clause))
     if len(numbers) != 1 or len(re.findall(r"\d+", clause)) != len(re.findall(r"\d+", numbers[0][0])):
         return ""
@@ -257,7 +259,7 @@ def _in_words(text: str) -> str:
     sentence = _HEAD.sub("", sentence)
     clause = _result_clause(sentence) or (sentence if _plain_clause(in_digits(sentence)) else "")
     clause = clause or (sentence if _ANSWER_IS.match(sentence) or _YES_OR_NO.match(sentence) else "")
-    clause = _FORMULA.sub(_one_number, clause)
+    clause = re.sub(r"^\W*-?\d+\s(?=is\s)", "It ", _FORMULA.sub(_one_number, clause))
     if not clause or not _WHOLE.search(sentence) or re.search(r"[\d$\\=]|\*\*|<<", clause):
         return ""
     if answer := _YES_OR_NO.match(clause):

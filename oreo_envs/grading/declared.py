@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 
-from oreo_envs.grading.notation import is_unit
 from oreo_envs.grading.words import spoken
 
 _PART = (
@@ -27,7 +26,7 @@ _WORDS = r"(?:[\w'$-]+\s)"
 _SUBJECT = (
     rf"(?:(?:the|this|that|his|her|their|its|our|my|your)\s(?!{_PART}){_WORDS}{{1,7}}?"
     rf"|(?:it|he|she|they|there|this|that|one|you(?=\s(?:will|can|have|get|need|would))|we(?=\s(?:need|can)\s)|(?-i:[a-zA-Z])(?=\s(?:is|equals)))\s|(?-i:(?!{_OTHER_START})(?:(?:Mrs?|Dr|Ms)\.\s)?[A-Z][a-z]+)(?:\s(?:and|or)\s(?:(?:his|her|their)\s)?[\w'-]+)?"
-    rf"(?:'s?\s{_WORDS}{{1,4}}?|\s(?:(?:together|both|now|then|also|still|only|just|alone)\s){{0,2}}))"
+    rf"(?:'s?\s{_WORDS}{{1,4}}?|\s(?:(?:together|both|now|then|also|still|only|just|alone|therefore|thus|hence|actually)\s){{0,2}}))"
 )
 _TELLS = (
     r"(?:is|are|was|were|equals|will|can|would|should|has|have|had|gets?|got|took|takes?|made|makes?|paid|spent|sold|bought|ran|ate"
@@ -40,7 +39,7 @@ _TELLS = (
 _TOLD_BY_OTHERS = re.compile(
     r"\b(?:(?<!equal )(?<!comes )(?<!amounts )(?<!up )(?<!sums )(?<!evaluates )(?<!simplifies )(?<!reduces )(?<!rises )"
     r"(?<!falls )(?<!drops )(?<!increases )(?<!decreases )(?<!sum )(?<!come )(?<!amount )(?<!out )to|depends?|claim(?:s|ed)?|says?|said|thinks?|thought|guess(?:es|ed)?|asks?|asked|wants?|wanted|supposed"
-    r"|expect(?:s|ed)?|hopes?|plans?|seems?|appears?|involves?|divides?|called|named|(?:multiple|factor|divisor)\sof|estimate|guess|bound|attempt|assumption|condition|mistake|error"
+    r"|expect(?:s|ed)?|hopes?|plans?|seems?|appears?|involves?|divides?|called|named|(?:multiple|factor|divisor)\sof|estimate|guess|bound|attempt|assumption|condition|mistake|error|case|steps?|(?:start(?:s|ed)?|began|begins?)\s(?:out\s)?with|other\s(?:two|three|four)"
     r"|answer(?!\s(?:is|will|comes|equals|turns)\b)"
     r"|contradicts?|exceeds?|wrong(?:ly)?|too)\s",
     re.IGNORECASE,
@@ -52,7 +51,7 @@ _AFTER_LABEL = re.compile(
     r"|column|gate|bus|group|team|player|all|other|remaining|another)\s+\W?$",
     re.IGNORECASE,
 )
-_FACT = re.compile(r"\W*there\sare\s\S+\s[a-z]+\sin\s(?:an?|one|each|every)\s", re.IGNORECASE)
+_FACT = re.compile(r"\W*there\sare\s\S+\s(?:[a-z]+\s){1,3}?in\s(?:an?|one|each|every)\s", re.IGNORECASE)
 _BEFORE_NOW = re.compile(r"\b(?:at first|initially|originally|beforehand|yesterday|earlier|previously)\b", re.IGNORECASE)
 _WITH = re.compile(r"\bwith\s+\W?$")
 _ENDS = re.compile(r"\b(?:ends?|ended|left|finish\w*|leaves)\b")
@@ -61,9 +60,9 @@ _SHARE = re.compile(
 )
 _INTRO = re.compile(
     r"(?:After|By|Combined|Together|Adding|Subtracting|Multiplying|Dividing|Using|With|Once|Counting|Overall|On|At|Over"
-    r"|During|Given\sthese|Given\sthis|When\sall\sis\ssaid\sand\sdone|Simplifying|Solving|From|All\sin\sall)\b(?![^,]*\b(?:case|step|part|first|one|each|every|if|when|another|other)\b)[^,.\d]{0,80},\s"
+    r"|During|Given\sthese|Given\sthis|When\sall\sis\ssaid\sand\sdone|Simplifying|Solving|From|All\sin\sall)\b(?![^,]*\b(?:case|step|part|first|one|each|every|if|when|another|other|start|beginning|outset|problem|question)\b)[^,.\d]{0,80},\s"
     r"(?:we\s(?:can\s)?(?:see|find|know|have|conclude)\s(?:that\s)?)?"
-    r"|(?:Over|In|At|By|During|On|After|Within)\s(?:the|this|that|a|one)\s(?:(?!case|step|part|first|next)[a-z]+\s){1,4}?(?=(?:he|she|it|they)\s)"
+    r"|(?:Over|In|At|By|During|On|After|Within)\s(?:the|this|that|a|one)\s(?:(?!case|step|part|first|next|start|beginning|outset|problem|question)[a-z]+\s){1,4}?(?=(?:he|she|it|they)\s)"
     r"|By\s(?:symmetry|inspection|counting|calculation|hand)\s"
 )
 _COUNT_FIRST = re.compile(
@@ -75,8 +74,9 @@ _NUMBER_WORD = re.compile(
     r"|nine|ten|eleven|twelve|(?:thir|four|fif|six|seven|eigh|nine)teen|(?:twen|thir|for|fif|six|seven|eigh|nine)ty)\b",
     re.IGNORECASE,
 )
+_COUNTED = re.compile(r"(?!(?:of|is|are|was|times|plus|minus|and|or)\b)(?:(?!\b(?:is|are|was|were)\b)[a-z'-]+\s?){0,6}")
 _SAID = re.compile(
-    r".*\b(?:is|are|was|were|be|equals)\s+(?:(?:an?|the)\s+)?([A-Za-z][\w'-]*(?:\s[A-Za-z][\w'-]*){0,2})[.!]?",
+    r".*\b(?:is|are|was|were|be|equals)\s+(?:(?:an?|the|on)\s+)?([A-Za-z][\w'-]*(?:\s[A-Za-z][\w'-]*){0,2})[.!]?",
     re.IGNORECASE | re.DOTALL,
 )
 _OPTION = re.compile(
@@ -120,7 +120,7 @@ def said_in_words(clause: str) -> str:
         found = spoken(run[0]) if run else None
         if run is None or found is None or _NUMBER_WORD.search(found[1]) or _AFTER_LABEL.search(clause, 0, first.start()):
             return ""
-        ends = clause[run.end() :].strip(" .!*") == "" and (not found[1] or is_unit(found[1].split()))
+        ends = clause[run.end() :].strip(" .!*") == "" and _COUNTED.fullmatch(found[1]) is not None
         begins = clause[: first.start()].strip(" *") == "" and _COUNT_FIRST.match(in_digits(clause)) is not None
         return run[0][: len(run[0]) - len(found[1])].strip() if ends or begins else ""
     if option := _OPTION.fullmatch(clause):

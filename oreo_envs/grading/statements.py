@@ -103,7 +103,7 @@ _STATEMENTS = (
 _MODAL = re.compile(r"\b(?:might|may|could|can|cannot|not)\b", re.IGNORECASE)
 _SUPPOSED = re.compile(
     r"\b(?:if|suppose|supposing|assume|assuming|imagine|whether|unless|doubt|wrong|incorrect|mistaken(?:ly)?"
-    r"|(?:do|does|did) not|\w+n't|might|claim(?:s|ed)?|said|says|thought|thinks|guess(?:es|ed)|believes|argues|suggests|(?:student|friend)'s)\b[^.!?,;:\n]*$",
+    r"|(?:do|does|did) not|\w+n't|might|claim(?:s|ed)?|said|says|thought|thinks|guess(?:es|ed)|believes|argues|suggests|perhaps|maybe|possibly|(?:student|friend)'s)\b[^.!?,;:\n]*$",
     re.IGNORECASE,
 )
 _REMARK = re.compile(r"\b(?:is the|is our|is my|equals?|comes?|works)\b", re.IGNORECASE)
@@ -121,7 +121,7 @@ _CORRECTION = re.compile(
     re.IGNORECASE,
 )
 _CUT = re.compile(
-    r"[.!?]\$?(?:\s|$)|[;,—](?=\s+(?:[a-z]{3,}|we|so|as|it)\b)(?!\s+(?:infinity|sqrt)\b)(?!\s+(?:and|or)\s+[\d$\\-])"
+    r"[.!?]\$?(?:\s|$)|[;,—](?=\s+(?:[a-z]{3,}|no matter|we|so|as|it)\b)(?!\s+(?:infinity|sqrt)\b)(?!\s+(?:and|or)\s+[\d$\\-])"
     r"|\s(?:because|since|which|where|when|if|for|so|thus|that|as|instead|rather|after|in total|not)\b"
 )
 _LABEL_CUT = re.compile(
@@ -134,7 +134,7 @@ _CONDITION = re.compile(
     re.IGNORECASE,
 )
 _TAKEN_BACK = re.compile(
-    r"[\s,;—.!]*(?:(?:no|wait|oops|sorry)\b(?! doubt)|(?:but|and|which|however|actually|,|\s){0,6}"
+    r"[\s,;—.!]*(?:(?:no|wait|oops|sorry)\b(?! doubt| matter)|(?:but|and|which|however|actually|,|\s){0,6}"
     r"(?:(?:that|this|it|which|he|she)\s)?(?:is|was|'s)\s(?:not|wrong|incorrect|false|mistaken)\b)",
     re.IGNORECASE,
 )
