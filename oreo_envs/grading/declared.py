@@ -25,7 +25,7 @@ _OTHER_START = (
 _WORDS = r"(?:[\w'$-]+\s)"
 _SUBJECT = (
     rf"(?:(?:the|this|that|his|her|their|its|our|my|your)\s(?!{_PART}){_WORDS}{{1,7}}?"
-    rf"|(?:it|he|she|they|there|this|that|one|you(?=\s(?:will|can|have|get|need|would))|we(?=\s(?:need|can)\s)|(?-i:[a-zA-Z])(?=\s(?:is|equals)))\s|(?-i:(?!{_OTHER_START})(?:(?:Mrs?|Dr|Ms)\.\s)?[A-Z][a-z]+)(?:\s(?:and|or)\s(?:(?:his|her|their)\s)?[\w'-]+)?"
+    rf"|(?-i:[A-Z][a-z]+ing)\s{_WORDS}{{0,5}}?(?=(?:takes?|took|costs?|requires?|required|will\stake)\s)|(?:it|he|she|they|there|this|that|one|you(?=\s(?:will|can|have|get|need|would))|we(?=\s(?:need|can)\s)|(?-i:[a-zA-Z])(?=\s(?:is|equals)))\s|(?-i:(?!{_OTHER_START})(?:(?:Mrs?|Dr|Ms)\.\s)?[A-Z][a-z]+)(?:\s(?:and|or)\s(?:(?:his|her|their)\s)?[\w'-]+)?"
     rf"(?:'s?\s{_WORDS}{{1,4}}?|\s(?:(?:together|both|now|then|also|still|only|just|alone|therefore|thus|hence|actually)\s){{0,2}}))"
 )
 _TELLS = (
@@ -74,7 +74,7 @@ _NUMBER_WORD = re.compile(
     r"|nine|ten|eleven|twelve|(?:thir|four|fif|six|seven|eigh|nine)teen|(?:twen|thir|for|fif|six|seven|eigh|nine)ty)\b",
     re.IGNORECASE,
 )
-_COUNTED = re.compile(r"(?!(?:of|is|are|was|times|plus|minus|and|or)\b)(?:(?!\b(?:is|are|was|were)\b)[a-z'-]+\s?){0,6}")
+_COUNTED = re.compile(r"(?!(?:of(?! (?:them|these|those)\b)|is|are|was|times|plus|minus|and|or)\b)(?:(?!\b(?:is|are|was|were)\b)[a-z'-]+\s?){0,6}")
 _SAID = re.compile(
     r".*\b(?:is|are|was|were|be|equals)\s+(?:(?:an?|the|on)\s+)?([A-Za-z][\w'-]*(?:\s[A-Za-z][\w'-]*){0,2})[.!]?",
     re.IGNORECASE | re.DOTALL,

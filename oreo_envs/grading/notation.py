@@ -129,7 +129,7 @@ _TEXT_TAIL = re.compile(
     rf"(?:(?<=[\w)}}%!])|(?<=\}}/))\s*\\(?:text(?:bf|it|rm|sf|normal)?|mbox|hbox|mathrm)\s*\{{([^{{}}%]*)\}}\s*{_EXPONENT}[\s./]*$"
 )
 _WORD_TAIL = re.compile(rf"(?<!\s)(\s*)(/\s*)?(?<![A-Za-z])([A-Za-z]+)\.?{_EXPONENT}$")
-_NOTE = re.compile(r"(?<=[\d%}])\s*\(([A-Za-z][A-Za-z \-]*)\)$")
+_NOTE = re.compile(r"(?<=[\d%}])\s*\(([A-Za-z]|[A-Za-z]{2,}(?: [A-Za-z]+|-[A-Za-z]{2,})*)\)$")
 _MAX_UNIT_WORDS = 8
 # Short units, which may stick to their number: 5cm. Every other word needs a blank: 5xy is a product.
 _SHORT_UNITS = frozenset(

@@ -103,9 +103,11 @@ _STATEMENTS = (
 _MODAL = re.compile(r"\b(?:might|may|could|can|cannot|not)\b", re.IGNORECASE)
 _SUPPOSED = re.compile(
     r"\b(?:if|suppose|supposing|assume|assuming|imagine|whether|unless|doubt|wrong|incorrect|mistaken(?:ly)?"
-    r"|(?:do|does|did) not|\w+n't|might|claim(?:s|ed)?|said|says|thought|thinks|guess(?:es|ed)|believes|argues|suggests|perhaps|maybe|possibly|(?:student|friend)'s)\b[^.!?,;:\n]*$",
+    r"|(?:do|does|did) not|\w+n't|might|claim(?:s|ed)?|said|says|thought|thinks|guess(?:es|ed)|believes|argues|suggests|perhaps|maybe|possibly|(?:student|friend)'s)\b[^.!?,;:\n]*$"
+    r"|\b(?:first|initial|original|previous|earlier|old)[ \t]+$",
     re.IGNORECASE,
 )
+_ASKED = re.compile(r"[^.!?\n]{0,200}\?")
 _REMARK = re.compile(r"\b(?:is the|is our|is my|equals?|comes?|works)\b", re.IGNORECASE)
 """Words that may speak of an answer that is stated already, and so do not replace it."""
 _SENTENCE_BREAK = re.compile(r"[.!?]\s|\n")
@@ -261,6 +263,8 @@ def _of_match(text: str, match: re.Match[str], reference: bool) -> str:
         _MODAL.search(match[0]) or _SUPPOSED.search(text, max(0, match.start() - 100), match.start())
     ):
         return ""
+    if match.re is _IS and _ASKED.match(line):
+        return ""
     if match.re in (_IS, _FOREIGN_IS) and line:
         answer = _clause(line)
         return answer if reads_as_answer(answer) else ""
@@ -324,4 +328,4 @@ def _clause(line: str) -> str:
         return option[1]
     if cut is None or any(after.match(line, cut.start(), cut.start() + 200) for after in (_CONDITION, _TAKEN_BACK)):
         return line.strip(_DECORATION)
-    return line[: cut.start()].strip(_DECORATION)
+    return re.sub(r"(?<!\s)\s(?:and|but)$", "", line[: cut.start()].strip(_DECORATION))
