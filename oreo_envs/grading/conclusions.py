@@ -66,6 +66,7 @@ _ABOUT_A_RESULT = re.compile(
     r"|output|product|average|mean|median|remainder|ratio|age|speed|maximum|minimum|equation|function|expression|polynomial|root|coefficient|slope|radius"
     r"|limit|integral|determinant|angle|side|rate|height|width|score|(?:last|units?|ones|final|tens) digit)s?\b"
     r"|(?:the|half|twice|a (?:third|quarter)|\d+%)\s(?:[^.,]*\s)?of\s[^.,]*\d[^.,]*\s(?:is|equals)\s\$?-?\d[\d.,]{0,20}\$?(?:\s[a-z]+){0,3}\W*$"
+    r"|what(?:'s| is) left (?:is|are)\b"
     r"|(?:I (?:think|believe)\s)?(?:it|this) (?:is|equals)\b)",
     re.IGNORECASE,
 )
@@ -90,7 +91,7 @@ _TAIL = re.compile(
 """How it begins to say where a result is found, or how it was rounded."""
 _DOUBT = re.compile(
     r"\?|\b(?:not|cannot|never|neither|nor|unknown|unclear|impossible|wrong|incorrect|if|unless|or|either|maybe|perhaps"
-    r"|possibly|depends?|exceeds?|differs?|close to|follows? from|might|could|may|must(?!\s(?:be|equal|satisfy|buy|sell|pay|spend|save|earn|make|bake|work|walk|drive|read|order)\b)|about|around|approximately|roughly|nearly|almost|between(?! (?:the|these|those|them|his|her|their|its|\$[A-Z])\b)"
+    r"|possibly|hop(?:e|es|ed) (?:for|to)|wish(?:es|ed)?|started (?:at|with|from|out)|depends?|exceeds?|differs?|close to|follows? from|might|could|may|must(?!\s(?:be|equal|satisfy|buy|sell|pay|spend|save|earn|make|bake|work|walk|drive|read|order)\b)|about|around|approximately|roughly|nearly|almost|between(?! (?:the|these|those|them|his|her|their|its|\$[A-Z])\b)"
     r"|at (?:least|most)|but|except|(?:more|less|fewer|greater|larger|smaller) than|(?<!add )(?<!adds )(?<!sum )up to"
     r"|suppose|assume|guess|probably|guessed|instead|so far"
     r"|(?:needs?|has|have|wants?) to(?! (?:buy|sell|pay|spend|save|earn|make|bake|use|work|walk|drive|read|order)\b))\b"
@@ -159,7 +160,7 @@ _LIST_END = re.compile(r"\bare\s\$?-?\d[\d.]{0,20}\$?(?:,\s\$?-?\d[\d.]{0,20}\$?
 _AFTER_TIME = re.compile(r"\bafter (?=\d[\d.,]* [a-z]+(?: [a-z]+)?[.!]?$)")
 _OF_A_NUMBER = re.compile(
     r"\W{0,3}(?:(?:is|are|was|were|does|do|divides|works?|fails?|has|can|gives|satisfies)\b(?! (?:the|our|what)\b)"
-    r"|[^.]*\b(?:case|cases|steps?)\b)"
+    r"|[^.]*\b(?:case|cases|steps?|until|till)\b|\s?(?:and|then)\s[a-z]+(?:ed|ew|ell|ose)\b)"
 )
 _GOES_ON = re.compile(r"\b(?:is|are|was|were|has|have|does|did|had)\b(?! (?:the|our|what|left)\b)")
 _SHORT_FORM_OF = re.compile(r"\b(that|it|there|he|she|they|you|we)'(s|d|ll)(?= )", re.IGNORECASE)

@@ -39,7 +39,7 @@ _TELLS = (
 _TOLD_BY_OTHERS = re.compile(
     r"\b(?:(?<!equal )(?<!comes )(?<!amounts )(?<!up )(?<!sums )(?<!evaluates )(?<!simplifies )(?<!reduces )(?<!rises )"
     r"(?<!falls )(?<!drops )(?<!increases )(?<!decreases )(?<!sum )(?<!come )(?<!amount )(?<!out )to|depends?|claim(?:s|ed)?|says?|said|thinks?|thought|guess(?:es|ed)?|asks?|asked|wants?|wanted|supposed"
-    r"|expect(?:s|ed)?|hopes?|plans?|seems?|appears?|involves?|divides?|called|named|(?:multiple|factor|divisor)\sof|estimate|guess|bound|attempt|assumption|condition|mistake|error|case|steps?|(?:start(?:s|ed)?|began|begins?)\s(?:out\s)?with|other\s(?:two|three|four)"
+    r"|expect(?:s|ed)?|hope[sd]?|wish(?:es|ed)?|plans?|seems?|appears?|involves?|divides?|called|named|(?:multiple|factor|divisor)\sof|estimate|guess|bound|attempt|assumption|condition|mistake|error|case|steps?|(?:start(?:s|ed)?|began|begins?)\s(?:out\s)?with|other\s(?:two|three|four)"
     r"|answer(?!\s(?:is|will|comes|equals|turns)\b)"
     r"|contradicts?|exceeds?|wrong(?:ly)?|too)\s",
     re.IGNORECASE,
