@@ -278,7 +278,7 @@ def _columnar_rows(name: str, kind: str, stream: BinaryIO, packing: str, allowan
 
 
 def _parquet_batches(file: Any, name: str, allowance: Allowance) -> Iterator[Any]:
-    """Batches of as many rows as fit into what is allowed, whatever their columns repeat; a file says its sizes first."""
+    """Batches of as many rows as fit into what is allowed; a file says its sizes first."""
     import pyarrow.parquet
 
     parquet = pyarrow.parquet.ParquetFile(file, pre_buffer=False)

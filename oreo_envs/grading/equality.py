@@ -35,14 +35,10 @@ from oreo_envs.grading.shapes import (
     Shape,
     Words,
 )
-from oreo_envs.grading.size import has_tower, is_too_large
+from oreo_envs.grading.size import has_more_to_do, is_too_large
 from oreo_envs.grading.systems import grouped, same_order, same_remainders
 from oreo_envs.grading.words import same_property
 from oreo_envs.grading.worker import LIMIT_S, Reply
-
-
-_BASE_TWICE = re.compile(r"(?<![\d.])(\d{1,9})(?:\^\{?-?\d{1,9}\}?)?\s*\\(?:cdot|times)\s*\1(?![\d.])")
-_CHOICE = re.compile(r"\\binom\{\d+\}\{\d+\}")
 
 
 class Core(Protocol):
@@ -303,7 +299,7 @@ class Comparison:
             numbers = how == "equal" and not relations.letters_of(left + right)
             if numbers and (same := arithmetic.same(left, right)) is not None:
                 self.how = "symbolic"
-                if same and _has_more_to_do(left, right):
+                if same and has_more_to_do(left, right):
                     self.obstacle = "unfinished"
                 return same and self.obstacle is None
             self.obstacle = "too_large"
@@ -320,16 +316,6 @@ class Comparison:
 def exact_decimals(text: str) -> str:
     """Write decimals as fractions, so that no rounding is involved."""
     return re.sub(r"\d*\.\d+", lambda match: r"\frac{{{}}}{{{}}}".format(*Fraction(match[0]).as_integer_ratio()), text)
-
-
-def _has_more_to_do(left: str, right: str) -> bool:
-    """Whether towers, binomial coefficients or products of one base are left to evaluate that ``right`` has not."""
-    return (
-        has_tower(left) > has_tower(right)
-        or left.count(r"\binom") > right.count(r"\binom")
-        or len(_BASE_TWICE.findall(left)) > len(_BASE_TWICE.findall(right))
-        or (_CHOICE.fullmatch(right) is not None and _CHOICE.fullmatch(left) is None)
-    )
 
 
 def _kinds_agree(a: Shape, b: Shape) -> bool:

@@ -157,9 +157,9 @@ def _without_note(text: str) -> str:
         return text
     if _IDLE_NOTE.fullmatch(match[2]):
         return match[1]
-    if (other := _NOT.fullmatch(match[2])) and (first := _number(match[1])) and (second := _number(other[1])):
-        return text if same_number(second, first) else match[1]
     first, second = _number(match[1]), _number(match[2])
+    if (denied := _NOT.fullmatch(match[2])) and first and (second := _number(denied[1])):
+        return text if same_number(second, first) else match[1]
     other = second is not None and re.fullmatch(r"-?\d+", match[2]) is None
     return match[1] if first and second and other and same_number(second, first) else text
 

@@ -71,7 +71,8 @@ _SIZES = {
 }  # fmt: skip
 """What a unit measures, and how many of the least unit it is."""
 _AMOUNT = (
-    r"\d{1,9}(?:\.\d{1,9}|\s?/\s?\d{1,4})?\s?[A-Za-z]{1,10}\.?(?:,?\s(?:and\s)?\d{1,9}(?:\.\d{1,9})?\s?[A-Za-z]{1,10}\.?)?"
+    r"\d{1,9}(?:\.\d{1,9}|\s?/\s?\d{1,4})?\s?[A-Za-z]{1,10}\.?"
+    r"(?:,?\s(?:and\s)?\d{1,9}(?:\.\d{1,9})?\s?[A-Za-z]{1,10}\.?)?"
 )
 _RESTATED = re.compile(
     rf"(?<![\d.,/])({_AMOUNT})(?:,?\s(i\.e\.,?|that\sis,?|which\s(?:is|equals)(?:\sequal\sto)?|or|=)\s|\s\()({_AMOUNT})\)?[.!]?$"

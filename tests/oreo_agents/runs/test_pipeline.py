@@ -71,7 +71,9 @@ def test_an_environment_without_end_needs_a_number_of_tasks():
 def test_an_unknown_environment_or_option_is_a_sentence():
     with pytest.raises(ValueError, match=r"no such environment; did you mean 'oreo/GSM8K-v0'"):
         EnvSettings(id="oreo/GSM8k-v0")
-    with pytest.raises(ValueError, match=r"Arithmetic-v0 takes no wrold; did you mean 'world'\?; .*options of this one"):
+    with pytest.raises(
+        ValueError, match=r"Arithmetic-v0 takes no wrold; did you mean 'world'\?; .*options of this one"
+    ):
         make_env(EnvSettings(id="oreo/Arithmetic-v0", options={"wrold": 1}), "test")
     with pytest.raises(ValueError, match=r"single_turn is for agents .* leave it out"):
         make_env(EnvSettings(id="oreo/Arithmetic-v0", options={"single_turn": True}), "test")
