@@ -4,7 +4,6 @@ Knows: Hydra, where configurations lie. Does not know: what commands do.
 """
 
 import difflib
-import inspect
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import fields, is_dataclass
@@ -113,20 +112,14 @@ def _explain(command: str, error: Exception, overrides: Sequence[str]) -> str:
 
 def _env_options(command: str, overrides: Sequence[str]) -> tuple[str, list[str]]:
     """Return the id of the environment that is asked for, and the names of the options that it takes."""
-    import oreo_envs  # noqa: F401  registers its environments
-    from oreo_envs.arguments import arguments_of
+    from oreo_agents.episodes.tasks import option_names  # registers the environments
 
     chosen = [text for text in overrides if re.match(r"(env|experiment|env\.id)=", text) and "," not in text]
     try:
         env_id = str(compose(command, chosen).env.id)
-        entry_point: Any = gym.spec(env_id).entry_point
+        return env_id, option_names(env_id)
     except (HydraException, OmegaConfBaseException, gym.error.Error):
         return "the environment", []
-    env_class: Any = entry_point
-    if isinstance(entry_point, str):
-        env_class = gym.envs.registration.load_env_creator(entry_point)
-    names = arguments_of(env_class) if inspect.isclass(env_class) else ()
-    return env_id, [name for name in names if name not in ("split", "path", "place", "render_mode")]
 
 
 def _is_field(command: str, name: str) -> bool:
