@@ -1,6 +1,6 @@
 """Ways to answer a task with a policy and perhaps its value: one module each."""
 
-from oreo_agents.search.base import Answer, Search
+from oreo_agents.search.base import Answer, Candidate, Search
 from oreo_agents.search.best_of_k_actions import BestOfKActions
 from oreo_agents.search.best_of_n import BestOfN
 from oreo_agents.search.majority import Majority
@@ -16,6 +16,7 @@ __all__ = [
     "Answer",
     "BestOfKActions",
     "BestOfN",
+    "Candidate",
     "Greedy",
     "Majority",
     "MajorityOfKActions",

@@ -11,7 +11,7 @@ import numpy as np
 
 from oreo_agents.episodes.generate import Sample
 from oreo_agents.episodes.record import Record
-from oreo_agents.search.base import Answer, Search
+from oreo_agents.search.base import Answer, Candidate, Search
 from oreo_agents.search.player import Judgement, Player
 
 
@@ -26,6 +26,8 @@ class Game:
         turn: turns taken.
         generated: tokens generated.
         read: tokens that the value network read.
+        chosen: which of ``proposed`` was taken at the last turn.
+        candidates: the proposals of the last turn.
     """
 
     record: Record
@@ -34,6 +36,8 @@ class Game:
     turn: int = 0
     generated: int = 0
     read: int = 0
+    chosen: int = 0
+    candidates: tuple[Candidate, ...] = ()
 
     def propose(self, sample: Sample) -> None:
         """Add an action to choose from, or a vote for an equal one."""
@@ -47,8 +51,13 @@ class Game:
 
     def take(self, judged: Sequence[Judgement], player: Player) -> None:
         """Act on the best of the proposals, an unfinished one only if there is no other; of equal ones on the first."""
-        best, judgement = max(zip(self.proposed, judged, strict=True), key=lambda c: (c[0].ended, c[1].value))
+        self.chosen = max(range(len(judged)), key=lambda k: (self.proposed[k].ended, judged[k].value))
+        best, judgement = self.proposed[self.chosen], judged[self.chosen]
         self.read += sum(each.read for each in judged)
+        self.candidates = tuple(
+            Candidate(player.prompt_format.decode(sample.tokens), each.value if each.read else None, sample.ended, votes)
+            for sample, each, votes in zip(self.proposed, judged, self.votes, strict=True)
+        )
         self.record.value_cache = judgement.cache
         self.record.advance(best, player.prompt_format, player.policy.max_length)
         self.proposed, self.votes = [], []
@@ -91,7 +100,9 @@ class ActionSearch(Search):
                 for game in games:
                     if game.record.over:
                         episode = player.end(game.record, self.temperature)
-                        answers[game.record.slot] = Answer(episode, game.generated, game.read)
+                        answers[game.record.slot] = Answer(
+                            episode, game.generated, game.read, game.candidates, game.chosen
+                        )
                 games = [game for game in games if not game.record.over]
         return answers
 

@@ -15,6 +15,23 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class Candidate:
+    """What a search chose from.
+
+    Attributes:
+        text: of the answer, or of the action.
+        value: V by which it was judged, reward units; None where V was not read.
+        finished: the policy ended it; False: a limit cut it off.
+        votes: how often it was proposed.
+    """
+
+    text: str
+    value: float | None
+    finished: bool
+    votes: int = 1
+
+
+@dataclass(frozen=True)
 class Answer:
     """How a task was answered.
 
@@ -23,11 +40,15 @@ class Answer:
         tokens: tokens generated for it, with those of samples and beams not chosen.
         value_tokens: tokens that the value network read for it: what its samples or beams share is read once as a
             rule, and one that is read twice counts twice.
+        candidates: what the last choice was made from; of a task that is played, the actions of its last turn.
+        chosen: which of them the answer is.
     """
 
     episode: Episode
     tokens: int
     value_tokens: int = 0
+    candidates: tuple[Candidate, ...] = ()
+    chosen: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from oreo_agents.search.base import Answer, Search
+from oreo_agents.search.base import Answer, Candidate, Search
 from oreo_agents.search.player import Judgement, Player
 from oreo_algos.episode import Episode
 
@@ -58,10 +58,16 @@ class SampleSearch(Search):
 
     def _answer(self, episodes: Sequence[Episode], judged: Sequence[Judgement]) -> Answer:
         values = np.array([judgement.value for judgement in judged]) if judged else np.full(len(episodes), np.nan)
+        chosen = self.choose(episodes, values)
         return Answer(
-            episodes[self.choose(episodes, values)],
+            episodes[chosen],
             sum(int(episode.info["generated_tokens"] or 0) for episode in episodes),
             sum(judgement.read for judgement in judged),
+            tuple(
+                Candidate(episode.messages[-1]["content"], value if judged else None, episode.terminated)
+                for episode, value in zip(episodes, values.tolist(), strict=True)
+            ),
+            chosen,
         )
 
     @property

@@ -11,7 +11,7 @@ from math import isqrt
 import numpy as np
 
 from oreo_agents.episodes.record import Record
-from oreo_agents.search.base import Answer, Search
+from oreo_agents.search.base import Answer, Candidate, Search
 from oreo_agents.search.player import Player
 
 
@@ -93,11 +93,17 @@ class StepBeam(Search):
                 self._grow(player, running)
                 for tree in running:
                     if not tree.live:
-                        best = tree.best()
+                        best, over = tree.best(), [*tree.finished, *tree.cut_off]
                         episode = player.end(best, self.temperature)
-                        answers[best.slot] = Answer(episode, tree.generated, tree.read)
+                        candidates = tuple(self._candidate(beam) for beam in over)
+                        chosen = next(i for i, beam in enumerate(over) if beam.record is best)
+                        answers[best.slot] = Answer(episode, tree.generated, tree.read, candidates, chosen)
                 running = [tree for tree in running if tree.live]
         return answers
+
+    def _candidate(self, beam: _Beam) -> Candidate:
+        value = None if self.keep * self.expand == 1 else beam.value
+        return Candidate(beam.record.info["messages"][-1]["content"], value, beam.record.terminated)
 
     def _grow(self, player: Player, trees: Sequence[_Tree]) -> None:
         """Continue every live beam by a step, and keep the best."""
