@@ -90,7 +90,9 @@ class Local:
             tokens = tuple(engine.encode(messages))
             room = engine.context - len(tokens)
             if room < 1:
-                raise ChatError(f"this conversation fills the context of {engine.context} tokens: /reset begins another")
+                raise ChatError(
+                    f"this conversation fills the context of {engine.context} tokens: /reset begins another"
+                )
             question = Question(
                 messages=tuple(messages),
                 tokens=tokens,
@@ -134,7 +136,9 @@ class Remote:
                 models = json.load(response)["data"]
                 chosen = next((one for one in models if model in (None, one["id"])), None)
             except (ValueError, KeyError, TypeError):
-                raise ChatError(f"{base}/v1/models is no list of models: is this an endpoint in OpenAI's form?") from None
+                raise ChatError(
+                    f"{base}/v1/models is no list of models: is this an endpoint in OpenAI's form?"
+                ) from None
         if chosen is None:
             raise ChatError(f"{base} does not serve {model!r}, but {', '.join(one['id'] for one in models)}")
         own = chosen.get("oreo") or {}
@@ -162,9 +166,7 @@ class Remote:
 
     def _open(self, path: str, body: dict[str, Any] | None = None) -> Any:
         data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(  # noqa: S310 (the scheme was checked)
-            self.url + path, data, {"Content-Type": "application/json", **self.headers}
-        )
+        request = urllib.request.Request(self.url + path, data, {"Content-Type": "application/json", **self.headers})
         local = urlsplit(self.url).hostname in ("127.0.0.1", "localhost", "::1")
         opener = urllib.request.build_opener(*([urllib.request.ProxyHandler({})] if local else []))
         try:
@@ -178,9 +180,7 @@ class Remote:
             raise ChatError(f"{self.url} does not answer: {getattr(error, 'reason', error)}") from None
 
 
-def main(
-    arguments: Sequence[str], read: Callable[[], str] | None = None, console: Console | None = None
-) -> None:
+def main(arguments: Sequence[str], read: Callable[[], str] | None = None, console: Console | None = None) -> None:
     """Talk until told to leave, or until there is no more line.
 
     Args:

@@ -87,7 +87,9 @@ def main(arguments: Sequence[str]) -> None:
             app = create_app(served.engine, served.searches, settings, model=served.model)
             print(_greeting(served, listening.getsockname()[1]), flush=True)
             server = uvicorn.Server(
-                uvicorn.Config(app, log_level="info", timeout_graceful_shutdown=settings.shutdown_s, server_header=False)
+                uvicorn.Config(
+                    app, log_level="info", timeout_graceful_shutdown=settings.shutdown_s, server_header=False
+                )
             )
             # uvicorn ends on this signal and raises it again for whoever else listens: nobody, so that we end cleanly.
             signal.signal(signal.SIGTERM, lambda *_: None)
@@ -203,7 +205,9 @@ def _greeting(served: Served, port: int) -> str:
         + ("V read by a value network" if served.engine.has_value else "no value network, so nothing is searched by V")
     ]
     if settings.token is None and settings.host not in ("127.0.0.1", "localhost", "::1"):
-        lines.append(f"oreo serve: without a token anybody who reaches {settings.host} may use it: {TOKEN_VARIABLE}=...")
+        lines.append(
+            f"oreo serve: without a token anybody who reaches {settings.host} may use it: {TOKEN_VARIABLE}=..."
+        )
     return "\n".join(lines)
 
 

@@ -55,7 +55,9 @@ class Game:
         best, judgement = self.proposed[self.chosen], judged[self.chosen]
         self.read += sum(each.read for each in judged)
         self.candidates = tuple(
-            Candidate(player.prompt_format.decode(sample.tokens), each.value if each.read else None, sample.ended, votes)
+            Candidate(
+                player.prompt_format.decode(sample.tokens), each.value if each.read else None, sample.ended, votes
+            )
             for sample, each, votes in zip(self.proposed, judged, self.votes, strict=True)
         )
         self.record.value_cache = judgement.cache

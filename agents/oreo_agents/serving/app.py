@@ -51,7 +51,7 @@ def create_app(
     Raises:
         ValueError: the default search is not known, or cannot answer here.
     """
-    if settings.search not in searches:
+    if settings.search is None or settings.search not in searches:
         raise ValueError(f"search={settings.search}: unknown search; known: {', '.join(searches)}")
     if (reason := engine.unfit(searches[settings.search])) is not None:
         raise ValueError(f"search={settings.search}: {reason}")
@@ -90,9 +90,7 @@ class _Server:
         worker: Worker | None,
     ) -> None:
         self.engine, self.searches, self.settings, self.model = engine, searches, settings, model
-        self.worker = worker or Worker(
-            batch_rows=settings.batch_size, queue=settings.queue, wait_s=settings.wait_s
-        )
+        self.worker = worker or Worker(batch_rows=settings.batch_size, queue=settings.queue, wait_s=settings.wait_s)
         self.began = int(time.time())
         self._encoding = threading.Lock()
 
@@ -257,24 +255,23 @@ class _Server:
 
     async def _wait(self, request: Request, jobs: Sequence[Job]) -> list[Any] | None:
         """Return the results; None when the client has left, whose work then ends."""
-        done = asyncio.gather(*(asyncio.wrap_future(job.future) for job in jobs))
+        waited = [asyncio.wrap_future(job.future) for job in jobs]
         try:
-            while not done.done():
-                await asyncio.wait([done], timeout=_LOOK)
-                if not done.done() and await request.is_disconnected():
+            while (await asyncio.wait(waited, timeout=_LOOK))[1]:
+                if await request.is_disconnected():
                     return None
-            return list(await done)
+            return [await one for one in waited]
         except ValueError as error:
             raise RefusedError(str(error)) from None
         except asyncio.CancelledError:
-            if self.worker.alive:
-                raise
+            # Nobody else cancels: the worker at its end, or uvicorn when its patience does.
             raise ClosedError("the server is shutting down") from None
         except Exception:  # the worker has logged what a model raised; who waits is told no more than that
             raise RefusedError(_FAILED, status=500) from None
         finally:
             self.worker.cancel([job for job in jobs if not job.future.done()])
-            done.cancel()
+            for one in waited:
+                one.cancel()
 
     async def _stream(
         self,

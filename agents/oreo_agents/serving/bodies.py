@@ -211,11 +211,16 @@ def _message(message: Any, number: int) -> Message:
     if role not in _ROLES:
         raise RefusedError(f"{where}.role: one of {', '.join(_ROLES)}, got {_shown(role)}", "messages")
     if isinstance(content, list):
-        parts = [part.get("text") if isinstance(part, dict) and part.get("type") == "text" else None for part in content]
+        parts = [
+            part.get("text") if isinstance(part, dict) and part.get("type") == "text" else None for part in content
+        ]
         if not all(isinstance(part, str) for part in parts):
             raise RefusedError(f"{where}.content: parts of text alone can be read here", "messages")
         content = "".join(str(part) for part in parts)
-    return {"role": "system" if role == "developer" else role, "content": _text(content, f"{where}.content", "messages")}
+    return {
+        "role": "system" if role == "developer" else role,
+        "content": _text(content, f"{where}.content", "messages"),
+    }
 
 
 def _prompt(given: Any) -> str:
@@ -261,9 +266,7 @@ def _extension(body: Mapping[str, Any]) -> dict[str, Any]:
     return extension
 
 
-def _search(
-    extension: Mapping[str, Any], searches: Mapping[str, Search], default: str
-) -> tuple[str, Search]:
+def _search(extension: Mapping[str, Any], searches: Mapping[str, Search], default: str) -> tuple[str, Search]:
     name = extension.get("search", default)
     if not isinstance(name, str) or name not in searches:
         hint = closest(name, searches) if isinstance(name, str) else ""
@@ -320,7 +323,9 @@ def _stops(given: Any) -> tuple[str, ...]:
     if given is None:
         return ()
     stops = given if isinstance(given, list) else [given]
-    if len(stops) > _MAX_STOPS or any(not isinstance(stop, str) or not 0 < len(stop) <= _MAX_STOP_LENGTH for stop in stops):
+    if len(stops) > _MAX_STOPS or any(
+        not isinstance(stop, str) or not 0 < len(stop) <= _MAX_STOP_LENGTH for stop in stops
+    ):
         raise RefusedError(
             f"stop: a text of 1 to {_MAX_STOP_LENGTH} characters, or a list of up to {_MAX_STOPS}, got {_shown(given)}",
             "stop",

@@ -127,9 +127,7 @@ class Conversations(Player):
         self.questions, self.delimiters = questions, tuple(delimiters)
         self._thoughts: dict[int, Thoughts] = {}
         limits = Sampling(max_new_tokens=max(q.max_tokens for q in questions), batch_size=batch_size)
-        super().__init__(
-            self._no_env, policy, prompt_format, range(len(questions)), limits, seed=0, value=value
-        )
+        super().__init__(self._no_env, policy, prompt_format, range(len(questions)), limits, seed=0, value=value)
 
     @staticmethod
     def _no_env() -> ConversationEnv:

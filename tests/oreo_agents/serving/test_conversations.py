@@ -124,7 +124,9 @@ def test_v_of_what_was_said(engine: LocalEngine):
     more = [*said, {"role": "user", "content": "y"}, {"role": "assistant", "content": "four"}]
     [longer] = engine.values([more])
     assert [step.message for step in longer.steps] == [1, 1, 1, 3]
-    assert [step.value for step in longer.steps[:2]] == pytest.approx([step.value for step in found.steps[:2]], abs=1e-4)
+    assert [step.value for step in longer.steps[:2]] == pytest.approx(
+        [step.value for step in found.steps[:2]], abs=1e-4
+    )
     with pytest.raises(ValueError, match="at least one message of the assistant"):
         engine.values([said[:1]])
 

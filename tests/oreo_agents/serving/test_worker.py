@@ -13,6 +13,7 @@ class Gate:
     """Work that waits until it may go on."""
 
     def __init__(self) -> None:
+        """Begin closed."""
         self.entered, self.open = Event(), Event()
 
     def __call__(self, payloads: Sequence[Any]) -> list[Any]:
