@@ -134,8 +134,12 @@ class Record:
         env: Any = self.env.unwrapped
         if not sample.ended or not hasattr(env, "command_in"):
             return None
+        return env.command_in(self.said(sample, prompt_format)) or None
+
+    def said(self, sample: Sample, prompt_format: PromptFormat) -> str:
+        """Return the text of a generated turn."""
         _, texts = prompt_format.split_steps(sample.tokens, self.delimiters, inside=self.spoken > 0)
-        return env.command_in("".join(texts).removeprefix(prompt_format.lead)) or None
+        return "".join(texts).removeprefix(prompt_format.lead)
 
     def advance(self, sample: Sample, prompt_format: PromptFormat, max_length: int) -> None:
         """Hand generated tokens to the environment, step by step, and record what it used of them.

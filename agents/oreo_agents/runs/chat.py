@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 from rich.console import Console
 from rich.text import Text
 
+from oreo_agents.episodes.spoken import visible
 from oreo_agents.runs.serve import TOKEN_VARIABLE, Served, load_served
 from oreo_agents.serving.answering import Reply
 from oreo_agents.serving.conversations import Question
@@ -285,12 +286,12 @@ def _choose(talker: Talker, name: str) -> None:
 
 
 def _show(text: str, value: float | None, console: Console) -> None:
-    """Print a step, in the colour of V, and V behind it."""
-    shown = text.rstrip("\n")
+    """Print a step, in the colour of V, and V behind it; what would steer the terminal is written out."""
+    shown = visible(text.rstrip("\n"))
     console.print(Text(shown, style="" if value is None else colour(value)), end="")
     if value is not None:
         console.print(Text(f"  {value:.2f}", style="dim"), end="")
-    console.print("\n" * (len(text) - len(shown)), end="")
+    console.print("\n" * (len(text) - len(text.rstrip("\n"))), end="")
 
 
 def colour(value: float) -> str:

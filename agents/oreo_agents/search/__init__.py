@@ -1,6 +1,6 @@
 """Ways to answer a task with a policy and perhaps its value: one module each."""
 
-from oreo_agents.search.base import Answer, Candidate, Search
+from oreo_agents.search.base import Answer, Candidate, Proposal, Search
 from oreo_agents.search.best_of_k_actions import BestOfKActions
 from oreo_agents.search.best_of_n import BestOfN
 from oreo_agents.search.majority import Majority
@@ -21,6 +21,7 @@ __all__ = [
     "Majority",
     "MajorityOfKActions",
     "Player",
+    "Proposal",
     "SampleSearch",
     "Sampled",
     "Search",

@@ -11,7 +11,7 @@ import numpy as np
 
 from oreo_agents.episodes.generate import Sample
 from oreo_agents.episodes.record import Record
-from oreo_agents.search.base import Answer, Candidate, Search
+from oreo_agents.search.base import Answer, Proposal, Search
 from oreo_agents.search.player import Judgement, Player
 
 
@@ -26,8 +26,7 @@ class Game:
         turn: turns taken.
         generated: tokens generated.
         read: tokens that the value network read.
-        chosen: which of ``proposed`` was taken at the last turn.
-        candidates: the proposals of the last turn.
+        turns: what was proposed at each turn before, see ``Answer``.
     """
 
     record: Record
@@ -36,8 +35,7 @@ class Game:
     turn: int = 0
     generated: int = 0
     read: int = 0
-    chosen: int = 0
-    candidates: tuple[Candidate, ...] = ()
+    turns: list[list[Proposal]] = field(default_factory=list)
 
     def propose(self, sample: Sample) -> None:
         """Add an action to choose from, or a vote for an equal one."""
@@ -49,17 +47,13 @@ class Game:
         self.proposed.append(sample)
         self.votes.append(1)
 
-    def take(self, judged: Sequence[Judgement], player: Player) -> None:
+    def take(self, judged: Sequence[Judgement], player: Player, *, reads_value: bool) -> None:
         """Act on the best of the proposals, an unfinished one only if there is no other; of equal ones on the first."""
-        self.chosen = max(range(len(judged)), key=lambda k: (self.proposed[k].ended, judged[k].value))
-        best, judgement = self.proposed[self.chosen], judged[self.chosen]
+        texts = [self.record.said(sample, player.prompt_format) for sample in self.proposed]
+        values = [judgement.value if reads_value else None for judgement in judged]
+        self.turns.append([Proposal(*one) for one in zip(texts, self.votes, values, strict=True)])
+        best, judgement = max(zip(self.proposed, judged, strict=True), key=lambda c: (c[0].ended, c[1].value))
         self.read += sum(each.read for each in judged)
-        self.candidates = tuple(
-            Candidate(
-                player.prompt_format.decode(sample.tokens), each.value if each.read else None, sample.ended, votes
-            )
-            for sample, each, votes in zip(self.proposed, judged, self.votes, strict=True)
-        )
         self.record.value_cache = judgement.cache
         self.record.advance(best, player.prompt_format, player.policy.max_length)
         self.proposed, self.votes = [], []
@@ -102,9 +96,8 @@ class ActionSearch(Search):
                 for game in games:
                     if game.record.over:
                         episode = player.end(game.record, self.temperature)
-                        answers[game.record.slot] = Answer(
-                            episode, game.generated, game.read, game.candidates, game.chosen
-                        )
+                        turns = game.turns if self.actions > 1 else ()
+                        answers[game.record.slot] = Answer(episode, game.generated, game.read, turns=turns)
                 games = [game for game in games if not game.record.over]
         return answers
 
@@ -118,7 +111,7 @@ class ActionSearch(Search):
             game.propose(sample)
         judged = iter(self.judge(player, games))
         for game in games:
-            game.take([next(judged) for _ in game.proposed], player)
+            game.take([next(judged) for _ in game.proposed], player, reads_value=self.needs_value)
 
     def _sources(self, player: Player, game: Game) -> Iterator[np.random.Generator | None]:
         """Yield the randomness of each action; the first is greedy."""

@@ -16,19 +16,30 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Candidate:
-    """What a search chose from.
+    """A whole answer that might have been given.
 
     Attributes:
-        text: of the answer, or of the action.
-        value: V by which it was judged, reward units; None where V was not read.
-        finished: the policy ended it; False: a limit cut it off.
-        votes: how often it was proposed.
+        episode: the answer; whether it is right was not looked at.
+        value: V just before its end token, reward units; None: it was not read.
+    """
+
+    episode: Episode
+    value: float | None = None
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """An action that might have been taken at one turn.
+
+    Attributes:
+        text: of the action.
+        votes: how often it came up.
+        value: V of the state after it, reward units; None: it was not read.
     """
 
     text: str
-    value: float | None
-    finished: bool
-    votes: int = 1
+    votes: int
+    value: float | None = None
 
 
 @dataclass(frozen=True)
@@ -40,15 +51,15 @@ class Answer:
         tokens: tokens generated for it, with those of samples and beams not chosen.
         value_tokens: tokens that the value network read for it: what its samples or beams share is read once as a
             rule, and one that is read twice counts twice.
-        candidates: what the last choice was made from; of a task that is played, the actions of its last turn.
-        chosen: which of them the answer is.
+        candidates: whole answers that it was chosen from, itself among them; none: there was nothing to choose.
+        turns: of each turn of a game the actions that one was chosen from; none: there was nothing to choose.
     """
 
     episode: Episode
     tokens: int
     value_tokens: int = 0
-    candidates: tuple[Candidate, ...] = ()
-    chosen: int = 0
+    candidates: Sequence[Candidate] = ()
+    turns: Sequence[Sequence[Proposal]] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -168,6 +168,10 @@ class Player:
         record.forget()
         self.counts.cut_off += record.truncated
         self.progress(1)
+        return self.episode(record, temperature)
+
+    def episode(self, record: Record, temperature: float) -> Episode:
+        """Freeze a record that is over, also one that does not answer its task."""
         return record.episode({"seed": self.seed, "temperature": temperature})
 
     def source(self, record: Record, *place: int) -> np.random.Generator:

@@ -58,16 +58,12 @@ class SampleSearch(Search):
 
     def _answer(self, episodes: Sequence[Episode], judged: Sequence[Judgement]) -> Answer:
         values = np.array([judgement.value for judgement in judged]) if judged else np.full(len(episodes), np.nan)
-        chosen = self.choose(episodes, values)
+        read = [judgement.value for judgement in judged] or [None] * len(episodes)
         return Answer(
-            episodes[chosen],
+            episodes[self.choose(episodes, values)],
             sum(int(episode.info["generated_tokens"] or 0) for episode in episodes),
             sum(judgement.read for judgement in judged),
-            tuple(
-                Candidate(episode.messages[-1]["content"], value if judged else None, episode.terminated)
-                for episode, value in zip(episodes, values.tolist(), strict=True)
-            ),
-            chosen,
+            [Candidate(*one) for one in zip(episodes, read, strict=True)] if len(episodes) > 1 else (),
         )
 
     @property

@@ -54,6 +54,17 @@ class _Tree:
         """Return the finished answer with the highest V, or the best of those that a limit cut off."""
         return max(self.finished or self.cut_off, key=lambda beam: beam.value).record
 
+    def answer(self, player: Player, temperature: float) -> Answer:
+        """Give the best one, with the others that reached their end."""
+        best = self.best()
+        episodes = {id(best): player.end(best, temperature)}
+        beams = [*self.finished, *self.cut_off]
+        others = [
+            Candidate(episodes.get(id(beam.record)) or player.episode(beam.record, temperature), beam.value)
+            for beam in beams
+        ]
+        return Answer(episodes[id(best)], self.generated, self.read, others if len(beams) > 1 else ())
+
 
 @dataclass(frozen=True, kw_only=True)
 class StepBeam(Search):
@@ -93,17 +104,9 @@ class StepBeam(Search):
                 self._grow(player, running)
                 for tree in running:
                     if not tree.live:
-                        best, over = tree.best(), [*tree.finished, *tree.cut_off]
-                        episode = player.end(best, self.temperature)
-                        candidates = tuple(self._candidate(beam) for beam in over)
-                        chosen = next(i for i, beam in enumerate(over) if beam.record is best)
-                        answers[best.slot] = Answer(episode, tree.generated, tree.read, candidates, chosen)
+                        answers[tree.best().slot] = tree.answer(player, self.temperature)
                 running = [tree for tree in running if tree.live]
         return answers
-
-    def _candidate(self, beam: _Beam) -> Candidate:
-        value = None if self.keep * self.expand == 1 else beam.value
-        return Candidate(beam.record.info["messages"][-1]["content"], value, beam.record.terminated)
 
     def _grow(self, player: Player, trees: Sequence[_Tree]) -> None:
         """Continue every live beam by a step, and keep the best."""

@@ -14,7 +14,7 @@ from oreo_agents.episodes.prompts import PromptFormat
 from oreo_agents.episodes.texts import encode_episode
 from oreo_agents.networks.policy import CausalPolicy
 from oreo_agents.networks.value import TokenValue
-from oreo_agents.search import Candidate, Search
+from oreo_agents.search import Answer, Search
 from oreo_agents.serving.conversations import Conversations, Question
 from oreo_agents.value_quality.path import ValuePath, read_paths
 from oreo_algos.episode import Episode
@@ -40,6 +40,23 @@ class Step:
 
 
 @dataclass(frozen=True)
+class Option:
+    """An answer that might have been given.
+
+    Attributes:
+        text: of it, without the stop that ended it.
+        value: V by which it was judged, reward units; None where V was not read.
+        chosen: it is the answer.
+        votes: how often it came up.
+    """
+
+    text: str
+    value: float | None = None
+    chosen: bool = False
+    votes: int = 1
+
+
+@dataclass(frozen=True)
 class Reply:
     """An answer, and what led to it.
 
@@ -48,8 +65,7 @@ class Reply:
         finished: the policy ended it, or a stop did; False: the limit on tokens.
         steps: of the answer.
         start_value: V before the first of them.
-        candidates: what the search chose from last, see ``search.Answer``.
-        chosen: which of them it is.
+        candidates: what the search chose from, the answer among them.
         prompt_tokens: that the policy read before the answer.
         answer_tokens: of the answer, its end token included.
         generated: tokens drawn for it, with those of candidates that were not chosen.
@@ -62,8 +78,7 @@ class Reply:
     finished: bool
     steps: tuple[Step, ...]
     start_value: float | None
-    candidates: tuple[Candidate, ...]
-    chosen: int
+    candidates: tuple[Option, ...]
     prompt_tokens: int
     answer_tokens: int
     generated: int
@@ -207,8 +222,7 @@ class LocalEngine:
                     finished=episode.terminated,
                     steps=_cut(_steps(episode, path), end),
                     start_value=None if path is None else float(path.values[0]),
-                    candidates=tuple(_stopped(candidate, question) for candidate in answer.candidates),
-                    chosen=answer.chosen,
+                    candidates=_options(answer, question),
                     prompt_tokens=len(question.tokens),
                     answer_tokens=episode.num_action_tokens,
                     generated=answer.tokens,
@@ -311,6 +325,19 @@ def _cut(steps: tuple[Step, ...], end: int | None) -> tuple[Step, ...]:
     return tuple(kept)
 
 
-def _stopped(candidate: Candidate, question: Question) -> Candidate:
-    end = question.end(candidate.text)
-    return Candidate(candidate.text[:end], candidate.value, candidate.finished, candidate.votes)
+def _options(answer: Answer, question: Question) -> tuple[Option, ...]:
+    """Return what an answer was chosen from: whole answers, or the proposals of its one turn."""
+    said = _said(answer.episode)
+    if answer.turns:
+        first = next(k for k, proposal in enumerate(answer.turns[-1]) if proposal.text == said)
+        proposed = enumerate(answer.turns[-1])
+        return tuple(
+            Option(one.text[: question.end(one.text)], one.value, k == first, one.votes) for k, one in proposed
+        )
+    if not answer.candidates:
+        return (Option(said[: question.end(said)], chosen=True),)
+    texts = [_said(candidate.episode) for candidate in answer.candidates]
+    return tuple(
+        Option(text[: question.end(text)], candidate.value, candidate.episode is answer.episode)
+        for text, candidate in zip(texts, answer.candidates, strict=True)
+    )

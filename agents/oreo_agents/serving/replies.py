@@ -100,11 +100,10 @@ def extension(asked: Asked, reply: Reply) -> dict[str, Any]:
             {
                 "text": candidate.text,
                 "value": _number(candidate.value),
-                "finished": candidate.finished,
                 "votes": candidate.votes,
-                "chosen": number == reply.chosen,
+                "chosen": candidate.chosen,
             }
-            for number, candidate in enumerate(reply.candidates)
+            for candidate in reply.candidates
         ],
         "tokens": {"generated": reply.generated, "value": reply.value_tokens},
     }

@@ -128,6 +128,7 @@ def test_a_talk(run: Path):
 def test_steps_are_coloured_in_a_terminal(run: Path):
     shown = talked([str(run / "oreo"), "serve.max_tokens=12", "search=greedy"], ["2 + 3"], terminal=True)
     assert "\x1b[38;2;235;50;60m" in shown, "V is 0 everywhere"
+    assert "\x07" not in shown and "\x1b]" not in shown
     assert colour(-1) == colour(0) != colour(1) == colour(7)
 
 

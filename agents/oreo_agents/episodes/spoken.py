@@ -1,0 +1,48 @@
+"""An episode as text: what was asked, each step, and what was said in between; foreign text made safe to print.
+
+Knows: messages and where actions lie in them. Does not know: tokens, consoles, pages. Loads no torch.
+"""
+
+import unicodedata
+
+from oreo_algos.episode import Episode
+
+# Joiners that scripts and emoji are written with; all other invisible characters are shown.
+_WRITTEN = "\n\t\u200c\u200d"
+
+
+def asked(episode: Episode) -> list[dict[str, str]]:
+    """Return the messages before the first action; all of them where nobody knows where actions lie."""
+    spans = episode.action_spans
+    return episode.messages if spans is None else episode.messages[: int(spans[0, 0])]
+
+
+def spoken_steps(episode: Episode) -> list[tuple[str, str]]:
+    """Return the text of each step, and what the environment said after it.
+
+    Raises:
+        ValueError: the episode has no ``action_spans``.
+    """
+    if episode.action_spans is None:
+        raise ValueError(f"task {episode.task_id}: this episode has no action_spans: its steps cannot be told apart")
+    spans = episode.action_spans.tolist()
+    following = [message for message, _, _ in spans[1:]] + [len(episode.messages)]
+    return [
+        (
+            episode.messages[message]["content"][start:end].strip("\n"),
+            "\n".join(said["content"] for said in episode.messages[message + 1 : until]),
+        )
+        for (message, start, end), until in zip(spans, following, strict=True)
+    ]
+
+
+def visible(text: str) -> str:
+    r"""Write what would steer a terminal or stay unseen as escapes: ``\x1b``, ``\r``, ``\u202e``."""
+    if text.isascii() and text.replace("\n", "").isprintable():
+        return text
+    return "".join(_letter(letter) for letter in text)
+
+
+def _letter(letter: str) -> str:
+    hidden = letter not in _WRITTEN and unicodedata.category(letter) in ("Cc", "Cf", "Co", "Cs", "Zl", "Zp")
+    return letter.encode("unicode_escape").decode() if hidden else letter
