@@ -21,6 +21,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from oreo_algos.algos.base import Algorithm
 from oreo_algos.algos.selection import NothingToLearnError
+from oreo_algos.bars import bar_console
 from oreo_algos.batch import TASK, Batch, collate, number_tasks, require_extra
 from oreo_algos.episode import Episode
 from oreo_algos.metrics import WeightedMean

@@ -58,7 +58,7 @@ class SampleSearch(Search):
 
     def _answer(self, episodes: Sequence[Episode], judged: Sequence[Judgement]) -> Answer:
         values = np.array([judgement.value for judgement in judged]) if judged else np.full(len(episodes), np.nan)
-        read = [judgement.value for judgement in judged] or [None] * len(episodes)
+        read: Sequence[float | None] = [judgement.value for judgement in judged] or [None] * len(episodes)
         return Answer(
             episodes[self.choose(episodes, values)],
             sum(int(episode.info["generated_tokens"] or 0) for episode in episodes),
