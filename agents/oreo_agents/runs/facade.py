@@ -31,7 +31,7 @@ from oreo_agents.networks.value import TokenValue, ValueSettings
 from oreo_agents.progress import progress, quiet
 from oreo_agents.runs.data import encode_buffer
 from oreo_agents.runs.loading import Loader
-from oreo_agents.runs.overrides import UserError, build, composed
+from oreo_agents.runs.overrides import beside_others, build, composed, config_folder
 from oreo_agents.search import BestOfN, Greedy, Search
 from oreo_agents.serving.answering import LocalEngine, Reply
 from oreo_agents.serving.conversations import Question
@@ -250,11 +250,12 @@ def algorithm(name: str, *, tiny: bool = False, **settings: Any) -> Algorithm[An
     Raises:
         ValueError: there is none of that name, or it refuses a setting.
     """
-    chosen = [f"algo={name}", *(["policy=tiny"] if tiny else ["policy=checkpoint", "policy.path=none"])]
-    try:
-        found: Algorithm[Any] = build(composed("train", chosen).algo)
-    except UserError as error:
-        raise ValueError(str(error)) from None
+    known = sorted(path.stem for path in (config_folder() / "algo").glob("*.yaml"))
+    if name not in known:
+        raise ValueError(f"unknown algorithm {name!r}{closest(name, known)} (known: {', '.join(known)})")
+    size = ["policy=tiny"] if tiny else ["policy=checkpoint", "policy.path=none"]
+    with beside_others():
+        found: Algorithm[Any] = build(composed("train", [f"algo={name}", *size]).algo)
     return _replaced(found, settings)
 
 
