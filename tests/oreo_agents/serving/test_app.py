@@ -3,11 +3,13 @@
 import asyncio
 import json
 import logging
+import re
 import socket
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from pathlib import Path
 from threading import Event
 from typing import Any
 
@@ -17,6 +19,7 @@ from conftest import Running, served
 
 from oreo_agents.search import Search
 from oreo_agents.serving.answering import LocalEngine, Reply
+from oreo_agents.serving.bodies import _HONOURED, _OF_CHAT
 from oreo_agents.serving.conversations import Question
 from oreo_agents.serving.settings import known_searches
 
@@ -323,3 +326,17 @@ def test_many_at_once_are_each_answered_as_alone(server: Running):
     together = asyncio.run(all_of_them())
     alone = [post(server, search="sampled", seed=seed, max_tokens=12).json() for seed in (0, 5, 11)]
     assert [together[seed] for seed in (0, 5, 11)] == [body["choices"][0]["message"]["content"] for body in alone]
+
+
+def test_the_page_runs(server: Running, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
+    page = Path(__file__).parents[3] / "docs" / "serving.md"
+    [block] = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    exec(compile(block, str(page), "exec"), {"URL": server.url})
+    assert "'completion_tokens'" in capsys.readouterr().out
+
+
+def test_the_page_names_every_search_and_every_parameter_that_is_honoured():
+    text = (Path(__file__).parents[3] / "docs" / "serving.md").read_text(encoding="utf-8")
+    for name in [*known_searches(), *_HONOURED - {"oreo"}, *_OF_CHAT - {"messages"}]:
+        assert f"`{name}" in text, name
