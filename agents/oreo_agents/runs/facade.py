@@ -363,6 +363,7 @@ def answer(
     max_tokens: int = 256,
     stops: Sequence[str] = (),
     steps: Sequence[str] = ("\n",),
+    ends_at_answer: bool = False,
     seed: int = 0,
     **settings: Any,
 ) -> Reply:
@@ -376,6 +377,7 @@ def answer(
         max_tokens: of the answer.
         stops: texts that end it.
         steps: texts that end a step.
+        ends_at_answer: the line of a final answer, such as ``#### 5``, ends it.
         seed: of everything that is drawn.
         settings: of the search, such as ``samples=4``.
 
@@ -383,7 +385,7 @@ def answer(
         ValueError: the search needs a value, the question fills the context, an unknown search or setting.
     """
     _, chosen = _search(search or (BestOfN() if value is not None else Greedy()), value, settings)
-    engine = LocalEngine(policy, format_of(policy), value, delimiters=steps)
+    engine = LocalEngine(policy, format_of(policy), value, delimiters=steps, ends_at_answer=ends_at_answer)
     messages = ({"role": "user", "content": asked},) if isinstance(asked, str) else tuple(map(dict, asked))
     tokens = tuple(engine.encode(messages))
     if len(tokens) >= engine.context:

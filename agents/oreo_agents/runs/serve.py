@@ -26,6 +26,7 @@ from oreo_agents.runs.run_folders import evaluation_overrides, networks
 from oreo_agents.search import Search
 from oreo_agents.serving.answering import LocalEngine
 from oreo_agents.serving.settings import ServeSettings, default_search
+from oreo_envs.answers import AnswerEnv
 
 TOKEN_VARIABLE = "OREO_SERVE_TOKEN"
 
@@ -155,27 +156,29 @@ def _engine(load: Loader, policy: PolicySettings, value: ValueSettings, settings
     for network in networks:
         if network is not None:
             network.requires_grad_(False)
+    trained = _trained_in(Path(policy.path))
+    ends = settings.ends_at_answer
     return LocalEngine(
         networks[0],  # type: ignore[arg-type]
         load.prompt_format(policy.path),
         networks[1],  # type: ignore[arg-type]
-        delimiters=settings.steps or _trained_steps(Path(policy.path)) or ("\n",),
+        delimiters=settings.steps or tuple(getattr(trained, "step_delimiters", ())) or ("\n",),
+        ends_at_answer=isinstance(trained, type) and issubclass(trained, AnswerEnv) if ends is None else ends,
         batch_size=settings.batch_size,
         front=load.prompt_format(policy.path),
     )
 
 
-def _trained_steps(policy: Path) -> Sequence[str]:
-    """Return what ends a step in the environment of the run that a policy lies in; empty where nothing tells."""
+def _trained_in(policy: Path) -> Any:
+    """Return the class of the environment of the run that a policy lies in; None where nothing tells."""
     path = policy.parent.parent / "config.yaml"
     if not path.is_file():
-        return ()
+        return None
     config: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
     env = config.get("env") if isinstance(config, dict) else None
     env_id = env.get("id") if isinstance(env, dict) else None
     entry_point: Any = registry[env_id].entry_point if env_id in registry else None
-    made = load_env_creator(entry_point) if isinstance(entry_point, str) else entry_point
-    return tuple(getattr(made, "step_delimiters", ()))
+    return load_env_creator(entry_point) if isinstance(entry_point, str) else entry_point
 
 
 def _name(path: str) -> str:

@@ -142,6 +142,7 @@ class LocalEngine:
         value: TokenValue | None = None,
         *,
         delimiters: Sequence[str] = ("\n",),
+        ends_at_answer: bool = False,
         batch_size: int = 64,
         front: PromptFormat | None = None,
     ) -> None:
@@ -152,6 +153,8 @@ class LocalEngine:
             prompt_format: of its tokenizer.
             value: judges; None: searches that read V are refused.
             delimiters: texts that end a step.
+            ends_at_answer: the line of a final answer (``#### 5``, a closed box) ends an answer, as in the tasks that
+                ask for one.
             batch_size: rows generated, or read, together.
             front: the same format once more, for the thread that encodes while another one answers: a tokenizer
                 serves one thread at a time. None: there is one thread.
@@ -162,7 +165,7 @@ class LocalEngine:
         if not delimiters or isinstance(delimiters, str) or not all(delimiters):
             raise ValueError(f"steps of an answer end with a list of texts such as a line break, got {delimiters!r}")
         self.policy, self.prompt_format, self.value = policy, prompt_format, value
-        self.delimiters, self.batch_size = tuple(delimiters), batch_size
+        self.delimiters, self.ends_at_answer, self.batch_size = tuple(delimiters), ends_at_answer, batch_size
         self._front = front or prompt_format
         self.context, self.has_value = policy.max_length, value is not None
 
@@ -203,6 +206,7 @@ class LocalEngine:
             self.prompt_format,
             # A search over actions chooses whole turns.
             delimiters=() if _in_turns(search) else self.delimiters,
+            ends_at_answer=self.ends_at_answer,
             value=self.value,
             batch_size=self.batch_size,
         )

@@ -21,7 +21,7 @@ from oreo_agents.networks.value import TokenValue
 from oreo_agents.search import Player
 from oreo_algos.episode import Episode
 from oreo_envs.base import Opening, Outcome, TextEnv
-from oreo_envs.grading import Thoughts, extract_answer
+from oreo_envs.grading import Thoughts, end_of_answer, extract_answer
 from oreo_envs.records import Message
 
 OnStep = Callable[[str, float | None], None]
@@ -66,10 +66,10 @@ class ConversationEnv(TextEnv):
     splits = ("served",)
     held_out_splits = ()
 
-    def __init__(self, question: Question, delimiters: Sequence[str]) -> None:
-        """Take the question."""
+    def __init__(self, question: Question, delimiters: Sequence[str], *, ends_at_answer: bool = False) -> None:
+        """Take the question; with ``ends_at_answer`` a final answer ends the response, as in an ``AnswerEnv``."""
         super().__init__(split="served", max_steps=None, max_chars=2**40)
-        self.question = question
+        self.question, self.ends_at_answer = question, ends_at_answer
         self.step_delimiters = tuple(delimiters)  # type: ignore[misc]
         self.spec = EnvSpec("Conversation-v0")
 
@@ -88,13 +88,18 @@ class ConversationEnv(TextEnv):
     def _respond(self, action: str) -> Outcome:
         text = self._messages[-1]["content"]
         question, turn = self.question, not self.step_delimiters
-        if action and not turn and question.end(text) is None and not question.cancelled():
+        said = question.end(text) is not None or (self.ends_at_answer and self.states_answer(text))
+        if action and not turn and not said and not question.cancelled():
             return Outcome()
         return Outcome(terminated=True, info={"answer": extract_answer(self.thoughts.answer(text) or "")})
 
     def _info(self, extra: Any) -> dict[str, Any]:
         commands = {"admissible_commands": self.question.commands} if self.question.commands else {}
         return super()._info({**commands, **extra})
+
+    def states_answer(self, text: str) -> bool:
+        """Whether a line of a response states its final answer."""
+        return end_of_answer(text, self.thoughts) is not None
 
     def action_text(self, command: str) -> str:
         """Say a command as it is."""
@@ -111,6 +116,7 @@ class Conversations(Player):
         prompt_format: PromptFormat,
         *,
         delimiters: Sequence[str],
+        ends_at_answer: bool = False,
         value: TokenValue | None = None,
         batch_size: int = 128,
     ) -> None:
@@ -121,10 +127,11 @@ class Conversations(Player):
             policy: answers.
             prompt_format: of its tokenizer.
             delimiters: texts that end a step; none: an answer is one turn.
+            ends_at_answer: the line of a final answer ends an answer.
             value: for the searches that need one, and for what is told of steps as they come.
             batch_size: rows generated, or read, together.
         """
-        self.questions, self.delimiters = questions, tuple(delimiters)
+        self.questions, self.delimiters, self.ends_at_answer = questions, tuple(delimiters), ends_at_answer
         self._thoughts: dict[int, Thoughts] = {}
         limits = Sampling(max_new_tokens=max(q.max_tokens for q in questions), batch_size=batch_size)
         super().__init__(self._no_env, policy, prompt_format, range(len(questions)), limits, seed=0, value=value)
@@ -215,7 +222,7 @@ class Conversations(Player):
 
     def _record(self, slot: int) -> Record:
         question = self.questions[slot]
-        env = ConversationEnv(question, self.delimiters)
+        env = ConversationEnv(question, self.delimiters, ends_at_answer=self.ends_at_answer)
         _, info = env.reset(options={"index": 0})
         if slot not in self._thoughts:
             if not question.raw:
@@ -227,7 +234,9 @@ class Conversations(Player):
 
     def _stop(self, record: Record, *, one_step: bool, told: bool) -> Stop:
         """Say when to stop an answer: nobody waits, a stop was said, or a step is over."""
-        question, tell = self.questions[record.slot], self._teller(record) if told else None
+        question = self.questions[record.slot]
+        tell = self._teller(record) if told and question.on_step is not None and not record.spoken else None
+        watch = self._watcher(record, tell) if not one_step and (tell or self.ends_at_answer) else None
         # A character may take several tokens.
         tail = 4 * max(map(len, question.stops), default=0) + 4
         inside = record.spoken > 0
@@ -241,32 +250,46 @@ class Conversations(Player):
                     return length
             if question.stops and question.end(self.prompt_format.decode(tokens[-tail:])) is not None:
                 return len(tokens)
-            if tell is not None:
-                tell(tokens)
-            return None
+            return None if watch is None else watch(tokens)
 
         return stop
 
-    def _teller(self, record: Record) -> Callable[[Sequence[int]], None] | None:
-        """Return what tells whoever waits of each step as it is complete."""
-        question = self.questions[record.slot]
-        if question.on_step is None or record.spoken:
-            return None
-        hear, opening, read, start = question.on_step, list(question.tokens), Prefix(), 0
+    def _watcher(self, record: Record, tell: Callable[[str, list[int]], None] | None) -> Stop:
+        """Return what sees each step of a turn as it is complete: tells of it, and stops where it ends the answer."""
+        env: Any = record.env
+        start = 0
 
-        def tell(tokens: Sequence[int]) -> None:
-            nonlocal start, read
-            length = self.prompt_format.complete_step(tokens[start:], self.delimiters, inside=start > 0)
+        def watch(tokens: Sequence[int]) -> int | None:
+            nonlocal start
+            length = self.prompt_format.complete_step(
+                tokens[start:], self.delimiters, inside=start > 0 or record.spoken > 0
+            )
             if length is None:
-                return
+                return None
             start += length
             said = list(tokens[:start])
+            text = self.prompt_format.decode(said)
+            if not record.spoken and text.strip():
+                text = text.removeprefix(self.prompt_format.lead)
+            if tell is not None:
+                tell(text, said)
+            before = record.info["messages"][-1]["content"] if record.spoken else ""
+            return start if self.ends_at_answer and env.states_answer(before + text) else None
+
+        return watch
+
+    def _teller(self, record: Record) -> Callable[[str, list[int]], None]:
+        """Return what tells whoever waits of a step, with V after it."""
+        question, read = self.questions[record.slot], Prefix()
+
+        def tell(text: str, said: list[int]) -> None:
+            nonlocal read
             value = None
             if self.value is not None:
                 with cast_once(self.value):
-                    values, [read] = self.value.values_after([opening + said], [read])
+                    values, [read] = self.value.values_after([[*question.tokens, *said]], [read])
                 value = float(values[0])
-            text = self.prompt_format.decode(said)
-            hear(text.removeprefix(self.prompt_format.lead) if text.strip() else text, value)
+            assert question.on_step is not None
+            question.on_step(text, value)
 
         return tell

@@ -35,6 +35,8 @@ class ServeSettings:
         search: that answers requests that name none.
         steps: texts that end a step of an answer; None: those of the environment that the policy was trained in, else
             a line break.
+        ends_at_answer: the line of a final answer, such as ``#### 5``, ends an answer; None: if it does in the
+            environment that the policy was trained in.
         max_tokens: of an answer, at most, and where a request does not say.
         max_candidates: answers that one request may have drawn, over all its choices.
         batch_size: rows generated together.
@@ -50,6 +52,7 @@ class ServeSettings:
     name: str | None = None
     search: str | None = None
     steps: Sequence[str] | None = None
+    ends_at_answer: bool | None = None
     max_tokens: int = 1024
     max_candidates: int = 64
     batch_size: int = 64

@@ -47,7 +47,8 @@ def test_a_run_is_served_with_its_networks_steps_and_searches(run: Path, monkeyp
     served = loaded(str(run / "oreo"), "serve.max_tokens=9")
     assert served.model == "oreo" and served.engine.has_value and served.settings.max_tokens == 9
     assert served.settings.search == "best_of_n" and served.searches["best_of_n"].samples == 3
-    assert served.engine.delimiters == ("\n", ". ", ".$ ")
+    assert served.engine.delimiters == ("\n", ". ", ".$ ") and served.engine.ends_at_answer
+    assert not loaded(str(run / "oreo"), "serve.ends_at_answer=false").engine.ends_at_answer
     assert served.settings.token == "from the environment" and "environment" not in repr(served.settings)
     assert not any(parameter.requires_grad for parameter in served.engine.policy.parameters())
 

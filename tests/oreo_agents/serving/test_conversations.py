@@ -2,13 +2,16 @@
 
 import dataclasses
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
 
-from oreo_agents.episodes.generate import Sampling
+from oreo_agents.episodes.generate import Sample, Sampling
 from oreo_agents.networks.kv_cache import Prefix
 from oreo_agents.search import Admissible, BestOfN, Greedy, Majority, Player, Sampled, Search, StepBeam
+from oreo_agents.serving import conversations
 from oreo_agents.serving.answering import LocalEngine, Reply
 from oreo_agents.serving.conversations import ConversationEnv, Question
 from oreo_agents.serving.settings import known_searches
@@ -146,3 +149,37 @@ def test_a_search_by_v_is_refused_without_one(engine: LocalEngine, ask: Ask):
     assert "Reply(" in repr(reply) and "\n" not in repr(reply)
     with pytest.raises(ValueError, match="there is none here"):
         blind.values([[{"role": "assistant", "content": "x"}]])
+
+
+@pytest.mark.parametrize("search", [Greedy(), Sampled(), BestOfN(samples=2), StepBeam(keep=1, expand=2)], ids=repr)
+def test_a_final_answer_ends_an_answer_where_it_did_in_training(
+    search: Search, engine: LocalEngine, ask: Ask, monkeypatch: pytest.MonkeyPatch
+):
+    heard: list[str] = []
+    ends = LocalEngine(engine.policy, engine.prompt_format, engine.value, delimiters=("\n",), ends_at_answer=True)
+    text = "2 + 3 = 5\n#### 5\nand on\nand on\n"
+    script = engine.prompt_format.encode(text)
+    question = ask(max_tokens=len(script), on_step=lambda text, value: heard.append(text))
+    monkeypatch.setattr(conversations, "generate", partial(say, script, len(question.tokens)))
+    [reply] = ends.answer(search, [question])
+    assert reply.text == "2 + 3 = 5\n#### 5\n" and reply.finished and reply.answer_tokens < len(script)
+    if isinstance(search, Greedy):
+        assert heard == ["2 + 3 = 5\n", reply.text]
+    [goes_on] = engine.answer(search, [question])
+    assert goes_on.text == text and not goes_on.finished
+
+
+def say(script: list[int], opening: int, policy: Any, prompts: Any, *_: Any, stops: Any, **__: Any) -> list[Sample]:
+    """Go on with a script, as ``generate`` would with a policy that says nothing else."""
+    found = []
+    for prompt, stop in zip(prompts, stops, strict=True):
+        sample, left = Sample([], []), script[len(prompt) - opening :]
+        for token in left:
+            sample.tokens.append(token)
+            sample.logprobs.append(0.0)
+            length = stop(sample.tokens)
+            if length is not None and length < len(left):
+                sample.stop_at(length)
+                break
+        found.append(sample)
+    return found
