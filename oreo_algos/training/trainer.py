@@ -170,7 +170,7 @@ class _Run:
         )
         with (
             MetricsWriter(self.folder, self.step) as writer,
-            Progress(*columns, disable=self.done or parent_process() is not None) as progress,
+            Progress(*columns, console=bar_console(), disable=self.done or parent_process() is not None) as progress,
         ):
             bar = progress.add_task(
                 self.folder.name,
