@@ -71,6 +71,10 @@ class AnswerEnv(TextEnv):
         """Return the prompt template of that name, None: the default of this environment."""
         return prompt_template(prompt or cls.default_prompt)
 
+    def reference(self, index: int) -> str | None:
+        """Return the answer that answers to question ``index`` are judged by, for readers of judged answers."""
+        return self._make_item(index).reference or None
+
     @abstractmethod
     def _make_item(self, index: int) -> Item:
         """Question number ``index``."""

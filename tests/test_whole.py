@@ -113,6 +113,32 @@ def test_report_and_plots_are_there(smoke: Path):
     assert names == {"accuracy.png", "cost.png", "training.png"}
 
 
+def test_judged_answers_are_kept_and_read_and_the_report_shows_some(smoke: Path):
+    from oreo_algos import EpisodeBuffer
+
+    for row in results(smoke):
+        kept = EpisodeBuffer.load(smoke / row["algo"] / f"answers-test-{row['search']}")
+        assert len(kept) == row["n"] and sum(episode.success for episode in kept) == row["correct"]
+    text = (smoke / "report.md").read_text(encoding="utf-8")
+    assert "## Answers" in text and "`oreo, greedy, test`, wrong:" in text
+    shown = oreo("show", str(smoke / "oreo"), "--search", "best_of_n", "--values", "--limit", "2", cwd=smoke)
+    assert "V at the start" in shown and "chosen from" in shown and "2 of " in shown
+    assert "only A right" in oreo("show", str(smoke / "oreo"), "--compare", "dpo", cwd=smoke)
+
+
+def test_cards_tell_the_results_and_networks_are_ready_to_be_uploaded(smoke: Path):
+    from huggingface_hub import ModelCard
+
+    rows = [row for row in results(smoke) if row["algo"] == "oreo"]
+    told = ModelCard.load(smoke / "oreo" / "policy" / "README.md").data.eval_results
+    assert [(one.metric_value, one.metric_args["n"]) for one in told] == [(row["accuracy"], row["n"]) for row in rows]
+    assert all("by V of oreo" in one.metric_name
+               for one in ModelCard.load(smoke / "oreo" / "value" / "README.md").data.eval_results)  # fmt: skip
+    for part in ("policy", "value"):
+        said = oreo("push", str(smoke / "oreo" / part), f"me/{part}", "--dry-run", cwd=smoke)
+        assert "model.safetensors" in said and "files of training stay" not in said
+
+
 def test_the_buffer_is_one_that_others_read(smoke: Path):
     import pyarrow.parquet
 

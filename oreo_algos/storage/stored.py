@@ -174,73 +174,90 @@ class StoredEpisode(Episode):
         return _rebuild, ({name: getattr(self, name) for name in self.__dataclass_fields__},)
 
     @property
-    def tokens(self) -> NDArray[np.int32]:  # noqa: D102
+    def tokens(self) -> NDArray[np.int32]:
+        """As of `Episode`."""
         return self._array("tokens")
 
     @property
-    def step_id(self) -> NDArray[np.int32]:  # noqa: D102
+    def step_id(self) -> NDArray[np.int32]:
+        """As of `Episode`."""
         return self._array("step_id")
 
     @property
-    def rewards(self) -> NDArray[np.float32]:  # noqa: D102
+    def rewards(self) -> NDArray[np.float32]:
+        """As of `Episode`."""
         return self._array("rewards")
 
     @property
-    def loss_mask(self) -> NDArray[np.bool_] | None:  # noqa: D102
+    def loss_mask(self) -> NDArray[np.bool_] | None:
+        """As of `Episode`."""
         mask = self._rows.array("loss_mask", self._row)
         return None if mask is None else mask.view(np.bool_)
 
     @property
-    def behavior_logprobs(self) -> NDArray[np.float32] | None:  # noqa: D102
+    def behavior_logprobs(self) -> NDArray[np.float32] | None:
+        """As of `Episode`."""
         return self._rows.array("behavior_logprobs", self._row)
 
     @property
-    def action_spans(self) -> NDArray[np.int32] | None:  # noqa: D102
+    def action_spans(self) -> NDArray[np.int32] | None:
+        """As of `Episode`."""
         spans = self._rows.array("action_spans", self._row)
         return None if spans is None else spans.reshape(-1, 3)
 
     @property
-    def terminated(self) -> bool:  # noqa: D102
+    def terminated(self) -> bool:
+        """As of `Episode`."""
         return bool(self._rows.numbers("terminated")[self._row])
 
     @property
-    def truncated(self) -> bool:  # noqa: D102
+    def truncated(self) -> bool:
+        """As of `Episode`."""
         return bool(self._rows.numbers("truncated")[self._row])
 
     @property
-    def success(self) -> bool:  # noqa: D102
+    def success(self) -> bool:
+        """As of `Episode`."""
         return bool(self._rows.numbers("success")[self._row])
 
     @property
-    def task_id(self) -> str:  # noqa: D102
+    def task_id(self) -> str:
+        """As of `Episode`."""
         return self._rows.scalar("task_id", self._row)
 
     @property
-    def env_id(self) -> str:  # noqa: D102
+    def env_id(self) -> str:
+        """As of `Episode`."""
         return self._rows.scalar("env_id", self._row)
 
     @property
-    def messages(self) -> list[dict[str, str]]:  # noqa: D102
+    def messages(self) -> list[dict[str, str]]:
+        """As of `Episode`."""
         return self._rows.scalar("messages", self._row)
 
     @property
-    def info(self) -> dict[str, JSONScalar]:  # noqa: D102
+    def info(self) -> dict[str, JSONScalar]:
+        """As of `Episode`."""
         return json.loads(self._rows.scalar("info", self._row))
 
     @property
-    def num_tokens(self) -> int:  # noqa: D102
+    def num_tokens(self) -> int:
+        """As of `Episode`."""
         return int(self._rows.lengths("tokens")[self._row])
 
     @property
-    def num_steps(self) -> int:  # noqa: D102
+    def num_steps(self) -> int:
+        """As of `Episode`."""
         return int(self._rows.lengths("rewards")[self._row])
 
     @property
-    def num_action_tokens(self) -> int:  # noqa: D102
+    def num_action_tokens(self) -> int:
+        """As of `Episode`."""
         return int(self._rows.numbers("num_action_tokens")[self._row])
 
     @property
-    def total_reward(self) -> float:  # noqa: D102
+    def total_reward(self) -> float:
+        """As of `Episode`."""
         return float(self._rows.numbers("total_reward")[self._row])
 
     def _array(self, name: str) -> NDArray[Any]:

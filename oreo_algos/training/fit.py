@@ -3,12 +3,44 @@
 Knows: types of weights, token ids. Does not know: model families, losses.
 """
 
+import logging
 from collections.abc import Collection, Sequence
+from typing import Any
 
 import torch
 
+from oreo_algos.algos.selection import NothingToLearnError
 from oreo_algos.episode import Episode
 from oreo_algos.models import Models
+
+_log = logging.getLogger(__name__)
+
+
+def require_examples(examples: Sequence[Any], selected: int, limit: int, algorithm: object) -> None:
+    """Refuse to learn from nothing, and say how many examples are left out.
+
+    Args:
+        examples: those that fit into the policy's context.
+        selected: how many the algorithm chose.
+        limit: that context, tokens.
+        algorithm: that chose them.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if not selected:
+        raise NothingToLearnError(
+            f"{type(algorithm).__name__}.select chose no example of this buffer, so there is nothing to learn from"
+        )
+    if not examples:
+        raise ValueError(f"all {selected} examples are longer than the policy's context of {limit} tokens")
+    if len(examples) < selected:
+        _log.warning(
+            "%d of %d examples are longer than the policy's context of %d tokens and are skipped",
+            selected - len(examples),
+            selected,
+            limit,
+        )
 
 
 def require_fit(

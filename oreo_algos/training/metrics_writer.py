@@ -1,16 +1,16 @@
-"""Where numbers go: one JSON object a line in ``metrics.jsonl``, and TensorBoard events.
+"""Where numbers go: one JSON object a line in ``metrics.jsonl``, and the trackers of the run.
 
 Knows: names and steps. Does not know: what the numbers mean. Names follow ``room/what``.
 """
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
-from torch.utils.tensorboard import SummaryWriter
+from oreo_algos.training.trackers import DEFAULT, Tracked, Trackers
 
 FILE_NAME = "metrics.jsonl"
 
@@ -23,9 +23,18 @@ class MetricsWriter:
     Args:
         folder: run folder; both the JSON lines and the TensorBoard events are written there.
         resume_step: the step that the run continues from, 0 for a new run.
+        trackers: which services are told the same, see ``trackers``.
+        settings: of the run, for them.
     """
 
-    def __init__(self, folder: Path, resume_step: int = 0) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        resume_step: int = 0,
+        *,
+        trackers: Sequence[str] = DEFAULT,
+        settings: Mapping[str, Any] | None = None,
+    ) -> None:
         """Open the files, keeping what was logged up to ``resume_step``."""
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / FILE_NAME
@@ -37,8 +46,8 @@ class MetricsWriter:
         temporary = path.with_suffix(".tmp")
         temporary.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
         temporary.replace(path)
+        self._trackers = Trackers(trackers, Tracked(folder, resume_step), settings or {})
         self._file = path.open("a", encoding="utf-8")
-        self._board = SummaryWriter(str(folder), purge_step=resume_step + 1)
 
     def write(self, step: int, metrics: Mapping[str, float], texts: Mapping[str, str] | None = None) -> None:
         """Record the metrics of a step, a value that is not finite as null, and show texts of it in TensorBoard."""
@@ -47,25 +56,22 @@ class MetricsWriter:
         self._file.flush()
         if step == 0 and self._shown is not None and _counted(row) == _counted(self._shown):
             return
-        for name, value in metrics.items():
-            self._board.add_scalar(name, value, step)
+        self._trackers.scalars(step, metrics)
         for tag, text in (texts or {}).items():
-            self._board.add_text(tag, text, step)
+            self._trackers.text(tag, text, step)
 
     def write_text(self, tag: str, text: str) -> None:
-        """Show a text in TensorBoard."""
-        # Of step 0, for a run that continues drops the events of later steps, and a warning is given only once.
-        self._board.add_text(tag, text, 0)
-        self._board.flush()
+        """Show a text in the trackers."""
+        self._trackers.text(tag, text)
 
     def flush(self) -> None:
-        """Hand the TensorBoard events so far to the operating system, as every line of the file is at once."""
-        self._board.flush()
+        """Have the trackers hand over what they hold, as every line of the file is at once."""
+        self._trackers.flush()
 
     def close(self) -> None:
-        """Flush and close both files."""
+        """Close the file, and end what the trackers do."""
         self._file.close()
-        self._board.close()
+        self._trackers.finish()
 
     def __enter__(self) -> Self:
         """Return the writer itself."""
@@ -77,7 +83,7 @@ class MetricsWriter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Close the files."""
+        """Close the file."""
         self.close()
 
 

@@ -3,9 +3,11 @@
 Knows: names, defaults. Does not know: the loop (`trainer`), equations.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from oreo_algos.training.doctor import Thresholds
+from oreo_algos.training.trackers import DEFAULT, tracker_names
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +28,8 @@ class TrainerConfig:
         early_stopping_patience: stop after so many evaluations in a row that are no better than the best before them;
             those before the policy is trained do not count. None: never.
         bf16: autocast to bfloat16; None: on a GPU.
+        tracker: where the numbers are shown beside ``metrics.jsonl``: names among ``trackers.TRACKERS``; "none" or an
+            empty list: nowhere.
         doctor: from where on to warn of what looks wrong.
     """
 
@@ -38,6 +42,7 @@ class TrainerConfig:
     load_best_model_at_end: bool = False
     early_stopping_patience: int | None = None
     bf16: bool | None = None
+    tracker: str | Sequence[str] = DEFAULT
     doctor: Thresholds = Thresholds()
 
     def __post_init__(self) -> None:
@@ -54,6 +59,7 @@ class TrainerConfig:
         if self.chooses and not self.evaluate_every:
             name = "load_best_model_at_end" if self.load_best_model_at_end else "early_stopping_patience"
             raise ValueError(f"trainer.{name} needs evaluations on the way: give trainer.evaluate_every=STEPS too")
+        object.__setattr__(self, "tracker", tracker_names(self.tracker))
 
     @property
     def chooses(self) -> bool:

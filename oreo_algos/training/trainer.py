@@ -7,6 +7,7 @@ import logging
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from multiprocessing import parent_process
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,6 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from oreo_algos.algos.base import Algorithm
-from oreo_algos.algos.selection import NothingToLearnError
 from oreo_algos.bars import bar_console
 from oreo_algos.batch import TASK, Batch, collate, number_tasks, require_extra
 from oreo_algos.episode import Episode
@@ -30,7 +30,7 @@ from oreo_algos.storage.buffer import EpisodeBuffer
 from oreo_algos.storage.checkpoint import load_last_checkpoint, save_checkpoint
 from oreo_algos.training.curve import Curve, Evaluate
 from oreo_algos.training.doctor import TrainingDoctor, examine_rewards
-from oreo_algos.training.fit import require_fit
+from oreo_algos.training.fit import require_examples, require_fit
 from oreo_algos.training.identity import place, run_fingerprint
 from oreo_algos.training.metrics_writer import MetricsWriter, read_metrics
 from oreo_algos.training.micro_batches import cut_by_tokens, episodes_of, longest
@@ -52,6 +52,7 @@ def train(
     folder: Path,
     *,
     evaluate: Evaluate | None = None,
+    facts: Mapping[str, Any] | None = None,
 ) -> TrainResult:
     """Train ``models`` in place on the episodes of ``buffer``; continue from the last checkpoint in ``folder``.
 
@@ -66,12 +67,13 @@ def train(
         folder: run folder for checkpoints, ``metrics.jsonl``, ``warnings.jsonl`` and TensorBoard events.
         evaluate: called with the step every ``config.evaluate_every`` steps and after the last; what it finds is
             logged, and says which networks are the best where the configuration asks for them.
+        facts: what trackers are told of the run beside the settings of algorithm and trainer, JSON by name.
 
     Raises:
         ValueError: a needed network is missing, no example is left to learn from, the checkpoint in ``folder``
             belongs to another run, or a loss is not finite.
     """
-    return _Run(algorithm, models, buffer, config, folder).finish(evaluate)
+    return _Run(algorithm, models, buffer, config, folder, facts or {}).finish(evaluate)
 
 
 class _Run:
@@ -84,7 +86,9 @@ class _Run:
         buffer: EpisodeBuffer,
         config: TrainerConfig,
         folder: Path,
+        facts: Mapping[str, Any],
     ) -> None:
+        self.facts = facts
         for need in sorted(algorithm.needs):
             if getattr(models, need) is None:
                 raise ValueError(f"{type(algorithm).__name__} needs a {need} network")
@@ -92,14 +96,9 @@ class _Run:
         self.cpu_seconds, self.cpu_since = 0.0, time.process_time()
         generator = np.random.default_rng(np.random.SeedSequence([config.seed, 0]))
         selected = algorithm.select(buffer, generator)
-        if not selected:
-            raise NothingToLearnError(
-                f"{type(algorithm).__name__}.select chose none of the {len(buffer)} episodes of this buffer, so there "
-                "is nothing to learn from"
-            )
         self.examples = [e for e in selected if longest(e) <= models.policy.max_length]
         self.skipped = len(selected) - len(self.examples)
-        self._report_skipped(len(selected))
+        require_examples(self.examples, len(selected), models.policy.max_length, algorithm)
 
         require_fit(models, algorithm.needs, episodes_of(self.examples), buffer.tokenizer_fingerprint)
         require_extra(algorithm.extra, episodes_of(self.examples))
@@ -169,7 +168,9 @@ class _Run:
             TextColumn("{task.fields[note]}"),
         )
         with (
-            MetricsWriter(self.folder, self.step) as writer,
+            MetricsWriter(
+                self.folder, self.step, trackers=self.config.tracker, settings=self._settings_to_show()
+            ) as writer,
             Progress(*columns, console=bar_console(), disable=self.done or parent_process() is not None) as progress,
         ):
             bar = progress.add_task(
@@ -230,6 +231,11 @@ class _Run:
         """Say how it goes, for the terminal."""
         score = f", best {self.curve.best[1]:.3f} at step {self.curve.best[0]}" if self.curve.best else ""
         return f"loss {metrics.get('train/loss', math.nan):.4f}{score}"
+
+    def _settings_to_show(self) -> dict[str, Any]:
+        """Return what trackers are told of the run."""
+        algorithm = {"name": type(self.algorithm).__name__, **asdict(self.algorithm)}
+        return {"algo": algorithm, "trainer": asdict(self.config), "episodes": len(self.buffer), **self.facts}
 
     def _train_step(self) -> dict[str, float]:
         """Take one optimiser step and return its metrics."""
@@ -322,18 +328,6 @@ class _Run:
             raise ValueError(
                 f"{self.folder}: the {what} is {value.item()} at step {self.step + 1}; lower the learning rates "
                 "or check the rewards of the buffer"
-            )
-
-    def _report_skipped(self, selected: int) -> None:
-        limit = self.models.policy.max_length
-        if not self.examples:
-            raise ValueError(f"all {selected} examples are longer than the policy's context of {limit} tokens")
-        if self.skipped:
-            _log.warning(
-                "%d of %d examples are longer than the policy's context of %d tokens and are skipped",
-                self.skipped,
-                selected,
-                limit,
             )
 
     def _count_time(self) -> None:

@@ -6,7 +6,7 @@ Knows: searches, intervals. Does not know: how a search works, training, tables.
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import gymnasium as gym
 
@@ -61,6 +61,8 @@ class EvaluateSettings:
             see ``budget``. None given: in the size of its own settings.
         start_value: the algorithm whose value also serves the searches of the start policy; None: no value does.
         dev: what to measure while a network is trained.
+        keep: of how many tasks the judged answers are kept as text beside the results, the same ones for every
+            algorithm and search; "all" or "none".
         sampling: limits; each search brings its own temperature.
     """
 
@@ -71,6 +73,7 @@ class EvaluateSettings:
     budget: Sequence[int] = ()
     start_value: str | None = None
     dev: DevSettings = DevSettings()
+    keep: int | Literal["all", "none"] = 200
     sampling: Sampling = Sampling()
 
     def __post_init__(self) -> None:
@@ -90,6 +93,9 @@ class EvaluateSettings:
             )
         if self.tasks is not None and self.tasks < 1:
             raise ValueError(f"evaluate.tasks must be at least 1, or null for all, got {self.tasks}")
+        counted = isinstance(self.keep, int) and not isinstance(self.keep, bool) and self.keep >= 0
+        if not counted and self.keep not in ("all", "none"):
+            raise ValueError(f"evaluate.keep must be a number of tasks, all or none, got {self.keep!r}")
 
     @property
     def with_value(self) -> list[str]:

@@ -14,6 +14,7 @@ from rich.console import Console
 from oreo_agents.episodes.ungraded import WHY
 from oreo_agents.evaluation.comparisons import comparison_pairs, comparison_tables
 from oreo_agents.evaluation.curve_plots import plot_curves
+from oreo_agents.evaluation.examples import example_section
 from oreo_agents.evaluation.formats import as_json, comma_separated, latex, markdown
 from oreo_agents.evaluation.plots import plot_accuracy, plot_budgets, plot_cost, plot_search, seeds_in_words
 from oreo_agents.evaluation.records import entry_record, pair_record
@@ -136,6 +137,8 @@ def report(
         text += [f"{note}\n" for note in notes]
         if warnings:
             text.append("## Warnings\n\n" + "".join(f"- {warning}\n" for warning in warnings))
+        if examples := example_section(entries):
+            text.append(examples)
         text += [f"![{path.stem}](plots/{path.name})\n" for path in plots]
         (out / "report.md").write_text("\n".join(text), encoding="utf-8")
     rows = [entry_record(entry) for entry in entries]

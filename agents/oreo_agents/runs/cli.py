@@ -33,6 +33,8 @@ oreo: offline reinforcement learning of multi-step reasoning
   oreo eval     RUN, or RUN/NAME: measure what a run trained, on its tasks; or a checkpoint (policy.path=...,
                 value.path=...), or its value (what=value)
   oreo report   DIR... : one table and plots from any set of run folders (--base ROW, --over SETTING, --format csv)
+  oreo show     RUN, RUN/NAME or a buffer: read answers and how they were judged (--wrong, --compare, --values)
+  oreo push     FOLDER REPO_ID : a policy or value network with its card to the Hugging Face hub (--dry-run)
   oreo doctor   what a checkpoint can do here: loading, scoring, sampling, template, adapters (policy.path=...)
   oreo data     import, encode or describe episode buffers; generate houses
   oreo metrics  [NAME...] : what the numbers that a training logs mean
@@ -57,11 +59,11 @@ _SHARED = Path("outputs") / "starts"
 
 
 # What may be written for a longer key; `search` is also a group of files, which no command chooses from by itself.
-_SHORT = {"search": "evaluate.searches", "budget": "evaluate.budget"}
+_SHORT = {"search": "evaluate.searches", "budget": "evaluate.budget", "tracker": "trainer.tracker"}
 
 
 # What a run may do more of, or otherwise, in a folder that it worked in before: nothing that is there becomes wrong.
-_GROWING = ("rounds", "iteration.rounds", "algos", "workers")
+_GROWING = ("rounds", "iteration.rounds", "algos", "workers", "trainer.tracker")
 
 
 def main() -> None:
@@ -88,6 +90,14 @@ def main() -> None:
             from oreo_agents.runs.metrics import main as metrics
 
             metrics(arguments)
+        elif command == "show":
+            from oreo_agents.runs.show import main as show
+
+            show(arguments)
+        elif command == "push":
+            from oreo_agents.runs.push import main as push
+
+            push(arguments)
         elif command == "play":
             from oreo_agents.runs.play import main as play
 
@@ -103,7 +113,7 @@ def main() -> None:
         elif command in _JOBS:
             _run_hydra(command, arguments)
         else:
-            known = [*_JOBS, "report", "data", "doctor", "metrics", "serve", "chat", "play"]
+            known = [*_JOBS, "report", "data", "doctor", "metrics", "serve", "chat", "play", "push", "show"]
             raise UserError(f"unknown command {command!r}{closest(command, known)}\n\n{USAGE}")
     except (UserError, ValueError, FileNotFoundError) as error:
         _fail(error)
@@ -338,7 +348,8 @@ def _lasting(config: Any) -> Any:
 
 
 def _run_hydra(command: str, arguments: Sequence[str]) -> None:
-    overrides = list(arguments)
+    # Several trackers are told of one run: nothing to sweep over.
+    overrides = [re.sub(r"^(trainer\.)?tracker=(\w+(?:,\w+)+)$", r"trainer.tracker=[\2]", text) for text in arguments]
     for short, key in _SHORT.items():
         overrides = [re.sub(f"^{short}=", f"{key}=", text) for text in overrides]
     overrides = readable(overrides)

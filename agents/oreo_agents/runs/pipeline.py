@@ -6,8 +6,9 @@ that was killed goes on where it stopped. Does not know: Hydra, tables.
 A run folder holds ``start/`` (a fresh small model), ``data/demonstrations`` and ``data/episodes`` (buffers), and a
 folder for ``sft`` and for each algorithm: ``policy/``, ``value/``, ``metrics.jsonl``, TensorBoard events,
 ``summary.json``, which says that the training is done, until then ``checkpoint-N/``, and
-``items-<split>-<search>.jsonl``; then ``results.json``. Round N > 1 of an algorithm lies in ``<algorithm>-roundN/``,
-with the episodes collected for it in ``data/episodes`` there.
+``items-<split>-<search>.jsonl`` with ``answers-<split>-<search>/`` (a buffer, see ``evaluation.answers``); then
+``results.json``. Round N > 1 of an algorithm lies in ``<algorithm>-roundN/``, with the episodes collected for it in
+``data/episodes`` there.
 """
 
 import dataclasses
@@ -29,9 +30,9 @@ from filelock import FileLock
 from oreo_agents.episodes.collect import demonstrations
 from oreo_agents.episodes.tasks import Purpose
 from oreo_agents.evaluation.curve import DevTasks
-from oreo_agents.networks.model_card import model_card
 from oreo_agents.networks.tiny import byte_tokenizer, create_checkpoint, word_tokenizer
 from oreo_agents.progress import start_worker
+from oreo_agents.runs.cards import add_results, card_of
 from oreo_agents.runs.dev_tasks import dev_indices, dev_split
 from oreo_agents.runs.doctor import examine_episodes, examine_results, examine_rounds
 from oreo_agents.runs.hparams import write_hparams
@@ -48,6 +49,7 @@ from oreo_algos.algos.selection import NothingToLearnError
 from oreo_algos.storage.atomic import replace_folder, write_text
 from oreo_algos.storage.checkpoint import remove_checkpoints
 from oreo_algos.training.metrics_writer import read_metrics
+from oreo_algos.training.trackers import require_trackers
 from oreo_algos.training.warning_log import WarningLog
 
 _log = logging.getLogger(__name__)
@@ -84,6 +86,7 @@ class Run:
     def prepare(self, *, episodes: bool) -> None:
         """Make the start, and the offline episodes if asked for, while no other process makes the same ones."""
         self._check_dev()
+        require_trackers(self.settings.trainer.tracker)
         self.start_folder.mkdir(parents=True, exist_ok=True)
         with FileLock(self.start_folder / ".start.lock"):
             self.sft()
@@ -276,9 +279,12 @@ class Run:
         training = {name: json.loads(path.read_text(encoding="utf-8")) for name, path in summaries.items()}
         document = {"results": rows, "training": training, "skipped": dict(skipped or {})}
         write_text(self.folder / "results.json", json.dumps(document, indent=2) + "\n")
-        for name in dict.fromkeys(row["algo"] for row in rows):
+        for name in (
+            dict.fromkeys(row["algo"] for row in rows) if "tensorboard" in self.settings.trainer.tracker else ()
+        ):
             own = [row for row in rows if row["algo"] == name]
             write_hparams(self.folder / name, self.settings, own, training.get(name, {}))
+        add_results(self.folder, rows)
         for name, finding in examine_results(rows, self.folder, self.settings.trainer.doctor):
             WarningLog(self.folder / name).give([finding])
         return rows
@@ -317,14 +323,16 @@ class Run:
         models = self.load.models(algorithm, policy_path, buffer, reference_path=reference_path, value_path=value_path)
         config = dataclasses.replace(self.settings.trainer, seed=self.settings.seed)
         dev = self._dev_tasks(folder, models, policy_path)
-        result = train(algorithm, models, buffer, config, folder, evaluate=dev)
-        tokenizer = self.load.prompt_format(policy_path).tokenizer
+        env = self.settings.env
+        facts = {"env": {"id": env.id, "options": env.options}, "policy": {"path": self.settings.policy.path}}
+        result = train(algorithm, models, buffer, config, folder, evaluate=dev, facts=facts)
+        prompt_format = self.load.prompt_format(policy_path)
         for part in _PARTS:
             network = getattr(models, part)
             if network is not None:
-                card = model_card(part, algorithm, self.settings.env.id, self.settings.seed)
+                card = card_of(part, algorithm, self.settings, parts, buffer, prompt_format)
                 with replace_folder(folder / part) as temporary:
-                    network.save(temporary, tokenizer, card)
+                    network.save(temporary, prompt_format.tokenizer, card)
         starts = {
             "policy": policy_path,
             "reference": (reference_path or policy_path) if "reference" in algorithm.needs else None,

@@ -13,6 +13,7 @@ from oreo_agents.episodes.collect import collect, demonstrations, encode
 from oreo_agents.episodes.prompts import PromptFormat
 from oreo_agents.episodes.tasks import Purpose, derive, identity
 from oreo_agents.episodes.ungraded import only_graded
+from oreo_agents.evaluation.kept import SOURCE
 from oreo_agents.evaluation.round_names import split_round
 from oreo_agents.runs.layout import Layout
 from oreo_agents.runs.loading import Loader
@@ -131,6 +132,12 @@ class RunData:
         loaded = {folder: EpisodeBuffer.load(folder, tokenizer_fingerprint=fingerprint) for folder in folders}
         parts = [Part(folder, only_graded(buffer, f"data={folder}")) for folder, buffer in loaded.items()]
         for part in parts:
+            if part.buffer.provenance.get("source") == SOURCE and part.buffer.provenance.get("held_out"):
+                split = part.buffer.provenance["split"]
+                raise ValueError(
+                    f"data={part.path} holds judged answers to the split {split}, which is held out to measure with; "
+                    "learn from episodes of the train split (`oreo collect`)"
+                )
             if part.buffer.env_ids != [self.settings.env.id]:
                 raise ValueError(
                     f"data={part.path} holds episodes of {', '.join(part.buffer.env_ids)}, and this run is about "

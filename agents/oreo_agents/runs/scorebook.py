@@ -6,7 +6,8 @@ Knows: searches and their sizes, files of items, rows of results. Does not know:
 import dataclasses
 import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import numpy as np
 
 from oreo_agents.episodes.rollout import RolloutCounts
 from oreo_agents.episodes.tasks import Purpose, choose_indices, derive, identities
+from oreo_agents.evaluation.answers import keep_answers, kept_places
 from oreo_agents.evaluation.budget import Contender, at_budgets, report_excess, resize
 from oreo_agents.evaluation.evaluate import Item, evaluate, require_fit, summarize
 from oreo_agents.evaluation.round_names import split_round
@@ -21,7 +23,7 @@ from oreo_agents.networks.checkpoints import weights_digest
 from oreo_agents.progress import progress
 from oreo_agents.runs.loading import Loader
 from oreo_agents.runs.settings import RunSettings
-from oreo_agents.search import Greedy
+from oreo_agents.search import Answer, Greedy
 from oreo_algos.storage.atomic import write_text
 
 _log = logging.getLogger(__name__)
@@ -127,6 +129,7 @@ class ScoreBook:
         counts = RolloutCounts()
         policy = self.load.policy(policy_path)
         folder.mkdir(parents=True, exist_ok=True)
+        keep = partial(self._keep, name, split, indices, {"policy": policy_path, "value": value_path}, contenders)
         with progress(f"evaluate {name}, {split}", len(indices) * len(missing)) as advance:
             for label, items in evaluate(
                 self.settings.env_maker(split),
@@ -139,10 +142,60 @@ class ScoreBook:
                 value=None if value_path is None else self.load.value(value_path, policy_path),
                 counts=counts,
                 progress=advance,
+                keep=keep,
             ):
                 lines = [json.dumps(dataclasses.asdict(item)) for item in items]
                 write_text(_items_path(folder, split, label), "\n".join(lines) + "\n")
         counts.report(f"evaluation of {name} on {split}")
+        self._say_what_is_kept(name, split, len(indices))
+
+    def _keep(
+        self,
+        name: str,
+        split: str,
+        indices: Sequence[int],
+        networks: Mapping[str, str | None],
+        contenders: Sequence[Contender],
+        label: str,
+        answers: Sequence[Answer | None],
+    ) -> None:
+        """Keep judged answers of one search, as many as the settings say; the items, which follow, say it is done."""
+        places = kept_places(len(indices), self.settings.evaluate.keep)
+        contender = next(c for c in contenders if c.label == label)
+        with self.settings.env_maker(split)() as env:
+            keep_answers(
+                self.folder / name,
+                f"{split}-{label}",
+                [answers[place] for place in places],
+                env,
+                [indices[place] for place in places],
+                tokenizer_fingerprint=self.load.prompt_format(str(networks["policy"])).fingerprint,
+                provenance={
+                    "algo": name,
+                    "search": contender.name,
+                    "budget": contender.budget,
+                    "split": split,
+                    "held_out": split in getattr(env.unwrapped, "held_out_splits", ()),
+                    "env": self.settings.env.id,
+                    "env_options": dict(self.settings.env.options),
+                    "seed": self.settings.seed,
+                    "evaluated": len(indices),
+                    **{part: self._name(path) for part, path in networks.items() if path is not None},
+                },
+            )
+
+    def _name(self, path: str) -> str:
+        """Name a folder within the run as seen from there, so that the run may be moved."""
+        inside = Path(path).is_relative_to(self.folder)
+        return Path(path).relative_to(self.folder).as_posix() if inside else path
+
+    def _say_what_is_kept(self, name: str, split: str, tasks: int) -> None:
+        kept = len(kept_places(tasks, self.settings.evaluate.keep))
+        folder = self.folder / name
+        if kept:
+            _log.info("%s on %s: answers to %d of %d tasks are kept: oreo show %s", name, split, kept, tasks, folder)
+        else:
+            _log.info("%s on %s: no answers are kept (evaluate.keep=none)", name, split)
 
     def _items(self, name: str, split: str, label: str) -> list[Item]:
         lines = _items_path(self.folder / name, split, label).read_text(encoding="utf-8").splitlines()

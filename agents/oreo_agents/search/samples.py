@@ -58,12 +58,14 @@ class SampleSearch(Search):
 
     def _answer(self, episodes: Sequence[Episode], judged: Sequence[Judgement]) -> Answer:
         values = np.array([judgement.value for judgement in judged]) if judged else np.full(len(episodes), np.nan)
-        read: Sequence[float | None] = [judgement.value for judgement in judged] or [None] * len(episodes)
+        read: list[float | None] = [judgement.value for judgement in judged]
         return Answer(
             episodes[self.choose(episodes, values)],
             sum(int(episode.info["generated_tokens"] or 0) for episode in episodes),
             sum(judgement.read for judgement in judged),
-            [Candidate(*one) for one in zip(episodes, read, strict=True)] if len(episodes) > 1 else (),
+            [Candidate(*one) for one in zip(episodes, read or [None] * len(episodes), strict=True)]
+            if len(episodes) > 1
+            else (),
         )
 
     @property

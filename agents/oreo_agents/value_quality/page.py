@@ -8,8 +8,8 @@ from html import escape
 
 import numpy as np
 
+from oreo_agents.episodes.spoken import asked, spoken_steps
 from oreo_agents.value_quality.figures import Reading
-from oreo_algos.episode import Episode
 
 _RAISES, _LOWERS = "30, 110, 200", "215, 90, 20"  # blue and orange: apart for colour-blind readers too
 _DEEPEST = 0.6  # so that text stays readable, dark on light or light on dark
@@ -102,11 +102,10 @@ def colour(advantage: float, scale: float) -> str:
 
 def _question(group: Sequence[Reading], scale: float, beta: float | None) -> str:
     episode = group[0].episode
-    assert episode.action_spans is not None
-    asked = "\n\n".join(message["content"] for message in episode.messages[: int(episode.action_spans[0, 0])])
+    question = "\n\n".join(message["content"] for message in asked(episode))
     tables = "\n".join(_episode(reading, scale, beta) for reading in group)
     return f"""<section><h2>{escape(episode.task_id)}</h2>
-<pre>{escape(asked)}</pre>
+<pre>{escape(question)}</pre>
 <div class="pair">
 {tables}
 </div></section>"""
@@ -119,7 +118,7 @@ def _episode(reading: Reading, scale: float, beta: float | None) -> str:
     names = ["step", "advantage", *(["β l"] if beta is not None else []), "V after"]
     names += ["step is"] if reading.right is not None else []
     rows = []
-    for k, (text, said) in enumerate(_steps(episode)):
+    for k, (text, said) in enumerate(spoken_steps(episode)):
         numbers = [f"{path.advantages[k]:+z.2f}"]
         numbers += [f"{beta * path.log_ratios[k]:+z.2f}"] if beta is not None else []
         numbers += [f"{path.values[k + 1]:.2f}"]
@@ -131,17 +130,3 @@ def _episode(reading: Reading, scale: float, beta: float | None) -> str:
             rows.append(f'<tr><td class="said" colspan="{len(names)}">{escape(said)}</td></tr>')
     header = "".join(f"<th>{name}</th>" for name in names)
     return f"<table><caption>{caption}</caption><tr>{header}</tr>\n{chr(10).join(rows)}\n</table>"
-
-
-def _steps(episode: Episode) -> list[tuple[str, str]]:
-    """Return the text of each step, and what the environment said after it."""
-    assert episode.action_spans is not None
-    spans = episode.action_spans.tolist()
-    following = [message for message, _, _ in spans[1:]] + [len(episode.messages)]
-    return [
-        (
-            episode.messages[message]["content"][start:end].strip("\n"),
-            "\n".join(said["content"] for said in episode.messages[message + 1 : until]),
-        )
-        for (message, start, end), until in zip(spans, following, strict=True)
-    ]

@@ -132,6 +132,21 @@ def test_every_turn_takes_the_proposal_of_highest_value_just_before_its_end(scri
     assert answer.value_tokens == len(opening) + sum(first) + 1 + len(between) + sum(second)
 
 
+def test_what_was_proposed_at_each_turn_is_told(script):
+    values = {"left": 0.0, "up": 1.0, "down": 2.0}
+    for search, v in ((BestOfKActions(actions=3), values), (MajorityOfKActions(actions=3), dict.fromkeys(values))):
+        script(["left", "up", "up"], ["down", "up", "down"])
+        [answer] = search.answer(make_player(Judge(lambda text: values[text.split("\n")[-1] or "left"])))
+        assert answer is not None
+        assert [[(one.text, one.votes, one.value) for one in turn] for turn in answer.turns] == [
+            [("left", 1, v["left"]), ("up", 2, v["up"])],
+            [("down", 2, v["down"]), ("up", 1, v["up"])],
+        ]
+    script(["up"], ["down"])
+    [alone] = MajorityOfKActions(actions=1).answer(make_player(Judge(float)))
+    assert alone is not None and not alone.turns, "there was nothing to choose"
+
+
 def test_an_action_that_was_cut_off_is_taken_only_if_there_is_no_other(script):
     script(["up...", "left"], ["down...", "up..."])
     [answer] = BestOfKActions(actions=2).answer(make_player(Judge(lambda text: float(text.endswith("up")))))
