@@ -5,7 +5,8 @@ Knows: Hydra, where configurations lie. Does not know: what commands do.
 
 import difflib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from functools import cache
 from importlib import resources
@@ -15,6 +16,7 @@ from typing import Any, get_args, get_type_hints
 
 import gymnasium as gym
 from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from hydra.utils import get_object, instantiate
@@ -167,6 +169,17 @@ def composed(command: str, overrides: Sequence[str]) -> DictConfig:
             return compose(command, list(overrides))
         except (HydraException, OmegaConfBaseException) as error:
             raise UserError(str(error)) from error
+
+
+@contextmanager
+def beside_others() -> Iterator[None]:
+    """Let configurations be composed inside somebody else's application of Hydra, which goes on as it was."""
+    before = GlobalHydra.instance().hydra
+    GlobalHydra.instance().hydra = None
+    try:
+        yield
+    finally:
+        GlobalHydra.instance().hydra = before  # by now another object
 
 
 def readable(overrides: Sequence[str]) -> list[str]:
