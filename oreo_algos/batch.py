@@ -51,6 +51,12 @@ class Batch:
     ref_logprobs: Tensor | None = None
     extra: Mapping[str, Tensor] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        """One line: sizes and device."""
+        sizes = f"{len(self)} episodes, T={self.tokens.shape[1]}, K={self.rewards.shape[1]}"
+        ref = "" if self.ref_logprobs is None else ", with ref_logprobs"
+        return f"Batch({sizes}, {self.tokens.device}{ref})"
+
     def __len__(self) -> int:
         """B."""
         return len(self.tokens)

@@ -168,6 +168,12 @@ class Episode:
         """Whether the return is 1, to the rounding of float32: what a solved task pays."""
         return abs(self.total_reward - 1) < 1e-5
 
+    def __repr__(self) -> str:
+        """One line: the task, its size, what became of it."""
+        outcome = "solved" if self.success else "cut off" if self.truncated else "not solved"
+        size = f"{self.num_steps} steps, {f'{self.num_tokens} tokens' if self.encoded else 'not encoded'}"
+        return f"Episode({self.task_id!r}, {size}, return {self.total_reward:g}, {outcome})"
+
     def equals(self, other: "Episode") -> bool:
         """Whether every field is the same, arrays entry for entry."""
         return all(_same(getattr(self, name), getattr(other, name)) for name in self.__dataclass_fields__)

@@ -18,7 +18,7 @@ from oreo_algos.batch import Batch
 KLEstimate = Literal["exact", "k3", "forward"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class TokenScores:
     """What a policy says of the tokens of a batch; everything is 0 where ``step_id`` < 0.
 
@@ -34,6 +34,11 @@ class TokenScores:
     ref_logprobs: Tensor | None = None
     kl: Tensor | None = None
     entropy: Tensor | None = None
+
+    def __repr__(self) -> str:
+        """One line: the shape, and what is there."""
+        there = [name for name, column in vars(self).items() if column is not None]
+        return f"TokenScores({list(self.logprobs.shape)}: {', '.join(there)})"
 
 
 class Network(Protocol):

@@ -27,6 +27,7 @@ Row = Mapping[str, Any]
 Rows = Iterator[tuple[str, Row]]
 
 _CHUNK = 1 << 20
+_BATCH = 256
 _MAX_ROW = 1 << 26
 """Bytes or characters of one row: what is longer is no row of text."""
 
@@ -56,14 +57,27 @@ class Allowance:
         """Allow ``limit`` bytes."""
         self.limit, self.used = limit, 0
 
+    @property
+    def left(self) -> int:
+        """How many bytes are left."""
+        return max(0, self.limit - self.used)
+
     def take(self, count: int, name: str) -> None:
         """Count bytes that a file unpacked to.
 
         Raises:
             ValueError: more than the limit.
         """
+        self.look_ahead(count, name)
         self.used += count
-        if self.used > self.limit:
+
+    def look_ahead(self, count: int, name: str) -> None:
+        """Count nothing, but refuse what a file says it unpacks to.
+
+        Raises:
+            ValueError: more than the limit.
+        """
+        if count > self.left:
             raise ValueError(
                 f"{name}: unpacks to more than {self.limit:,} bytes; if it is what you think it is, "
                 "raise max_unpacked_bytes"
@@ -253,7 +267,7 @@ def _columnar_rows(name: str, kind: str, stream: BinaryIO, packing: str, allowan
         file.seek(0)
         number = 0
         try:
-            for batch in (_parquet_batches if kind == ".parquet" else _arrow_batches)(file):
+            for batch in _parquet_batches(file, name, allowance) if kind == ".parquet" else _arrow_batches(file):
                 batch.validate(full=True)  # pyarrow itself believes what an Arrow file says
                 allowance.take(batch.nbytes, name)
                 for row in batch.to_pylist():
@@ -263,11 +277,19 @@ def _columnar_rows(name: str, kind: str, stream: BinaryIO, packing: str, allowan
             raise ValueError(f"{name}: not a whole {kind[1:]} file ({error}); get it again") from None
 
 
-def _parquet_batches(file: Any) -> Iterator[Any]:
+def _parquet_batches(file: Any, name: str, allowance: Allowance) -> Iterator[Any]:
+    """Batches of as many rows as fit into what is allowed; a file says its sizes first."""
     import pyarrow.parquet
 
+    parquet = pyarrow.parquet.ParquetFile(file, pre_buffer=False)
+    said = parquet.metadata
+    groups = [said.row_group(number) for number in range(said.num_row_groups)]
+    sizes = [[group.column(n).total_uncompressed_size for n in range(group.num_columns)] for group in groups]
+    allowance.look_ahead(sum(map(sum, sizes)), name)
+    # A column may repeat one long text: no row is longer than all that its columns hold.
+    fitting = allowance.left // max(1, max(map(sum, sizes), default=1))
     # In this thread alone: one of pyarrow's that lets go of Python's memory while Python ends aborts the process.
-    yield from pyarrow.parquet.ParquetFile(file, pre_buffer=False).iter_batches(batch_size=256, use_threads=False)
+    yield from parquet.iter_batches(batch_size=max(1, min(_BATCH, fitting)), use_threads=False)
 
 
 def _arrow_batches(file: Any) -> Iterator[Any]:

@@ -11,6 +11,8 @@ import torch
 from rich.progress import Progress
 from transformers.utils import logging as transformers_logging
 
+from oreo_algos.bars import bar_console
+
 
 def is_shown() -> bool:
     """Whether this process may draw: those beside the first one would draw over each other."""
@@ -20,7 +22,7 @@ def is_shown() -> bool:
 @contextmanager
 def progress(description: str, total: int) -> Iterator[Callable[[float], None]]:
     """Show a progress bar; yields the function to call with the number just finished."""
-    with Progress(disable=not is_shown()) as bar:
+    with Progress(console=bar_console(), disable=not is_shown()) as bar:
         task = bar.add_task(description, total=total)
         yield lambda done: bar.advance(task, done)
 

@@ -93,3 +93,13 @@ class TrainResult:
     best_step: int | None = None
     best_score: float | None = None
     loaded_step: int | None = None
+
+    def __repr__(self) -> str:
+        """One line: steps, examples, the last losses, the best evaluation, CPU time."""
+        losses = [
+            f"{name.removeprefix('train/')}={value:.4g}" for name, value in self.metrics.items() if "loss" in name
+        ]
+        skipped = f", {self.skipped_too_long} too long" if self.skipped_too_long else ""
+        best = [] if self.best_score is None else [f"best {self.best_score:.4g} at step {self.best_step}"]
+        facts = [f"{self.steps} steps", f"{self.examples} examples{skipped}", *losses, *best]
+        return f"TrainResult({', '.join(facts)}, {self.cpu_seconds:.1f} CPU s)"

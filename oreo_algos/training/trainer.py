@@ -21,6 +21,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from oreo_algos.algos.base import Algorithm
+from oreo_algos.bars import bar_console
 from oreo_algos.batch import TASK, Batch, collate, number_tasks, require_extra
 from oreo_algos.episode import Episode
 from oreo_algos.metrics import WeightedMean
@@ -170,7 +171,7 @@ class _Run:
             MetricsWriter(
                 self.folder, self.step, trackers=self.config.tracker, settings=self._settings_to_show()
             ) as writer,
-            Progress(*columns, disable=self.done or parent_process() is not None) as progress,
+            Progress(*columns, console=bar_console(), disable=self.done or parent_process() is not None) as progress,
         ):
             bar = progress.add_task(
                 self.folder.name,

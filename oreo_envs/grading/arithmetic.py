@@ -1,6 +1,7 @@
 r"""Small exact arithmetic on LaTeX: what needs no sympy, and what is too large for it.
 
-Knows: numbers, sums, products, fractions, whole powers, letters, ``\pi``; for ``approximate`` also roots.
+Knows: numbers, sums, products, fractions, whole powers, binomial coefficients, letters, ``\pi``; for ``approximate``
+also roots.
 Does not know: other functions. Formulas are compared by their values modulo two large primes at points
 drawn once and for all, so that ``(2/3)^{2014}`` costs no more than ``(2/3)^2``. Linear in the text.
 """
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable
 from fractions import Fraction
 from functools import lru_cache
 from random import Random
@@ -16,11 +18,12 @@ from typing import Any
 
 PRIMES = (2**61 - 1, 2**89 - 1)
 _MAX_BITS = 64
+_MAX_CHOICES = 10_000
 _TOKEN = re.compile(
     r"\s*(?:(\d+(?:\.\d+)?|\.\d+)|(\\(?:pi|alpha|beta|gamma|delta|theta|lambda|mu|rho|sigma|omega|phi)(?![A-Za-z])"
     r"|[A-Za-z](?:_(?:\{\w+\}|\w))?)|(\\[A-Za-z]+)|([-+*/^(){}]))"
 )
-_SIGNS = {r"\cdot": "*", r"\times": "*", r"\div": "/", r"\frac": r"\frac", r"\sqrt": r"\sqrt"}
+_SIGNS = {r"\cdot": "*", r"\times": "*", r"\div": "/", r"\frac": r"\frac", r"\sqrt": r"\sqrt", r"\binom": r"\binom"}
 
 
 def same(left: str, right: str) -> bool | None:
@@ -98,6 +101,9 @@ class _Exact:
             raise ValueError("a large power")
         return base ** int(exponent)
 
+    def choose(self, n: int, k: int) -> Any:
+        raise ValueError("a binomial coefficient")
+
     def reduce(self, value: Any) -> Any:
         if _bits(value) > 4 * _MAX_BITS:
             raise ValueError("many digits")
@@ -135,6 +141,12 @@ class _Modular(_Exact):
         if exponent.denominator != 1:
             raise ValueError("a root")
         return pow(base, int(exponent), self.prime)
+
+    def choose(self, n: int, k: int) -> Any:
+        value = 1
+        for step in range(1, min(k, n - k) + 1):
+            value = value * (n - step + 1) % self.prime * pow(step, -1, self.prime) % self.prime
+        return value
 
     def reduce(self, value: Any) -> Any:
         return value % self.prime
@@ -216,15 +228,24 @@ class _Reader:
         return base
 
     def _exponent(self) -> Fraction:
+        if self._next() == "-":
+            self._take()
+            return -self._exactly(self._atom)
+        return self._exactly(self._atom)
+
+    def _exactly(self, part: Callable[[], Any]) -> Fraction:
         """Exponents are whole numbers of few digits, also where the rest is not."""
         field, self._field = self._field, _Exact()
         try:
-            if self._next() == "-":
-                self._take()
-                return -self._atom()
-            return self._atom()
+            return Fraction(part())
         finally:
             self._field = field
+
+    def _choices(self) -> Any:
+        n, k = self._exactly(self._group), self._exactly(self._group)
+        if n.denominator != 1 or k.denominator != 1 or not 0 <= k <= n <= _MAX_CHOICES:
+            raise ValueError("no plain choice")
+        return self._field.choose(int(n), int(k))
 
     def _atom(self) -> Any:
         token = self._take()
@@ -235,6 +256,8 @@ class _Reader:
             return value
         if token == r"\frac":
             return self._field.divide(self._group(), self._group())
+        if token == r"\binom":
+            return self._choices()
         if token == r"\sqrt":
             return self._field.power(self._group(), Fraction(1, 2))
         if token[:1].isdigit() or token[:1] == ".":

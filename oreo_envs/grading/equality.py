@@ -35,8 +35,9 @@ from oreo_envs.grading.shapes import (
     Shape,
     Words,
 )
-from oreo_envs.grading.size import has_tower, is_too_large
+from oreo_envs.grading.size import has_more_to_do, is_too_large
 from oreo_envs.grading.systems import grouped, same_order, same_remainders
+from oreo_envs.grading.words import same_property
 from oreo_envs.grading.worker import LIMIT_S, Reply
 
 
@@ -114,7 +115,7 @@ class Comparison:
             case Grid(), Grid():
                 return len(a.rows) == len(b.rows) and all(map(self._same_sequence, a.rows, b.rows))
             case Words(), Words():
-                return _plain(a.text) == _plain(b.text)
+                return same_property(_plain(a.text), _plain(b.text))
             case Words(number=RationalAnswer() as number), Number():
                 return same_number(number, b.number)
             case Reaction(), Reaction():
@@ -149,7 +150,7 @@ class Comparison:
     def _same_entry(self, a: Shape, b: Shape) -> bool:
         """Among several, ``AB = 4`` is not ``CD = 4``."""
         named = isinstance(a, Relation) and isinstance(b, Relation) and a.value is not None and b.value is not None
-        return self._same(a, b) and not (named and not relations.same_name(a.left, b.left))  # type: ignore[union-attr]
+        return self._same(a, b) and not (named and not relations.same_letter(a.left, b.left))  # type: ignore[union-attr]
 
     def _same_choice(self, a: Shape, b: Shape) -> bool:
         """An option is its letter and what stands behind it; where both have both, both are the same."""
@@ -220,7 +221,8 @@ class Comparison:
                 return self._same(read(a.right), b)
             return a.value is not None and self._same(a.value, b)
         if not isinstance(a, Relation):
-            return b.value is not None and self._same(a, b.value)
+            value = read(b.right) if b.operator == "=" and relations.is_function_value(b.left) else b.value
+            return value is not None and self._same(a, value)
         if a.value is not None and b.value is not None:
             value = a.value
             called = relations.arguments(a, b)
@@ -297,7 +299,7 @@ class Comparison:
             numbers = how == "equal" and not relations.letters_of(left + right)
             if numbers and (same := arithmetic.same(left, right)) is not None:
                 self.how = "symbolic"
-                if same and has_tower(left) and not has_tower(right):
+                if same and has_more_to_do(left, right):
                     self.obstacle = "unfinished"
                 return same and self.obstacle is None
             self.obstacle = "too_large"
@@ -321,7 +323,17 @@ def _kinds_agree(a: Shape, b: Shape) -> bool:
     kinds = {shape.kind if isinstance(shape, Items) else "" for shape in (a, b)}
     if "pieces" in kinds:
         return len(kinds) == 1
+    if "" in kinds and any(map(_holds_sets, (a, b))):
+        return False
     return kinds <= {"list", "set", ""} if "union" not in kinds else kinds <= {"union", ""}
+
+
+def _holds_sets(shape: Shape) -> bool:
+    """Whether a set has one entry that is a set, as that of the empty one: it is not that entry."""
+    if not isinstance(shape, Items) or shape.kind != "set" or len(shape.parts) != 1:
+        return False
+    [part] = shape.parts
+    return part == Words("no solution") or (isinstance(part, Items) and part.kind == "set")
 
 
 def _parts(shape: Shape) -> tuple[Shape, ...]:
@@ -376,7 +388,7 @@ def _as_formula(shape: Shape) -> str | None:
 
 
 def _plain(words: str) -> str:
-    return re.sub(r"[^\w+.%-]", "", words)
+    return re.sub(r"[^\w+.% -]", "", words)
 
 
 def _quotient(ratio: Ratio) -> Shape:

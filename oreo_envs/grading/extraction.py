@@ -132,6 +132,8 @@ def _own_turn(text: str) -> str:
     """Without the tokens around a turn, and what follows the one that ends it."""
     start = _START_OF_TURN.match(text)
     text = text[start.end() if start else 0 :]
+    if "</s>" in text and "<s>" not in text:
+        text = text.partition("</s>")[0]
     end = _END_OF_TURN.search(text)
     text = text if end is None else text[: end.start()]
     return _HTML.sub("", text) if "</" in text or "<br" in text else text

@@ -112,6 +112,9 @@ def _product_work(factors: list[Any], below: bool) -> Iterator[str]:
     powers = Counter(_base(f) for f in above if _letters(f) and _whole(_exponent(f)))
     yield from ["factors"] * sum(count - 1 for base, count in powers.items() if not base.is_Add)
     yield from ["factors"] * len(powers.keys() & {_base(f) for f in under})
+    numbers = Counter(_base(f) for f in above if _base(f).is_Integer and abs(_base(f)) > 1 and _whole(_exponent(f)))
+    raised = {f.base for f in above if f.is_Pow}
+    yield from ["factors"] * sum(count - 1 for base, count in numbers.items() if base in raised)
     if not below and len(_sum_factors(sympy.Mul(*factors, evaluate=False))) > 1:
         yield "product"
     if any(_is_complex(f) for f in under):

@@ -129,16 +129,16 @@ _TEXT_TAIL = re.compile(
     rf"(?:(?<=[\w)}}%!])|(?<=\}}/))\s*\\(?:text(?:bf|it|rm|sf|normal)?|mbox|hbox|mathrm)\s*\{{([^{{}}%]*)\}}\s*{_EXPONENT}[\s./]*$"
 )
 _WORD_TAIL = re.compile(rf"(?<!\s)(\s*)(/\s*)?(?<![A-Za-z])([A-Za-z]+)\.?{_EXPONENT}$")
-_NOTE = re.compile(r"(?<=[\d%}])\s*\(([A-Za-z][A-Za-z \-]*)\)$")
+_NOTE = re.compile(r"(?<=[\d%}])\s*\(([A-Za-z]|[A-Za-z]{2,}(?: [A-Za-z]+|-[A-Za-z]{2,})*)\)$")
 _MAX_UNIT_WORDS = 8
 # Short units, which may stick to their number: 5cm. Every other word needs a blank: 5xy is a product.
 _SHORT_UNITS = frozenset(
     """
     mm cm dm km nm mg kg ml cl lb lbs oz ft yd mi hr hrs min mins sec secs ms mph kph kmh sq cu rad deg gal qt
-    pt hz khz mhz kw mw cc usd eur cent cents
+    pt hz khz mhz ghz kw mw kwh kj kpa mpa kev mev gev rpm mmol cc usd eur cent cents
     """.split()
 )
-_LETTER_UNITS = frozenset("mgshL")
+_LETTER_UNITS = frozenset("mgshLNJWV")
 _STICKING_LETTERS = frozenset("gL")
 # Words after a number that change it, deny it, or belong to an expression.
 _NO_UNIT = (
@@ -313,7 +313,7 @@ def without_units(text: str) -> str:
 def is_unit(words: list[str]) -> bool:
     """Whether words name a unit or what was counted."""
     lower = [word.lower() for word in words]
-    if lower == ["times"]:
+    if lower in (["times"], ["in"]):
         return True
     if any(map(_is_no_unit, words)):
         return False

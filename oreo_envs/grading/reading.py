@@ -44,6 +44,7 @@ _UNIT_BEHIND = re.compile(
     r"\d\s(?:mm|cm|dm|km|kg|mg|ml|ft|in|inch(?:es)?|feet|yd|yards|mi|miles|(?:centi|kilo)?met(?:er|re)s?|units?|degrees)$"
 )
 _NOTE = re.compile(r"(.*\S)\s+\(([^()]*|[^()]*\([^()]*\)[^()]*)\)", re.DOTALL)
+_NOT = re.compile(r"not\s+(.*)")
 _IDLE_NOTE = re.compile(
     r"(?=.*[A-Za-z]{3})(?:(?:[A-Za-z]|and|is|are|can be|free|arbitrary|any|exact(?:ly)?|approx(?:imately)?|rounded"
     r"|total|altogether|in total|simplified|double|repeated|root|unique|value|number|real|answer)\b[\s,]*)+",
@@ -157,6 +158,8 @@ def _without_note(text: str) -> str:
     if _IDLE_NOTE.fullmatch(match[2]):
         return match[1]
     first, second = _number(match[1]), _number(match[2])
+    if (denied := _NOT.fullmatch(match[2])) and first and (second := _number(denied[1])):
+        return text if same_number(second, first) else match[1]
     other = second is not None and re.fullmatch(r"-?\d+", match[2]) is None
     return match[1] if first and second and other and same_number(second, first) else text
 

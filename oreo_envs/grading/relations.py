@@ -61,10 +61,13 @@ _OPERATION = re.compile(
     r"\\(?:lim|sum|prod|int|det|gcd|frac\{d\}\{d[a-z]\})(?![a-z])"
     r"|\\(?:sin|cos|tan|cot|sec|csc)\s*\d?\\?[a-zA-Z]+$"
 )
+_OF_AN_ANGLE = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc)\s*\(?\d?\s*(?:\\?angle\s*)?\\?[a-zA-Z]+\s*\)?")
 DENIAL = re.compile(
-    r"\b(?:not|never|except|excluding|no|none|without|cannot|wrong|false|or|unless|if|when|suppose|assume|let)\b",
+    r"\b(?:not|never|except|excluding|no|none|without|cannot|wrong|false|or|unless|if|when|suppose|assume|let"
+    r"|perhaps|maybe|possibly|probably|might|may|could|try|test|check|consider|half|twice|double|triple)\b",
     re.IGNORECASE,
 )
+_SETTING = re.compile(r"\s*(?:with|for|at|where)\s", re.IGNORECASE)
 _COUNTED = re.compile(r"\d[\d.,]*(?:\s[a-z]{3,})?(?:\s*[-+*/]\s*\d[\d.,]*(?:\s[a-z]{3,})?)+")
 _SYMMETRIC = re.compile(r"\s*\\(parallel|perp|cong|sim)(?![a-z])\s*")
 _LETTERS = re.compile(r"\\[A-Za-z]+|[A-Za-z]")
@@ -155,12 +158,17 @@ def is_asked_for(left: str) -> bool:
     r"""Whether a left side that is no name may be what was asked for: ``x^2+y^2``, ``\cos 2A``, no ``3x+2``."""
     if _OPERATION.match(left):
         return True
-    if DENIAL.search(left):
+    if DENIAL.search(left) or _SETTING.match(left):
         return False
     plain = _SCRIPT.sub(lambda match: match[0] if re.fullmatch(_GREEK, match[0]) else " ", left)
     letters = [letter for letter in _LETTERS.findall(plain) if letter in letters_of(letter)]
     alone = len(letters) > 1 and len(set(letters)) == 1
     return not letters_of(left) or not (re.search(r"\d", plain) or alone)
+
+
+def is_function_value(left: str) -> bool:
+    r"""Whether a left side is the value of a function of an angle: ``\tan\theta``."""
+    return _OF_AN_ANGLE.fullmatch(left.strip()) is not None
 
 
 def letters_of(text: str) -> set[str]:
@@ -184,6 +192,12 @@ def sides(bound: Relation) -> Relation | None:
 def same_name(a: str, b: str) -> bool:
     """Whether two left sides are one name, but for fonts and the direction of a segment."""
     return _plain_name(a) == _plain_name(b)
+
+
+def same_letter(a: str, b: str) -> bool:
+    """Whether two left sides are one name, or one letter that only one of them numbers: ``x_1`` and ``x``."""
+    short, long = sorted((_plain_name(a), _plain_name(b)), key=len)
+    return short == long or (re.fullmatch(r"(.*)_\d+", long) is not None and long.rpartition("_")[0] == short)
 
 
 def names_agree(a: str, b: str) -> bool:
@@ -253,7 +267,7 @@ def _equation(sides: list[str], read: Read) -> Shape:
         if all(map(letters_of, sides)) and len(set.union(*map(letters_of, sides))) > 1:
             return Items("list", tuple(Relation("=", a, b) for a, b in itertools.pairwise(sides)))
         return Relation("=", left, right)
-    if NAME.fullmatch(left) and not DENIAL.search(left):
+    if NAME.fullmatch(left) and not DENIAL.search(left) and not _SETTING.match(left):
         return Relation("=", left, right, read(right))
     if VARIABLE.fullmatch(right):
         return Relation("=", right, left, read(left))

@@ -31,6 +31,8 @@ _SYMBOL = re.compile(r"\\(?!(?:frac|cdot|times|div)(?![a-z]))[A-Za-z]|(?<![\\A-Z
 _POWER = re.compile(r"(?:\^|\*\*)\s*[{(]?\s*-?\s*(\d*)")
 _TOWER = re.compile(r"\^\s*(?:\{[^{}]*\^|\{[^{}]*\{[^{}]*\^|(?:\\[A-Za-z]+|\d+|[A-Za-z]|\([^()]*)\s*\^)")
 _OPERATORS = re.compile(r"[-+*/]|\\(?:cdot|times|div)(?![a-z])")
+_BASE_TWICE = re.compile(r"(?<![\d.])(\d{1,9})(?:\^\{?-?\d{1,9}\}?)?\s*\\(?:cdot|times)\s*\1(?![\d.])")
+_CHOICE = re.compile(r"\\binom\{\d+\}\{\d+\}")
 
 
 def is_too_large(text: str) -> bool:
@@ -52,6 +54,16 @@ def is_too_large(text: str) -> bool:
 def has_tower(text: str) -> bool:
     """Whether an exponent has an exponent: ``2^{3^4}``."""
     return _TOWER.search(text) is not None
+
+
+def has_more_to_do(left: str, right: str) -> bool:
+    """Whether towers, binomial coefficients or products of one base are left to evaluate that ``right`` has not."""
+    return (
+        has_tower(left) > has_tower(right)
+        or left.count(r"\binom") > right.count(r"\binom")
+        or len(_BASE_TWICE.findall(left)) > len(_BASE_TWICE.findall(right))
+        or (_CHOICE.fullmatch(right) is not None and _CHOICE.fullmatch(left) is None)
+    )
 
 
 def _depth(text: str) -> int:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import re
 
-from oreo_envs.grading.conclusions import GOODBYE, NAME, conclusion, is_pure, reads_as_answer, stated_in
+from oreo_envs.grading.conclusions import NAME, conclusion, is_pure, reads_as_answer, stated_in
+from oreo_envs.grading.sentences import GOODBYE
 
 MAX_ANSWER_CHARS = 1_000
 """An extracted answer longer than this is not looked at."""
@@ -52,7 +53,8 @@ _INNER_LABEL = re.compile(
 _IS = re.compile(
     r"\b(?:answers?|ans|(?:correct|right|best)[ \t]+(?:option|choice|alternative))\b(?:[ \t]+(?!is\b|are\b)[a-z]+){0,5}"
     r"(?:[ \t]+(?:is|are|was|be|equals?|(?:comes?|works)[ \t]+(?:out[ \t]+)?to)\b|[ \t]*=)[ \t]*"
-    r"(?:(?:therefore|thus|hence|indeed|simply|exactly|actually|really|still)\b,?[ \t]*)?:?[ \t]*",
+    r"(?:(?:therefore|thus|hence|indeed|simply|exactly|actually|really|still|definitely|certainly|clearly"
+    r"|precisely)\b,?[ \t]*)?:?[ \t]*",
     re.IGNORECASE,
 )
 _FOREIGN_IS = re.compile(
@@ -103,9 +105,12 @@ _STATEMENTS = (
 _MODAL = re.compile(r"\b(?:might|may|could|can|cannot|not)\b", re.IGNORECASE)
 _SUPPOSED = re.compile(
     r"\b(?:if|suppose|supposing|assume|assuming|imagine|whether|unless|doubt|wrong|incorrect|mistaken(?:ly)?"
-    r"|(?:do|does|did) not|\w+n't|might|claim(?:s|ed)?|said|thought|guessed|(?:student|friend)'s)\b[^.!?,;:\n]*$",
+    r"|(?:do|does|did) not|\w+n't|might|claim(?:s|ed)?|said|says|thought|thinks|guess(?:es|ed)|believes"
+    r"|argues|suggests|perhaps|maybe|possibly|(?:student|friend)'s)\b[^.!?,;:\n]*$"
+    r"|\b(?:first|initial|original|previous|earlier|old)[ \t]+$",
     re.IGNORECASE,
 )
+_ASKED = re.compile(r"[^.!?\n]{0,200}\?")
 _REMARK = re.compile(r"\b(?:is the|is our|is my|equals?|comes?|works)\b", re.IGNORECASE)
 """Words that may speak of an answer that is stated already, and so do not replace it."""
 _SENTENCE_BREAK = re.compile(r"[.!?]\s|\n")
@@ -121,7 +126,8 @@ _CORRECTION = re.compile(
     re.IGNORECASE,
 )
 _CUT = re.compile(
-    r"[.!?]\$?(?:\s|$)|[;,—](?=\s+(?:[a-z]{3,}|we|so|as|it)\b)(?!\s+(?:infinity|sqrt)\b)(?!\s+(?:and|or)\s+[\d$\\-])"
+    r"[.!?]\$?(?:\s|$)|[;,—](?=\s+(?:[a-z]{3,}|no matter|we|so|as|it)\b)(?!\s+(?:infinity"
+    r"|sqrt)\b)(?!\s+(?:and|or)\s+[\d$\\-])"
     r"|\s(?:because|since|which|where|when|if|for|so|thus|that|as|instead|rather|after|in total|not)\b"
 )
 _LABEL_CUT = re.compile(
@@ -134,7 +140,7 @@ _CONDITION = re.compile(
     re.IGNORECASE,
 )
 _TAKEN_BACK = re.compile(
-    r"[\s,;—.!]*(?:(?:no|wait|oops|sorry)\b(?! doubt)|(?:but|and|which|however|actually|,|\s){0,6}"
+    r"[\s,;—.!]*(?:(?:no|wait|oops|sorry)\b(?! doubt| matter)|(?:but|and|which|however|actually|,|\s){0,6}"
     r"(?:(?:that|this|it|which|he|she)\s)?(?:is|was|'s)\s(?:not|wrong|incorrect|false|mistaken)\b)",
     re.IGNORECASE,
 )
@@ -145,14 +151,16 @@ _CASE = re.compile(
 )
 _NAMED = re.compile(r"(?:option|choice)\s+\(?([A-J])\)?\s*[:.)]", re.IGNORECASE)
 _DOUBT = re.compile(
-    r"\W*(?:\w+(?:'\w+)*\W+){0,5}?(?:or|either|maybe|perhaps|possibly|alternatively|unless|otherwise|if|but|not|no|wait|could|might"
+    r"\W*(?:\w+(?:'\w+)*\W+){0,5}?(?:or|either|maybe|perhaps|possibly|alternatively|unless|otherwise|if"
+    r"|but|not|no|wait|could|might"
     r"|wrong|incorrect|instead|actually)\b",
     re.IGNORECASE,
 )
 _NEGATION = re.compile(r"^\W*(?:not|n't|wrong|incorrect|unclear|unknown|correct|right)\b", re.IGNORECASE)
 _BUT = re.compile(r"^not\s.{1,80}?,?\s+but\s+(?:rather\s+|instead\s+)?", re.IGNORECASE)
 _IN_OTHER_WORDS = re.compile(
-    r"(?<=\d)\s+\((?:\d[\d,.]*\s+(?!if\b|or\b|maybe\b|when\b)[a-z]+|(?:option|choice|answer)\s+\(?[A-J]\)?)\)(?=[.!]?$)",
+    r"(?<=\d)\s+\((?:\d[\d,.]*\s+(?!if\b|or\b|maybe\b|when\b)[a-z]+|(?:option|choice"
+    r"|answer)\s+\(?[A-J]\)?)\)(?=[.!]?$)",
     re.IGNORECASE,
 )
 _SENTENCE = re.compile(r"[A-Z][a-z]*(?:,|\s+[a-z]+)\s")
@@ -261,6 +269,8 @@ def _of_match(text: str, match: re.Match[str], reference: bool) -> str:
         _MODAL.search(match[0]) or _SUPPOSED.search(text, max(0, match.start() - 100), match.start())
     ):
         return ""
+    if match.re is _IS and _ASKED.match(line):
+        return ""
     if match.re in (_IS, _FOREIGN_IS) and line:
         answer = _clause(line)
         return answer if reads_as_answer(answer) else ""
@@ -324,4 +334,4 @@ def _clause(line: str) -> str:
         return option[1]
     if cut is None or any(after.match(line, cut.start(), cut.start() + 200) for after in (_CONDITION, _TAKEN_BACK)):
         return line.strip(_DECORATION)
-    return line[: cut.start()].strip(_DECORATION)
+    return re.sub(r"(?<!\s)\s(?:and|but)$", "", line[: cut.start()].strip(_DECORATION))

@@ -64,6 +64,20 @@ _UNIT_NAMES = {
     "s": "s", "week": "w", "year": "y", "month": "mo", "feet": "f", "foot": "f", "ft": "f", "inche": "i", "inch": "i",
     "in": "i", "pound": "l", "lb": "l", "ounce": "o", "oz": "o", "dollar": "$", "cent": "c",
 }  # fmt: skip
+_SIZES = {
+    "s": ("time", 1), "m": ("time", 60), "h": ("time", 3_600), "d": ("time", 86_400), "w": ("time", 604_800),
+    "mo": ("months", 1), "y": ("months", 12), "i": ("length", 1), "f": ("length", 12), "o": ("weight", 1),
+    "l": ("weight", 16), "c": ("money", 1), "$": ("money", 100),
+}  # fmt: skip
+"""What a unit measures, and how many of the least unit it is."""
+_AMOUNT = (
+    r"\d{1,9}(?:\.\d{1,9}|\s?/\s?\d{1,4})?\s?[A-Za-z]{1,10}\.?"
+    r"(?:,?\s(?:and\s)?\d{1,9}(?:\.\d{1,9})?\s?[A-Za-z]{1,10}\.?)?"
+)
+_RESTATED = re.compile(
+    rf"(?<![\d.,/])({_AMOUNT})(?:,?\s(i\.e\.,?|that\sis,?|which\s(?:is|equals)(?:\sequal\sto)?|or|=)\s|\s\()({_AMOUNT})\)?[.!]?$"
+)
+_TWO_UNITS = re.compile(r"(?<![\d.,/])(\d{1,9}\s[A-Za-z]{1,10},?\s(?:and\s)?\d{1,9}\s[A-Za-z]{1,10})[.!]?$")
 _COMPOUND = re.compile(r"(\d{1,9}) ?([a-z]+?)s?,? (?:and )?(\d{1,4})( ?)([a-z]+?)s?\.?")
 _TEXT = re.compile(r"\\(?:text|mathrm|rm|mbox)\s*\{([^{}]*)\}")
 _DIRECTION_OF = re.compile(rf"^(?:an?\s+|the\s+)?({'|'.join(_DIRECTIONS)})\s+(?:of|by)\s+(\S.*)$", re.IGNORECASE)
@@ -71,6 +85,21 @@ DIRECTIONS = frozenset(_DIRECTIONS)
 
 _DIGITS_FIRST = re.compile(r"^([-+]?[\d.,/ ]*\d|[-+]?(?:\d+\s*)?\\frac\{\d+\}\{\d+\})[\s-]+([A-Za-z][A-Za-z \-]*)$")
 _NUMBER_WORDS = re.compile(r"^[A-Za-z]+(?:[\s-]+[A-Za-z]+)*\s*%?$")
+_PROPERTIES = frozenset(
+    """
+    odd even prime composite rational irrational increasing decreasing monotonic periodic continuous discontinuous
+    differentiable positive negative acute obtuse right isosceles scalene equilateral consistent inconsistent dependent
+    independent convergent divergent bounded unbounded linear quadratic cubic exponential arithmetic geometric injective
+    surjective bijective finite infinite symmetric reflexive transitive perpendicular parallel skew fair unfair
+    hyperbolic elliptic parabolic
+    """.split()
+)
+_BEARERS = frozenset(
+    """
+    function functions number numbers integer integers triangle triangles angle angles sequence sequences series system
+    systems matrix set sets relation relations line lines growth decay event events graph curve map mapping game
+    """.split()
+)
 _DENIAL = re.compile(
     r"\b(?:not|no|never|neither|nor|none|\w+n't|false|wrong|incorrect|impossible|excluded|rejected|unlikely"
     r"|eliminated|except|unless|or|but|if|maybe|perhaps|possibly|invalid|false|untrue|out)\b",
@@ -133,6 +162,36 @@ def compound(text: str) -> str:
     return f"{whole // 100}.{whole % 100:02d}" if first == "$" else str(whole)
 
 
+def restated(clause: str) -> str:
+    """A clause that ends with one amount in two units, "90 minutes, i.e. 1.5 hours", with one of the two."""
+    match = _RESTATED.search(clause)
+    if match is None or (first := _amount(match[1])) is None or first != _amount(match[3]):
+        return clause
+    kept, other = (match[3], match[1]) if match[2] and match[2] != "or" else (match[1], match[3])
+    if len(re.findall(r"[A-Za-z]+", other)) == 1:
+        kept = other if len(re.findall(r"\d+", other)) < len(re.findall(r"\d+", kept)) else kept
+    return clause[: match.start()] + kept.rstrip(".") + "."
+
+
+def amount_in_two_units(clause: str) -> tuple[str, str] | None:
+    """What stands before the amount in two units that a clause ends with, and that amount."""
+    match = _TWO_UNITS.search(clause)
+    return (clause[: match.start()], match[1]) if match and _amount(match[1]) else None
+
+
+def _amount(text: str) -> tuple[str, Fraction] | None:
+    """What an amount in units measures, and how much it is in the least unit."""
+    total, kind = Fraction(0), ""
+    for number, name in re.findall(r"([\d./ ]*\d)\s?([A-Za-z]+)", text):
+        name = name.lower()
+        unit = _SIZES.get(_UNIT_NAMES.get(name) or _UNIT_NAMES.get(name.removesuffix("s"), ""))
+        value = parse_number(number)
+        if unit is None or value is None or (kind and unit[0] != kind):
+            return None
+        kind, total = unit[0], total + value.value * unit[1]
+    return (kind, total) if kind else None
+
+
 def directed(text: str) -> tuple[str, str] | None:
     """An amount and its direction: ``20% increase`` and "increase of 20%" are ("20%", "up")."""
     if match := _DIRECTION_OF.match(text):
@@ -163,6 +222,16 @@ def plain_words(text: str) -> str:
     if _MANY.fullmatch(text):
         return "infinitely many"
     return re.sub(r"^(?:an?|the)\s+", "", without_subject(text))
+
+
+def same_property(a: str, b: str) -> bool:
+    """Whether plain words are the same, but for what is called so: "odd function" is "odd"."""
+    if a.replace(" ", "") == b.replace(" ", ""):
+        return True
+    short, long = sorted((a, b), key=len)
+    if short == "neither":
+        return re.fullmatch(r"neither \w+ nor \w+", long) is not None
+    return long.startswith(short + " ") and short in _PROPERTIES and long[len(short) + 1 :] in _BEARERS
 
 
 def _agrees(word: str, rest: str) -> bool:

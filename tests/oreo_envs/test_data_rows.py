@@ -144,6 +144,25 @@ def test_the_limit_holds_for_columns_too(tmp_path, name):
         read(tmp_path / name, limit=10_000)
 
 
+def test_what_columns_say_they_hold_is_refused_before_it_is_decoded(tmp_path, monkeypatch):
+    monkeypatch.setattr(pq.ParquetFile, "iter_batches", lambda *_, **__: pytest.fail("decoded"))
+    (tmp_path / "a.parquet").write_bytes(FORMATS["a.parquet"])
+    with pytest.raises(ValueError, match="unpacks to more than 10,000 bytes"):
+        read(tmp_path / "a.parquet", limit=10_000)
+
+
+def test_a_column_that_repeats_a_long_text_is_decoded_in_small_batches(tmp_path):
+    text = "x" * (1 << 16)
+    pq.write_table(pa.table({"question": [text] * 600, "answer": ["1"] * 600}), tmp_path / "a.parquet")
+    allowance, count = Allowance(20 << 16), 0
+    before = pa.total_allocated_bytes()
+    most = 0
+    with pytest.raises(ValueError, match="unpacks to more than"):
+        for _ in rows(tmp_path / "a.parquet", hashlib.sha256(), allowance):
+            count, most = count + 1, max(most, pa.total_allocated_bytes() - before)
+    assert 10 <= count <= 20 and most < 60 << 16
+
+
 def test_the_limit_is_one_for_all_files_and_none_for_plain_ones(tmp_path):
     (tmp_path / "a.jsonl").write_bytes(as_lines())
     assert len(read(tmp_path / "a.jsonl", limit=1)) == len(ROWS)

@@ -22,6 +22,7 @@ from oreo_algos import EpisodeBuffer
 from oreo_algos.algos import Sft
 from oreo_algos.algos.base import require_whole
 from oreo_algos.algos.selection import balance
+from oreo_algos.bars import bar_console
 from oreo_algos.storage.buffer import JSON
 from oreo_envs import Demonstration
 
@@ -88,7 +89,7 @@ def demonstrations(env: gym.Env[str, str], indices: Sequence[int], seeds: Sequen
     One whose verdict was lost is asked for again after all others.
     """
     show: Callable[..., Demonstration] = env.unwrapped.demonstration  # type: ignore[attr-defined]
-    asked = track(indices, "demonstrations", transient=True, disable=not is_shown())
+    asked = track(indices, "demonstrations", transient=True, console=bar_console(), disable=not is_shown())
     shown = [(seed, show(index, seed=seed)) for index in asked for seed in seeds]
     return [one if is_graded(one.info) else show(one.index, seed=seed) for seed, one in shown]
 

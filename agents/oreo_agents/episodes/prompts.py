@@ -71,6 +71,15 @@ class PromptFormat(TurnTokens):
         self._given_ends = frozenset({int(tokenizer.eos_token_id), *end_ids})
         self.end_ids = self._given_ends | {self.end_of_turn}
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> "PromptFormat":
+        """Be shared by copies of a network, which write conversations alike."""
+        return self
+
+    def __repr__(self) -> str:
+        """One line: whose it is, its size, whether it has a template."""
+        template = "a chat template" if self.template is not None else "lines of text"
+        return f"PromptFormat({self.name!r}, {len(self.tokenizer)} tokens, {template})"
+
     @classmethod
     def from_pretrained(
         cls,

@@ -3,6 +3,8 @@
 Knows: the settings of an environment. Does not know: policies, stages.
 """
 
+import inspect
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
@@ -13,7 +15,7 @@ import numpy as np
 from gymnasium.envs.registration import load_env_creator
 
 import oreo_envs  # noqa: F401 (registers the ids)
-from oreo_envs.arguments import what_is_wrong
+from oreo_envs.arguments import arguments_of, what_is_wrong
 from oreo_envs.checks import closest
 
 # Tasks of an environment without end are drawn below this; far fewer are drawn than there are.
@@ -98,8 +100,33 @@ def make_env(settings: EnvSettings, split: str) -> gym.Env[str, str]:
     try:
         return gym.make(settings.id, split=split, disable_env_checker=True, **settings.keywords(split))
     except (TypeError, gym.error.Error) as error:
+        if unknown := _unknown_options(settings):
+            raise ValueError(unknown) from None
         wrong = what_is_wrong(error)
         raise ValueError(f"env: {settings.id} cannot be made with {settings.keywords(split)}: {wrong}") from error
+
+
+def option_names(env_id: str) -> list[str]:
+    """Return the names of the options that an environment takes; none where it is no class."""
+    entry_point: Any = gym.spec(env_id).entry_point
+    env_class: Any = load_env_creator(entry_point) if isinstance(entry_point, str) else entry_point
+    names = arguments_of(env_class) if inspect.isclass(env_class) else ()
+    return [name for name in names if name not in ("split", "path", "place", "render_mode")]
+
+
+def _unknown_options(settings: EnvSettings) -> str:
+    """Say which options an environment does not have, and what would help; "" where it has all."""
+    known = option_names(settings.id)
+    unknown = [name for name in settings.options if name not in known]
+    if not known or not unknown:
+        return ""
+    hint = next(filter(None, (closest(name, known) for name in unknown)), "")
+    needs_data = "fields" in known and not settings.path and not os.environ.get("OREO_DATA")
+    return (
+        f"env.options: {settings.id} takes no {', '.join(unknown)}{hint}; an experiment that is made for another "
+        f"environment sets such options: leave experiment=... out, or set options of this one ({', '.join(known)})"
+        + ("; nor is it said where its data lies: set env.path=... or OREO_DATA" if needs_data else "")
+    )
 
 
 def find_env(name: str, argument: str = "--env ") -> str:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache, wraps
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Literal, TypeAlias
 
 import torch
@@ -42,6 +43,9 @@ _log = logging.getLogger(__name__)
 
 # A context that no transcript reaches, for architectures without a limit of their own.
 _UNLIMITED = 1_000_000
+
+# What a folder would be read by in place of what was saved into it last.
+_WEIGHTS = ("*.safetensors", "*.safetensors.index.json", "pytorch_model*", "adapter_config.json", "adapter_model*")
 
 # Kinds of devices that compute in bfloat16.
 _BFLOAT16_ON = {"cuda"}
@@ -293,12 +297,15 @@ def base_model(model: torch.nn.Module) -> torch.nn.Module:
 def save_network(
     model: torch.nn.Module,
     folder: Path,
-    tokenizer: PreTrainedTokenizerBase,
-    card: str,
+    tokenizer: PreTrainedTokenizerBase | None,
+    card: str | None,
     *,
     adapter_only: bool = False,
 ) -> None:
     """Write an ordinary Hugging Face folder: merged weights, tokenizer, generation config and model card.
+
+    It is filled file by file when all of them are written: the weights that stand there may be those that are saved,
+    read from their file. Weights that are not part of what is saved leave it; other files stay.
 
     Where there are adapters everything is float32: the update that they learned may be finer than the precision of the
     weights that they adapt. With ``adapter_only`` they are written by themselves, as peft does.
@@ -307,13 +314,24 @@ def save_network(
         ValueError: the adapters cannot be merged into the architecture.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    if isinstance(model, PeftModel) and adapter_only:
-        save_adapter(model, folder)
-    else:
-        _save_plain(model, folder)
-    tokenizer.save_pretrained(folder)
-    write_old_names(folder)
-    (folder / "README.md").write_text(card, encoding="utf-8")
+    with TemporaryDirectory(dir=folder, prefix=".save-") as name:
+        temporary = Path(name)
+        if isinstance(model, PeftModel) and adapter_only:
+            save_adapter(model, temporary)
+        else:
+            _save_plain(model, temporary)
+        if tokenizer is not None:
+            tokenizer.save_pretrained(temporary)
+        write_old_names(temporary)
+        if card is not None:
+            (temporary / "README.md").write_text(card, encoding="utf-8")
+        written = {path.name for path in temporary.iterdir()}
+        for path in sorted(temporary.iterdir()):
+            path.replace(folder / path.name)
+    for pattern in _WEIGHTS:
+        for path in folder.glob(pattern):
+            if path.name not in written:
+                path.unlink()
 
 
 def _save_plain(model: torch.nn.Module, folder: Path) -> None:

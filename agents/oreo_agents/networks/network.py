@@ -24,6 +24,8 @@ from oreo_agents.networks.checkpoints import (
 from oreo_agents.networks.documents import Documents, require_causal
 from oreo_agents.networks.kv_cache import can_resume
 
+_UNITS = ((1e9, "B"), (1e6, "M"), (1e3, "k"), (1, ""))
+
 
 class LoadOptions(TypedDict, total=False):
     """How a network is loaded.
@@ -74,6 +76,19 @@ class Network(nn.Module):
     path: str | None = None
     """Where it was loaded from; None: it was made of a model in memory."""
 
+    prompt_format: Any = None
+    """How its tokenizer writes conversations, an ``episodes.PromptFormat``, where somebody has said."""
+
+    def __repr__(self) -> str:
+        """One line: what it is, its size, where it is and came from."""
+        parameter = next(self.parameters())
+        count = sum(one.numel() for one in self.parameters())
+        size = next(f"{count / unit:.3g}{name}" for unit, name in _UNITS if count >= unit)
+        adapted = "" if self.lora.rank == 0 else f", adapters of rank {self.lora.rank}"
+        where = f"{str(parameter.dtype).removeprefix('torch.')} on {parameter.device}"
+        source = "" if self.path is None else f", from {self.path}"
+        return f"{type(self).__name__}({type(self.plain).__name__}, {size} parameters, {where}{adapted}{source})"
+
     @classmethod
     def _wrap(cls, model: PreTrainedModel, how: LoadOptions, path: str) -> Self:
         """Put a model that was just loaded where it belongs, and wrap it."""
@@ -118,10 +133,31 @@ class Network(nn.Module):
         """Stay in evaluation mode: dropout would give the same tokens other numbers at each reading."""
         return super().train(False)
 
-    def save(self, folder: Path, tokenizer: PreTrainedTokenizerBase, card: str) -> None:
+    def save(
+        self, folder: str | Path, tokenizer: PreTrainedTokenizerBase | None = None, card: str | None = None
+    ) -> None:
         """Write a plain Hugging Face folder, or one of peft where adapters are saved by themselves.
+
+        Args:
+            folder: made if it is not there; other files in it stay.
+            tokenizer: None: its own, if it has one.
+            card: its README; None: one that says what it is, unless there is one.
 
         Raises:
             ValueError: the adapters cannot be merged into the architecture.
         """
-        save_network(self.model, folder, tokenizer, card, adapter_only=self.lora.save == "adapter")
+        if card is None and not (Path(folder) / "README.md").exists():
+            card = f"---\nlibrary_name: transformers\ntags: [oreo-suite]\n---\n# {type(self.plain).__name__}\n"
+        save_network(
+            self.model, Path(folder), tokenizer or self._tokenizer(), card, adapter_only=self.lora.save == "adapter"
+        )
+
+    def _tokenizer(self) -> PreTrainedTokenizerBase | None:
+        """Return the tokenizer that it reads, None: nobody has said."""
+        if self.prompt_format is not None:
+            tokenizer: PreTrainedTokenizerBase = self.prompt_format.tokenizer
+            return tokenizer
+        try:
+            return None if self.path is None else load_tokenizer(self.path)
+        except ValueError:
+            return None

@@ -39,6 +39,8 @@ oreo: offline reinforcement learning of multi-step reasoning
   oreo doctor   what a checkpoint can do here: loading, scoring, sampling, template, adapters (policy.path=...)
   oreo data     import, encode or describe episode buffers; generate houses
   oreo metrics  [NAME...] : what the numbers that a training logs mean
+  oreo serve    RUN/NAME, or policy.path=... : answers over HTTP in OpenAI's form, searched by V
+  oreo chat     RUN/NAME, policy.path=... or --url URL : talk to a policy in the terminal, steps coloured by V
   oreo play     ID : play an environment yourself, in the terminal (--split, --index, --path)
 
 Settings are given as key=value, sweeps with -m:
@@ -106,10 +108,18 @@ def main() -> None:
             play(arguments)
         elif command in _JOBS and (text := asked(command, arguments)):
             print(text, end="")
+        elif command == "serve":
+            from oreo_agents.runs.serve import main as serve
+
+            serve(arguments)
+        elif command == "chat":
+            from oreo_agents.runs.chat import main as chat
+
+            chat(arguments)
         elif command in _JOBS:
             _run_hydra(command, arguments)
         else:
-            known = [*_JOBS, "report", "data", "doctor", "metrics", "play", "push", "show"]
+            known = [*_JOBS, "report", "data", "doctor", "metrics", "serve", "chat", "play", "push", "show"]
             raise UserError(f"unknown command {command!r}{closest(command, known)}\n\n{USAGE}")
     except (UserError, ValueError, FileNotFoundError) as error:
         _fail(error)

@@ -29,6 +29,7 @@ from oreo_agents.runs.data_arguments import FORMATS, parser
 from oreo_agents.runs.rows import json_rows, judge_label, text_field
 from oreo_agents.runs.solutions import Solution, Task, Verdict
 from oreo_algos import Episode, EpisodeBuffer
+from oreo_algos.bars import bar_console
 from oreo_envs.alfworld.games import SPLITS
 from oreo_envs.alfworld.house_files import write_games
 from oreo_envs.answers import split_steps
@@ -196,7 +197,10 @@ def encode_buffer(buffer: EpisodeBuffer, prompt_format: PromptFormat) -> Episode
         ValueError: an episode has no ``action_spans``.
     """
     return EpisodeBuffer(
-        (encode_episode(episode, prompt_format) for episode in track(buffer, "encode", transient=True)),
+        (
+            encode_episode(episode, prompt_format)
+            for episode in track(buffer, "encode", transient=True, console=bar_console())
+        ),
         tokenizer_fingerprint=prompt_format.fingerprint,
         provenance=buffer.provenance,
     )

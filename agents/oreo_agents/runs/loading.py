@@ -64,7 +64,7 @@ class Loader:
             gc.collect()  # some classes of transformers refer to themselves (Mamba): their weights would stay there
         policy = CausalPolicy.from_pretrained(path, **self.how(self.policy_settings))
         prompt_format = self.prompt_format(path)
-        policy.tokenizer_fingerprint = prompt_format.fingerprint
+        policy.prompt_format, policy.tokenizer_fingerprint = prompt_format, prompt_format.fingerprint
         written = len(prompt_format.tokenizer)
         if written > policy.vocabulary:
             raise ValueError(
@@ -81,7 +81,8 @@ class Loader:
         """
         self.require_same_tokens("value.path", path, policy_path)
         value = TokenValue.from_pretrained(path, **self.how(self.value_settings))
-        value.tokenizer_fingerprint = self.prompt_format(path).fingerprint
+        value.prompt_format = self.prompt_format(path)
+        value.tokenizer_fingerprint = value.prompt_format.fingerprint
         return value
 
     def require_same_tokens(self, setting: str, path: str, policy_path: str) -> None:

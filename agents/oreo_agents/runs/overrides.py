@@ -4,9 +4,9 @@ Knows: Hydra, where configurations lie. Does not know: what commands do.
 """
 
 import difflib
-import inspect
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from functools import cache
 from importlib import resources
@@ -16,6 +16,7 @@ from typing import Any, get_args, get_type_hints
 
 import gymnasium as gym
 from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from hydra.utils import get_object, instantiate
@@ -113,20 +114,14 @@ def _explain(command: str, error: Exception, overrides: Sequence[str]) -> str:
 
 def _env_options(command: str, overrides: Sequence[str]) -> tuple[str, list[str]]:
     """Return the id of the environment that is asked for, and the names of the options that it takes."""
-    import oreo_envs  # noqa: F401  registers its environments
-    from oreo_envs.arguments import arguments_of
+    from oreo_agents.episodes.tasks import option_names  # registers the environments
 
     chosen = [text for text in overrides if re.match(r"(env|experiment|env\.id)=", text) and "," not in text]
     try:
         env_id = str(compose(command, chosen).env.id)
-        entry_point: Any = gym.spec(env_id).entry_point
+        return env_id, option_names(env_id)
     except (HydraException, OmegaConfBaseException, gym.error.Error):
         return "the environment", []
-    env_class: Any = entry_point
-    if isinstance(entry_point, str):
-        env_class = gym.envs.registration.load_env_creator(entry_point)
-    names = arguments_of(env_class) if inspect.isclass(env_class) else ()
-    return env_id, [name for name in names if name not in ("split", "path", "place", "render_mode")]
 
 
 def _is_field(command: str, name: str) -> bool:
@@ -181,6 +176,17 @@ def composed_values(command: str, overrides: Sequence[str]) -> dict[str, Any]:
     values = OmegaConf.to_container(composed(command, overrides), resolve=True)
     assert isinstance(values, dict)
     return {str(key): value for key, value in values.items()}
+
+
+@contextmanager
+def beside_others() -> Iterator[None]:
+    """Let configurations be composed inside somebody else's application of Hydra, which goes on as it was."""
+    before = GlobalHydra.instance().hydra
+    GlobalHydra.instance().hydra = None
+    try:
+        yield
+    finally:
+        GlobalHydra.instance().hydra = before  # by now another object
 
 
 def readable(overrides: Sequence[str]) -> list[str]:

@@ -71,10 +71,21 @@ def test_an_environment_without_end_needs_a_number_of_tasks():
 def test_an_unknown_environment_or_option_is_a_sentence():
     with pytest.raises(ValueError, match=r"no such environment; did you mean 'oreo/GSM8K-v0'"):
         EnvSettings(id="oreo/GSM8k-v0")
-    with pytest.raises(ValueError, match=r"cannot be made with .*wrold"):
+    with pytest.raises(
+        ValueError, match=r"Arithmetic-v0 takes no wrold; did you mean 'world'\?; .*options of this one"
+    ):
         make_env(EnvSettings(id="oreo/Arithmetic-v0", options={"wrold": 1}), "test")
     with pytest.raises(ValueError, match=r"single_turn is for agents .* leave it out"):
         make_env(EnvSettings(id="oreo/Arithmetic-v0", options={"single_turn": True}), "test")
+
+
+@pytest.mark.parametrize("path", [None, "somewhere"])
+def test_options_of_another_environment_are_named_and_so_is_a_missing_path(path, monkeypatch):
+    monkeypatch.delenv("OREO_DATA", raising=False)
+    with pytest.raises(ValueError) as error:
+        make_env(EnvSettings(id="oreo/QA-v0", path=path, options={"prompt": "boxed", "num_verbs": 6}), "test")
+    assert "oreo/QA-v0 takes no num_verbs; an experiment that is made for another" in str(error.value)
+    assert ("set env.path=... or OREO_DATA" in str(error.value)) == (path is None)
 
 
 def test_one_file_does_not_serve_as_train_and_test_split(tmp_path: Path):
