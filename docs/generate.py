@@ -10,6 +10,7 @@ from dataclasses import fields
 from functools import partial
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from hydra import compose, initialize_config_dir
@@ -150,8 +151,15 @@ def api(page: str) -> Iterator[str]:
         yield f"## {module}\n"
         yield f"{first_sentence(found)}\n"
         for name in names.split() or found.__all__:
-            if not inspect.ismodule(getattr(found, name)):
+            if at_home(found, name):
                 yield f"::: {module}.{name}\n"
+
+
+def at_home(module: ModuleType, name: str) -> bool:
+    """Whether a public name is of the package that the module belongs to, and no module itself."""
+    thing = getattr(module, name)
+    package = module.__name__.partition(".")[0]
+    return not inspect.ismodule(thing) and getattr(thing, "__module__", package).partition(".")[0] == package
 
 
 PAGES: dict[str, Callable[[], Iterator[str]]] = {

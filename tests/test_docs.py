@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from html.parser import HTMLParser
+from importlib import import_module
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from urllib.parse import unquote
@@ -139,13 +140,10 @@ def test_every_public_name_has_its_place_in_the_reference(site: dict[Path, Page]
 
 def named(entries: tuple[str, ...]) -> Iterator[str]:
     """Names that a page of the reference is for."""
-    from importlib import import_module
-    from inspect import ismodule
-
     for entry in entries:
         module, _, names = entry.partition(":")
         found = import_module(module)
-        yield from (f"{module}.{name}" for name in names.split() or found.__all__ if not ismodule(getattr(found, name)))
+        yield from (f"{module}.{name}" for name in names.split() or found.__all__ if GENERATE.at_home(found, name))
 
 
 def test_every_algorithm_has_a_page_with_its_five_metrics():

@@ -52,7 +52,7 @@ def test_python_of_a_page_runs(page: str, workplace: Path, capsys: pytest.Captur
     printed = capsys.readouterr().out
     for said in SAID[page]:
         assert said in printed
-    assert (workplace / "run" / "metrics.jsonl").exists() == (page == "README.md")
+    assert (workplace / "mine" / "value").exists() == (page == "README.md")
 
 
 SAID = {
