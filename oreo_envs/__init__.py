@@ -8,9 +8,21 @@ import gymnasium
 from oreo_envs import grading
 from oreo_envs.base import Demonstration, EnvState, TextEnv
 from oreo_envs.evaluation import Evaluation, evaluate
+from oreo_envs.plain import PlainEnv, make
 from oreo_envs.spaces import FreeText
 
-__all__ = ["Demonstration", "EnvState", "Evaluation", "FreeText", "TextEnv", "evaluate", "grading", "register_envs"]
+__all__ = [
+    "Demonstration",
+    "EnvState",
+    "Evaluation",
+    "FreeText",
+    "PlainEnv",
+    "TextEnv",
+    "evaluate",
+    "grading",
+    "make",
+    "register_envs",
+]
 
 _ENTRY_POINTS = {
     "oreo/Arithmetic-v0": "oreo_envs.arithmetic:ArithmeticEnv",

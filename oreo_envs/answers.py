@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Literal
 from oreo_envs.base import Opening, Outcome, Scalar, Solution, TextEnv, Turn
 from oreo_envs.checks import flag, positive
 from oreo_envs.datasets import MAX_UNPACKED_BYTES, Place, Source, load_problems
-from oreo_envs.grading import Reason, end_of_answer, grade, has_final_answer
+from oreo_envs.grading import Reason, canonical, end_of_answer, grade, has_final_answer
 from oreo_envs.grading.thoughts import NO_THOUGHTS
 from oreo_envs.orders import Seat
 from oreo_envs.prompts import PromptTemplate, prompt_template
@@ -95,6 +95,10 @@ class AnswerEnv(TextEnv):
             "answer": verdict.extracted,
             "grade_reason": verdict.reason.value,
         }
+
+    def canonical(self, answer: str) -> str:
+        """Return what is equal for equal numbers; one that does not judge by ``grading`` says ``TextEnv``'s, or its own."""
+        return canonical(answer)
 
     def _cut_off(self, limit: Literal["steps", "text"]) -> dict[str, Any]:
         reason = Reason.NO_ANSWER if limit == "steps" else Reason.TOO_LARGE

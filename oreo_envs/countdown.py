@@ -217,6 +217,10 @@ class CountdownEnv(AnswerEnv):
             "sound": bool(right) and all(line[2] for line in line_rightness(task, response)),
         }
 
+    def canonical(self, answer: str) -> str:
+        """Return the expression without blanks."""
+        return "".join(answer.split())
+
     def _cut_off(self, limit: Literal["steps", "text"]) -> dict[str, Any]:
         return super()._cut_off(limit) | {"sound": False}
 

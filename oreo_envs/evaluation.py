@@ -23,6 +23,7 @@ import numpy as np
 
 from oreo_envs.base import TextEnv
 from oreo_envs.checks import positive, whole
+from oreo_envs.plain import make
 from oreo_envs.records import Message, Scalar
 
 Agent = Callable[..., str | Awaitable[str]]
@@ -116,7 +117,7 @@ def evaluate(
         agent: called with the messages so far, and with ``info`` where it has a second argument without a default, or
             one called ``info``; returns the text of its action. A coroutine function is awaited, and so is what
             another function returns that can be.
-        env_id: a registered id of this package.
+        env_id: a registered id, or ``module:id``; a plain environment is filled up, see ``PlainEnv``.
         split: which tasks.
         num_envs: how many tasks are played at the same time; an agent that is no coroutine is then called from as many
             threads.
@@ -132,18 +133,17 @@ def evaluate(
         task and is part of the row.
 
     Raises:
-        ValueError: no environment of this package, or no number of tasks where these have no end, or more than there
+        ValueError: an environment whose actions are no text, or no number of tasks where these have no end, or more than there
             are; an agent that cannot be called; no seed; what the environment refuses.
     """
     if not callable(agent):
         raise ValueError(f"an agent is called with messages and returns its action, got {agent!r:.80}")
     if whole("seed", seed) < 0:
         raise ValueError(f"seed must be an integer >= 0, got {seed}")
-    env = gymnasium.make(env_id, split=split, disable_env_checker=True, **env_kwargs)
-    if not isinstance(env.unwrapped, TextEnv):
-        raise ValueError(f"evaluate plays the text environments of this package, and {env_id} is none")
-    indices = _chosen(env.unwrapped, episodes, seed)
-    at_once = bool(env.unwrapped.step_delimiters) and not step_by_step
+    env = make(env_id, split=split, **env_kwargs)
+    own: Any = env.unwrapped
+    indices = _chosen(own, episodes, seed)
+    at_once = bool(own.step_delimiters) and not step_by_step
     envs = [env, *(copy.deepcopy(env) for _ in range(min(positive("num_envs", num_envs), len(indices)) - 1))]
     ask = _with_info(agent)
     if _is_async(agent):

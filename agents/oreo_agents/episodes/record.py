@@ -130,12 +130,16 @@ class Record:
         return make_choices(prompt_format.reply(write(command)) for command in self.info["admissible_commands"])
 
     def command(self, sample: Sample, prompt_format: PromptFormat) -> str | None:
-        """Return the command that a generated turn would give, in one spelling; None where nobody reads one in it."""
+        """Return the command that a generated turn would give, in one spelling; None where nobody reads one in it.
+
+        Where the environment does not say which command it reads, a turn of a game is one, in its canonical form.
+        """
         env: Any = self.env.unwrapped
-        if not sample.ended or not hasattr(env, "command_in"):
+        read = getattr(env, "command_in", None if self.delimiters else env.canonical)
+        if not sample.ended or read is None:
             return None
         _, texts = prompt_format.split_steps(sample.tokens, self.delimiters, inside=self.spoken > 0)
-        return env.command_in("".join(texts).removeprefix(prompt_format.lead)) or None
+        return read("".join(texts).removeprefix(prompt_format.lead)) or None
 
     def advance(self, sample: Sample, prompt_format: PromptFormat, max_length: int) -> None:
         """Hand generated tokens to the environment, step by step, and record what it used of them.

@@ -88,6 +88,7 @@ class Player:
         self.progress = progress
         self._samples: dict[tuple[int, float, bool], list[list[Episode]]] = {}
         self._final_values: dict[tuple[int, float, bool], list[list[Judgement]]] = {}
+        self._final_answers: dict[tuple[int, float, bool], list[list[str | None]]] = {}
 
     # Whole episodes.
 
@@ -128,6 +129,20 @@ class Player:
             blocks = [drawn[start : start + tasks] for start in range(0, len(drawn), tasks)]
             self._final_values[key] = [judged for block in blocks for judged in self._judge_finals(block)]
         return self._final_values[key]
+
+    def final_answers(self, count: int, temperature: float, constrained: bool = False) -> list[list[str | None]]:
+        """Return the final answer of each of those episodes, equal for equal ones as the environment says."""
+        key = (count, temperature, constrained)
+        if key not in self._final_answers:
+            if key not in self._samples:
+                self.samples(*key)
+            given = [[episode.info.get("answer") for episode in episodes] for episodes in self._samples[key]]
+            if count > 1 and any(answer is not None for answers in given for answer in answers):
+                with self.make_env() as env:
+                    form: Callable[[str], str] = env.unwrapped.canonical  # type: ignore[attr-defined]
+                    given = [[None if answer is None else form(str(answer)) for answer in answers] for answers in given]
+            self._final_answers[key] = given
+        return self._final_answers[key]
 
     def _judge_finals(self, drawn: Sequence[Sequence[Episode]]) -> list[list[Judgement]]:
         """Judge the samples of a few tasks, which are read side by side."""
