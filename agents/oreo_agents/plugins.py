@@ -7,7 +7,6 @@ algorithm or a search is. Nothing outside the suite is imported here but what wa
 
 import importlib
 import inspect
-import re
 import sys
 import traceback
 from collections.abc import Iterator
@@ -20,10 +19,15 @@ from typing import Any, Literal
 
 Kind = Literal["envs", "algos", "searches", "configs"]
 
+_KINDS: tuple[Kind, ...] = ("envs", "algos", "searches", "configs")
+
 OURS = frozenset({"oreo_envs", "oreo_algos", "oreo_agents"})
 
 _named: dict[str, ModuleType] = {}
 """Modules that were named, by what they are named."""
+
+_folders: list[Path] = []
+"""Folders of configurations that were named."""
 
 
 class PluginError(ValueError):
@@ -44,7 +48,7 @@ def import_named(name: str) -> str:
     if path is not None and (folder := str(_top(path).parent)) not in sys.path:
         sys.path.append(folder)  # at the end: a file of the working folder hides nothing that is installed
     found = _import(module, name)
-    if path is not None and path not in map(_resolved, _files(found)):
+    if path is not None and path not in [Path(file).resolve() for file in _files(found)]:
         raise PluginError(
             f"{name}: another module is called {module} too ({next(iter(_files(found)), 'built in')}); rename the file"
         )
@@ -57,11 +61,11 @@ def named_roots() -> frozenset[str]:
 
     What is none of these has been named by nobody but a file of settings.
     """
-    offered = {entry.module for kind in ("envs", "algos", "searches") for _, entry in _entries(kind)}  # type: ignore[arg-type]
-    return OURS | {module.partition(".")[0] for module in {*_named, *offered}}
+    found = {entry.module for kind in _KINDS for _, entry in _entries(kind)}
+    return OURS | {module.partition(".")[0] for module in {*_named, *found}}
 
 
-def classes(base: type, names: "re.Pattern[str] | None" = None) -> dict[str, type]:
+def classes(base: type) -> dict[str, type]:
     """Return the concrete subclasses of ``base`` that modules named by the user define, by the name of the class."""
     roots = {module.partition(".")[0] for module in _named}
     return {
@@ -107,37 +111,59 @@ def load(kind: Kind, name: str) -> Any:
     return found
 
 
-def folders() -> dict[str, Path]:
-    """Return the folders of configurations that installed packages offer, by the name of the entry point.
+def add_folder(name: str) -> None:
+    """Name a folder of configurations, ``GROUP/NAME.yaml``.
 
     Raises:
-        PluginError: one of them is not there.
+        PluginError: it is none.
     """
-    found = {}
-    for name, module in offered("configs").items():
-        try:
-            spec = find_spec(module.partition(":")[0])
-        except ModuleNotFoundError:
-            spec = None
-        places = [] if spec is None else list(spec.submodule_search_locations or ())
-        if not places or not Path(places[0]).is_dir():
-            raise PluginError(f"entry point {name!r} of oreo.configs: {module} is no folder of an installed package")
-        found[name] = Path(places[0])
-    return found
+    folder = Path(name).expanduser().resolve()
+    if not folder.is_dir():
+        raise PluginError(f"--config-dir {name}: no such folder")
+    if folder not in _folders:
+        _folders.append(folder)
+
+
+def folders() -> list[Path]:
+    """Return the folders of configurations that were named or that installed packages offer.
+
+    Raises:
+        PluginError: one of a package is not there.
+    """
+    return list(dict.fromkeys([*_folders, *(_offered_folder(*each) for each in offered("configs").items())]))
+
+
+def _offered_folder(name: str, module: str) -> Path:
+    root, *rest = module.partition(":")[0].split(".")
+    spec = find_spec(root)
+    places = [] if spec is None else [Path(place, *rest) for place in spec.submodule_search_locations or ()]
+    if not places or not places[0].is_dir():
+        raise PluginError(f"entry point {name!r} of oreo.configs: {module} is no folder of an installed package")
+    return places[0].resolve()
+
+
+def any_named() -> bool:
+    """Whether there is anything at all from outside."""
+    return bool(_named or _folders or any(map(_entries, _KINDS)))
+
+
+def forget() -> None:
+    """Forget everything that was named; what was imported stays imported."""
+    _named.clear()
+    _folders.clear()
+    _entries.cache_clear()
 
 
 def where() -> str:
     """Say where what is plugged in was looked for, for the end of a message."""
     packages = sorted({entry.dist.name for kind in _KINDS for _, entry in _entries(kind) if entry.dist is not None})
-    return "; ".join(
-        [
-            f"modules named with --import: {', '.join(_named) or 'none'}",
-            f"installed packages with entry points oreo.*: {', '.join(packages) or 'none'}",
-        ]
-    )
-
-
-_KINDS: tuple[Kind, ...] = ("envs", "algos", "searches", "configs")
+    places = {
+        "the suite": ["its own"],
+        "--import": list(_named),
+        "--config-dir": list(map(str, _folders)),
+        "installed packages with entry points oreo.*": packages,
+    }
+    return "; ".join(f"{place}: {', '.join(found) or 'none'}" for place, found in places.items())
 
 
 @cache
@@ -183,11 +209,6 @@ def _top(path: Path) -> Path:
 def _module_name(path: Path) -> str:
     parts = path.with_suffix("").relative_to(_top(path).parent).parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-
-
-def _resolved(path: str) -> Path:
-    file = Path(path).resolve()
-    return file
 
 
 def _files(module: ModuleType) -> Iterator[str]:

@@ -20,8 +20,18 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from oreo_agents.runs.overrides import UserError, build, check_overrides, closest, config_folder, readable
-from oreo_agents.runs.run_folders import Network, choose_value, evaluation_overrides, networks, run_of
+from oreo_agents import plugins
+from oreo_agents.runs.choices import config_folder, known, with_folders
+from oreo_agents.runs.overrides import UserError, build, check_overrides, closest, completed, readable
+from oreo_agents.runs.run_folders import (
+    Network,
+    choose_value,
+    evaluation_overrides,
+    hydra_text,
+    networks,
+    run_imports,
+    run_of,
+)
 
 USAGE = """\
 oreo: offline reinforcement learning of multi-step reasoning
@@ -58,13 +68,14 @@ _SHORT = {"search": "evaluate.searches", "budget": "evaluate.budget"}
 
 
 # What a run may do more of, or otherwise, in a folder that it worked in before: nothing that is there becomes wrong.
-_GROWING = ("rounds", "iteration.rounds", "algos", "workers")
+_GROWING = ("rounds", "iteration.rounds", "algos", "workers", "imports")
 
 
 def main() -> None:
     """Run the command line; exit code 0 on success, 2 for a mistake of the user."""
     command, *arguments = sys.argv[1:] or ["--help"]
     try:
+        arguments, imports = _plugged_in(arguments)
         if command in ("-h", "--help", "help"):
             print(USAGE, end="")
         elif command == "--version":
@@ -86,12 +97,38 @@ def main() -> None:
 
             play(arguments)
         elif command in _JOBS:
-            _run_hydra(command, arguments)
+            _run_hydra(command, arguments, imports)
         else:
             known = [*_JOBS, "report", "data", "doctor", "play"]
             raise UserError(f"unknown command {command!r}{closest(command, known)}\n\n{USAGE}")
     except (UserError, ValueError, FileNotFoundError) as error:
         _fail(error)
+
+
+def _plugged_in(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Take ``--import MODULE`` and ``--config-dir DIR``, which every command knows, out of its arguments, and obey them.
+
+    Returns:
+        The other arguments, and what names the modules from any folder.
+
+    Raises:
+        ValueError: one of them cannot be used, or its name is missing.
+    """
+    others, imports = [], []
+    given = iter(arguments)
+    for text in given:
+        flag, equals, value = text.partition("=")
+        if flag not in ("--import", "--config-dir", "-cd"):
+            others.append(text)
+            continue
+        value = value if equals else next(given, "")
+        if not value or value.startswith("-"):
+            raise UserError(f"{flag} needs {'the name of a module, or a .py file' if flag == '--import' else 'a folder'}")
+        if flag == "--import":
+            imports.append(plugins.import_named(value))
+        else:
+            plugins.add_folder(value)
+    return others, imports
 
 
 def settings_from_config(config: DictConfig, algorithms: dict[str, Any]) -> Any:
@@ -116,6 +153,7 @@ def settings_from_config(config: DictConfig, algorithms: dict[str, Any]) -> Any:
         seed=_whole(config, "seed"),
         data=config.data if isinstance(config.data, str | None) else list(config.data),
         workers=None if config.workers is None else _whole(config, "workers"),
+        imports=list(config.imports),
     )
 
 
@@ -131,8 +169,9 @@ def _run(config: DictConfig, folder: Path) -> None:
     for name in config.algos:
         if name not in config.algorithms and name != "sft":
             raise ValueError(
-                f"algos: unknown algorithm {name!r}{closest(name, config.algorithms)}; known: "
-                f"{', '.join(config.algorithms)}. A file of configs/algo joins them with +algo@algorithms.NAME=FILE"
+                f"algos: unknown algorithm {name!r}{closest(name, [*config.algorithms, *known('algo')])}; known: "
+                f"{', '.join(dict.fromkeys([*config.algorithms, *known('algo')]))}. A file of the group algo joins them "
+                f"with other settings by +algo@algorithms.NAME=FILE\nlooked in: {plugins.where()}"
             )
     chosen = {name: config.algorithms[name] for name in config.algos if name != "sft"}
     _prepare(config, folder, chosen, supervised=True).train_and_evaluate(["sft", *chosen])
@@ -322,23 +361,34 @@ def _lasting(config: Any) -> Any:
     return config
 
 
-def _run_hydra(command: str, arguments: Sequence[str]) -> None:
-    overrides = list(arguments)
+def _run_hydra(command: str, arguments: Sequence[str], imports: Sequence[str]) -> None:
+    overrides = [re.sub(r"^search=(?![\[\"'])(.+)", _one_search_a_job, text) for text in arguments]
     for short, key in _SHORT.items():
         overrides = [re.sub(f"^{short}=", f"{key}=", text) for text in overrides]
     overrides = readable(overrides)
+    imports = [*imports, *_modules_of_env(overrides)]
+    if any(text.startswith("env.id=") for text in overrides) and not any(text.startswith("env=") for text in overrides):
+        overrides.insert(0, "env=own")
     if command == "eval" and overrides and not re.match(r"-|[^/]*=", overrides[0]):
         folder, *others = overrides
+        imports = [*map(plugins.import_named, run_imports(Path(folder))), *imports]
         overrides = [*evaluation_overrides(Path(folder), others), *others]
     chosen = [text for text in overrides if re.match(r"policy\.path=(?!null$)", text)]
     if chosen and not any(text.startswith("policy=") for text in overrides):
         # Beside the other override: flags such as `--cfg job` may stand at the end.
         overrides.insert(overrides.index(chosen[0]), "policy=checkpoint")
+    if imports:
+        overrides.append(f"++imports={hydra_text(list(dict.fromkeys(imports)))}")
+    given = get_args_parser().parse_known_args(overrides)[0].overrides
+    overrides += [text for text in completed(command, given) if text not in given]
     check_overrides(command, get_args_parser().parse_known_args(overrides)[0].overrides)
+    overrides = [*(text for text in overrides if not text.startswith("hydra.searchpath=")), *with_folders(given)[len(given):]]
 
     def job(config: DictConfig) -> None:
         folder = Path(HydraConfig.get().runtime.output_dir)
         try:
+            for name in config.imports:  # a launcher may have started this process
+                plugins.import_named(name)
             with FileLock(folder / ".run.lock", blocking=False):
                 _JOBS[command](config, folder)
         except Timeout:
@@ -349,6 +399,18 @@ def _run_hydra(command: str, arguments: Sequence[str]) -> None:
 
     sys.argv = [f"oreo {command}", *overrides]
     hydra.main(version_base="1.3", config_path=str(config_folder()), config_name=command)(job)()
+
+
+def _one_search_a_job(match: re.Match[str]) -> str:
+    """Write ``search=a,b``, a sweep over single searches, as Hydra reads it."""
+    return "search=" + ",".join(f"[{name}]" for name in match[1].split(","))
+
+
+def _modules_of_env(overrides: Sequence[str]) -> list[str]:
+    """Import the modules of ``env.id=MODULE:ID``; return what names them from any folder."""
+    values = [text.removeprefix("env.id=") for text in overrides if text.startswith("env.id=")]
+    named = [one.strip("'\" ").rpartition(":")[0] for value in values for one in value.split(",")]
+    return [plugins.import_named(module) for module in named if module]
 
 
 def _fail(error: Exception) -> NoReturn:

@@ -29,6 +29,7 @@ from oreo_agents.episodes.collect import demonstrations
 from oreo_agents.episodes.tasks import Purpose
 from oreo_agents.networks.model_card import model_card
 from oreo_agents.networks.tiny import byte_tokenizer, create_checkpoint, word_tokenizer
+from oreo_agents.plugins import import_named
 from oreo_agents.progress import start_worker
 from oreo_agents.runs.doctor import examine_episodes, examine_results, examine_rounds
 from oreo_agents.runs.layout import Layout
@@ -154,7 +155,7 @@ class Run:
                 self._iterate,
                 order,
                 workers,
-                initializer=start_worker,
+                initializer=partial(_start_worker, tuple(self.settings.imports)),
                 steps_of=self._steps_so_far,
             )
             parts = dict(zip(order, found, strict=True))
@@ -318,6 +319,13 @@ class Run:
         write_text(folder / "summary.json", json.dumps(summary, indent=2) + "\n")
         remove_checkpoints(folder)
         return str(folder / "policy")
+
+
+def _start_worker(imports: Sequence[str]) -> None:
+    """Set up another process, with the modules that this one imported."""
+    for name in imports:
+        import_named(name)
+    start_worker()
 
 
 def _start_key(settings: RunSettings) -> str:
