@@ -9,6 +9,7 @@ from oreo_envs import grading
 from oreo_envs.base import Demonstration, EnvState, TextEnv
 from oreo_envs.evaluation import Evaluation, evaluate
 from oreo_envs.plain import PlainEnv, make
+from oreo_envs.procedural import ProceduralEnv
 from oreo_envs.spaces import FreeText
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "Evaluation",
     "FreeText",
     "PlainEnv",
+    "ProceduralEnv",
     "TextEnv",
     "evaluate",
     "grading",

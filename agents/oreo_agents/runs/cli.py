@@ -46,6 +46,10 @@ oreo: offline reinforcement learning of multi-step reasoning
   oreo doctor   what a checkpoint can do here: loading, scoring, sampling, template, adapters (policy.path=...)
   oreo data     import, encode or describe episode buffers; generate houses
   oreo play     ID : play an environment yourself, in the terminal (--split, --index, --path)
+  oreo new      env | algo | search NAME : write a package of your own that works, to be changed
+
+Your own environments, algorithms and searches: env.id=MODULE:ID, --import MODULE_OR_FILE.py, --config-dir DIR, or an
+installed package with entry points; see docs/extending.md.
 
 Settings are given as key=value, sweeps with -m:
 
@@ -96,11 +100,15 @@ def main() -> None:
             from oreo_agents.runs.play import main as play
 
             play(arguments)
+        elif command == "new":
+            from oreo_agents.runs.new import main as new
+
+            new(arguments)
         elif command in _JOBS:
             _run_hydra(command, arguments, imports)
         else:
-            known = [*_JOBS, "report", "data", "doctor", "play"]
-            raise UserError(f"unknown command {command!r}{closest(command, known)}\n\n{USAGE}")
+            commands = [*_JOBS, "report", "data", "doctor", "play", "new"]
+            raise UserError(f"unknown command {command!r}{closest(command, commands)}\n\n{USAGE}")
     except (UserError, ValueError, FileNotFoundError) as error:
         _fail(error)
 
