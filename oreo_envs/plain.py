@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Mapping, Sequence
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import gymnasium
@@ -247,7 +249,8 @@ class PlainEnv(TextEnv):
         self._catch_up()
         if not self.inner.action_space.contains(action):
             _warn_outside(self.name, action, self.inner.action_space)
-        observation, reward, terminated, truncated, info = self.inner.step(action)
+        with _foreign(self.name, f"step({action!r:.60})"):
+            observation, reward, terminated, truncated, info = self.inner.step(action)
         self._given = (*self._given, action)
         self._at = (self._index, self._given)
         _require_str(self.name, "step", observation)
@@ -267,20 +270,25 @@ class PlainEnv(TextEnv):
     def _reset_inner(self, index: int) -> tuple[str, dict[str, Any]]:
         self._at = None
         if self.num_tasks is not None:
-            found = self.inner.reset(seed=index, options={"index": index})
+            with _foreign(self.name, f"reset(seed={index}, options={{'index': {index}}})"):
+                found = self.inner.reset(seed=index, options={"index": index})
         elif not self._split_by_text or index in self._seeds:
-            found = self.inner.reset(seed=self._seeds.get(index, self._seed(index, 0)))
+            found = self._reset_to(self._seeds.get(index, self._seed(index, 0)))
         else:
             found = self._drawn(index)
         _require_str(self.name, "reset", found[0])
         self._at = (index, ())
         return found
 
+    def _reset_to(self, seed: int) -> tuple[str, dict[str, Any]]:
+        with _foreign(self.name, f"reset(seed={seed})"):
+            return self.inner.reset(seed=seed)
+
     def _drawn(self, index: int) -> tuple[str, dict[str, Any]]:
         """Draw seeds until the opening belongs to the split."""
         for draw in range(_MAX_DRAWS):
             seed = self._seed(index, draw)
-            observation, info = self.inner.reset(seed=seed)
+            observation, info = self._reset_to(seed)
             _require_str(self.name, "reset", observation)
             if split_of(observation) == self.split:
                 self._seeds[index] = seed
@@ -316,7 +324,8 @@ class PlainEnv(TextEnv):
                 "the task that was just reset, or begin with a checkpoint, policy.path=... sft.demonstrations=0"
             )
         self._reset_inner(index)
-        shown = own.demonstrate()
+        with _foreign(self.name, "demonstrate()"):
+            shown = own.demonstrate()
         actions: Sequence[str] = (shown,) if isinstance(shown, str) else tuple(shown)
         if self.step_delimiters:
             text = "".join(actions)
@@ -325,7 +334,8 @@ class PlainEnv(TextEnv):
         turns: list[Turn] = []
         total, over, truncated, info = 0.0, False, False, {}
         for action in actions:
-            observation, reward, over, truncated, info = self.inner.step(action)
+            with _foreign(self.name, f"step({action!r:.60})"):
+                observation, reward, over, truncated, info = self.inner.step(action)
             total += float(reward)
             steps = split_steps(action, self.step_delimiters)
             turns.append(Turn(steps, "" if over or truncated else observation, float(reward)))
@@ -351,6 +361,18 @@ def _answer_of(response: str) -> str | None:
         return extract_answer(response, NO_THOUGHTS)
     lines = response.strip().splitlines()
     return lines[-1].strip() if lines else None
+
+
+@contextmanager
+def _foreign(name: str, what: str) -> Iterator[None]:
+    """Say where it was that code of others raised."""
+    try:
+        yield
+    except Exception as error:  # an environment may raise anything
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        raise ValueError(
+            f"{name}: {what} raised {type(error).__name__}: {error} ({frame.filename}, line {frame.lineno})"
+        ) from error
 
 
 def _require_text(name: str, what: str, space: Any) -> None:
@@ -396,7 +418,8 @@ def _warn_outside(name: str, action: str, space: Any) -> None:
 def _chat(name: str, messages: Any) -> list[dict[str, str]]:
     """Return messages that an environment says, checked."""
     right = isinstance(messages, list | tuple) and all(
-        isinstance(one, Mapping) and all(isinstance(one.get(key), str) for key in ("role", "content")) for one in messages
+        isinstance(one, Mapping) and all(isinstance(one.get(key), str) for key in ("role", "content"))
+        for one in messages
     )
     if not right:
         raise ValueError(

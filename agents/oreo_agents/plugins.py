@@ -26,6 +26,9 @@ OURS = frozenset({"oreo_envs", "oreo_algos", "oreo_agents"})
 _named: dict[str, ModuleType] = {}
 """Modules that were named, by what they are named."""
 
+_added: set[str] = set()
+"""Folders that modules are found in since a file there was named."""
+
 _folders: list[Path] = []
 """Folders of configurations that were named."""
 
@@ -47,6 +50,7 @@ def import_named(name: str) -> str:
     module = name if path is None else _module_name(path)
     if path is not None and (folder := str(_top(path).parent)) not in sys.path:
         sys.path.append(folder)  # at the end: a file of the working folder hides nothing that is installed
+        _added.add(folder)
     found = _import(module, name)
     if path is not None and path not in [Path(file).resolve() for file in _files(found)]:
         raise PluginError(
@@ -187,9 +191,10 @@ def _path_of(name: str) -> Path | None:
     if not all(part.isidentifier() for part in name.split(".")):
         raise PluginError(f"{name!r} is no name of a module; give one such as my_package.envs, or a .py file")
     root, *rest = name.split(".")
-    if root in sys.modules or find_spec(root) is not None:
+    spec = find_spec(root)
+    if spec is not None and (spec.origin is None or str(_top(Path(spec.origin)).parent) not in _added):
         return None
-    here = Path.cwd().joinpath(root, *rest)
+    here = (Path.cwd() if spec is None else _top(Path(str(spec.origin))).parent).joinpath(root, *rest)
     if here.is_dir() and (here / "__init__.py").is_file():
         return here
     if here.with_suffix(".py").is_file():

@@ -20,6 +20,7 @@ from oreo_agents import plugins
 from oreo_agents.episodes.tasks import known_envs
 from oreo_agents.search import Search
 from oreo_algos.algos import Algorithm
+from oreo_envs.checks import closest
 
 _KINDS: dict[str, tuple[plugins.Kind, type]] = {"algo": ("algos", Algorithm), "search": ("searches", Search)}
 
@@ -94,7 +95,12 @@ def known(group: str) -> list[str]:
 def unfiled(group: str) -> dict[str, str]:
     """Return the choices of a group that no file names, and what each means."""
     if group == "env":
-        found = {name: env_id for name, env_id in known_envs().items() if not env_id.startswith("oreo/")}
+        named = {re.sub("[-_]", "", name) for name in _files(group)}
+        found = {
+            name: env_id
+            for name, env_id in known_envs().items()
+            if not env_id.startswith("oreo/") and re.sub("[-_]", "", name) not in named
+        }
     elif group in _KINDS:
         classes = {name: f"{each.__module__}:{each.__qualname__}" for name, each in _classes(group).items()}
         found = plugins.offered(_KINDS[group][0]) | classes
@@ -113,6 +119,7 @@ def further(command: str, overrides: Sequence[str], jobs: Sequence[Sequence[str]
 
     Raises:
         PluginError: an algorithm is swept under one name, though each has a recipe of its own.
+        ValueError: an unknown search.
     """
     asked = [re.match(r"\+?algo@algorithms\.([^=]+)=(.*)", text) for text in overrides]
     names = {match[1]: match[2] for match in asked if match}
@@ -127,7 +134,13 @@ def further(command: str, overrides: Sequence[str], jobs: Sequence[Sequence[str]
             names[name] = name
             added[f"+algo@algorithms.{name}={name}"] = None
         wanted = [*config.evaluate.searches, *config.evaluate.value_searches]
-        for name in [name for name in wanted if name not in config.searches and name in known("search")]:
+        for name in [name for name in wanted if name not in config.searches]:
+            if name not in known("search"):
+                names_there = dict.fromkeys([*config.searches, *known("search")])
+                raise plugins.PluginError(
+                    f"unknown search {name!r}{closest(name, names_there)}; known: {', '.join(names_there)}\n"
+                    f"looked in: {plugins.where()}"
+                )
             added[f"+search@searches.{name}={name}"] = None
     offer(added)
     for name, choice in names.items():

@@ -131,7 +131,9 @@ def _plugged_in(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
             continue
         value = value if equals else next(given, "")
         if not value or value.startswith("-"):
-            raise UserError(f"{flag} needs {'the name of a module, or a .py file' if flag == '--import' else 'a folder'}")
+            raise UserError(
+                f"{flag} needs {'the name of a module, or a .py file' if flag == '--import' else 'a folder'}"
+            )
         if flag == "--import":
             imports.append(plugins.import_named(value))
         else:
@@ -390,7 +392,10 @@ def _run_hydra(command: str, arguments: Sequence[str], imports: Sequence[str]) -
     given = get_args_parser().parse_known_args(overrides)[0].overrides
     overrides += [text for text in completed(command, given) if text not in given]
     check_overrides(command, get_args_parser().parse_known_args(overrides)[0].overrides)
-    overrides = [*(text for text in overrides if not text.startswith("hydra.searchpath=")), *with_folders(given)[len(given):]]
+    overrides = [
+        *(text for text in overrides if not text.startswith("hydra.searchpath=")),
+        *with_folders(given)[len(given) :],
+    ]
 
     def job(config: DictConfig) -> None:
         folder = Path(HydraConfig.get().runtime.output_dir)

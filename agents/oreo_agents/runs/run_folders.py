@@ -130,7 +130,7 @@ def hydra_text(value: Any) -> str:
     if isinstance(value, Mapping):
         return f"{{{','.join(f'{key}:{hydra_text(child)}' for key, child in value.items())}}}"
     if isinstance(value, list):
-        return f"[{','.join(map(_hydra, value))}]"
+        return f"[{','.join(map(hydra_text, value))}]"
     if isinstance(value, str):
         escaped = value.replace("\\", "\\\\").replace('"', '\\"')
         return f'"{escaped}"'

@@ -103,9 +103,7 @@ class RunSettings:
             for name in names:
                 if name not in self.searches:
                     hint = f"{closest(name, self.searches)} (known: {', '.join(self.searches)})"
-                    raise ValueError(
-                        f"evaluate.{setting}: unknown search {name!r}{hint}\nlooked in: {plugins.where()}"
-                    )
+                    raise ValueError(f"evaluate.{setting}: unknown search {name!r}{hint}\nlooked in: {plugins.where()}")
 
     def env_maker(self, split: str) -> Callable[[], gym.Env[str, str]]:
         """Return a function that makes an environment of a split.
