@@ -97,7 +97,7 @@ class AnswerEnv(TextEnv):
         }
 
     def canonical(self, answer: str) -> str:
-        """Return what is equal for equal numbers; one that does not judge by ``grading`` says ``TextEnv``'s, or its own."""
+        """Return what is equal for equal numbers; one that judges in another way says its own, or ``TextEnv``'s."""
         return canonical(answer)
 
     def _cut_off(self, limit: Literal["steps", "text"]) -> dict[str, Any]:

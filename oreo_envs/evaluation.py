@@ -133,8 +133,8 @@ def evaluate(
         task and is part of the row.
 
     Raises:
-        ValueError: an environment whose actions are no text, or no number of tasks where these have no end, or more than there
-            are; an agent that cannot be called; no seed; what the environment refuses.
+        ValueError: an environment whose actions are no text, or no number of tasks where these have no end, or more
+            than there are; an agent that cannot be called; no seed; what the environment refuses.
     """
     if not callable(agent):
         raise ValueError(f"an agent is called with messages and returns its action, got {agent!r:.80}")

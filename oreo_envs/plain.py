@@ -7,23 +7,19 @@ state. Does not know: what the environment is about. ``make`` is ``gymnasium.mak
 from __future__ import annotations
 
 import inspect
-import logging
-import traceback
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import gymnasium
 import numpy as np
 from gymnasium.envs.registration import EnvSpec, load_env_creator
-from gymnasium.spaces import Text
 
 from oreo_envs.answers import index_after, split_steps
 from oreo_envs.base import TextEnv
+from oreo_envs.foreign import chat, foreign, require_str, require_text, warn_outside
 from oreo_envs.grading import end_of_answer, extract_answer
 from oreo_envs.grading.thoughts import NO_THOUGHTS
 from oreo_envs.records import Opening, Outcome, Solution, Turn, frozen
-from oreo_envs.spaces import FreeText
 from oreo_envs.splits import SPLITS, split_of
 
 _TASK_STREAM = 0x0E0_7
@@ -31,8 +27,6 @@ _MAX_DRAWS = 200
 
 # What of an environment's info is kept here, and not taken over.
 _BOOKS = {"messages", "task_id", "index", "split", "step"}
-
-_log = logging.getLogger(__name__)
 
 
 def make(env_id: str, *, split: str | None = None, **keywords: Any) -> gymnasium.Env[str, str]:
@@ -48,19 +42,18 @@ def make(env_id: str, *, split: str | None = None, **keywords: Any) -> gymnasium
         ValueError: actions or observations are no text; the message says which, and what to do.
     """
     spec = gymnasium.spec(env_id)
+    chosen: dict[str, Any] = {} if split is None else {"split": split}
     if is_text_env_class(creator := creator_of(spec)):
-        return gymnasium.make(
-            env_id, disable_env_checker=True, **({} if split is None else {"split": split}), **keywords
-        )
+        return gymnasium.make(env_id, disable_env_checker=True, **chosen, **keywords)
     taken = inspect.signature(creator).parameters
     any_name = any(parameter.kind is parameter.VAR_KEYWORD for parameter in taken.values())
     ours = {name: keywords.pop(name) for name in PlainEnv.own_options() & {*keywords} - {*taken}}
-    if split is not None and ("split" in taken or (any_name and not inspect.isclass(creator))):
-        keywords["split"] = split
+    if "split" in taken or (any_name and not inspect.isclass(creator)):
+        keywords |= chosen
     env = gymnasium.make(env_id, disable_env_checker=True, **keywords)
     if plays_as_text_env(env):
         return env
-    return PlainEnv(env, **({} if split is None else {"split": split}), **ours)
+    return PlainEnv(env, **chosen, **ours)
 
 
 def creator_of(spec: EnvSpec) -> Any:
@@ -86,12 +79,12 @@ _PROTOCOL = ("num_tasks", "step_delimiters", "clone_state", "restore_state", "cu
 class PlainEnv(TextEnv):
     r"""A plain text environment with what it lacks filled in.
 
-    Action: as the environment's; where it has ``step_delimiters`` (such as ``("\n",)``) an action is a part of an answer,
-        which it is handed as a whole, once it states its final answer (``#### x``, ``\boxed{x}``) or an empty action
-        ends it.
+    Action: as the environment's; where it has ``step_delimiters`` (such as ``("\n",)``) an action is a part of an
+        answer, which it is handed as a whole, once it states its final answer (``#### x``, ``\boxed{x}``) or an empty
+        action ends it.
     Observation: as the environment's.
-    Start: task i of a split is ``reset(seed=s)`` with a seed s drawn from split and i; with ``options={"index": i}`` where
-        the environment says ``num_tasks``.
+    Start: task i of a split is ``reset(seed=s)`` with a seed s drawn from split and i; with ``options={"index": i}``
+        where the environment says ``num_tasks``.
     Reward: as the environment's.
     Episode end: as the environment's, and the limits of every ``TextEnv``.
     Info: what the environment says; ``messages`` (its opening's if it says some, else the observation as the user's),
@@ -100,9 +93,9 @@ class PlainEnv(TextEnv):
         an answer, the one that is marked, or the last line.
     Source and version: the environment's.
 
-    Splits: ``splits`` of the environment where it has them and takes ``split``; else "train", "dev" and "test", of which
-    the last is held out. Where answers are asked for, the opening text of a task decides its split, so that none is in
-    two; games, whose openings may be alike, have different seeds in each split.
+    Splits: ``splits`` of the environment where it has them and takes ``split``; else "train", "dev" and "test", of
+    which the last is held out. Where answers are asked for, the opening text of a task decides its split, so that none
+    is in two; games, whose openings may be alike, have different seeds in each split.
 
     What is read of the environment where it is there: ``splits``, ``held_out_splits``, ``num_tasks``,
     ``step_delimiters``, ``canonical(answer)``, ``demonstrate()`` (the actions that solve the running task: texts, or
@@ -139,7 +132,7 @@ class PlainEnv(TextEnv):
         own: Any = env.unwrapped
         self.name = "environment" if env.spec is None else env.spec.id
         for what, space in {"action": env.action_space, "observation": env.observation_space}.items():
-            _require_text(self.name, what, space)
+            require_text(self.name, what, space)
         given = tuple(getattr(own, "splits", ()) or ())
         self.splits = given or SPLITS  # type: ignore[misc]
         held_out = getattr(own, "held_out_splits", None)
@@ -210,7 +203,7 @@ class PlainEnv(TextEnv):
 
     def _opening_of(self, index: int, observation: str, info: Mapping[str, Any]) -> Opening:
         task_id = info.get("task_id")
-        messages = _chat(self.name, info["messages"]) if info.get("messages") else []
+        messages = chat(self.name, info["messages"]) if info.get("messages") else []
         if not messages:
             messages = [{"role": "user", "content": observation}]
         if self.system_prompt is not None and messages[0]["role"] != "system":
@@ -240,20 +233,20 @@ class PlainEnv(TextEnv):
         outcome = self._act(response, {"answer": _answer_of(response)})
         if not (outcome.terminated or outcome.truncated):
             raise ValueError(
-                f"{self.name}: an environment with step_delimiters is handed a whole answer and ends the episode, and this "
-                "one goes on; leave out step_delimiters, so that an action is a turn"
+                f"{self.name}: an environment with step_delimiters is handed a whole answer and ends the episode, and "
+                "this one goes on; leave out step_delimiters, so that an action is a turn"
             )
         return outcome
 
     def _act(self, action: str, found: dict[str, Any]) -> Outcome:
         self._catch_up()
         if not self.inner.action_space.contains(action):
-            _warn_outside(self.name, action, self.inner.action_space)
-        with _foreign(self.name, f"step({action!r:.60})"):
+            warn_outside(self.name, action, self.inner.action_space)
+        with foreign(self.name, f"step({action!r:.60})"):
             observation, reward, terminated, truncated, info = self.inner.step(action)
         self._given = (*self._given, action)
         self._at = (self._index, self._given)
-        _require_str(self.name, "step", observation)
+        require_str(self.name, "step", observation)
         self._return += float(reward)
         said = {name: value for name, value in info.items() if name not in _BOOKS}
         said["success"] = bool(said.get("success", terminated and self._solved(self._return)))
@@ -270,18 +263,18 @@ class PlainEnv(TextEnv):
     def _reset_inner(self, index: int) -> tuple[str, dict[str, Any]]:
         self._at = None
         if self.num_tasks is not None:
-            with _foreign(self.name, f"reset(seed={index}, options={{'index': {index}}})"):
+            with foreign(self.name, f"reset(seed={index}, options={{'index': {index}}})"):
                 found = self.inner.reset(seed=index, options={"index": index})
         elif not self._split_by_text or index in self._seeds:
             found = self._reset_to(self._seeds.get(index, self._seed(index, 0)))
         else:
             found = self._drawn(index)
-        _require_str(self.name, "reset", found[0])
+        require_str(self.name, "reset", found[0])
         self._at = (index, ())
         return found
 
     def _reset_to(self, seed: int) -> tuple[str, dict[str, Any]]:
-        with _foreign(self.name, f"reset(seed={seed})"):
+        with foreign(self.name, f"reset(seed={seed})"):
             return self.inner.reset(seed=seed)
 
     def _drawn(self, index: int) -> tuple[str, dict[str, Any]]:
@@ -289,7 +282,7 @@ class PlainEnv(TextEnv):
         for draw in range(_MAX_DRAWS):
             seed = self._seed(index, draw)
             observation, info = self._reset_to(seed)
-            _require_str(self.name, "reset", observation)
+            require_str(self.name, "reset", observation)
             if split_of(observation) == self.split:
                 self._seeds[index] = seed
                 return observation, info
@@ -306,8 +299,8 @@ class PlainEnv(TextEnv):
         first, second = (self._reset_inner(0)[0] for _ in range(2))
         if first != second:
             raise ValueError(
-                f"{self.name}: reset(seed=...) with one seed began with {first!r:.60} and then with {second!r:.60}: a task "
-                "could not be played again; call super().reset(seed=seed) and draw from self.np_random alone"
+                f"{self.name}: reset(seed=...) with one seed began with {first!r:.60} and then with {second!r:.60}: a "
+                "task could not be played again; call super().reset(seed=seed) and draw from self.np_random alone"
             )
 
     def _get_inner(self) -> Any:
@@ -320,11 +313,11 @@ class PlainEnv(TextEnv):
         own: Any = self.inner.unwrapped
         if not hasattr(own, "demonstrate"):
             raise NotImplementedError(
-                f"{self.name} has no demonstrations: give it a method demonstrate() that returns the actions which solve "
-                "the task that was just reset, or begin with a checkpoint, policy.path=... sft.demonstrations=0"
+                f"{self.name} has no demonstrations: it has no method demonstrate(), which returns the actions that solve "
+                "the task that was just reset"
             )
         self._reset_inner(index)
-        with _foreign(self.name, "demonstrate()"):
+        with foreign(self.name, "demonstrate()"):
             shown = own.demonstrate()
         actions: Sequence[str] = (shown,) if isinstance(shown, str) else tuple(shown)
         if self.step_delimiters:
@@ -332,9 +325,10 @@ class PlainEnv(TextEnv):
             actions = (text[: end_of_answer(text, NO_THOUGHTS)],)
         self._at = None
         turns: list[Turn] = []
-        total, over, truncated, info = 0.0, False, False, {}
+        total, over, truncated = 0.0, False, False
+        info: dict[str, Any] = {}
         for action in actions:
-            with _foreign(self.name, f"step({action!r:.60})"):
+            with foreign(self.name, f"step({action!r:.60})"):
                 observation, reward, over, truncated, info = self.inner.step(action)
             total += float(reward)
             steps = split_steps(action, self.step_delimiters)
@@ -361,68 +355,3 @@ def _answer_of(response: str) -> str | None:
         return extract_answer(response, NO_THOUGHTS)
     lines = response.strip().splitlines()
     return lines[-1].strip() if lines else None
-
-
-@contextmanager
-def _foreign(name: str, what: str) -> Iterator[None]:
-    """Say where it was that code of others raised."""
-    try:
-        yield
-    except Exception as error:  # an environment may raise anything
-        frame = traceback.extract_tb(error.__traceback__)[-1]
-        raise ValueError(
-            f"{name}: {what} raised {type(error).__name__}: {error} ({frame.filename}, line {frame.lineno})"
-        ) from error
-
-
-def _require_text(name: str, what: str, space: Any) -> None:
-    if isinstance(space, Text | FreeText) or (space is not None and isinstance(_sample(space), str)):
-        return
-    raise ValueError(
-        f"{name}: {what}s are {space}, and a policy reads and says text; make {what}_space a gymnasium.spaces.Text or an "
-        f"oreo_envs.FreeText() (any text), or wrap the environment in a gymnasium.Wrapper that turns {what}s into text"
-    )
-
-
-def _sample(space: Any) -> Any:
-    try:
-        return space.sample()
-    except Exception:  # a space of others
-        return None
-
-
-def _require_str(name: str, what: str, observation: Any) -> None:
-    if not isinstance(observation, str):
-        raise ValueError(
-            f"{name}: {what} returned an observation of type {type(observation).__name__}, {observation!r:.60}; a policy "
-            "reads text, so it must be a str"
-        )
-
-
-_warned: set[str] = set()
-
-
-def _warn_outside(name: str, action: str, space: Any) -> None:
-    """Say once that a policy says what the action space does not hold."""
-    if name not in _warned:
-        _warned.add(name)
-        _log.warning(
-            "%s: its action_space %s does not hold the action %.60r, which it is handed all the same; a policy may say "
-            "anything: oreo_envs.FreeText() holds any text",
-            name,
-            space,
-            action,
-        )
-
-
-def _chat(name: str, messages: Any) -> list[dict[str, str]]:
-    """Return messages that an environment says, checked."""
-    right = isinstance(messages, list | tuple) and all(
-        isinstance(one, Mapping) and all(isinstance(one.get(key), str) for key in ("role", "content"))
-        for one in messages
-    )
-    if not right:
-        raise ValueError(
-            f'{name}: info["messages"] must be a list of {{"role": ..., "content": ...}} with texts, got {messages!r:.80}'
-        )
-    return [{"role": one["role"], "content": one["content"]} for one in messages]

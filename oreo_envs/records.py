@@ -63,7 +63,7 @@ class Opening:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What an action led to: new text of the environment, the reward, is the task over, did a limit of its own end it."""
+    """What an action led to: new text of the environment, the reward, is the task over, did its own limit end it."""
 
     observation: str = ""
     reward: float = 0.0

@@ -93,8 +93,8 @@ def offered(kind: Kind) -> dict[str, str]:
     for name, entry in _entries(kind):
         if found.setdefault(name, entry.value) != entry.value:
             raise PluginError(
-                f"two packages offer an entry point {name!r} of oreo.{kind}: {found[name]} and {entry.value}; uninstall "
-                "one of them"
+                f"two packages offer an entry point {name!r} of oreo.{kind}: {found[name]} and {entry.value}; "
+                "uninstall one of them"
             )
     return found
 

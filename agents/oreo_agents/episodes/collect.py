@@ -96,7 +96,7 @@ def demonstrations(env: gym.Env[str, str], indices: Sequence[int], seeds: Sequen
         shown = [(seed, show(index, seed=seed)) for index in asked for seed in seeds]
     except NotImplementedError as error:
         raise ValueError(
-            f"{error}; without demonstrations begin with a checkpoint: policy.path=FOLDER_OR_HUB_NAME sft.demonstrations=0"
+            f"{error}; without demonstrations begin with a checkpoint: policy.path=CHECKPOINT sft.demonstrations=0"
         ) from error
     return [one if is_graded(one.info) else show(one.index, seed=seed) for seed, one in shown]
 

@@ -34,8 +34,8 @@ class EnvSettings:
         options: further keyword arguments of ``gym.make``, other than ``split``.
         demonstrations: how many tasks other settings show by default; None: all of the train split, and ``ENDLESS``
             of tasks that are made without end.
-        collection_tasks: how many they collect on by default; None: the same, and of a small model's 600 at most.
-        evaluation_tasks: how many of each split they evaluate on by default; None: the same, and of a small model's 500.
+        collection_tasks: how many they collect on by default; None: the same, or 600 of a small model.
+        evaluation_tasks: how many of each split they evaluate on by default; None: the same, or 500 of a small model.
         evaluation_splits: those that they evaluate on by default.
         searches: those that they answer with by default.
         max_new_tokens: how long they let an answer, or a turn, of a small model be, tokens.

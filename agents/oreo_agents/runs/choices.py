@@ -32,7 +32,7 @@ def config_folder() -> Path:
 
 
 def with_folders(overrides: Sequence[str]) -> list[str]:
-    """Return overrides that let Hydra look into the folders that are plugged in, those of ``hydra.searchpath`` included.
+    """Return overrides that let Hydra look into the folders that are plugged in, ``hydra.searchpath`` among them.
 
     Raises:
         PluginError: a folder is not there, or holds a file that another one hides.
@@ -44,7 +44,7 @@ def with_folders(overrides: Sequence[str]) -> list[str]:
     found = plugins.folders()
     _require_no_hiding(found)
     quoted = ",".join(f'"{folder}"' for folder in found)
-    return [*others, f"hydra.searchpath=[{quoted}]"] if found else others
+    return [f"hydra.searchpath=[{quoted}]", *others] if found else others
 
 
 def compose(command: str, overrides: Sequence[str] = (), **how: Any) -> DictConfig:
@@ -149,17 +149,17 @@ def further(command: str, overrides: Sequence[str], jobs: Sequence[Sequence[str]
         recipes = {f"{policy}-{one}" for policy in policies for one in choice.split(",")} & set(_files("recipe"))
         if recipes and (len(policies) > 1 or "," in choice):
             raise plugins.PluginError(
-                f"algo@algorithms.{name}={choice}: each algorithm of a small model has settings of its own (configs/recipe), "
-                f"so one name is one algorithm; add each under a name of its own and sweep algos=[NAME],[OTHER]"
+                f"algo@algorithms.{name}={choice}: an algorithm of a small model has settings of its own (recipe), so "
+                "one name is one algorithm; add each under a name of its own and sweep algos=[NAME],[OTHER]"
             )
         added |= dict.fromkeys(f"+recipe@algorithms.{name}={recipe}" for recipe in recipes)
     return list(added)
 
 
 def _classes(group: str) -> dict[str, type]:
-    """Return the algorithms, or searches, of modules that were named, by the choice that each is: ``MyBest`` is my-best.
+    """Return the algorithms, or searches, of modules that were named, by the choice that each is.
 
-    Searches are spelt my_best, as ours are.
+    The algorithm ``MyBest`` is my-best, the search my_best, as ours are spelt.
     """
     mark = "_" if group == "search" else "-"
     found = plugins.classes(_KINDS[group][1])

@@ -21,8 +21,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from oreo_agents import plugins
+from oreo_agents.runs.arguments import modules_of_env, one_search_a_job, plugged_in
 from oreo_agents.runs.choices import config_folder, known, with_folders
-from oreo_agents.runs.overrides import UserError, build, check_overrides, closest, completed, readable
+from oreo_agents.runs.overrides import UserError, build, check_overrides, closest, further_overrides, readable
 from oreo_agents.runs.run_folders import (
     Network,
     choose_value,
@@ -79,7 +80,7 @@ def main() -> None:
     """Run the command line; exit code 0 on success, 2 for a mistake of the user."""
     command, *arguments = sys.argv[1:] or ["--help"]
     try:
-        arguments, imports = _plugged_in(arguments)
+        arguments, imports = plugged_in(arguments)
         if command in ("-h", "--help", "help"):
             print(USAGE, end="")
         elif command == "--version":
@@ -111,34 +112,6 @@ def main() -> None:
             raise UserError(f"unknown command {command!r}{closest(command, commands)}\n\n{USAGE}")
     except (UserError, ValueError, FileNotFoundError) as error:
         _fail(error)
-
-
-def _plugged_in(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Take ``--import MODULE`` and ``--config-dir DIR``, which every command knows, out of its arguments, and obey them.
-
-    Returns:
-        The other arguments, and what names the modules from any folder.
-
-    Raises:
-        ValueError: one of them cannot be used, or its name is missing.
-    """
-    others, imports = [], []
-    given = iter(arguments)
-    for text in given:
-        flag, equals, value = text.partition("=")
-        if flag not in ("--import", "--config-dir", "-cd"):
-            others.append(text)
-            continue
-        value = value if equals else next(given, "")
-        if not value or value.startswith("-"):
-            raise UserError(
-                f"{flag} needs {'the name of a module, or a .py file' if flag == '--import' else 'a folder'}"
-            )
-        if flag == "--import":
-            imports.append(plugins.import_named(value))
-        else:
-            plugins.add_folder(value)
-    return others, imports
 
 
 def settings_from_config(config: DictConfig, algorithms: dict[str, Any]) -> Any:
@@ -178,10 +151,10 @@ def _run(config: DictConfig, folder: Path) -> None:
 
     for name in config.algos:
         if name not in config.algorithms and name != "sft":
+            names = dict.fromkeys([*config.algorithms, *known("algo")])
             raise ValueError(
-                f"algos: unknown algorithm {name!r}{closest(name, [*config.algorithms, *known('algo')])}; known: "
-                f"{', '.join(dict.fromkeys([*config.algorithms, *known('algo')]))}. A file of the group algo joins them "
-                f"with other settings by +algo@algorithms.NAME=FILE\nlooked in: {plugins.where()}"
+                f"algos: unknown algorithm {name!r}{closest(name, names)}; known: {', '.join(names)}. A file of configs/"
+                f"algo joins them under another name by +algo@algorithms.NAME=FILE\nlooked in: {plugins.where()}"
             )
     chosen = {name: config.algorithms[name] for name in config.algos if name != "sft"}
     _prepare(config, folder, chosen, supervised=True).train_and_evaluate(["sft", *chosen])
@@ -372,13 +345,14 @@ def _lasting(config: Any) -> Any:
 
 
 def _run_hydra(command: str, arguments: Sequence[str], imports: Sequence[str]) -> None:
-    overrides = [re.sub(r"^search=(?![\[\"'])(.+)", _one_search_a_job, text) for text in arguments]
+    overrides = [re.sub(r"^search=(?![\[\"'])(.+)", one_search_a_job, text) for text in arguments]
     for short, key in _SHORT.items():
         overrides = [re.sub(f"^{short}=", f"{key}=", text) for text in overrides]
     overrides = readable(overrides)
-    imports = [*imports, *_modules_of_env(overrides)]
-    if any(text.startswith("env.id=") for text in overrides) and not any(text.startswith("env=") for text in overrides):
-        overrides.insert(0, "env=own")
+    imports = [*imports, *modules_of_env(overrides)]
+    named = next((place for place, text in enumerate(overrides) if text.startswith("env.id=")), None)
+    if named is not None and not any(text.startswith("env=") for text in overrides):
+        overrides.insert(named, "env=own")
     if command == "eval" and overrides and not re.match(r"-|[^/]*=", overrides[0]):
         folder, *others = overrides
         imports = [*map(plugins.import_named, run_imports(Path(folder))), *imports]
@@ -387,15 +361,12 @@ def _run_hydra(command: str, arguments: Sequence[str], imports: Sequence[str]) -
     if chosen and not any(text.startswith("policy=") for text in overrides):
         # Beside the other override: flags such as `--cfg job` may stand at the end.
         overrides.insert(overrides.index(chosen[0]), "policy=checkpoint")
+    # At the beginning: flags such as `--cfg job` may stand at the end.
     if imports:
-        overrides.append(f"++imports={hydra_text(list(dict.fromkeys(imports)))}")
+        overrides.insert(0, f"++imports={hydra_text(list(dict.fromkeys(imports)))}")
     given = get_args_parser().parse_known_args(overrides)[0].overrides
-    overrides += [text for text in completed(command, given) if text not in given]
+    overrides = [*further_overrides(command, given), *overrides]
     check_overrides(command, get_args_parser().parse_known_args(overrides)[0].overrides)
-    overrides = [
-        *(text for text in overrides if not text.startswith("hydra.searchpath=")),
-        *with_folders(given)[len(given) :],
-    ]
 
     def job(config: DictConfig) -> None:
         folder = Path(HydraConfig.get().runtime.output_dir)
@@ -410,20 +381,8 @@ def _run_hydra(command: str, arguments: Sequence[str], imports: Sequence[str]) -
             logging.getLogger(__name__).debug("details", exc_info=True)
             _fail(error)
 
-    sys.argv = [f"oreo {command}", *overrides]
+    sys.argv = [f"oreo {command}", *with_folders(overrides)]
     hydra.main(version_base="1.3", config_path=str(config_folder()), config_name=command)(job)()
-
-
-def _one_search_a_job(match: re.Match[str]) -> str:
-    """Write ``search=a,b``, a sweep over single searches, as Hydra reads it."""
-    return "search=" + ",".join(f"[{name}]" for name in match[1].split(","))
-
-
-def _modules_of_env(overrides: Sequence[str]) -> list[str]:
-    """Import the modules of ``env.id=MODULE:ID``; return what names them from any folder."""
-    values = [text.removeprefix("env.id=") for text in overrides if text.startswith("env.id=")]
-    named = [one.strip("'\" ").rpartition(":")[0] for value in values for one in value.split(",")]
-    return [plugins.import_named(module) for module in named if module]
 
 
 def _fail(error: Exception) -> NoReturn:

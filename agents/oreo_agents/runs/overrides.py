@@ -53,16 +53,16 @@ def check_overrides(command: str, overrides: Sequence[str]) -> None:
             raise UserError(_explain(command, error, overrides)) from error
 
 
-def completed(command: str, overrides: Sequence[str]) -> list[str]:
-    """Return overrides with what they ask for and no file of the command lists, see ``choices.further``.
+def further_overrides(command: str, overrides: Sequence[str]) -> list[str]:
+    """Return overrides that add what others ask for and no file of the command lists, see ``choices.further``.
 
     What is wrong with them is left to ``check_overrides``.
     """
     with initialize_config_dir(str(config_folder()), version_base="1.3"):
         try:
-            return [*overrides, *further(command, overrides, _jobs(overrides))]
+            return further(command, overrides, _jobs(overrides))
         except (HydraException, OmegaConfBaseException):
-            return list(overrides)
+            return []
 
 
 def _jobs(overrides: Sequence[str]) -> list[list[str]]:

@@ -12,9 +12,9 @@ from oreo_algos.episode import Episode
 
 @dataclass(frozen=True, kw_only=True)
 class Majority(SampleSearch):
-    """The answer that most samples give, equal ones counted together (see ``TextEnv.canonical``); the first to be given wins a tie.
+    """The answer that most samples give, equal ones counted together; the first to be given wins a tie.
 
-    Samples without an answer do not vote.
+    Which are equal says the environment, see ``TextEnv.canonical``. Samples without an answer do not vote.
     """
 
     def choose(self, episodes: Sequence[Episode], values: np.ndarray, answers: Sequence[str | None]) -> int:

@@ -136,12 +136,14 @@ class Player:
         if key not in self._final_answers:
             if key not in self._samples:
                 self.samples(*key)
-            given = [[episode.info.get("answer") for episode in episodes] for episodes in self._samples[key]]
-            if count > 1 and any(answer is not None for answers in given for answer in answers):
+            said = [[episode.info.get("answer") for episode in episodes] for episodes in self._samples[key]]
+            form: Callable[[str], str] = str
+            if count > 1 and any(answer is not None for answers in said for answer in answers):
                 with self.make_env() as env:
-                    form: Callable[[str], str] = env.unwrapped.canonical  # type: ignore[attr-defined]
-                    given = [[None if answer is None else form(str(answer)) for answer in answers] for answers in given]
-            self._final_answers[key] = given
+                    form = env.unwrapped.canonical  # type: ignore[attr-defined]
+            self._final_answers[key] = [
+                [None if answer is None else form(str(answer)) for answer in answers] for answers in said
+            ]
         return self._final_answers[key]
 
     def _judge_finals(self, drawn: Sequence[Sequence[Episode]]) -> list[list[Judgement]]:

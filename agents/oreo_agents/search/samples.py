@@ -47,8 +47,7 @@ class SampleSearch(Search):
             episodes: the samples of one task; their outcome must not be looked at.
             values: V of each just before its end token, float [N]; NaN where V is not read: by a search that does not
                 need it, and where there is one sample.
-            answers: the final answer of each, equal for equal ones as the environment's ``canonical`` says; None without
-                one.
+            answers: the final answer of each in its canonical form, see ``TextEnv``; None without one.
         """
 
     def answer(self, player: Player) -> list[Answer | None]:
