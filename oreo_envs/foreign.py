@@ -36,7 +36,7 @@ def require_text(name: str, what: str, space: Any) -> None:
         return
     raise ValueError(
         f"{name}: {what}s are {space}, and a policy reads and says text; make {what}_space a gymnasium.spaces.Text or "
-        f"an oreo_envs.FreeText() (any text), or wrap the environment in a gymnasium.Wrapper that turns {what}s into text"
+        f"an oreo_envs.FreeText() (any text), or wrap the environment in one that turns {what}s into text"
     )
 
 

@@ -313,8 +313,8 @@ class PlainEnv(TextEnv):
         own: Any = self.inner.unwrapped
         if not hasattr(own, "demonstrate"):
             raise NotImplementedError(
-                f"{self.name} has no demonstrations: it has no method demonstrate(), which returns the actions that solve "
-                "the task that was just reset"
+                f"{self.name} has no demonstrations: it has no method demonstrate(), which returns the actions that "
+                "solve the task that was just reset"
             )
         self._reset_inner(index)
         with foreign(self.name, "demonstrate()"):
