@@ -1,6 +1,6 @@
-"""Arguments of the command that are about what is plugged in.
+"""Arguments of the command: what is plugged in, and in which order Hydra wants them.
 
-Knows: how they are written. Does not know: Hydra, commands; how modules are found (``plugins``).
+Knows: how they are written. Does not know: commands, settings; how modules are found (``plugins``).
 """
 
 import re
@@ -34,6 +34,12 @@ def plugged_in(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
         else:
             plugins.add_folder(value)
     return others, imports
+
+
+def flags_first(arguments: Sequence[str]) -> list[str]:
+    """Return arguments with all settings at the end: Hydra's parser reads them only where they stand together."""
+    settings = [text for text in arguments if text.startswith("~") or ("=" in text and not text.startswith("-"))]
+    return [*(text for text in arguments if text not in settings), *settings]
 
 
 def one_search_a_job(match: re.Match[str]) -> str:

@@ -128,7 +128,12 @@ def further(command: str, overrides: Sequence[str], jobs: Sequence[Sequence[str]
     added: dict[str, None] = {}
     policies = set()
     for job in jobs:
-        config = compose(command, job, return_hydra_config=True)
+        # Settings of algorithms and searches that are still to be added cannot be set yet.
+        config = compose(
+            command,
+            [text for text in job if not re.match(r"(searches|algorithms)\.", text)],
+            return_hydra_config=True,
+        )
         policies.add(str(config.hydra.runtime.choices.policy))
         for name in {*config.get("algos", ()), *names} - {*config.get("algorithms", ()), "sft"} & {*known("algo")}:
             names[name] = name

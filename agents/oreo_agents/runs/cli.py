@@ -21,7 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from oreo_agents import plugins
-from oreo_agents.runs.arguments import modules_of_env, one_search_a_job, plugged_in
+from oreo_agents.runs.arguments import flags_first, modules_of_env, one_search_a_job, plugged_in
 from oreo_agents.runs.choices import config_folder, known, with_folders
 from oreo_agents.runs.overrides import UserError, build, check_overrides, closest, further_overrides, readable
 from oreo_agents.runs.run_folders import (
@@ -359,14 +359,12 @@ def _run_hydra(command: str, arguments: Sequence[str], imports: Sequence[str]) -
         overrides = [*evaluation_overrides(Path(folder), others), *others]
     chosen = [text for text in overrides if re.match(r"policy\.path=(?!null$)", text)]
     if chosen and not any(text.startswith("policy=") for text in overrides):
-        # Beside the other override: flags such as `--cfg job` may stand at the end.
-        overrides.insert(overrides.index(chosen[0]), "policy=checkpoint")
-    # At the beginning: flags such as `--cfg job` may stand at the end.
+        overrides.insert(0, "policy=checkpoint")
     if imports:
         overrides.insert(0, f"++imports={hydra_text(list(dict.fromkeys(imports)))}")
-    given = get_args_parser().parse_known_args(overrides)[0].overrides
+    given = get_args_parser().parse_known_args(flags_first(overrides))[0].overrides
     overrides = [*further_overrides(command, given), *overrides]
-    check_overrides(command, get_args_parser().parse_known_args(overrides)[0].overrides)
+    check_overrides(command, get_args_parser().parse_known_args(flags_first(overrides))[0].overrides)
 
     def job(config: DictConfig) -> None:
         folder = Path(HydraConfig.get().runtime.output_dir)
@@ -381,7 +379,7 @@ def _run_hydra(command: str, arguments: Sequence[str], imports: Sequence[str]) -
             logging.getLogger(__name__).debug("details", exc_info=True)
             _fail(error)
 
-    sys.argv = [f"oreo {command}", *with_folders(overrides)]
+    sys.argv = [f"oreo {command}", *flags_first(with_folders(overrides))]
     hydra.main(version_base="1.3", config_path=str(config_folder()), config_name=command)(job)()
 
 
