@@ -153,8 +153,8 @@ def _run(config: DictConfig, folder: Path) -> None:
         if name not in config.algorithms and name != "sft":
             names = dict.fromkeys([*config.algorithms, *known("algo")])
             raise ValueError(
-                f"algos: unknown algorithm {name!r}{closest(name, names)}; known: {', '.join(names)}. A file of "
-                f"the group algo joins them under another name by +algo@algorithms.NAME=FILE\nlooked in: {plugins.where()}"
+                f"algos: unknown algorithm {name!r}{closest(name, names)}; known: {', '.join(names)}. A file "
+                f"of algo joins them under another name by +algo@algorithms.NAME=FILE\nlooked in: {plugins.where()}"
             )
     chosen = {name: config.algorithms[name] for name in config.algos if name != "sft"}
     _prepare(config, folder, chosen, supervised=True).train_and_evaluate(["sft", *chosen])
