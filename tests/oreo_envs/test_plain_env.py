@@ -60,6 +60,7 @@ class Listed(Guess):
     num_tasks = 3
 
     def __init__(self, split: str = "train") -> None:
+        """Take the split."""
         self.split = split
 
     def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[str, dict[str, Any]]:
@@ -202,7 +203,7 @@ def test_what_the_environment_says_itself_stays():
     [
         (
             "Numbers",
-            r"PlainNumbers-v0: actions are Discrete\(4\), and a policy reads and says text; make action_space a",
+            r"PlainNumbers-v0: actions are Discrete\(4\), and a policy reads and says text; make action_space",
         ),
         ("Pictures", r"observations are Discrete\(4\)"),
         ("Unseeded", r"with one seed began with '1' and then with '2'"),
@@ -221,9 +222,7 @@ def test_messages_that_are_none_and_errors_of_the_environment_are_said():
         make("Chat").reset()
     env = make("Guess")
     env.reset(options={"index": 0})
-    with pytest.raises(
-        ValueError, match=r"step\('four'\) raised ValueError: invalid literal .*test_plain_env.py, line"
-    ):
+    with pytest.raises(ValueError, match=r"step\('four'\) raised ValueError: invalid .*test_plain_env.py, line"):
         env.step("four")
 
 

@@ -363,7 +363,7 @@ def _run_hydra(command: str, arguments: Sequence[str], imports: Sequence[str]) -
     if imports:
         overrides.insert(0, f"++imports={hydra_text(list(dict.fromkeys(imports)))}")
     given = get_args_parser().parse_known_args(flags_first(overrides))[0].overrides
-    overrides = [*further_overrides(command, given), *overrides]
+    overrides += further_overrides(command, given)  # at the end: a recipe wins over the file of its algorithm
     check_overrides(command, get_args_parser().parse_known_args(flags_first(overrides))[0].overrides)
 
     def job(config: DictConfig) -> None:

@@ -89,7 +89,7 @@ def composed(monkeypatch: pytest.MonkeyPatch) -> Callable[..., DictConfig]:
     seen: list[DictConfig] = []
 
     def job(config: DictConfig, folder: Path) -> None:
-        algorithms = {"algo": config.algo} if "algo" in config else dict(config.algorithms)
+        algorithms = {"algo": config.algo} if "algo" in config else dict(config.get("algorithms", {}))
         cli.settings_from_config(config, algorithms)
         seen.append(config)
 
@@ -172,12 +172,12 @@ def test_flags_may_stand_anywhere(composed):
         (("run", "--config-dir", "conf", "env=plugcont"), ("did you mean 'env/plugcount'", "looked in", "conf")),
         (("train", "--import", "plugalgo.py", "algo=my-pluged"), ("did you mean 'algo/my-plugged'", "known: ")),
         (("run", "--import", "plugsearch.py", "search=[plug_frist]"), ("did you mean 'plug_first'", "--import: plug")),
-        (("run", "algos=[oero]"), ("did you mean 'oreo'", "looked in: the suite")),
         (("train", "env.id=plugenv:PlugCont-v0"), ("did you mean 'PlugCount-v0'", "--import: plugenv")),
         (("train", "env.id=nowhere:X-v0"), ("there is no module nowhere", "working folder")),
         (("train", "--import", "nofile.py"), ("nofile.py: no such file",)),
         (("train", "--import", "no module"), ("is no name of a module",)),
-        (("train", "--import"), ("--import needs the name of a module",)),
+        (("train", "--import="), ("--import needs the name of a module",)),
+        (("train", "--import"), ("'hydra.run.dir=out' is no name of a module",)),
         (("train", "--config-dir", "nodir"), ("--config-dir nodir: no such folder",)),
         (("train", "--import", "plugbad.py"), ("KeyError: 'x'", "plugbad.py, line 2")),
         (("train", "--config-dir", "hiding"), ("oreo.yaml would be hidden by the suite's own algo/oreo.yaml",)),
