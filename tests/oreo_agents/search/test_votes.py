@@ -6,7 +6,7 @@ import gymnasium as gym
 import pytest
 from tiny_models import make_episode
 
-from oreo_agents.search import Majority, Player, SampleSearch
+from oreo_agents.search import Majority, Player
 from oreo_agents.search.weighted_vote import WeightedVote
 from oreo_envs.arithmetic import ArithmeticEnv
 from oreo_envs.countdown import CountdownEnv
@@ -32,8 +32,9 @@ class Reversed(Words):
         return "".join(sorted(answer))
 
 
-def chosen(env: gym.Env[str, str], answers: list[str | None], search: SampleSearch = Majority(samples=3)) -> str | None:
+def chosen(env: gym.Env[str, str], answers: list[str | None]) -> str | None:
     """Return the answer of a vote over samples that a player drew in an environment."""
+    search = Majority(samples=3)
     player: Any = Player(lambda: env, None, None, [0], None, seed=0)  # type: ignore[arg-type]
     key = (search.samples, search.temperature, False)
     player._samples[key] = [[make_episode([1], [2], info={"answer": a, "generated_tokens": 1}) for a in answers]]
