@@ -12,7 +12,7 @@ ifeq ($(OREO_DATA),)
 unexport OREO_DATA
 endif
 
-.PHONY: demo test check lint format lock findings clean
+.PHONY: demo test check lint format metrics lock findings clean
 
 demo: .venv/runtime.done  ## train and compare all algorithms on the embedded task
 	$(BIN)/oreo run hydra.run.dir=outputs/demo
@@ -31,6 +31,9 @@ lint: .venv/dev.done
 format: .venv/dev.done
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+metrics: .venv/runtime.done  ## docs/metrics.md, from oreo_algos/training/glossary.py
+	$(BIN)/oreo metrics --markdown > docs/metrics.md
 
 .venv/bootstrap.done: requirements/bootstrap.txt
 	@[ -n "$(PYTHON)" ] || { echo "Python 3.11, 3.12 or 3.13 is needed, and none was found; say make PYTHON=..."; exit 1; }

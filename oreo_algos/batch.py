@@ -1,14 +1,15 @@
 """Episodes padded into tensors.
 
-Knows: padding, devices, rows.
+Knows: padding, devices, rows; which numbers of an episode a loss may ask for.
 Does not know: steps to sums (`segments`), losses, models.
 """
 
 # B episodes, T tokens, K steps. Column t of every [B, T] tensor is about token t.
 
 import dataclasses
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -16,6 +17,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from oreo_algos.episode import Episode
+
+BEHAVIOR_LOGPROBS, TASK = "behavior_logprobs", "task"
+"""Names of ``Batch.extra`` that are no entry of ``Episode.info``."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,6 +36,9 @@ class Batch:
         success: True on episodes that solved their task, bool [B].
         ref_logprobs: log-probability under the reference policy, nats, float32 [B, T]; None: not
             computed.
+        extra: what was asked for of the episodes, by name. ``behavior_logprobs``: log-probability at sampling, nats,
+            float32 [B, T], 0 outside actions; ``task``: a number that episodes of one task share, int64 [B]; any
+            other name: that number of ``Episode.info``, float32 [B].
     """
 
     tokens: Tensor
@@ -42,6 +49,7 @@ class Batch:
     step_mask: Tensor
     success: Tensor
     ref_logprobs: Tensor | None = None
+    extra: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __len__(self) -> int:
         """B."""
@@ -71,22 +79,31 @@ class Batch:
         return self._map(lambda tensor: tensor[index])
 
     def _map(self, function: Callable[[Tensor], Tensor]) -> "Batch":
-        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        fields = {each.name: getattr(self, each.name) for each in dataclasses.fields(self) if each.name != "extra"}
         present = {name: tensor for name, tensor in fields.items() if tensor is not None}
-        return Batch(**{name: function(tensor) for name, tensor in present.items()})
+        extra = {name: function(tensor) for name, tensor in self.extra.items()}
+        return Batch(**{name: function(tensor) for name, tensor in present.items()}, extra=extra)
 
 
-def collate(episodes: Sequence[Episode], *, ref_logprobs: Sequence[NDArray[np.floating]] | None = None) -> Batch:
+def collate(
+    episodes: Sequence[Episode],
+    *,
+    ref_logprobs: Sequence[NDArray[np.floating]] | None = None,
+    extra: Iterable[str] = (),
+    tasks: Mapping[str, int] | None = None,
+) -> Batch:
     """Pad episodes on the right into one batch on the CPU.
 
     Args:
         episodes: at least one; every one encoded.
         ref_logprobs: for each episode the reference policy's log-probabilities, nats, float [T_i],
             0 at t = 0.
+        extra: names of what else of the episodes the batch is to hold, see ``Batch.extra``.
+        tasks: the number of each task by its id; those that are not there are numbered within the batch, after them.
 
     Raises:
-        ValueError: there is no episode, one has no tokens yet, or `ref_logprobs` does not fit the
-            episodes.
+        ValueError: there is no episode, one has no tokens yet or lacks what is asked for, or `ref_logprobs` does not
+            fit the episodes.
     """
     if not episodes:
         raise ValueError("collate: got no episode; a batch needs at least one")
@@ -110,7 +127,56 @@ def collate(episodes: Sequence[Episode], *, ref_logprobs: Sequence[NDArray[np.fl
         step_mask=_pad([np.ones_like(e.rewards, np.bool_) for e in episodes], np.bool_, False),
         success=torch.tensor([episode.success for episode in episodes]),
         ref_logprobs=None if ref_logprobs is None else _pad(ref_logprobs, np.float32, 0),
+        extra={name: _extra(name, episodes, tasks) for name in extra},
     )
+
+
+def number_tasks(episodes: Iterable[Episode], known: Mapping[str, int] | None = None) -> dict[str, int]:
+    """Return a number for each task: those known, then the others in the order in which they first appear."""
+    numbers = dict(known or {})
+    for episode in episodes:
+        numbers.setdefault(episode.task_id, len(numbers))
+    return numbers
+
+
+def require_extra(names: Iterable[str], episodes: Sequence[Episode]) -> None:
+    """Refuse episodes that lack something that a batch is to hold, see ``Batch.extra``.
+
+    Raises:
+        ValueError: how many lack what, the first of them, and where it comes from.
+    """
+    for name in names:
+        lacking = [episode for episode in episodes if not _has(name, episode)]
+        if not lacking:
+            continue
+        first = lacking[0]
+        found = "none" if name == BEHAVIOR_LOGPROBS else repr(first.info.get(name))
+        whence = (
+            "they are written down where episodes are collected (`oreo collect`)"
+            if name == BEHAVIOR_LOGPROBS
+            else f"put a finite number into `info[{name!r}]` of every episode, where they are made or in `select`"
+        )
+        raise ValueError(
+            f"{len(lacking)} of {len(episodes)} episodes have no {name} that a loss could read (the first: task "
+            f"{first.task_id!r}, {found}); {whence}"
+        )
+
+
+def _has(name: str, episode: Episode) -> bool:
+    if name == BEHAVIOR_LOGPROBS:
+        return episode.behavior_logprobs is not None
+    value = episode.info.get(name)
+    return name == TASK or (isinstance(value, int | float) and math.isfinite(value))
+
+
+def _extra(name: str, episodes: Sequence[Episode], tasks: Mapping[str, int] | None) -> Tensor:
+    require_extra([name], episodes)
+    if name == TASK:
+        numbers = number_tasks(episodes, tasks)
+        return torch.tensor([numbers[episode.task_id] for episode in episodes])
+    if name == BEHAVIOR_LOGPROBS:
+        return _pad([episode.behavior_logprobs for episode in episodes], np.float32, 0)  # type: ignore[misc]
+    return torch.tensor([float(episode.info[name]) for episode in episodes])  # type: ignore[arg-type]
 
 
 def _learnable(episode: Episode) -> NDArray[np.bool_]:

@@ -34,7 +34,8 @@ class Item:
 class AnswerEnv(TextEnv):
     r"""A question; the response grows chunk by chunk and is graded once it states its answer.
 
-    Action: one chunk of the response; a whole response may be passed at once.
+    Action: one chunk of the response; a whole response may be passed at once. With ``single_turn`` an action is the
+        whole response.
     Observation: the question at reset, then always "".
     Start: see ``TextEnv``; the messages are the template ``prompt`` with the question in it.
     Reward: 1.0 when the response is judged right at the end, else 0.0. The response ends with the line of its first
@@ -42,21 +43,28 @@ class AnswerEnv(TextEnv):
         of a text does not depend on how it is cut into actions (unless a cut falls inside that line).
     Episode end: terminated by an empty action, or when the response holds a complete final answer (``#### x``, a
         closed ``\boxed{}`` or a closed ``<answer>``; a bare ``####`` or an open box is none, nor is anything inside a
-        thought, see ``grading.end_of_answer``); truncated, ungraded, at ``max_steps`` actions or ``max_chars``
-        characters.
-    Info: once over also ``answer`` (extracted, or None), ``success`` and ``grade_reason``
-        (``grading.Reason``; of a truncated episode "no_answer" at the step limit, "too_large" at
-        the text limit).
+        thought, see ``grading.end_of_answer``), with ``single_turn`` by any action; truncated at ``max_steps``
+        actions or ``max_chars`` characters, and then graded on what was written, in prose as well: at the text limit
+        on the lines that end within it, since a line over it may be cut inside an answer.
+    Info: once over also ``answer`` (extracted, or None), ``success`` and ``grade_reason`` (``grading.Reason``;
+        "too_large" where no answer stands within the text limit).
     Source and version: see the subclass.
     """
 
     default_prompt: ClassVar[str] = "question"
     """Name of a template of ``oreo_envs.prompts``."""
 
-    def __init__(self, *, prompt: str, **shared: Any) -> None:
-        """Check the arguments; ``prompt`` names a template of ``oreo_envs.prompts``, the others: see ``TextEnv``."""
+    def __init__(self, *, prompt: str, single_turn: bool = False, **shared: Any) -> None:
+        """Check the arguments.
+
+        Args:
+            prompt: a template of ``oreo_envs.prompts``.
+            single_turn: an action is a whole response, so that one ends the episode, and prose is graded.
+            shared: what all environments take, see ``TextEnv``.
+        """
         super().__init__(**shared)
         self._template = prompt_template(prompt)
+        self.single_turn = flag("single_turn", single_turn)
 
     @classmethod
     def template(cls, prompt: str | None = None) -> PromptTemplate:
@@ -74,13 +82,18 @@ class AnswerEnv(TextEnv):
     def _respond(self, action: str) -> Outcome:
         text = self._messages[-1]["content"]
         end = end_of_answer(text, self.thoughts)
-        return Outcome() if action and end is None else self._graded(text[:end])
+        goes_on = action and end is None and not self.single_turn
+        return Outcome() if goes_on else self._graded(text[:end])
 
     def _overflow(self) -> Outcome:
         """Text over the limit is not judged, but it may follow a line that ended the response within the limit."""
-        lines, _, _ = self._messages[-1]["content"][: self.max_chars + 1].rpartition("\n")
+        lines = self._lines_within()
         end = end_of_answer(lines, self.thoughts)
         return Outcome() if end is None else self._graded(lines[:end])
+
+    def _lines_within(self) -> str:
+        """The lines of the response that end within the limit on text."""
+        return self._messages[-1]["content"][: self.max_chars + 1].rpartition("\n")[0]
 
     def _graded(self, response: str) -> Outcome:
         success, info = self._judge(self._index, self.thoughts.answer(response) or "")
@@ -100,9 +113,11 @@ class AnswerEnv(TextEnv):
         """Return what is equal for equal numbers; one that judges in another way says its own, or ``TextEnv``'s."""
         return canonical(answer)
 
-    def _cut_off(self, limit: Literal["steps", "text"]) -> dict[str, Any]:
-        reason = Reason.NO_ANSWER if limit == "steps" else Reason.TOO_LARGE
-        return {"grade_reason": reason.value}
+    def _cut_off(self, limit: Literal["steps", "text"]) -> Outcome:
+        graded = self._graded(self._messages[-1]["content"] if limit == "steps" else self._lines_within())
+        if limit == "text" and graded.info.get("answer") is None:
+            return Outcome(info={**graded.info, "grade_reason": Reason.TOO_LARGE.value})
+        return graded
 
     def _demonstrate(self, index: int, seed: int) -> Solution:
         response, info = self._solution(index, seed)
@@ -131,6 +146,7 @@ class ProblemSetEnv(AnswerEnv):
         path: Place | None = None,
         fields: Mapping[str, str] | None = None,
         prompt: str | None = None,
+        single_turn: bool = False,
         max_steps: int | None = 256,
         max_chars: int = 32_768,
         thoughts: Any = None,
@@ -150,6 +166,7 @@ class ProblemSetEnv(AnswerEnv):
             fields: dotted names of the columns that hold "question", "answer" and "solution", such as
                 ``{"question": "prompt.0.content", "answer": "reward_model.ground_truth"}``; None: the data set's own.
             prompt: a template of ``oreo_envs.prompts``; None: ``default_prompt``.
+            single_turn: an action is a whole response, see ``AnswerEnv``.
             max_steps: actions before truncation; None: no limit.
             max_chars: characters of response before truncation.
             thoughts: marks of thoughts, see ``TextEnv``; None: those in use.
@@ -161,6 +178,7 @@ class ProblemSetEnv(AnswerEnv):
         super().__init__(
             split=split,
             prompt=self.default_prompt if prompt is None else prompt,
+            single_turn=single_turn,
             max_steps=max_steps,
             max_chars=max_chars,
             thoughts=thoughts,

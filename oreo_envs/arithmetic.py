@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass, fields
 from functools import lru_cache
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -146,8 +146,9 @@ class ArithmeticEnv(AnswerEnv):
     Start: ``options={"index": i}`` for any i >= 0, ``{"task_id": ...}``, or drawn from the seed.
     Reward: 1.0 when the final answer is right, else 0.0; with ``answer="boxes"`` a wrong path may
         be lucky.
-    Episode end: terminated by an empty action, or with the line of the first ``#### x``, closed
-        ``\boxed{}`` or closed ``<answer>``; truncated at ``max_steps`` actions or ``max_chars`` characters.
+    Episode end: terminated by an empty action (by any with ``single_turn``), or with the line of the first ``####
+        x``, closed ``\boxed{}`` or closed ``<answer>``; truncated at ``max_steps`` actions or ``max_chars``
+        characters, and graded.
     Info: ``messages, task_id, index, split, step, success, answer``; once over also
         ``grade_reason`` and ``sound`` (every verb read right, every sum right, the answer right).
     Source and version: ours; v0. A task id holds a fingerprint of the rules that drew it.
@@ -165,6 +166,7 @@ class ArithmeticEnv(AnswerEnv):
         clean_share: float = 0.0,
         clean_reliability: float = 0.97,
         prompt: str = "question",
+        single_turn: bool = False,
         max_steps: int | None = 64,
         max_chars: int = 4_096,
         thoughts: Any = None,
@@ -183,6 +185,7 @@ class ArithmeticEnv(AnswerEnv):
             clean_reliability: that probability.
             prompt: a template of ``oreo_envs.prompts``; the default is the bare question, for tiny
                 models.
+            single_turn: an action is a whole response, see ``AnswerEnv``.
             max_steps: actions before truncation; None: no limit.
             max_chars: characters of response before truncation.
             thoughts: marks of thoughts, see ``TextEnv``; None: those in use.
@@ -192,6 +195,7 @@ class ArithmeticEnv(AnswerEnv):
         super().__init__(
             split=split,
             prompt=prompt,
+            single_turn=single_turn,
             max_steps=max_steps,
             max_chars=max_chars,
             thoughts=thoughts,
@@ -257,9 +261,6 @@ class ArithmeticEnv(AnswerEnv):
     def _judge(self, index: int, response: str) -> tuple[bool, dict[str, Any]]:
         success, info = super()._judge(index, response)
         return success, info | {"sound": check_solution(self.problem(index), response).sound}
-
-    def _cut_off(self, limit: Literal["steps", "text"]) -> dict[str, Any]:
-        return super()._cut_off(limit) | {"sound": False}
 
     def _solution(self, index: int, seed: int) -> tuple[str, dict[str, Scalar]]:
         """A sloppy solver's: a verb is read right with its reliability, else as is tempting."""

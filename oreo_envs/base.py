@@ -58,7 +58,8 @@ class TextEnv(gymnasium.Env[str, str], ABC):
     Reward: 1.0 at the end when the task is solved, else 0.0.
     Episode end: terminated when the task was answered, solved or failed; truncated after
         ``max_steps`` actions or when actions and observations together exceed ``max_chars``
-        characters.
+        characters; a subclass may judge what these ended. Gymnasium's ``max_episode_steps`` is a
+        wrapper's, of which an environment knows nothing: what it ends is not judged.
     Info: ``messages`` (the whole state as OpenAI chat messages, a fresh list of read-only ones),
         ``task_id``, ``index``, ``split``, ``step`` (actions so far), ``success``, ``answer`` (None
         before the end), and what subclasses add.
@@ -176,9 +177,9 @@ class TextEnv(gymnasium.Env[str, str], ABC):
         """Judge a text over the limit: not at all, since it may be anything, and any size."""
         return Outcome()
 
-    def _cut_off(self, limit: Literal["steps", "text"]) -> dict[str, Any]:
-        """Info to add when a limit ends the episode."""
-        return {}
+    def _cut_off(self, limit: Literal["steps", "text"]) -> Outcome:
+        """Judge what was done when a limit ends the episode: its reward, and info to add."""
+        return Outcome()
 
     def _demonstrate(self, index: int, seed: int) -> Solution:
         """Solve task ``index``; leaves the running episode alone."""
@@ -228,12 +229,12 @@ class TextEnv(gymnasium.Env[str, str], ABC):
         too_many = self.max_steps is not None and self._num_steps >= self.max_steps
         limited = not outcome.terminated and (too_long or too_many)
         truncated = limited or (outcome.truncated and not outcome.terminated)
-        cut_off = self._cut_off("text" if too_long else "steps") if limited else {}
+        end = self._cut_off("text" if too_long else "steps") if limited and not outcome.truncated else Outcome()
         self._over = outcome.terminated or truncated
-        info = self._info({**cut_off, **outcome.info})
+        info = self._info({**end.info, **outcome.info})
         if self.render_mode == "human":
             print(f"> {action}" + f"\n{outcome.observation}" * bool(outcome.observation))
-        return outcome.observation, float(outcome.reward), outcome.terminated, truncated, info
+        return outcome.observation, float(outcome.reward + end.reward), outcome.terminated, truncated, info
 
     def cut_off(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
         """As ``step``, for an action that a limit of whoever acts cut in its middle: not judged, the end, truncated."""

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import astuple, dataclass, field
 from fractions import Fraction
 from functools import lru_cache
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -123,8 +123,9 @@ class CountdownEnv(AnswerEnv):
     Reward: 1.0 when the final answer is an expression of the given numbers, ``+ - * /`` and parentheses whose exact
         value is the target, each number used once (``use_all``) or at most once; else 0.0. The target by itself is
         no such expression; ``= 200`` after it may stand.
-    Episode end: terminated by an empty action, or with the line of the first ``#### x``, closed ``\boxed{}`` or closed
-        ``<answer>``; truncated at ``max_steps`` actions or ``max_chars`` characters.
+    Episode end: terminated by an empty action (by any with ``single_turn``), or with the line of the first ``####
+        x``, closed ``\boxed{}`` or closed ``<answer>``; truncated at ``max_steps`` actions or ``max_chars``
+        characters, and graded.
     Info: ``messages, task_id, index, split, step, success, answer``; once over also ``grade_reason``
         ("unparsable": no expression) and ``sound`` (every line right, see ``step_rightness``).
     Source and version: the numbers game of Pan et al., TinyZero (2025), tasks ours; v0. A task id holds a fingerprint
@@ -161,7 +162,7 @@ class CountdownEnv(AnswerEnv):
             prompt: a template of ``oreo_envs.prompts``; None: ``default_prompt``, "question": the bare question.
             max_steps: actions before truncation; None: no limit.
             max_chars: characters of response before truncation.
-            shared: what all environments take, see ``TextEnv``.
+            shared: what all such environments take, see ``AnswerEnv``.
         """
         prompt = self.default_prompt if prompt is None else prompt
         super().__init__(split=split, prompt=prompt, max_steps=max_steps, max_chars=max_chars, **shared)
@@ -220,9 +221,6 @@ class CountdownEnv(AnswerEnv):
     def canonical(self, answer: str) -> str:
         """Return the expression without blanks."""
         return "".join(answer.split())
-
-    def _cut_off(self, limit: Literal["steps", "text"]) -> dict[str, Any]:
-        return super()._cut_off(limit) | {"sound": False}
 
     def _solution(self, index: int, seed: int) -> tuple[str, dict[str, Scalar]]:
         entropy = [_SOLVER_STREAM, SPLITS.index(self.split), index, seed]

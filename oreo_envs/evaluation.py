@@ -1,7 +1,7 @@
-"""Playing every task of a split once with any agent.
+"""Playing the tasks of a split with any agent.
 
-Knows: how to call an agent, sync or async, one at a time or several; what to report of a task.
-Does not know: models, tokens; who is right (the environments).
+Knows: how to call an agent, sync or async, one at a time or several; what of it is written down; what is counted.
+Does not know: models, tokens; who is right (the environments); how servers are asked (``chat``).
 """
 
 from __future__ import annotations
@@ -10,148 +10,263 @@ import asyncio
 import copy
 import inspect
 import math
-import queue
-import threading
-from collections.abc import Awaitable, Callable, Generator, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import AsyncExitStack, ExitStack
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-import gymnasium
 import numpy as np
 
+from oreo_envs.asynchronous import aside, finish, run
+from oreo_envs.bars import bar
 from oreo_envs.base import TextEnv
-from oreo_envs.checks import positive, whole
+from oreo_envs.chat import ChatAgent, ClientAgent
+from oreo_envs.checks import flag, positive, whole
+from oreo_envs.grading import answer_may_go_on
 from oreo_envs.plain import make
-from oreo_envs.records import Message, Scalar
+from oreo_envs.recording import RecordFolder, Row, Track, common_settings
+from oreo_envs.records import Message
+from oreo_envs.replies import ChatRefused, Reply, Usage
 
-Agent = Callable[..., str | Awaitable[str]]
+Agent = Callable[..., "str | Reply | Awaitable[str | Reply]"]
 """``agent(messages)`` or ``agent(messages, info)``, a function, a coroutine function or an object that is called."""
 
 _Z = 1.959963984540054
-_Game = Generator[dict[str, Any], Any, "Row"]
+_CLIENT_ENVS = 8
 
 
-@dataclass(frozen=True)
-class Row:
-    """What became of one task.
+class EvaluationStopped(RuntimeError):
+    """No task can be finished any more; ``evaluation`` holds those that were."""
 
-    Attributes:
-        task_id: the task.
-        index: of the task in its split.
-        success: whether it was solved.
-        reward: the sum of all rewards.
-        steps: how often the agent acted.
-        answer: the answer that was found in the response, None: none, or there are no answers here.
-        truncated: a limit ended it.
-        error: what the agent raised, "ValueError: ...", None: nothing; such a task is no success.
-        messages: the whole conversation, as far as it came.
-        info: what else the last ``info`` says in single values, such as ``grade_reason``.
-    """
-
-    task_id: str
-    index: int
-    success: bool
-    reward: float
-    steps: int
-    answer: Any
-    truncated: bool
-    error: str | None
-    messages: tuple[Message, ...] = field(repr=False)
-    info: dict[str, Scalar] = field(repr=False)
+    def __init__(self, why: str, evaluation: Evaluation) -> None:
+        """Keep what was finished."""
+        super().__init__(why)
+        self.evaluation = evaluation
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """All tasks that were played, in the order of their index."""
+    """All episodes that were played, in the order of their tasks' index."""
 
     env_id: str
     split: str
     rows: tuple[Row, ...]
 
     @property
+    def counted(self) -> tuple[Row, ...]:
+        """The rows that say something of success: those without an error, and with a verdict."""
+        return tuple(row for row in self.rows if row.counted)
+
+    def _shares(self) -> list[float]:
+        """For each task the share of its counted episodes that solved it."""
+        tasks: dict[int, list[bool]] = {}
+        for row in self.counted:
+            tasks.setdefault(row.index, []).append(row.success)
+        return [sum(solved) / len(solved) for solved in tasks.values()]
+
+    @property
     def success_rate(self) -> float:
-        """Share of the tasks that were solved, 0..1."""
-        return sum(row.success for row in self.rows) / len(self.rows)
+        """Share of the tasks that were solved, 0..1: the mean over tasks of their episodes; nan without any."""
+        shares = self._shares()
+        return sum(shares) / len(shares) if shares else math.nan
 
     @property
     def interval(self) -> tuple[float, float]:
-        """Wilson's 95% interval of the success rate; each task counts once."""
-        count, rate = len(self.rows), self.success_rate
+        """Wilson's 95% interval of the success rate.
+
+        With several episodes a task it is that of the effective number of episodes, which the spread between tasks
+        tells (Korn & Graubard 1998, who take it for another interval): between that of tasks and that of episodes.
+        """
+        shares, episodes = self._shares(), len(self.counted)
+        if not shares:
+            return 0.0, 1.0
+        rate, count = sum(shares) / len(shares), float(len(shares))
+        spread = sum((share - rate) ** 2 for share in shares)
+        if episodes > count > 1 and 0 < rate < 1:
+            effective = rate * (1 - rate) * count * (count - 1) / spread if spread else math.inf
+            count = min(max(effective, count), float(episodes))
         centre, scale = rate + _Z**2 / (2 * count), 1 + _Z**2 / count
         swing = _Z * math.sqrt(rate * (1 - rate) / count + _Z**2 / (4 * count**2))
         return max(0.0, (centre - swing) / scale), min(1.0, (centre + swing) / scale)
 
+    def pass_at(self, k: int) -> float:
+        """How often at least one of k episodes of a task solves it (the unbiased estimate of Chen et al. 2021).
+
+        Raises:
+            ValueError: a task has fewer than k counted episodes.
+        """
+        tasks: dict[int, list[bool]] = {}
+        for row in self.counted:
+            tasks.setdefault(row.index, []).append(row.success)
+        if not tasks or min(map(len, tasks.values())) < positive("k", k):
+            raise ValueError(f"pass_at({k}) needs {k} counted episodes of each task; play with episodes_per_task={k}")
+        missed = [math.comb(len(one) - sum(one), k) / math.comb(len(one), k) for one in tasks.values()]
+        return 1 - sum(missed) / len(missed)
+
     @property
     def conversations(self) -> dict[str, tuple[Message, ...]]:
-        """The conversation of each task."""
-        return {row.task_id: row.messages for row in self.rows}
+        """The conversation of each task, the first of several; all are in ``rows``."""
+        return {row.task_id: row.messages for row in reversed(self.rows)}
 
     @property
     def errors(self) -> dict[str, str]:
         """What the agent raised, for the tasks where it did."""
         return {row.task_id: row.error for row in self.rows if row.error is not None}
 
+    @property
+    def usage(self) -> Usage:
+        """Replies, tokens and cost of all rows, as far as the agent says."""
+        return sum((row.usage for row in self.rows), Usage())
+
     def __str__(self) -> str:
-        """One line: tasks solved, rate, interval, errors."""
-        solved, (low, high) = sum(row.success for row in self.rows), self.interval
-        line = f"{self.env_id} {self.split}: {solved} of {len(self.rows)} tasks solved, {self.success_rate:.1%} "
-        return f"{line}[{low:.1%}, {high:.1%}]" + (f"; {len(self.errors)} ended in an error" if self.errors else "")
+        """One line: tasks solved, rate, interval, what is not counted, limits, tokens."""
+        counted, usage = self.counted, self.usage
+        solved, tasks = sum(row.success for row in counted), len({row.index for row in counted})
+        many = "tasks" if tasks == len(counted) else f"episodes of {tasks} tasks"
+        said = [f"{self.env_id} {self.split}: {solved} of {len(counted)} {many} solved"]
+        if counted:
+            low, high = self.interval
+            said[0] += f", {self.success_rate:.1%} [{low:.1%}, {high:.1%}]"
+        failed = sum(row.error is not None for row in self.rows)
+        if cut := sum(row.truncated for row in counted):
+            said.append(f"{cut} ended at a limit")
+        if ungraded := len(self.rows) - len(counted) - failed:
+            said.append(f"{ungraded} could not be graded and are not counted")
+        if usage.prompt_tokens or usage.completion_tokens:
+            said.append(f"{usage.prompt_tokens:,} tokens read, {usage.completion_tokens:,} written")
+        if usage.cost:
+            said.append(f"cost {usage.cost:.4g}")
+        if failed:
+            said.append(f"{failed} ended in an error and are not counted")
+        return "; ".join(said)
 
 
 def evaluate(
-    agent: Agent,
+    agent: Agent | ChatAgent | Any,
     env_id: str,
     *,
     split: str,
-    num_envs: int = 1,
+    num_envs: int | None = None,
     episodes: int | None = None,
+    episodes_per_task: int = 1,
     seed: int = 0,
     step_by_step: bool = False,
+    model: str | None = None,
+    request: Mapping[str, Any] | None = None,
+    record: str | Path | None = None,
+    progress: bool | None = None,
     **env_kwargs: Any,
 ) -> Evaluation:
-    r"""Play every task of a split exactly once.
+    r"""Play every task of a split.
 
     Args:
         agent: called with the messages so far, and with ``info`` where it has a second argument without a default, or
-            one called ``info``; returns the text of its action. A coroutine function is awaited, and so is what
-            another function returns that can be.
+            one called ``info``; returns the text of its action, or a ``Reply``. A coroutine function is awaited, and so
+            is what another function returns that can be. Or a ``ChatClient``; or a client object of the library
+            ``openai``, or one that has its ``chat.completions.create``.
         env_id: a registered id, or ``module:id``; a plain environment is filled up, see ``PlainEnv``.
         split: which tasks.
-        num_envs: how many tasks are played at the same time; an agent that is no coroutine is then called from as many
-            threads.
+        num_envs: how many tasks are played at the same time, which is how many requests a server gets at once; an agent
+            that is no coroutine is then called from as many threads. None: 8 of a client, else 1.
         episodes: how many tasks, drawn by ``seed``, always the same ones; None: all of them.
+        episodes_per_task: how often each of them is played.
         seed: draws the tasks where they are not all.
         step_by_step: where a question is asked, what the agent returns is a part of its response, and it is asked again
             until the response states its final answer (``#### x``, ``\boxed{x}``); else it is the whole response, and
             graded as it is, prose as well. Turns of games are single commands anyway.
-        env_kwargs: arguments of ``gym.make``.
+        model, request: of a client object: which model to ask, and further fields such as ``{"temperature": 0.7}``.
+        record: a folder to write every episode to as it ends, with its conversation, for ``oreo data encode``. Where it
+            holds episodes already, those are not played again, but for those that ended in an error.
+        progress: show a bar; None: where standard error is a terminal.
+        env_kwargs: arguments of ``gym.make``, but for those that say which task comes next.
 
     Returns:
-        A row for each task, the success rate with its interval, and the conversations. What the agent raises ends its
-        task and is part of the row.
+        A row for each episode, the success rate with its interval, and the conversations. What the agent raises ends
+        its episode, is part of the row, and the row is not counted. A reply that a limit on tokens cut is graded only
+        where its answer was complete.
 
     Raises:
         ValueError: an environment whose actions are no text, or no number of tasks where these have no end, or more
-            than there are; an agent that cannot be called; no seed; what the environment refuses.
+            than there are; an agent that cannot be called; no seed; a folder that holds other episodes; what the
+            environment refuses.
+        EvaluationStopped: a server that will not answer: a wrong key, an unknown model, nobody there.
     """
-    if not callable(agent):
-        raise ValueError(f"an agent is called with messages and returns its action, got {agent!r:.80}")
+    agent = _resolved(agent, model, request)
     if whole("seed", seed) < 0:
         raise ValueError(f"seed must be an integer >= 0, got {seed}")
-    env = make(env_id, split=split, **env_kwargs)
-    own: Any = env.unwrapped
-    indices = _chosen(own, episodes, seed)
-    at_once = bool(own.step_delimiters) and not step_by_step
-    envs = [env, *(copy.deepcopy(env) for _ in range(min(positive("num_envs", num_envs), len(indices)) - 1))]
-    ask = _with_info(agent)
-    if _is_async(agent):
-        rows = _run(_play_async(ask, envs, indices, at_once))
-    else:
-        with _waiting(ask) as waited:
-            rows = _play_threads(waited, envs, indices, at_once)
-    return Evaluation(env_id, split, tuple(sorted(rows, key=lambda row: row.index)))
+    env = _made(env_id, split, env_kwargs)
+    asked = _chosen(env.unwrapped, episodes, seed)
+    wanted = [(index, sample) for sample in range(positive("episodes_per_task", episodes_per_task)) for index in asked]
+    at_once = bool(env.unwrapped.step_delimiters) and not flag("step_by_step", step_by_step)
+    if num_envs is None:
+        num_envs = _CLIENT_ENVS if isinstance(agent, ChatAgent) else 1
+    positive("num_envs", num_envs)
+    rows: dict[tuple[int, int], Row] = {}
+    with ExitStack() as stack:
+        folder = None
+        if record is not None:
+            settings = common_settings(env, _described(agent)) | {"step_by_step": not at_once}
+            folder = RecordFolder(record, settings)
+            stack.callback(folder.close)
+            before = {(row.index, row.sample): row for row in folder.rows if row.counted}
+            rows = {place: before[place] for place in wanted if place in before}
+        left = [place for place in wanted if place not in rows]
+        envs = [env, *(copy.deepcopy(env) for _ in range(min(num_envs, len(left)) - 1))]
+        shown = stack.enter_context(bar(f"{env_id} {split}", len(wanted), progress))
+        for row in rows.values():
+            shown.add(row)
+
+        def finished(row: Row) -> None:
+            if folder is not None:
+                folder.add(row)
+            rows[row.index, row.sample] = row
+            shown.add(row)
+
+        try:
+            if left:
+                _play(agent, envs, left, at_once, finished)
+        except ChatRefused as error:
+            done = sum(row.counted for row in rows.values())
+            why = f"{error}; {done} of {len(wanted)} episodes were finished"
+            if folder is not None:
+                why += f" and are in {folder.folder}, where the same call goes on"
+            raise EvaluationStopped(why, _evaluation(env_id, split, rows)) from None
+    return _evaluation(env_id, split, rows)
+
+
+def _made(env_id: str, split: str, options: Mapping[str, Any]) -> Any:
+    for name in ("order", "place"):
+        if name in options:
+            raise ValueError(
+                f"{name}={options[name]!r} has no effect: evaluate says which task comes next; leave it out"
+            )
+    return make(env_id, split=split, **options)
+
+
+def _evaluation(env_id: str, split: str, rows: Mapping[tuple[int, int], Row]) -> Evaluation:
+    return Evaluation(env_id, split, tuple(rows[place] for place in sorted(rows)))
+
+
+def _resolved(agent: Any, model: str | None, request: Mapping[str, Any] | None) -> Any:
+    if not isinstance(agent, ChatAgent) and ClientAgent.fits(agent):
+        if model is None:
+            raise ValueError("a client object is asked for a model: say which with model=...")
+        return ClientAgent(agent, model, request=request)
+    if model is not None or request is not None:
+        raise ValueError("model=... and request=... are for client objects; another agent knows its model itself")
+    if not callable(agent):
+        raise ValueError(f"an agent is called with messages and returns its action, got {agent!r:.80}")
+    return agent
+
+
+def _described(agent: Any) -> Any:
+    """What tells an agent from others, for a record."""
+    if isinstance(agent, ChatAgent):
+        return agent.described()
+    named = agent if hasattr(agent, "__qualname__") else type(agent)
+    return f"{named.__module__}.{named.__qualname__}"
 
 
 def _chosen(env: TextEnv, episodes: int | None, seed: int) -> Sequence[int]:
@@ -166,117 +281,108 @@ def _chosen(env: TextEnv, episodes: int | None, seed: int) -> Sequence[int]:
     return drawn
 
 
-def _episode(env: gymnasium.Env[str, str], index: int, at_once: bool) -> _Game:
-    """Play one task: yields each info that an action is wanted for, is sent the action, or thrown what went wrong."""
-    _, info = env.reset(options={"index": index})
-    total, steps, over, truncated, error = 0.0, 0, False, False, None
-    try:
-        while not over:
-            action = yield info
-            steps += 1
-            for text in (action, "") if at_once else (action,):
-                if not over:
-                    _, reward, terminated, truncated, info = env.step(text)
-                    total, over = total + float(reward), terminated or truncated
-    except Exception as raised:
-        error = f"{type(raised).__name__}: {raised}"
-    told = {"messages", "task_id", "index", "split", "step", "success", "answer"}
-    rest = {name: value for name, value in info.items() if name not in told and isinstance(value, Scalar)}
-    success = bool(info["success"]) and error is None
-    return Row(
-        info["task_id"], index, success, total, steps, info["answer"], truncated, error,
-        tuple(info["messages"]), rest,
-    )  # fmt: skip
+_Places = Sequence[tuple[int, int]]
 
 
-def _play_threads(
-    ask: Callable[[dict[str, Any]], Any], envs: Sequence[Any], indices: Sequence[int], at_once: bool
-) -> list[Row]:
-    def play(index: int) -> Row:
-        env = free.get()
-        game = _episode(env, index, at_once)
+def _play(agent: Any, envs: Sequence[Any], places: _Places, at_once: bool, finished: Callable[[Row], None]) -> None:
+    """Play all episodes, one in each environment at a time; ends with the first ``ChatRefused``."""
+    if len(envs) == 1 and not _is_async(agent):
+        aside(lambda: _play_here(agent, envs[0], places, at_once, finished))
+    else:
+        run(_play_beside(agent, envs, places, at_once, finished))
+
+
+def _play_here(agent: Any, env: Any, places: _Places, at_once: bool, finished: Callable[[Row], None]) -> None:
+    """One after the other, in this thread and without a loop: an agent may run one of its own."""
+    ask, runner = _with_info(agent), None
+    with ExitStack() as stack:
+
+        async def reply(info: dict[str, Any]) -> Any:
+            nonlocal runner
+            said = ask(info)
+            if inspect.isawaitable(said):
+                runner = runner or stack.enter_context(asyncio.Runner())
+                said = runner.run(_awaited(said))
+            return said
+
+        async def call(function: Callable[..., Any], *arguments: Any) -> Any:
+            return function(*arguments)
+
+        for index, sample in places:
+            finished(finish(_episode(env, index, sample, at_once, reply, call)))
+
+
+async def _play_beside(
+    agent: Any, envs: Sequence[Any], places: _Places, at_once: bool, finished: Callable[[Row], None]
+) -> None:
+    """Several at a time in one loop, in which clients keep their connections; what is no coroutine, in threads."""
+    ask, loop, left = _with_info(agent), asyncio.get_running_loop(), iter(places)
+    pool = ThreadPoolExecutor(len(envs))
+    loop.set_default_executor(pool)
+
+    async def call(function: Callable[..., Any], *arguments: Any) -> Any:
+        return await loop.run_in_executor(pool, function, *arguments)
+
+    async def reply(info: dict[str, Any]) -> Any:
+        said = ask(info) if _is_async(agent) else await call(ask, info)
+        return await said if inspect.isawaitable(said) else said
+
+    async def player(env: Any) -> None:
+        for index, sample in left:
+            finished(await _episode(env, index, sample, at_once, reply, call))
+
+    async with AsyncExitStack() as stack:
+        if isinstance(agent, ChatAgent):
+            await stack.enter_async_context(agent)
+        players = [asyncio.ensure_future(player(env)) for env in envs]
         try:
-            info = next(game)
-            while True:
-                try:
-                    action = ask(info)
-                except Exception as error:
-                    info = game.throw(error)
-                else:
-                    info = game.send(action)
-        except StopIteration as end:
-            row: Row = end.value
-            return row
+            await asyncio.gather(*players)
         finally:
-            free.put(env)
-
-    free: queue.SimpleQueue[Any] = queue.SimpleQueue()
-    for env in envs:
-        free.put(env)
-    if len(envs) == 1:
-        return [play(index) for index in indices]
-    with ThreadPoolExecutor(len(envs)) as pool:
-        return list(pool.map(play, indices))
+            for one in players:
+                one.cancel()
+            await asyncio.gather(*players, return_exceptions=True)
+            pool.shutdown(wait=False, cancel_futures=True)
 
 
-async def _play_async(
-    ask: Callable[[dict[str, Any]], Any], envs: Sequence[Any], indices: Sequence[int], at_once: bool
-) -> list[Row]:
-    async def play(env: Any) -> None:
-        for index in left:
-            game = _episode(env, index, at_once)
-            try:
-                info = next(game)
-                while True:
-                    try:
-                        action = await ask(info)
-                    except Exception as error:
-                        info = game.throw(error)
-                    else:
-                        info = game.send(action)
-            except StopIteration as end:
-                rows.append(end.value)
-
-    left: Iterator[int] = iter(indices)
-    rows: list[Row] = []
-    await asyncio.gather(*map(play, envs))
-    return rows
+async def _awaited(said: Awaitable[Any]) -> Any:
+    return await said
 
 
-def _run(playing: Any) -> list[Row]:
-    """Run a coroutine, in a thread of its own where a loop is running already (a notebook)."""
+async def _episode(env: Any, index: int, sample: int, at_once: bool, reply: Any, call: Any) -> Row:
+    """Play one task."""
+    _, info = env.reset(options={"index": index})
+    track = Track(info, sample)
+    steps, usage, reason, error = 0, Usage(), None, None
     try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        rows: list[Row] = asyncio.run(playing)
-        return rows
-    with ThreadPoolExecutor(1) as pool:
-        return pool.submit(lambda: asyncio.run(playing)).result()
+        while not track.over:
+            said = await reply(track.info)
+            steps += 1
+            if isinstance(said, Reply):
+                usage, reason = usage + said.usage, said.finish_reason
+            for act, text in _actions(env, said, at_once):
+                if not track.over:
+                    # Games take no time; answers are graded.
+                    track.note(await call(act, text) if env.unwrapped.step_delimiters else act(text))
+    except ChatRefused:
+        raise
+    except Exception as raised:  # whatever an agent raises is what became of its task
+        error = f"{type(raised).__name__}: {raised}"
+    return track.row(steps=steps, error=error, usage=usage, finish_reason=reason)
 
 
-@contextmanager
-def _waiting(ask: Callable[[dict[str, Any]], Any]) -> Iterator[Callable[[dict[str, Any]], Any]]:
-    """Make ``ask`` wait where it returns something to be awaited, as a lambda around a coroutine function does.
-
-    One loop for all threads: clients keep their connections in the loop that they were first used in.
-    """
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever, daemon=True)
-    thread.start()
-
-    async def result(awaitable: Awaitable[str]) -> str:
-        return await awaitable
-
-    def waited(info: dict[str, Any]) -> Any:
-        said = ask(info)
-        return asyncio.run_coroutine_threadsafe(result(said), loop).result() if inspect.isawaitable(said) else said
-
-    try:
-        yield waited
-    finally:
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
-        loop.close()
+def _actions(env: Any, said: Any, at_once: bool) -> Iterator[tuple[Callable[[str], Any], str]]:
+    """How a reply is handed over: each text, and what is done with it unless the episode is over."""
+    text = said.text if isinstance(said, Reply) else said
+    if isinstance(said, Reply) and said.cut:
+        if not text or not env.unwrapped.step_delimiters or answer_may_go_on(text, env.unwrapped.thoughts):
+            yield env.unwrapped.cut_off, text
+        else:
+            yield env.step, text
+            yield env.unwrapped.cut_off, ""
+        return
+    yield env.step, text
+    if at_once:
+        yield env.step, ""
 
 
 def _is_async(agent: Any) -> bool:

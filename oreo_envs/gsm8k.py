@@ -55,8 +55,9 @@ class GSM8KEnv(ProblemSetEnv):
     Start: ``options={"index": i}`` in the authors' order, ``{"task_id": "gsm8k/test/17"}``, or
         drawn from the seed.
     Reward: 1.0 when the final answer is right, else 0.0.
-    Episode end: terminated by an empty action, or with the line of the first ``#### x``, closed
-        ``\boxed{}`` or closed ``<answer>``; truncated at ``max_steps`` actions or ``max_chars`` characters.
+    Episode end: terminated by an empty action (by any with ``single_turn``), or with the line of the first ``####
+        x``, closed ``\boxed{}`` or closed ``<answer>``; truncated at ``max_steps`` actions or ``max_chars``
+        characters, and graded.
     Info: ``messages, task_id, index, split, step, success, answer``; once over also
         ``grade_reason``.
     Source and version: Cobbe et al. 2021 (arXiv:2110.14168), the authors' splits; v0.

@@ -104,8 +104,9 @@ class MATHEnv(ProblemSetEnv):
     Start: ``options={"index": i}`` in the file's order, ``{"task_id": "math/math500/17"}``, or
         drawn from the seed.
     Reward: 1.0 when the final answer is right, else 0.0.
-    Episode end: terminated by an empty action, or with the line of the first closed ``\boxed{}``, ``#### x``
-        or closed ``<answer>``; truncated at ``max_steps`` actions or ``max_chars`` characters.
+    Episode end: terminated by an empty action (by any with ``single_turn``), or with the line of the first closed
+        ``\boxed{}``, ``#### x`` or closed ``<answer>``; truncated at ``max_steps`` actions or ``max_chars``
+        characters, and graded.
     Info: ``messages, task_id, index, split, step, success, answer``; once over also
         ``grade_reason``.
     Source and version: Hendrycks et al. 2021 (arXiv:2103.03874), the authors' splits, and as "math500" the

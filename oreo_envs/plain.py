@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import gymnasium
 import numpy as np
@@ -237,6 +237,13 @@ class PlainEnv(TextEnv):
                 "this one goes on; leave out step_delimiters, so that an action is a turn"
             )
         return outcome
+
+    def _cut_off(self, limit: Literal["steps", "text"]) -> Outcome:
+        """Hand over an answer that takes too many steps; one that is too long is not judged."""
+        if limit == "text" or not self.step_delimiters:
+            return Outcome()
+        response = self.thoughts.answer(self._messages[-1]["content"]) or ""
+        return self._act(response, {"answer": _answer_of(response)})
 
     def _act(self, action: str, found: dict[str, Any]) -> Outcome:
         self._catch_up()

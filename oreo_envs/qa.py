@@ -62,8 +62,9 @@ class QAEnv(ProblemSetEnv):
     Observation: the question at reset, then always "".
     Start: ``options={"index": i}`` in the files' order, ``{"task_id": "qa/train/17"}``, or drawn from the seed.
     Reward: 1.0 when the final answer is right, else 0.0.
-    Episode end: terminated by an empty action, or with the line of the first closed ``\boxed{}``, ``#### x`` or
-        closed ``<answer>``; truncated at ``max_steps`` actions or ``max_chars`` characters.
+    Episode end: terminated by an empty action (by any with ``single_turn``), or with the line of the first closed
+        ``\boxed{}``, ``#### x`` or closed ``<answer>``; truncated at ``max_steps`` actions or ``max_chars``
+        characters, and graded.
     Info: ``messages, task_id, index, split, step, success, answer``; once over also ``grade_reason``.
     Source and version: the user's files; v0.
 

@@ -74,8 +74,9 @@ class ReasoningGymEnv(AnswerEnv):
     Observation: the question at reset, then always "".
     Start: ``options={"index": i}``, ``{"task_id": ...}``, or drawn from the seed.
     Reward: 1.0 when the task's own scorer gives the final answer the full score, else 0.0.
-    Episode end: terminated by an empty action, or with the line of the first ``#### x``, closed ``\boxed{}`` or closed
-        ``<answer>``, which may have several lines; truncated at ``max_steps`` actions or ``max_chars`` characters.
+    Episode end: terminated by an empty action (by any with ``single_turn``), or with the line of the first ``####
+        x``, closed ``\boxed{}`` or closed ``<answer>``, which may have several lines; truncated at ``max_steps``
+        actions or ``max_chars`` characters, and graded.
     Info: ``messages, task_id, index, split, step, success, answer``; once over also ``grade_reason`` and ``score``
         (the scorer's own, 0..1; partial scores may be paid for nothing but form, and are no reward here).
     Source and version: Stojanovski et al. 2025 (arXiv:2505.24760), the package that is installed; v0. A task id holds
@@ -108,7 +109,7 @@ class ReasoningGymEnv(AnswerEnv):
             prompt: a template of ``oreo_envs.prompts``; None: ``default_prompt``.
             max_steps: actions before truncation; None: no limit.
             max_chars: characters of response before truncation.
-            shared: what all environments take, see ``TextEnv``.
+            shared: what all such environments take, see ``AnswerEnv``.
 
         Raises:
             ImportError: reasoning-gym is not installed.

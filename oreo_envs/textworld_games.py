@@ -169,8 +169,8 @@ class TextWorldEnv(TextEnv):
         *rest, info = super().cut_off(action)
         return *rest, info | {"invalid_action": True}  # type: ignore[return-value]
 
-    def _cut_off(self, limit: Literal["steps", "text"]) -> dict[str, Any]:
-        return {"invalid_action": True} if limit == "text" else {}
+    def _cut_off(self, limit: Literal["steps", "text"]) -> Outcome:
+        return Outcome(info={"invalid_action": True} if limit == "text" else {})
 
     def _get_inner(self) -> tuple[str, ...]:
         assert self._play is not None

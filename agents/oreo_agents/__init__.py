@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from oreo_agents.episodes.collect import collect
     from oreo_agents.episodes.generate import Sampling, generate
+    from oreo_agents.episodes.policy_agent import PolicyAgent
     from oreo_agents.episodes.prompts import PromptFormat
     from oreo_agents.episodes.rollout import rollout
     from oreo_agents.evaluation.evaluate import evaluate
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CausalPolicy",
+    "PolicyAgent",
     "PromptFormat",
     "Sampling",
     "TokenValue",
@@ -30,6 +32,7 @@ __all__ = [
 
 _HOMES = {
     "CausalPolicy": "networks.policy",
+    "PolicyAgent": "episodes.policy_agent",
     "PromptFormat": "episodes.prompts",
     "Sampling": "episodes.generate",
     "TokenValue": "networks.value",

@@ -1,6 +1,6 @@
 """One module an algorithm: a frozen dataclass with its configuration, its choice of data and its losses."""
 
-from oreo_algos.algos.base import Algorithm, Losses
+from oreo_algos.algos.base import Algorithm, EpisodeAlgorithm, Losses
 from oreo_algos.algos.constant import ConstantBaseline
 from oreo_algos.algos.dpo import Dpo
 from oreo_algos.algos.dqo import Dqo
@@ -14,6 +14,7 @@ __all__ = [
     "ConstantBaseline",
     "Dpo",
     "Dqo",
+    "EpisodeAlgorithm",
     "Kto",
     "Losses",
     "MoreSft",

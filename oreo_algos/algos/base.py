@@ -74,6 +74,10 @@ class Algorithm(Generic[Example]):
     needs: ClassVar[frozenset[str]] = frozenset()
     """Networks beside the policy: a subset of ``{"reference", "value"}``."""
 
+    extra: ClassVar[tuple[str, ...]] = ()
+    """What its losses read of ``Batch.extra``: ``behavior_logprobs``, ``task``, or names of numbers in the ``info`` of
+    every episode that ``select`` returns."""
+
     reads_success_only: ClassVar[bool] = False
     """Whether episodes are told apart by success alone, so that what their rewards say beside is lost."""
 
@@ -97,7 +101,12 @@ class Algorithm(Generic[Example]):
         return "logprobs" if "reference" in self.needs else "nothing"
 
     def select(self, buffer: EpisodeBuffer, rng: np.random.Generator) -> list[Example]:
-        """Choose the examples to learn from; raises ``NothingToLearnError`` when there are none."""
+        """Choose the examples to learn from; raises ``NothingToLearnError`` when there are none.
+
+        They may be episodes of the buffer, or others made of them with ``dataclasses.replace``: with numbers of one's
+        own in ``info``, other rewards, other tokens. What is returned is learned from, and the log-probabilities of
+        the reference are of that. With equal buffers and generators the episodes must be the same.
+        """
         raise NotImplementedError
 
     def weight(self, batch: Batch) -> float:

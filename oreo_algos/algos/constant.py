@@ -84,7 +84,7 @@ class ConstantBaseline(EpisodeAlgorithm):
         kl = masked_episode_mean(scores.kl, batch.action_mask)
         metrics = {
             "losses/policy": loss.item(),
-            "losses/kl": kl.item(),
+            "kl": kl.item(),
             **ratio_metrics(log_ratio.detach().sum(dim=1), batch),
             **mean_entropy(scores, batch.action_mask),
         }

@@ -32,6 +32,24 @@ from oreo_algos.models import Models
 _log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class ReferencePoint:
+    """KTO's estimate of KL(pi || ref) in a step.
+
+    Attributes:
+        nats: of a response, at least 0, scalar without gradient.
+        tokens: action tokens of those that it was estimated on, mean.
+    """
+
+    nats: Tensor
+    tokens: float
+
+    @property
+    def per_token(self) -> float:
+        """Nats a token."""
+        return self.nats.item() / self.tokens
+
+
 @dataclass(frozen=True, kw_only=True)
 class Kto(EpisodeAlgorithm):
     """KTO with the KL reference point of its paper, estimated over the whole batch of a step.
@@ -59,7 +77,7 @@ class Kto(EpisodeAlgorithm):
         """Return the mismatched pairs of a step."""
         return mismatched_pairs(examples, models.policy.max_length) or []
 
-    def begin_step(self, examples: Sequence[Episode], models: Models, micro_batches: MicroBatches) -> Tensor:
+    def begin_step(self, examples: Sequence[Episode], models: Models, micro_batches: MicroBatches) -> ReferencePoint:
         """Estimate KL(pi || ref), nats, at least 0, without gradient.
 
         Single-turn episodes: the mean log-ratio of mismatched pairs, the prompt of one episode with the completion
@@ -81,23 +99,30 @@ class Kto(EpisodeAlgorithm):
         scored = micro_batches(examples if pairs is None else pairs)
         with torch.no_grad():
             log_ratio = [transcript_log_ratio(score(batch, models)) for batch in scored]
-        return torch.cat(log_ratio).mean().clamp(min=0) if log_ratio else torch.tensor(0.0)
+        if not log_ratio:
+            return ReferencePoint(torch.tensor(0.0), 1.0)
+        tokens = sum(batch.num_action_tokens for batch in scored) / sum(map(len, scored))
+        return ReferencePoint(torch.cat(log_ratio).mean().clamp(min=0), tokens)
 
     def losses(self, batch: Batch, models: Models, context: Any = None) -> Losses:
-        """KTO loss, mean over episodes; ``context`` is the KL estimate of the step."""
+        """KTO loss, mean over episodes; ``context`` is the reference point of the step."""
         scores = score(batch, models)
         log_ratio = transcript_log_ratio(scores)
         desirable = batch.success
         loss = kto_loss(
             log_ratio,
             desirable,
-            context.to(log_ratio.device),
+            context.nats.to(log_ratio.device),
             beta=self.beta,
             desirable_weight=self.desirable_weight,
             undesirable_weight=self.undesirable_weight,
         )
         rewards = self.beta * log_ratio.detach()
-        metrics = {"kl": context.item(), **mean_entropy(scores, batch.action_mask)}
+        metrics = {
+            "kl": context.per_token,
+            "rewards/reference_point": self.beta * context.nats.item(),
+            **mean_entropy(scores, batch.action_mask),
+        }
         for name, rows in (("chosen", desirable), ("rejected", ~desirable)):
             if rows.any():
                 metrics[f"rewards/{name}"] = subset_mean(rewards, rows)

@@ -161,7 +161,7 @@ class Oreo(EpisodeAlgorithm):
             move_towards(models.target, models.policy, decay=self.target_decay)
         if self.kl_target is not None:
             models.numbers["log_alpha"] = dual_ascent(
-                models.numbers["log_alpha"], metrics["losses/kl"], target=self.kl_target, rate=self.kl_target_rate
+                models.numbers["log_alpha"], metrics["kl"], target=self.kl_target, rate=self.kl_target_rate
             )
 
     def losses(self, batch: Batch, models: Models, context: Any = None) -> Losses:
@@ -193,7 +193,7 @@ class Oreo(EpisodeAlgorithm):
             kl = masked_episode_mean(scores.kl, batch.action_mask)
             alpha = math.exp(models.numbers["log_alpha"]) if "log_alpha" in models.numbers else self.regulariser
             terms["policy"] = policy_loss + alpha * kl
-            metrics |= {"losses/policy": policy_loss.item(), "losses/kl": kl.item()}
+            metrics |= {"losses/policy": policy_loss.item(), "kl": kl.item()}
             if self.kl_target is not None:
                 metrics["alpha"] = alpha
             if self.positive_hinge:

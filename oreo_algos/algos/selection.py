@@ -5,8 +5,6 @@ Source: Wang et al. 2024 (arXiv:2412.16145), data protocol: at most 4 right and 
 DPO draws at most 6 pairs a question without replacement.
 """
 
-import itertools
-
 import numpy as np
 
 from oreo_algos.episode import Episode
@@ -19,11 +17,9 @@ class NothingToLearnError(ValueError):
 
 def outcomes_by_task(buffer: EpisodeBuffer) -> list[tuple[list[int], list[int]]]:
     """Return, for each task, the indices of its successful and of its failed episodes."""
+    success = buffer.columns.success
     return [
-        (
-            [i for i in indices if buffer[i].success],
-            [i for i in indices if not buffer[i].success],
-        )
+        ([i for i in indices if success[i]], [i for i in indices if not success[i]])
         for indices in buffer.by_task().values()
     ]
 
@@ -47,9 +43,8 @@ def preference_pairs(buffer: EpisodeBuffer, max_pairs: int, rng: np.random.Gener
     """
     pairs: list[tuple[Episode, Episode]] = []
     for right, wrong in outcomes_by_task(buffer):
-        candidates = list(itertools.product(right, wrong))
-        drawn = rng.permutation(len(candidates))[:max_pairs]
-        pairs.extend((buffer[candidates[k][0]], buffer[candidates[k][1]]) for k in drawn)
+        drawn = rng.permutation(len(right) * len(wrong))[:max_pairs]
+        pairs.extend((buffer[right[k // len(wrong)]], buffer[wrong[k % len(wrong)]]) for k in drawn.tolist())
     if not pairs:
         raise NothingToLearnError(
             f"none of the {len(buffer.by_task())} tasks of this buffer has both a successful and a failed episode, "

@@ -4,11 +4,10 @@ Knows: episodes as a sequence, and which tokenizer encoded them.
 Does not know: the files (`parquet`), padding, how an algorithm selects.
 """
 
-import hashlib
 import json
 import math
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TypeAlias, overload
@@ -18,6 +17,8 @@ from numpy.typing import NDArray
 
 from oreo_algos.episode import Episode, JSONScalar
 from oreo_algos.storage import parquet
+from oreo_algos.storage.content import ContentHash
+from oreo_algos.storage.stored import Columns, StoredEpisodes
 
 JSON: TypeAlias = "JSONScalar | Sequence[JSON] | Mapping[str, JSON]"
 
@@ -44,7 +45,7 @@ class EpisodeBuffer(Sequence[Episode]):
         Raises:
             ValueError: `provenance` is not JSON.
         """
-        self._episodes = tuple(episodes)
+        self._episodes = episodes if isinstance(episodes, StoredEpisodes) else tuple(episodes)
         self.tokenizer_fingerprint, self.folder = tokenizer_fingerprint, folder
         try:
             text = json.dumps(dict(provenance or {}), allow_nan=False)
@@ -65,7 +66,13 @@ class EpisodeBuffer(Sequence[Episode]):
         if isinstance(index, int | np.integer):
             return self._episodes[index]
         chosen = np.arange(len(self))[index]
+        if isinstance(self._episodes, StoredEpisodes):
+            return self._select(self._episodes.take(chosen))
         return self._select(self._episodes[i] for i in chosen)
+
+    def __iter__(self) -> Iterator[Episode]:
+        """Every episode in order."""
+        return iter(self._episodes)
 
     def __repr__(self) -> str:
         """Size, environments and content."""
@@ -74,14 +81,18 @@ class EpisodeBuffer(Sequence[Episode]):
     @property
     def env_ids(self) -> list[str]:
         """Ids of the environments that occur, sorted."""
-        return sorted({episode.env_id for episode in self})
+        return self.columns.env_ids
+
+    @cached_property
+    def columns(self) -> Columns:
+        """What selections and statistics read of every episode, as arrays."""
+        return Columns.of(self._episodes)
 
     def by_task(self) -> dict[str, list[int]]:
         """Indices of each task's episodes; tasks in the order in which they first appear."""
-        tasks: dict[str, list[int]] = {}
-        for index, episode in enumerate(self):
-            tasks.setdefault(episode.task_id, []).append(index)
-        return tasks
+        task, task_ids = self.columns.task, self.columns.task_ids
+        groups = np.split(np.argsort(task, kind="stable"), np.cumsum(np.bincount(task, minlength=len(task_ids)))[:-1])
+        return {name: group.tolist() for name, group in zip(task_ids, groups, strict=bool(task_ids))}
 
     def filter(self, predicate: Callable[[Episode], bool]) -> "EpisodeBuffer":
         """Keep the episodes for which `predicate` is true, in order."""
@@ -107,8 +118,11 @@ class EpisodeBuffer(Sequence[Episode]):
         if len(buffers) == 1:
             return buffers[0]
         parts = [buffer.provenance for buffer in buffers]
+        stored = [buffer._episodes for buffer in buffers if isinstance(buffer._episodes, StoredEpisodes)]
         return cls(
-            (episode for buffer in buffers for episode in buffer),
+            StoredEpisodes.join(stored)
+            if len(stored) == len(buffers)
+            else (episode for buffer in buffers for episode in buffer),
             tokenizer_fingerprint=fingerprints[0],
             provenance=parts[0] if all(part == parts[0] for part in parts) else {"parts": parts},
         )
@@ -119,12 +133,9 @@ class EpisodeBuffer(Sequence[Episode]):
 
         Tokenizer fingerprint and provenance are no part of it.
         """
-        digest = hashlib.sha256()
-        for episode in self:
-            for block in _blocks(episode):
-                digest.update(len(block).to_bytes(8, "little"))
-                digest.update(block)
-        return digest.hexdigest()
+        content = ContentHash()
+        content.add(self)
+        return content.hexdigest()
 
     def stats(self) -> dict[str, int | float]:
         """Count what is inside.
@@ -134,17 +145,18 @@ class EpisodeBuffer(Sequence[Episode]):
             `tokens`, `action_tokens`, `steps_mean` (actions an episode) and `truncated`
             (episodes). The rate and the mean of an empty buffer are NaN.
         """
-        tasks = self.by_task().values()
-        outcomes = [episode.success for episode in self]
+        columns, n = self.columns, len(self)
+        right = np.bincount(columns.task, columns.success, minlength=len(columns.task_ids))
+        samples = np.bincount(columns.task, minlength=len(columns.task_ids))
         return {
-            "episodes": len(self),
-            "tasks": len(tasks),
-            "mixed_tasks": sum(len({outcomes[index] for index in task}) == 2 for task in tasks),
-            "success_rate": sum(outcomes) / len(self) if self else math.nan,
-            "tokens": sum(episode.num_tokens for episode in self),
-            "action_tokens": sum(episode.num_action_tokens for episode in self),
-            "steps_mean": sum(e.num_steps for e in self) / len(self) if self else math.nan,
-            "truncated": sum(episode.truncated for episode in self),
+            "episodes": n,
+            "tasks": len(columns.task_ids),
+            "mixed_tasks": int(((right > 0) & (right < samples)).sum()),
+            "success_rate": int(columns.success.sum()) / n if n else math.nan,
+            "tokens": int(columns.num_tokens.sum()),
+            "action_tokens": int(columns.num_action_tokens.sum()),
+            "steps_mean": int(columns.num_steps.sum()) / n if n else math.nan,
+            "truncated": int(columns.truncated.sum()),
         }
 
     def save(self, path: str | os.PathLike[str], *, episodes_per_shard: int = 4096) -> None:
@@ -192,12 +204,14 @@ class EpisodeBuffer(Sequence[Episode]):
                 f"{tokenizer_fingerprint!r}; encode them again with the policy's tokenizer "
                 f"(`oreo data encode {path} --tokenizer PATH`)"
             )
-        return cls(
+        buffer = cls(
             parquet.read_episodes(path, metadata),
             tokenizer_fingerprint=found,
             provenance=metadata["provenance"],
             folder=Path(path),
         )
+        buffer.content_hash = metadata["content_hash"]
+        return buffer
 
     def _select(self, episodes: Iterable[Episode]) -> "EpisodeBuffer":
         return EpisodeBuffer(
@@ -205,20 +219,3 @@ class EpisodeBuffer(Sequence[Episode]):
             tokenizer_fingerprint=self.tokenizer_fingerprint,
             provenance=self.provenance,
         )
-
-
-def _blocks(episode: Episode) -> Iterable[bytes]:
-    """Canonical bytes of an episode: its text as sorted JSON, success where nothing else tells, its arrays."""
-    text = [episode.task_id, episode.env_id, episode.terminated, episode.truncated]
-    yield json.dumps([*text, episode.messages, episode.info], sort_keys=True).encode()
-    if episode.info.get("success") is None and episode.success != episode.pays_one:
-        yield b"success" if episode.success else b"failure"
-    for array in (
-        episode.tokens,
-        episode.step_id,
-        episode.rewards,
-        episode.loss_mask,
-        episode.behavior_logprobs,
-        episode.action_spans,
-    ):
-        yield b"none" if array is None else array.tobytes()

@@ -1,10 +1,12 @@
 """Checkpoints: folders ``checkpoint-N`` that are whole or absent, so that a kill leaves the last one usable.
 
+Beside them, in ``best-N``, lie the networks of evaluations that were the best.
 Knows: names and how many to keep. Does not know: what the state holds.
 """
 
 import re
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -12,32 +14,62 @@ import torch
 
 from oreo_algos.storage.atomic import replace_folder
 
-_NAME = re.compile(r"checkpoint-(\d+)")
 _STATE = "state.pt"
 
 
 def save_checkpoint(folder: Path, step: int, state: dict[str, Any], *, keep: int) -> Path:
     """Write ``folder/checkpoint-<step>`` and drop all but the last ``keep``."""
-    path = folder / f"checkpoint-{step}"
-    with replace_folder(path) as temporary:
-        torch.save(state, temporary / _STATE)
+    path = _save(folder / f"checkpoint-{step}", state)
     for _, old in list_checkpoints(folder)[:-keep]:
         shutil.rmtree(old)
     return path
 
 
+def _save(path: Path, state: dict[str, Any]) -> Path:
+    with replace_folder(path) as temporary:
+        torch.save(state, temporary / _STATE)
+    return path
+
+
+def save_best(folder: Path, step: int, state: dict[str, Any]) -> Path:
+    """Write ``folder/best-<step>``."""
+    return _save(folder / f"best-{step}", state)
+
+
+def load_best(folder: Path, step: int) -> dict[str, Any] | None:
+    """Load what was the best of a step to the CPU, or return None when it is not there.
+
+    Raises:
+        ValueError: it cannot be read.
+    """
+    path = folder / f"best-{step}" / _STATE
+    return _load(path, "training again from an empty folder makes it anew") if path.exists() else None
+
+
+def remove_best(folder: Path, *, keep: Collection[int | None] = ()) -> None:
+    """Drop the bests of all steps but some."""
+    for step, path in _list(folder, "best"):
+        if step not in keep:
+            shutil.rmtree(path)
+
+
 def remove_checkpoints(folder: Path) -> None:
-    """Drop all checkpoints of a run folder: what they lead to is there."""
+    """Drop all checkpoints of a run folder, and the bests: what they lead to is there."""
+    remove_best(folder)
     for _, path in list_checkpoints(folder):
         shutil.rmtree(path)
 
 
 def list_checkpoints(folder: Path) -> list[tuple[int, Path]]:
     """Return (step, folder) of every whole checkpoint, oldest first."""
+    return _list(folder, "checkpoint")
+
+
+def _list(folder: Path, kind: str) -> list[tuple[int, Path]]:
     found = [
         (int(match[1]), path)
-        for path in folder.glob("checkpoint-*")
-        if (match := _NAME.fullmatch(path.name)) and (path / _STATE).exists()
+        for path in folder.glob(f"{kind}-*")
+        if (match := re.fullmatch(rf"{kind}-(\d+)", path.name)) and (path / _STATE).exists()
     ]
     return sorted(found)
 
@@ -52,10 +84,11 @@ def load_last_checkpoint(folder: Path) -> dict[str, Any] | None:
     if not checkpoints:
         return None
     path = checkpoints[-1][1] / _STATE
+    return _load(path, f"delete the folder {path.parent} to continue from the checkpoint before it, or from the start")
+
+
+def _load(path: Path, mend: str) -> dict[str, Any]:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        raise ValueError(
-            f"{path}: this checkpoint cannot be read ({type(error).__name__}); delete the folder {path.parent} to "
-            "continue from the checkpoint before it, or from the start"
-        ) from error
+        raise ValueError(f"{path}: this checkpoint cannot be read ({type(error).__name__}); {mend}") from error

@@ -10,8 +10,9 @@ import hashlib
 import itertools
 import json
 import os
+import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,11 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from oreo_algos.episode import Episode
+from oreo_algos.storage import mapped
 from oreo_algos.storage.atomic import is_temporary, recover_folder, replace_folder
+from oreo_algos.storage.content import ContentHash
+from oreo_algos.storage.mapped import map_episodes
+from oreo_algos.storage.stored import StoredEpisodes, to_table
 
 FORMAT = "oreo-episodes"
 VERSION = 1
@@ -45,6 +50,9 @@ SCHEMA = pa.schema(
     ]
 )
 _LATER = {"success"}  # columns that buffers of earlier releases do not have; an episode settles what they would say
+_KINDS = {str: "text", dict: "an object", list: "a list"}
+_SHARD = {"file": str, "rows": int, "sha256": str}
+_MAP_VERSION = 1  # of what is mapped, and of how its episodes were checked
 _KEYS = {"tokenizer_fingerprint", "provenance", "content_hash", "shards"}
 _ARRAYS = ("rewards", "tokens", "step_id", "loss_mask", "behavior_logprobs")
 
@@ -120,15 +128,40 @@ def read_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
     missing = _KEYS - metadata.keys()
     if missing:
         raise ValueError(f"{file}: {', '.join(sorted(missing))} missing; save the buffer again")
+    _check_metadata(file, metadata)
     return metadata
 
 
-def read_episodes(path: str | os.PathLike[str], metadata: Mapping[str, Any]) -> list[Episode]:
-    """Read every shard that `metadata` lists and check it against its checksum.
+def _check_metadata(file: Path, metadata: Mapping[str, Any]) -> None:
+    """Check the form of what the metadata says, and that its shards are files of this folder, each once."""
+    for name, kind in (("tokenizer_fingerprint", str), ("provenance", dict), ("content_hash", str), ("shards", list)):
+        if not isinstance(metadata[name], kind):
+            raise ValueError(f"{file}: {name} is {metadata[name]!r}, expected {_KINDS[kind]}; save the buffer again")
+    seen = set()
+    for number, shard in enumerate(metadata["shards"]):
+        if (
+            not isinstance(shard, dict)
+            or not all(isinstance(shard.get(key), kind) for key, kind in _SHARD.items())
+            or not re.fullmatch(r"part-\d+\.parquet", shard["file"])
+        ):
+            raise ValueError(
+                f"{file}: shard {number} is {shard!r}, expected a file part-<number>.parquet of this folder with its "
+                "rows and sha256; copy the whole folder again"
+            )
+        if shard["file"] in seen:
+            raise ValueError(f"{file}: shard {number}, {shard['file']}, is listed twice; copy the whole folder again")
+        seen.add(shard["file"])
+
+
+def read_episodes(path: str | os.PathLike[str], metadata: Mapping[str, Any]) -> StoredEpisodes:
+    """Open the episodes of every shard that `metadata` lists, each checked against its checksum.
+
+    The first time every episode is checked and the file is made that is mapped from then on (`mapped`).
 
     Raises:
         FileNotFoundError: a shard is missing.
-        ValueError: a shard is truncated, foreign, changed since it was written, or unlisted.
+        ValueError: a shard is truncated, foreign, changed since it was written, or unlisted; or the episodes are
+            others than the metadata says.
     """
     folder = recover_folder(path)
     listed = [shard["file"] for shard in metadata["shards"]]
@@ -138,10 +171,25 @@ def read_episodes(path: str | os.PathLike[str], metadata: Mapping[str, Any]) -> 
             f"{folder / strays[0]}: a shard that {METADATA} does not list; remove it, or join the "
             "two buffers with `EpisodeBuffer.concatenate`"
         )
-    episodes: list[Episode] = []
     for shard in metadata["shards"]:
-        episodes += _read_shard(folder / shard["file"], shard)
-    return episodes
+        _check_shard(folder / shard["file"], shard)
+    facts = [_MAP_VERSION, metadata["content_hash"], [shard["sha256"] for shard in metadata["shards"]]]
+    key = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
+    return map_episodes(folder, key, lambda: _read_tables(folder, metadata))
+
+
+def _read_tables(folder: Path, metadata: Mapping[str, Any]) -> Iterator[pa.Table]:
+    """Read shard after shard, check every episode, and that they are those of the metadata."""
+    content = ContentHash()
+    for shard in metadata["shards"]:
+        episodes = _read_shard(folder / shard["file"], shard["rows"])
+        content.add(episodes)
+        yield to_table(episodes)
+    if content.hexdigest() != metadata["content_hash"]:
+        raise ValueError(
+            f"{folder / METADATA}: its content_hash is not that of the episodes in the shards; copy the whole folder "
+            "again, or change episodes in Python and save them"
+        )
 
 
 def _files_to_keep(target: Path, metadata: Mapping[str, Any]) -> list[Path]:
@@ -160,7 +208,10 @@ def _files_to_keep(target: Path, metadata: Mapping[str, Any]) -> list[Path]:
     return [
         entry
         for entry in target.iterdir()
-        if entry.name not in ours and not is_temporary(entry) and (same or not entry.match("ref-*.parquet"))
+        if entry.name not in ours
+        and not is_temporary(entry)
+        and not entry.match(mapped.PATTERN)
+        and (same or not entry.match("ref-*.parquet"))
     ]
 
 
@@ -178,7 +229,8 @@ def _to_table(episodes: Sequence[Episode]) -> pa.Table:
     return pa.table(columns, schema=SCHEMA)
 
 
-def _read_shard(file: Path, shard: Mapping[str, Any]) -> list[Episode]:
+def _check_shard(file: Path, shard: Mapping[str, Any]) -> None:
+    """Check that a shard is there, is ours, and is as it was written."""
     if not file.is_file():
         raise FileNotFoundError(f"{file}: this shard of the buffer is missing; copy the whole folder again")
     try:
@@ -198,26 +250,45 @@ def _read_shard(file: Path, shard: Mapping[str, Any]) -> list[Episode]:
             f"{file}: changed since it was written (its sha256 is not the one in {METADATA}); "
             "copy the folder again, or change episodes in Python and save them"
         )
+
+
+def _read_shard(file: Path, rows: int) -> list[Episode]:
+    """Read the episodes of a shard, of which there must be `rows`."""
+    names = pq.read_schema(file).names
     schema = pa.schema([field for field in SCHEMA if field.name in names])
-    return _to_episodes(pq.read_table(file, columns=schema.names).cast(schema), file)
+    try:
+        table = pq.read_table(file, columns=schema.names).cast(schema)
+        table.validate(full=True)
+    except (pa.ArrowException, OSError) as error:
+        raise ValueError(f"{file}: its columns are not those of episodes ({error}); collect or import again") from error
+    if table.num_rows != rows:
+        raise ValueError(f"{file}: {table.num_rows} episodes, and {METADATA} says {rows}; copy the whole folder again")
+    return _to_episodes(table, file)
 
 
 def _to_episodes(table: pa.Table, file: Path) -> list[Episode]:
     columns: dict[str, list[Any]] = {
         name: _to_numpy(table[name]) if name in _ARRAYS else table[name].to_pylist() for name in table.column_names
     }
-    columns["info"] = [json.loads(text) for text in columns["info"]]
+    columns["info"] = [_info(text, file, row) for row, text in enumerate(columns["info"])]
     columns["action_spans"] = [
-        None if spans is None else [[span[name] for name in _SPAN] for span in spans]
+        None if spans is None else [span and [span[name] for name in _SPAN] for span in spans]
         for spans in columns["action_spans"]
     ]
     episodes = []
     for number, row in enumerate(zip(*columns.values(), strict=True)):
         try:
             episodes.append(Episode(**dict(zip(columns, row, strict=True))))
-        except ValueError as error:
+        except (ValueError, TypeError) as error:  # a null is no object that a field could read
             raise ValueError(f"{file}, row {number}: {error}") from error
     return episodes
+
+
+def _info(text: str | None, file: Path, row: int) -> Any:
+    try:
+        return json.loads(text or "")
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{file}, row {row}: info is no JSON object ({error}); collect or import again") from error
 
 
 def _to_numpy(column: pa.ChunkedArray) -> list[NDArray[Any] | None]:

@@ -161,10 +161,10 @@ class TrainingDoctor:
 
     def _kl(self) -> Finding | None:
         limits, window = self._thresholds, self._thresholds.window
-        series = self._series["losses/kl"]
+        series = self._series["kl"]
         if len(series) < window:
             return None
-        now = self._now("losses/kl")
+        now = self._now("kl")
         before = float(np.median(series[-2 * window : -window])) if len(series) >= 2 * window else math.inf
         if now <= limits.kl and not (now > limits.kl_floor and now > limits.kl_growth * before):
             return None
@@ -201,4 +201,4 @@ class TrainingDoctor:
 # Steps that are the start: more would miss a fall within a few steps, and one could be an outlier.
 _START = 3
 
-_WATCHED = ("values/std", "losses/kl", "logps/chosen", "rewards/chosen", "rewards/rejected")
+_WATCHED = ("values/std", "kl", "logps/chosen", "rewards/chosen", "rewards/rejected")

@@ -52,18 +52,44 @@ Rows: TypeAlias = dict[Episode, NDArray[np.float32]]
 def reference_logprobs(reference: Policy, buffer: EpisodeBuffer, episodes: Iterable[Episode], *, bf16: bool) -> Rows:
     """Return the log-probabilities of episodes under a reference; take those that the buffer's folder does not have.
 
-    What is taken is written there, if the buffer has a folder that can be written.
+    What is taken of the buffer's episodes is written there, if the buffer has a folder that can be written. Episodes
+    that were made of those, and have the same tokens and actions, share their rows; others are scored anew.
 
     Args:
         reference: frozen.
         buffer: where the episodes come from.
-        episodes: some of its episodes, at least one, each of which fits into the context of ``reference``.
+        episodes: at least one, each of which fits into the context of ``reference``.
         bf16: autocast to bfloat16.
 
     Returns:
         By episode float32 [T], nats, 0 where ``step_id`` < 0.
     """
-    chosen = set(episodes)
+    asked = list(episodes)
+    origins = _origins(asked, buffer)
+    made = [episode for episode in asked if episode not in origins]
+    rows = _rows_of_buffer(reference, buffer, set(origins.values()), bf16=bf16) if origins else {}
+    found = {episode: rows[origin] for episode, origin in origins.items()}
+    for piece in cut_by_tokens(made, _PIECE_TOKENS):
+        found |= _score(reference, piece, bf16=bf16)
+    return found
+
+
+def _origins(episodes: Iterable[Episode], buffer: EpisodeBuffer) -> dict[Episode, Episode]:
+    """Return for episodes the one of the buffer that says and does the same; those that have none are left out."""
+    own = set(buffer)
+    if own.issuperset(episodes):
+        return {episode: episode for episode in episodes}
+    by_content = {_content(episode): episode for episode in buffer}
+    found = {e: e if e in own else by_content.get(_content(e)) for e in episodes}
+    return {episode: origin for episode, origin in found.items() if origin is not None}
+
+
+def _content(episode: Episode) -> bytes:
+    return hashlib.blake2b(episode.tokens.tobytes() + episode.step_id.tobytes(), digest_size=16).digest()
+
+
+def _rows_of_buffer(reference: Policy, buffer: EpisodeBuffer, chosen: set[Episode], *, bf16: bool) -> Rows:
+    """Read or take the rows of episodes of the buffer."""
     file = None if buffer.folder is None else buffer.folder / f"ref-{_key(reference, buffer, bf16=bf16)}.parquet"
     rows = {} if file is None else _read(file, buffer)
     missing = chosen - rows.keys()

@@ -3,13 +3,10 @@
 Knows: the protocols of ``models`` and ``algos.base``. Does not know: environments, tokenizers, model families.
 """
 
-import hashlib
-import json
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from multiprocessing import parent_process
 from pathlib import Path
 from typing import Any
@@ -23,77 +20,27 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from oreo_algos.algos.base import Algorithm
-from oreo_algos.batch import Batch, collate
+from oreo_algos.algos.selection import NothingToLearnError
+from oreo_algos.batch import TASK, Batch, collate, number_tasks, require_extra
 from oreo_algos.episode import Episode
 from oreo_algos.metrics import WeightedMean
 from oreo_algos.models import Models, Network, Policy
 from oreo_algos.storage.buffer import EpisodeBuffer
 from oreo_algos.storage.checkpoint import load_last_checkpoint, save_checkpoint
-from oreo_algos.storage.fingerprint import policy_summary, value_summary
-from oreo_algos.training.doctor import Thresholds, TrainingDoctor, examine_rewards
+from oreo_algos.training.curve import Curve, Evaluate
+from oreo_algos.training.doctor import TrainingDoctor, examine_rewards
 from oreo_algos.training.fit import require_fit
+from oreo_algos.training.identity import place, run_fingerprint
 from oreo_algos.training.metrics_writer import MetricsWriter, read_metrics
 from oreo_algos.training.micro_batches import cut_by_tokens, episodes_of, longest
 from oreo_algos.training.optimizers import make_optimizers
 from oreo_algos.training.reference import reference_logprobs
 from oreo_algos.training.schedule import Schedule, cosine_with_warmup
+from oreo_algos.training.settings import TrainerConfig, TrainResult
 from oreo_algos.training.trained import load_trained_state, trained_state
 from oreo_algos.training.warning_log import WarningLog
 
 _log = logging.getLogger(__name__)
-
-Evaluate = Callable[[int], Mapping[str, float]]
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainerConfig:
-    """How to run, as against what to learn.
-
-    Attributes:
-        seed: order of the data and choice among it.
-        micro_batch_tokens: tokens a forward pass, padding not counted; an example that is longer goes alone. Changes
-            no loss, gradient or metric beyond rounding (and the draws of dropout).
-        checkpoint_every: optimiser steps between checkpoints; there is always one at the end.
-        keep_checkpoints: how many of the newest stay on disk.
-        evaluate_every: optimiser steps between calls of ``evaluate``; 0: never.
-        bf16: autocast to bfloat16; None: on a GPU.
-        doctor: from where on to warn of what looks wrong.
-    """
-
-    seed: int = 0
-    micro_batch_tokens: int = 16384
-    checkpoint_every: int = 200
-    keep_checkpoints: int = 1
-    evaluate_every: int = 0
-    bf16: bool | None = None
-    doctor: Thresholds = Thresholds()
-
-    def __post_init__(self) -> None:
-        """Check the settings."""
-        for name in ("micro_batch_tokens", "checkpoint_every", "keep_checkpoints"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.evaluate_every < 0:
-            raise ValueError(f"evaluate_every must be at least 1, or 0 for never, got {self.evaluate_every}")
-
-
-@dataclass(frozen=True)
-class TrainResult:
-    """What a finished training run reports.
-
-    Attributes:
-        steps: optimiser steps, value warm-up included.
-        examples: examples of one epoch.
-        skipped_too_long: examples left out because they do not fit in the policy's context.
-        metrics: those of the last step.
-        cpu_seconds: CPU time until the last checkpoint; of a run that was killed, also that of the processes before.
-    """
-
-    steps: int
-    examples: int
-    skipped_too_long: int
-    metrics: dict[str, float]
-    cpu_seconds: float
 
 
 def train(
@@ -116,7 +63,8 @@ def train(
         buffer: encoded episodes; where it has a folder, log-probabilities of the reference are kept there.
         config: how to run.
         folder: run folder for checkpoints, ``metrics.jsonl``, ``warnings.jsonl`` and TensorBoard events.
-        evaluate: called with the step every ``config.evaluate_every`` steps; its metrics are logged.
+        evaluate: called with the step every ``config.evaluate_every`` steps and after the last; what it finds is
+            logged, and says which networks are the best where the configuration asks for them.
 
     Raises:
         ValueError: a needed network is missing, no example is left to learn from, the checkpoint in ``folder``
@@ -143,11 +91,18 @@ class _Run:
         self.cpu_seconds, self.cpu_since = 0.0, time.process_time()
         generator = np.random.default_rng(np.random.SeedSequence([config.seed, 0]))
         selected = algorithm.select(buffer, generator)
+        if not selected:
+            raise NothingToLearnError(
+                f"{type(algorithm).__name__}.select chose none of the {len(buffer)} episodes of this buffer, so there "
+                "is nothing to learn from"
+            )
         self.examples = [e for e in selected if longest(e) <= models.policy.max_length]
         self.skipped = len(selected) - len(self.examples)
         self._report_skipped(len(selected))
 
         require_fit(models, algorithm.needs, episodes_of(self.examples), buffer.tokenizer_fingerprint)
+        require_extra(algorithm.extra, episodes_of(self.examples))
+        self.tasks = number_tasks(episodes_of(self.examples)) if TASK in algorithm.extra else None
 
         self.schedule = Schedule(
             examples=len(self.examples),
@@ -166,7 +121,7 @@ class _Run:
         self.device = next(models.policy.parameters()).device
         self.bf16 = self.device.type == "cuda" if config.bf16 is None else config.bf16
         # Of the networks as they were given: before anything is restored.
-        self.fingerprint = _fingerprint(
+        self.fingerprint = run_fingerprint(
             algorithm,
             config,
             buffer,
@@ -178,6 +133,8 @@ class _Run:
         self.schedulers = {name: self._schedulers(name) for name in self.networks}
         self.doctor = TrainingDoctor(config.doctor, float(np.std([episode.total_reward for episode in buffer])))
         self.step, self.num_tokens = 0, 0
+        waits = self.schedule.value_warmup_steps if self.schedule.policy_steps else self.total_steps
+        self.curve = Curve(config, folder, total_steps=self.total_steps, counts_from=waits)
         self.last_metrics: dict[str, float] = {}
         self.ref_logprobs: dict[Episode, NDArray[np.float32]] = {}
         self.ref_logprobs_beside: dict[bytes, NDArray[np.float32]] = {}
@@ -194,9 +151,14 @@ class _Run:
         factor = cosine_with_warmup(steps, self.algorithm.warmup_ratio)
         return [LambdaLR(part, factor) for part in self.optimizers[name]]
 
+    @property
+    def done(self) -> bool:
+        """Whether there is no step left to take."""
+        return self.step == self.total_steps or self.curve.stops
+
     def finish(self, evaluate: Evaluate | None) -> TrainResult:
         """Run the remaining steps."""
-        if self.step < self.total_steps:
+        if not self.done:
             self._take_reference_logprobs()
         columns = (
             TextColumn("{task.description}"),
@@ -207,7 +169,7 @@ class _Run:
         )
         with (
             MetricsWriter(self.folder, self.step) as writer,
-            Progress(*columns, disable=self.step == self.total_steps or parent_process() is not None) as progress,
+            Progress(*columns, disable=self.done or parent_process() is not None) as progress,
         ):
             bar = progress.add_task(
                 self.folder.name,
@@ -220,23 +182,53 @@ class _Run:
                 warnings.give(examine_rewards(self.buffer))
             for row in read_metrics(self.folder):  # of the steps before the one that the run continues from
                 warnings.give(self.doctor.observe(row))
-            while self.step < self.total_steps:
-                metrics = self._train_step()
+            if self.step == 0 and evaluate is not None and self.curve.due(0):
+                writer.write(0, *self._evaluate(evaluate))
+            while not self.done:
+                metrics, texts = self._train_step(), dict[str, str]()
                 self.step += 1
-                every = self.config.evaluate_every
-                if evaluate is not None and every and self.step % every == 0:
-                    # Plain numbers: a checkpoint with numpy's could not be read back.
-                    metrics |= {name: float(value) for name, value in evaluate(self.step).items()}
-                writer.write(self.step, metrics)
+                if evaluate is not None and self.curve.due(self.step):
+                    found, texts = self._evaluate(evaluate)
+                    metrics |= found
+                writer.write(self.step, metrics, texts)
                 warnings.give(self.doctor.observe(metrics))
                 self.last_metrics = metrics
-                if self.step % self.config.checkpoint_every == 0 or self.step == self.total_steps:
+                if self.step % self.config.checkpoint_every == 0 or self.done:
                     # What a run that continues will not write again is on disk first.
                     writer.flush()
                     self._save()
                 # A step without a token that SFT may learn from has no loss.
-                progress.update(bar, completed=self.step, note=f"loss {metrics.get('train/loss', math.nan):.4f}")
-        return TrainResult(self.step, len(self.examples), self.skipped, self.last_metrics, self.cpu_seconds)
+                progress.update(bar, completed=self.step, note=self._note(metrics))
+        best, loaded = self.curve.best, self.curve.load_best(self.step)
+        if loaded is not None:
+            for name, network in self.networks.items():
+                load_trained_state(network, loaded[1][name])
+        return TrainResult(
+            self.step,
+            len(self.examples),
+            self.skipped,
+            self.last_metrics,
+            self.cpu_seconds,
+            stopped_early=self.step < self.total_steps,
+            best_step=None if best is None else best[0],
+            best_score=None if best is None else best[1],
+            loaded_step=None if loaded is None else loaded[0],
+        )
+
+    def _evaluate(self, evaluate: Evaluate) -> tuple[dict[str, float], dict[str, str]]:
+        """Return the metrics and texts of an evaluation, whose time is none of the training's."""
+        self._count_time()
+        found = self.curve.take(
+            evaluate, self.step, lambda: {name: trained_state(network) for name, network in self.networks.items()}
+        )
+        self.cpu_since = time.process_time()
+        spent = {} if found.score is None else {"eval/cpu_seconds": self.cpu_seconds}
+        return {**found.metrics, **spent}, dict(found.texts)
+
+    def _note(self, metrics: Mapping[str, float]) -> str:
+        """Say how it goes, for the terminal."""
+        score = f", best {self.curve.best[1]:.3f} at step {self.curve.best[0]}" if self.curve.best else ""
+        return f"loss {metrics.get('train/loss', math.nan):.4f}{score}"
 
     def _train_step(self) -> dict[str, float]:
         """Take one optimiser step and return its metrics."""
@@ -265,12 +257,14 @@ class _Run:
     def _micro_batches(self, examples: Sequence[Any]) -> list[Batch]:
         """Cut examples to the token budget and pad each piece, with what is known of the reference."""
         pieces = [episodes_of(piece) for piece in cut_by_tokens(examples, self.config.micro_batch_tokens)]
-        return [collate(piece, ref_logprobs=self._known(piece)).to(self.device) for piece in pieces]
+        extra, tasks = self.algorithm.extra, self.tasks
+        batches = (collate(piece, ref_logprobs=self._known(piece), extra=extra, tasks=tasks) for piece in pieces)
+        return [batch.to(self.device) for batch in batches]
 
     def _known(self, episodes: Sequence[Episode]) -> list[NDArray[np.float32]] | None:
         """Return the reference's log-probabilities of episodes, None unless all of them are known."""
         rows = [
-            self.ref_logprobs[e] if e in self.ref_logprobs else self.ref_logprobs_beside.get(_place(self.step, e))
+            self.ref_logprobs[e] if e in self.ref_logprobs else self.ref_logprobs_beside.get(place(self.step, e))
             for e in episodes
         ]
         return None if any(row is None for row in rows) else rows  # type: ignore[return-value]
@@ -294,7 +288,7 @@ class _Run:
             with torch.no_grad(), self._autocast():
                 rows = reference.score(collate(piece).to(self.device)).logprobs.float().cpu().numpy()
             for episode, row in zip(piece, rows, strict=True):
-                self.ref_logprobs_beside[_place(step, episode)] = row[: episode.num_tokens].copy()
+                self.ref_logprobs_beside[place(step, episode)] = row[: episode.num_tokens].copy()
 
     def _update(self) -> dict[str, float]:
         """Clip and apply the gradients of each network that is being trained."""
@@ -341,15 +335,19 @@ class _Run:
                 limit,
             )
 
-    def _save(self) -> None:
+    def _count_time(self) -> None:
         now = time.process_time()
         self.cpu_seconds, self.cpu_since = self.cpu_seconds + now - self.cpu_since, now
+
+    def _save(self) -> None:
+        self._count_time()
         state = {
             "fingerprint": self.fingerprint,
             "step": self.step,
             "num_tokens": self.num_tokens,
             "cpu_seconds": self.cpu_seconds,
             "metrics": self.last_metrics,
+            "scores": [list(one) for one in self.curve.scores],
             "policy_is_reference": self.models.policy_is_reference,
             "numbers": dict(self.models.numbers),
             "target": None if self.models.target is None else trained_state(self.models.target, self.models.policy),
@@ -360,6 +358,7 @@ class _Run:
         for kind, parts in self._parts():
             state[kind] = {name: [part.state_dict() for part in each] for name, each in parts.items()}
         save_checkpoint(self.folder, self.step, state, keep=self.config.keep_checkpoints)
+        self.curve.settle()
 
     def _parts(self) -> Iterator[tuple[str, Mapping[str, Sequence[Any]]]]:
         """Yield what a checkpoint holds beside each network, by kind."""
@@ -369,6 +368,7 @@ class _Run:
     def _restore(self) -> None:
         state = load_last_checkpoint(self.folder)
         if state is None:
+            self.curve.settle()
             return
         if state["fingerprint"] != self.fingerprint:
             raise ValueError(
@@ -384,6 +384,7 @@ class _Run:
         self.step, self.num_tokens = state["step"], state["num_tokens"]
         self.cpu_seconds = state["cpu_seconds"]
         self.last_metrics = state["metrics"]
+        self.curve.restore(state.get("scores", []))  # a checkpoint of an earlier release has none
         self.models.policy_is_reference = state["policy_is_reference"]
         self.models.numbers = state["numbers"]
         if self.models.target is not None:
@@ -392,32 +393,3 @@ class _Run:
         if state["cuda_rng"] and torch.cuda.is_available():
             torch.cuda.set_rng_state_all(state["cuda_rng"])
         _log.info("continuing %s from step %d", self.folder, self.step)
-
-
-def _place(step: int, episode: Episode) -> bytes:
-    """Tell an episode that a step makes by its tokens."""
-    digest = hashlib.blake2b(episode.tokens.tobytes(), key=step.to_bytes(8), digest_size=16)
-    digest.update(episode.step_id.tobytes())
-    return digest.digest()
-
-
-def _fingerprint(
-    algorithm: Algorithm[Any],
-    config: TrainerConfig,
-    buffer: EpisodeBuffer,
-    models: Models,
-    *,
-    bf16: bool,
-    example: Episode,
-) -> str:
-    """Identify what a checkpoint may be continued with; how often to save or evaluate does not matter.
-
-    ``example`` is one that all networks read.
-    """
-    networks = {"policy": policy_summary(models.policy, example)}
-    if "reference" in algorithm.needs and models.reference is not None:
-        networks["reference"] = policy_summary(models.reference, example)
-    if "value" in algorithm.needs and models.value is not None:
-        networks["value"] = value_summary(models.value, example)
-    facts = [type(algorithm).__name__, asdict(algorithm), config.seed, bf16, buffer.content_hash, networks]
-    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()

@@ -355,8 +355,8 @@ class ALFWorldEnv(TextEnv):
         refused = {"invalid_action": True, "invalid_reason": "cut_off", **self._form_info(Said("", valid=False))}
         return *rest, info | refused  # type: ignore[return-value]
 
-    def _cut_off(self, limit: Literal["steps", "text"]) -> dict[str, Any]:
-        return {"invalid_action": True, "invalid_reason": "too_long"} if limit == "text" else {}
+    def _cut_off(self, limit: Literal["steps", "text"]) -> Outcome:
+        return Outcome(info={"invalid_action": True, "invalid_reason": "too_long"} if limit == "text" else {})
 
     def restore_state(self, state: EnvState) -> None:
         """Go back to a state that ``clone_state`` returned, here or in an equal environment.

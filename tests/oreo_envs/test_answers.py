@@ -2,6 +2,7 @@ r"""How an answer episode ends, and how text falls into steps."""
 
 import gymnasium as gym
 import pytest
+from env_samples import ANSWER_ENV_IDS, with_optional
 
 import oreo_envs  # noqa: F401 (registers the ids)
 from oreo_envs.answers import index_after, split_steps
@@ -67,7 +68,7 @@ def test_an_empty_action_has_the_whole_response_graded():
     assert (info["success"], info["answer"], info["grade_reason"]) == (True, "7", "exact")
 
 
-def test_a_truncated_episode_says_why_and_pays_nothing():
+def test_an_episode_that_a_limit_ends_without_an_answer_says_why_and_pays_nothing():
     env = gsm8k(max_steps=2)
     env.step("a")
     _, reward, terminated, truncated, info = env.step("\\boxed{7")
@@ -77,6 +78,59 @@ def test_a_truncated_episode_says_why_and_pays_nothing():
     _, reward, terminated, truncated, info = env.step("#### 7" + " " * 20)
     assert (reward, terminated, truncated) == (0.0, False, True)
     assert info["grade_reason"] == "too_large"
+
+
+def test_prose_is_graded_when_a_limit_on_actions_ends_the_episode():
+    env = gsm8k(max_steps=2)
+    assert env.step("3 + 4 = 7.\n")[1:4] == (0.0, False, False)
+    _, reward, terminated, truncated, info = env.step("The answer is 7.")
+    assert (reward, terminated, truncated) == (1.0, False, True)
+    assert (info["success"], info["answer"], info["grade_reason"]) == (True, "7", "exact")
+    wrong = gsm8k(max_steps=2)
+    wrong.step("The answer is 7.\n")
+    assert wrong.step("No, the answer is 8.")[1] == 0.0, "what is said last counts, as in a text that ends by itself"
+
+
+def test_prose_is_graded_when_a_limit_on_text_ends_the_episode_on_whole_lines():
+    said = "The answer is 7.\n"
+    for actions in ([said + "x" * 30], [said, "x" * 30], [*said, "x" * 30]):
+        env = gsm8k(max_chars=40)
+        for action in actions:
+            _, reward, terminated, truncated, info = env.step(action)
+        assert (reward, terminated, truncated, info["answer"]) == (1.0, False, True, "7")
+    env = gsm8k(max_chars=16)  # cut inside "77": the 7 before the cut is no answer
+    assert env.step("The answer is 77 boxes.\n")[1:4] == (0.0, False, True)
+
+
+@pytest.mark.parametrize("env_id", with_optional(ANSWER_ENV_IDS, "oreo/ReasoningGym-v0"))
+def test_a_single_turn_is_a_whole_answer_in_prose_as_well(env_id):
+    env = gym.make(env_id, single_turn=True)
+    right = env.unwrapped._make_item(0).reference
+    told = {}
+    for action in (f"The answer is {right}.", f"#### {right}", "I do not know.", ""):
+        env.reset(options={"index": 0})
+        _, reward, terminated, truncated, info = env.step(action)
+        assert (terminated, truncated, info["success"]) == (True, False, reward == 1.0) and info["grade_reason"]
+        told[action] = reward
+    assert list(told.values()) == [1.0, 1.0, 0.0, 0.0]
+    with pytest.raises(ValueError, match="single_turn must be True or False, got 'yes'"):
+        gym.make(env_id, single_turn="yes")
+
+
+def test_a_text_has_one_reward_whether_it_is_one_turn_or_many():
+    text = "So 3 + 4 = 7.\nThe answer is 7.\n#### 7\n#### 8"
+    for actions, options in (
+        ([text], {"single_turn": True}),
+        ([text], {}),
+        (text.splitlines(keepends=True), {}),
+        (text.splitlines(keepends=True), {"max_steps": 3}),
+    ):
+        env = gsm8k(**options)
+        for action in actions:
+            _, reward, terminated, truncated, info = env.step(action)
+            if terminated or truncated:
+                break
+        assert (reward, info["answer"], info["grade_reason"]) == (1.0, "7", "exact")
 
 
 def test_the_answer_on_the_last_allowed_step_counts():

@@ -90,7 +90,7 @@ def test_what_an_agent_raises_is_reported_with_its_task(num_envs):
             "KeyError: 'no such model'",
             "TypeError: an action is a str, got NoneType: None",
         ]
-        assert result.rows[1].messages and str(result).endswith("; 2 ended in an error")
+        assert result.rows[1].messages and str(result).endswith("; 2 ended in an error and are not counted")
 
 
 def test_a_part_of_a_split_is_drawn_and_never_twice():
@@ -113,6 +113,9 @@ def test_tasks_without_end_need_a_number():
         ({"env_id": "oreo/GSM8K-v0", "split": "test", "episodes": 5}, "split 'test' has 4 tasks"),
         ({"env_id": "oreo/GSM8K-v0", "split": "test", "num_envs": 0}, "num_envs must be an integer >= 1, got 0"),
         ({"env_id": "CartPole-v1", "split": "test"}, r"CartPole-v1: actions are Discrete\(2\), and a policy"),
+        ({"env_id": "oreo/GSM8K-v0", "split": "test", "order": "shuffled"}, "order='shuffled' has no effect"),
+        ({"env_id": "oreo/GSM8K-v0", "split": "test", "episodes_per_task": 0}, "episodes_per_task must be an integer"),
+        ({"env_id": "oreo/GSM8K-v0", "split": "test", "step_by_step": 1}, "step_by_step must be True or False"),
     ],
 )
 def test_what_cannot_be_played_is_named(arguments, message):
@@ -179,3 +182,69 @@ def test_what_an_awaited_result_raises_ends_its_task():
 def test_what_nobody_can_play_with_is_refused_before_a_task_is_played(agent, seed, message):
     with pytest.raises(ValueError, match=message):
         evaluate(agent, "oreo/Countdown-v0", split="test", episodes=3, seed=seed)
+
+
+def test_several_episodes_of_a_task_count_by_their_task():
+    """Two tasks are always solved, one half of the time, one never."""
+    rates = {0: [1, 1], 1: [1, 1], 2: [1, 0], 3: [0, 0]}
+    asked = {index: list(solved) for index, solved in rates.items()}
+
+    def agent(messages, info):
+        return f"#### {ANSWERS[info['index']] if asked[info['index']].pop() else 31337}"
+
+    result = evaluate(agent, "oreo/GSM8K-v0", split="test", episodes_per_task=2)
+    assert result.success_rate == 5 / 8 and len(result.rows) == 8 and len(result.conversations) == 4
+    assert (result.pass_at(1), result.pass_at(2)) == (5 / 8, 3 / 4)
+    assert str(result).startswith("oreo/GSM8K-v0 test: 5 of 8 episodes of 4 tasks solved, 62.5% [")
+    # By hand: .234 * 4 * 3 / .6875 = 4.09 effective episodes, as tasks differ much.
+    assert result.interval == pytest.approx((0.2222, 0.9068), abs=1e-4)
+    with pytest.raises(ValueError, match=r"pass_at\(3\) needs 3 counted episodes"):
+        result.pass_at(3)
+
+
+def test_tasks_that_are_alike_count_by_their_episodes():
+    asked = []
+
+    def agent(messages, info):
+        asked.append(info["index"])
+        return f"#### {ANSWERS[info['index']] if len(asked) <= 4 else 31337}"
+
+    result = evaluate(agent, "oreo/GSM8K-v0", split="test", episodes_per_task=2)
+    assert result.success_rate == 0.5 and result.interval == pytest.approx((0.2152, 0.7848), abs=1e-4)
+
+
+def test_an_agent_may_run_a_loop_of_its_own():
+    def agent(messages):
+        async def ask():
+            return "#### 7"
+
+        return asyncio.run(ask())
+
+    for num_envs in (1, 3):
+        assert evaluate(agent, "oreo/GSM8K-v0", split="test", num_envs=num_envs).errors == {}
+
+
+def test_one_at_a_time_is_played_where_the_caller_is():
+    threads = set()
+    evaluate(lambda messages: threads.add(threading.get_ident()) or "", "oreo/GSM8K-v0", split="test")
+    assert threads == {threading.get_ident()}
+
+
+@pytest.mark.parametrize("num_envs", [1, 3])
+def test_a_break_by_the_user_ends_at_once(num_envs):
+    calls = []
+
+    def agent(messages):
+        calls.append(1)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(agent, "oreo/Arithmetic-v0", split="test", episodes=500, num_envs=num_envs)
+    assert len(calls) <= num_envs
+
+
+def test_a_bar_is_shown_when_asked_for(capsys):
+    evaluate(lambda messages: "#### 7", "oreo/GSM8K-v0", split="test")
+    assert capsys.readouterr().err == ""
+    evaluate(lambda messages: "#### 7", "oreo/GSM8K-v0", split="test", progress=True)
+    assert "1 of 4 solved" in capsys.readouterr().err

@@ -178,6 +178,14 @@ def test_an_answer_is_handed_over_as_a_whole():
     assert env.canonical("007") == "7" and make("Guess").canonical(" A  b") == "a b"
 
 
+def test_an_answer_of_too_many_steps_is_handed_over_too():
+    env = make("Double", max_steps=2)
+    question, _ = env.reset(options={"index": 1})
+    env.step("Well.\n")
+    _, reward, terminated, truncated, info = env.step(str(2 * int(question.split()[1].rstrip("."))))
+    assert (reward, terminated, truncated, info["success"]) == (1.0, False, True, True)
+
+
 @pytest.mark.parametrize("name", ["Guess", "Double"])
 def test_demonstrations_are_those_of_the_environment(name: str):
     shown = make(name).demonstration(2)

@@ -99,6 +99,7 @@ class Purpose(IntEnum):
     SELECTION = 2
     EVALUATION = 3
     MORE = 4
+    DEV = 5
 
 
 def derive(seed: int, *purpose: int) -> int:
@@ -110,9 +111,14 @@ def make_env(settings: EnvSettings, split: str) -> gym.Env[str, str]:
     """Make an environment of a split; a plain one is filled up, see ``oreo_envs.plain``.
 
     Raises:
-        ValueError: the environment refuses its options.
+        ValueError: the environment refuses its options, or an answer would be one action: runs write it in steps.
     """
     settings.register()
+    if settings.options.get("single_turn"):
+        raise ValueError(
+            "env.options.single_turn is for agents that answer in one piece (gym.make, oreo_envs.evaluate); a run "
+            "hands an answer over step by step and has all of it graded, so leave it out"
+        )
     try:
         return oreo_envs.make(settings.id, split=split, **settings.keywords(split))
     except (TypeError, gym.error.Error) as error:

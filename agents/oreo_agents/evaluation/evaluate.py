@@ -23,6 +23,31 @@ from oreo_agents.search import Answer, Player, Search
 
 
 @dataclass(frozen=True, kw_only=True)
+class DevSettings:
+    """What is asked while a network is trained, see ``trainer.evaluate_every``: greedy answers, never to test tasks.
+
+    Attributes:
+        split: of the environment; None: ``dev``, and where there is none, train tasks that the network does not
+            learn from.
+        tasks: how many at most, always the same ones.
+        examples: how many judged answers TensorBoard shows as text.
+    """
+
+    split: str | None = None
+    tasks: int = 100
+    examples: int = 4
+
+    def __post_init__(self) -> None:
+        """Check the settings."""
+        if self.split is not None and (not isinstance(self.split, str) or not self.split):
+            raise ValueError(f"evaluate.dev.split must be the name of a split, or null, got {self.split!r}")
+        for name, least in (("tasks", 1), ("examples", 0)):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise ValueError(f"evaluate.dev.{name} must be a whole number of at least {least}, got {value!r}")
+
+
+@dataclass(frozen=True, kw_only=True)
 class EvaluateSettings:
     """What to measure.
 
@@ -35,6 +60,7 @@ class EvaluateSettings:
         budget: generated tokens a task, on average; every search is evaluated in the size that each of them allows,
             see ``budget``. None given: in the size of its own settings.
         start_value: the algorithm whose value also serves the searches of the start policy; None: no value does.
+        dev: what to measure while a network is trained.
         sampling: limits; each search brings its own temperature.
     """
 
@@ -44,6 +70,7 @@ class EvaluateSettings:
     value_searches: Sequence[str] = ()
     budget: Sequence[int] = ()
     start_value: str | None = None
+    dev: DevSettings = DevSettings()
     sampling: Sampling = Sampling()
 
     def __post_init__(self) -> None:
@@ -118,6 +145,7 @@ def evaluate(
     value: TokenValue | None = None,
     counts: RolloutCounts | None = None,
     progress: Callable[[float], None] = lambda done: None,
+    keep: Callable[[str, Sequence[Answer | None]], None] = lambda name, answers: None,
 ) -> Iterator[tuple[str, list[Item]]]:
     """Answer each task with each search, and yield each name with its items as soon as that search is done.
 
@@ -135,6 +163,8 @@ def evaluate(
         value: for the searches that need one.
         counts: filled with what went wrong; a task that could not be begun is an unsolved one.
         progress: called with the number of tasks just answered, perhaps in part, each search for itself.
+        keep: called with the name of a search and its judged answers, in the order of ``indices``, before they are
+            yielded.
 
     Yields:
         The name of a search, and one item a task in the order of ``indices``.
@@ -158,19 +188,22 @@ def evaluate(
         counts=counts,
         progress=progress,
     )
-    found: dict[Search, list[Item]] = {}
+    found: dict[Search, tuple[Sequence[Answer | None], list[Item]]] = {}
     for name, search in searches.items():
         if search in found:
             player.progress(len(indices))
         else:
             answers = search.answer(player)
             answers = _graded_again(make_env, prompt_format, answers, indices)
-            found[search] = [_item(answer, index) for answer, index in zip(answers, indices, strict=True)]
-            lost = sum(not item.graded for item in found[search])
+            items = [_item(answer, index) for answer, index in zip(answers, indices, strict=True)]
+            found[search] = answers, items
+            lost = sum(not item.graded for item in items)
             player.counts.not_graded += lost
             if lost and lost == sum(answer is not None for answer in answers):
                 raise ValueError(f"search {name}: not one of {lost} answers could be graded: {WHY}")
-        yield name, found[search]
+        answers, items = found[search]
+        keep(name, answers)
+        yield name, items
 
 
 def _graded_again(

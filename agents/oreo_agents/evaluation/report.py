@@ -13,6 +13,7 @@ from rich.console import Console
 
 from oreo_agents.episodes.ungraded import WHY
 from oreo_agents.evaluation.comparisons import comparison_pairs, comparison_tables
+from oreo_agents.evaluation.curve_plots import plot_curves
 from oreo_agents.evaluation.formats import as_json, comma_separated, latex, markdown
 from oreo_agents.evaluation.plots import plot_accuracy, plot_budgets, plot_cost, plot_search, seeds_in_words
 from oreo_agents.evaluation.records import entry_record, pair_record
@@ -155,12 +156,14 @@ def report(
 
 def _draw(entries: Sequence[Entry], folder: Path) -> list[Path]:
     """Draw what there is to draw; pictures of an earlier report that no longer are any go."""
+    metrics = _metrics(entries)
     drawn = {
         "accuracy": plot_accuracy(entries, folder / "accuracy.png"),
         "search": plot_search(entries, folder / "search.png"),
         "budgets": plot_budgets(entries, folder / "budgets.png"),
         "cost": plot_cost(entries, folder / "cost.png"),
-        "training": plot_training(_metrics(entries), folder / "training.png", seeds_in_words(entries)),
+        "training": plot_training(metrics, folder / "training.png", seeds_in_words(entries)),
+        "curves": plot_curves(metrics, folder / "curves.png", seeds_in_words(entries)),
     }
     for name, path in drawn.items():
         if path is None:

@@ -108,7 +108,17 @@ def _parsed(text: str) -> Mapping[str, Any]:
     return dict(yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader)) or {})
 
 
+# Of evaluations on the way: they decide a row where they decide what a training ends with.
+_ON_THE_WAY = (
+    *("evaluate.dev", "trainer.evaluate_every", "trainer.eval_on_start"),
+    *("trainer.load_best_model_at_end", "trainer.early_stopping_patience"),
+)
+
+
 def _telling(values: Mapping[str, Any]) -> dict[str, Any]:
+    if not values.get("trainer.load_best_model_at_end") and values.get("trainer.early_stopping_patience") is None:
+        values = {name: value for name, value in values.items() if not any(under(name, one) for one in _ON_THE_WAY)}
+    values = {name: value for name, value in values.items() if not under(name, "evaluate.dev.examples")}
     return {name: value for name, value in values.items() if not any(under(name, none) for none in _NO_MATTER)}
 
 

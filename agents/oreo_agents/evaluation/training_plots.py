@@ -1,9 +1,8 @@
-"""Pictures of training: losses, what a value knows, entropy, and accuracy where it was measured on the way.
+"""Pictures of training: losses, what a value knows, entropy; accuracy on the way is in ``curve_plots``.
 
 Knows: names of metrics, matplotlib. Does not know: where they were logged.
 """
 
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from textwrap import fill
@@ -14,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from oreo_agents.evaluation.plots import Hue, save
-from oreo_agents.evaluation.styles import Line, line, shades
+from oreo_agents.evaluation.styles import Line, shades
 
 Rows = Sequence[Mapping[str, float]]
 
@@ -30,7 +29,6 @@ _SHARED: dict[str, dict[str, Line]] = {
 }
 _LOSS = "train/loss"
 _POLICY_LOSS = "train/losses/policy"
-_ACCURACY = re.compile(r"eval/(?!.*(low|high|error)).*(accuracy|solved).*")
 _COLUMNS = 3
 
 
@@ -88,9 +86,6 @@ def _panels(metrics: Mapping[str, Sequence[Rows]]) -> Iterator[tuple[str, dict[s
     def having(names: Iterable[str], rows_of: Iterable[str]) -> dict[str, Sequence[Rows]]:
         return {row: metrics[row] for row in rows_of if _logged(metrics[row], names)}
 
-    logged = dict.fromkeys(name for runs in metrics.values() for rows in runs for row in rows for name in row)
-    on_the_way = sorted(name for name in logged if _ACCURACY.fullmatch(name))
-    yield "accuracy on the way", {name: line(k) for k, name in enumerate(on_the_way)}, having(on_the_way, metrics)
     for title, names in _SHARED.items():
         yield title, names, having(names, metrics)
     for algo in dict.fromkeys(row.partition(" ")[0] for row in metrics):
@@ -109,9 +104,6 @@ def _draw(axes: Axes, rows: Rows, name: str, style: Line, hue: Hue, *, faint: bo
     if len(known) < 2:
         return
     steps, values, weights = np.array(known, dtype=float).T
-    if _ACCURACY.fullmatch(name):
-        axes.plot(steps, values, linestyle=style, marker="o", markersize=4, color=hue, linewidth=1.2)
-        return
     if faint:
         axes.plot(steps, values, color=hue, alpha=0.2, linewidth=0.8)
     curve = _medians(values) if name in _SHARED[_EXPLAINED] else smooth(values, weights)
@@ -148,4 +140,4 @@ def _shade_warmup(axes: Axes, runs: Sequence[Rows]) -> None:
     """Shade the steps before the policy has a loss, of the run that waits longest, where all begin later."""
     first = [next((row["step"] for row in rows if row.get(_POLICY_LOSS) is not None), 0) for rows in runs]
     if min(first, default=0) > 1:
-        axes.axvspan(0, max(first), color="0.5", alpha=0.15, linewidth=0)
+        axes.axvspan(0, max(first) - 0.5, color="0.5", alpha=0.15, linewidth=0)

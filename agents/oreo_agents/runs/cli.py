@@ -46,6 +46,7 @@ oreo: offline reinforcement learning of multi-step reasoning
   oreo report   DIR... : one table and plots from any set of run folders (--base ROW, --over SETTING, --format csv)
   oreo doctor   what a checkpoint can do here: loading, scoring, sampling, template, adapters (policy.path=...)
   oreo data     import, encode or describe episode buffers; generate houses
+  oreo metrics  [NAME...] : what the numbers that a training logs mean
   oreo play     ID : play an environment yourself, in the terminal (--split, --index, --path)
   oreo new      env | algo | search NAME : write a package of your own that works, to be changed
 
@@ -97,6 +98,10 @@ def main() -> None:
             from oreo_agents.runs.checkup import main as doctor
 
             doctor(arguments)
+        elif command == "metrics":
+            from oreo_agents.runs.metrics import main as metrics
+
+            metrics(arguments)
         elif command == "play":
             from oreo_agents.runs.play import main as play
 
@@ -108,7 +113,7 @@ def main() -> None:
         elif command in _JOBS:
             _run_hydra(command, arguments, imports)
         else:
-            commands = [*_JOBS, "report", "data", "doctor", "play", "new"]
+            commands = [*_JOBS, "report", "data", "doctor", "metrics", "play", "new"]
             raise UserError(f"unknown command {command!r}{closest(command, commands)}\n\n{USAGE}")
     except (UserError, ValueError, FileNotFoundError) as error:
         _fail(error)

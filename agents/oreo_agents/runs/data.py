@@ -8,7 +8,7 @@ import hashlib
 import json
 import logging
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,9 +20,12 @@ from rich.table import Table
 
 import oreo_envs
 from oreo_agents.episodes.prompts import PromptFormat
+from oreo_agents.episodes.recorded import recorded_episodes
 from oreo_agents.episodes.tasks import find_env
 from oreo_agents.episodes.texts import encode_episode, text_episode
 from oreo_agents.episodes.ungraded import WHY
+from oreo_agents.runs.conversations import import_conversations
+from oreo_agents.runs.rows import json_rows, judge_label, text_field
 from oreo_agents.runs.solutions import Solution, Task, Verdict
 from oreo_algos import Episode, EpisodeBuffer
 from oreo_envs.alfworld.games import SPLITS
@@ -30,6 +33,7 @@ from oreo_envs.alfworld.house_files import write_games
 from oreo_envs.answers import split_steps
 from oreo_envs.datasets import WrongSplit
 from oreo_envs.plain import creator_of
+from oreo_envs.recording import is_record
 from oreo_envs.splits import SPLITS as SPLIT_NAMES
 
 _log = logging.getLogger(__name__)
@@ -72,7 +76,7 @@ def main(arguments: Sequence[str]) -> None:
     commands = parser.add_subparsers(dest="command", required=True)
     importer = commands.add_parser("import", help="solutions in JSON lines to a buffer")
     importer.add_argument("file", type=Path)
-    importer.add_argument("--format", choices=sorted(FORMATS), required=True)
+    importer.add_argument("--format", choices=sorted([*FORMATS, "messages"]), required=True)
     importer.add_argument("--env", required=True, help="an environment id, its short name (gsm8k, math), or MODULE:ID")
     importer.add_argument("--tokenizer", help="checkpoint folder or hub name; without it, encode later")
     importer.add_argument("--path", help="where the environment's own data lies")
@@ -82,10 +86,13 @@ def main(arguments: Sequence[str]) -> None:
     importer.add_argument("--prompt", help="prompt template; default: the environment's")
     importer.add_argument("--out", type=Path, help="folder to write; default: the file's name without its ending")
     _add_format_options(importer)
-    encoder = commands.add_parser("encode", help="encode a buffer for another tokenizer")
-    encoder.add_argument("buffer", type=Path)
+    encoder = commands.add_parser("encode", help="encode a buffer, or what an agent recorded, for a tokenizer")
+    encoder.add_argument("buffer", type=Path, help="a buffer, or the record=FOLDER of oreo_envs.evaluate")
     encoder.add_argument("--tokenizer", required=True, help="checkpoint folder or hub name")
-    encoder.add_argument("--out", type=Path, help="folder to write; default: in place")
+    encoder.add_argument("--out", type=Path, help="folder to write; default: in place, for a buffer")
+    encoder.add_argument(
+        "--allow-held-out", action="store_true", help="encode also a record of a split that nothing may learn from"
+    )
     _add_format_options(encoder)
     stats = commands.add_parser("stats", help="describe buffers")
     stats.add_argument("buffers", type=Path, nargs="+")
@@ -98,10 +105,7 @@ def main(arguments: Sequence[str]) -> None:
     if options.command == "import":
         _import(options)
     elif options.command == "encode":
-        prompt_format = _prompt_format(options)
-        out = options.out or options.buffer
-        encode_buffer(EpisodeBuffer.load(options.buffer), prompt_format).save(out)
-        print(f"{out}: encoded for {options.tokenizer}")
+        _encode(options)
     elif options.command == "generate-houses":
         for split in dict.fromkeys(options.split or SPLITS):
             print(
@@ -144,7 +148,7 @@ def import_solutions(
 
     Args:
         file: one JSON object a line.
-        file_format: a key of ``FORMATS``.
+        file_format: a key of ``FORMATS``; "messages": whole conversations, see ``conversations``, of any environment.
         env: a registered id or its short name.
         path: where the environment's own data lies, to find the task of a question; without data, tasks are named
             after the question's hash.
@@ -153,18 +157,29 @@ def import_solutions(
             or -1, and no number has to be judged.
 
     Raises:
-        ValueError: a row cannot be used; the message names file, line and field. Or not one answer could be graded.
+        ValueError: a row cannot be used; the message names file, line and field. Or not one answer could be graded; or
+            the environment asks no questions, and a solution is no episode of it.
     """
     if success_threshold is not None and not math.isfinite(success_threshold):
         raise ValueError(f"--success-threshold must be a finite number, got {success_threshold}")
     env_id = find_env(env)
+    delimiters = _delimiters(env_id)
+    if file_format == "messages":
+        buffer = import_conversations(file, env_id, delimiters or (), success_threshold)
+        return buffer, ImportCounts(len(buffer), 0, 0, 0, 0)
+    if delimiters == ():
+        raise ValueError(
+            f"--format {file_format} reads answers to questions, and {env_id} is played turn by turn: give whole "
+            "conversations with --format messages, or record them (oreo_envs.evaluate with record=FOLDER, or "
+            "oreo_envs.Recorder) for oreo data encode"
+        )
     tasks = _Tasks(env_id, path, prompt)
     question_field, response_field, label_fields = FORMATS[file_format]
     rows: list[Solution] = []
     known = held_out = graded = disagreements = not_graded = unchecked = cut_off = 0
-    for line, row in _rows(file):
+    for line, row in json_rows(file):
         where = f"{file}, line {line}"
-        question, response = _text(row, question_field, where), _text(row, response_field, where)
+        question, response = text_field(row, question_field, where), text_field(row, response_field, where)
         label = next((row[name] for name in label_fields if row.get(name) is not None), None)
         task = tasks.find(question)
         known += task is not None
@@ -175,7 +190,7 @@ def import_solutions(
                 "that could be graded; add a label"
             )
         if label is not None:
-            _judge(label, success_threshold, where)  # before anything is graded
+            judge_label(label, success_threshold, where)  # before anything is graded
         rows.append(Solution(where, row, question, response, label, task))
     if not rows:
         raise ValueError(f"{file}: no solutions in this file")
@@ -191,7 +206,7 @@ def import_solutions(
             graded += verdict in (Verdict.RIGHT, Verdict.WRONG)
             if verdict is Verdict.LOST:
                 continue
-        reward, success = _judge(
+        reward, success = judge_label(
             verdict is Verdict.RIGHT if label is None else label, success_threshold, solution.where
         )
         if label is not None:
@@ -212,6 +227,11 @@ def import_solutions(
         cut_off=cut_off,
     )
     return buffer, counts
+
+
+def _delimiters(env_id: str) -> tuple[str, ...] | None:
+    """What ends a step of an answer; none where an action is a turn, None where an environment does not say."""
+    return getattr(creator_of(gym.spec(env_id)), "step_delimiters", None)
 
 
 def encode_buffer(buffer: EpisodeBuffer, prompt_format: PromptFormat) -> EpisodeBuffer:
@@ -306,10 +326,28 @@ def _import(options: argparse.Namespace) -> None:
         print(f"{counts.held_out} episodes are of held-out tasks: an evaluation on these is not a test")
 
 
+def _encode(options: argparse.Namespace) -> None:
+    out, left = options.out or options.buffer, ""
+    if is_record(options.buffer):
+        if options.out is None or options.out.resolve() == options.buffer.resolve():
+            raise ValueError(
+                f"{options.buffer} is a record, which stays as it is: say where to write with --out FOLDER"
+            )
+        buffer, counts = recorded_episodes(options.buffer, held_out=options.allow_held_out)
+        left = f"; left out: {counts}" if str(counts) else ""
+    else:
+        buffer = EpisodeBuffer.load(options.buffer)
+    encode_buffer(buffer, _prompt_format(options)).save(out)
+    print(f"{out}: {len(buffer)} episodes encoded for {options.tokenizer}{left}")
+
+
 def _print_stats(folders: Sequence[Path]) -> None:
     table = Table(title="Episode buffers")
     table.add_column("")
-    buffers = [EpisodeBuffer.load(folder) for folder in folders]
+    buffers = [
+        recorded_episodes(folder, held_out=True)[0] if is_record(folder) else EpisodeBuffer.load(folder)
+        for folder in folders
+    ]
     for folder in folders:
         table.add_column(str(folder), justify="right")
     stats = [buffer.stats() for buffer in buffers]
@@ -321,38 +359,3 @@ def _print_stats(folders: Sequence[Path]) -> None:
     for key in dict.fromkeys(key for buffer in buffers for key in buffer.provenance):
         table.add_row(key, *(str(buffer.provenance.get(key, "")) for buffer in buffers))
     Console().print(table)
-
-
-def _rows(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    with file.open("rb") as lines:
-        for number, line in enumerate(lines, start=1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line.decode("utf-8"))
-            except ValueError as error:  # not UTF-8, or not JSON
-                raise ValueError(f"{file}, line {number}: not a JSON object ({error})") from error
-            if not isinstance(row, dict):
-                raise ValueError(f"{file}, line {number}: expected a JSON object, got {json.dumps(row)[:60]!r}")
-            yield number, row
-
-
-def _text(row: dict[str, Any], name: str, where: str) -> str:
-    value = row.get(name)
-    if not isinstance(value, str) or not value.strip():
-        raise ValueError(f"{where}: field {name!r} must be a text that is not empty, got {value!r}")
-    return value
-
-
-def _judge(label: Any, threshold: float | None, where: str) -> tuple[float, bool]:
-    """Return the reward that a label is, and whether it says success."""
-    if not isinstance(label, bool | int | float) or not math.isfinite(label):
-        raise ValueError(f"{where}: a label is true, false or a finite number, got {label!r}")
-    if threshold is not None and not isinstance(label, bool):
-        return float(label), label >= threshold
-    if label not in (0, 1, -1):
-        raise ValueError(
-            f"{where}: the label {label:g} is neither 1 nor 0 nor -1, so it does not say whether the solution is "
-            "right; say from which number on it is with --success-threshold"
-        )
-    return float(label), label == 1

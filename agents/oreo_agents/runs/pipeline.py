@@ -14,6 +14,7 @@ import dataclasses
 import hashlib
 import json
 import logging
+import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from importlib.metadata import version
@@ -27,11 +28,14 @@ from filelock import FileLock
 
 from oreo_agents.episodes.collect import demonstrations
 from oreo_agents.episodes.tasks import Purpose
+from oreo_agents.evaluation.curve import DevTasks
 from oreo_agents.networks.model_card import model_card
 from oreo_agents.networks.tiny import byte_tokenizer, create_checkpoint, word_tokenizer
 from oreo_agents.plugins import import_named
 from oreo_agents.progress import start_worker
+from oreo_agents.runs.dev_tasks import dev_indices, dev_split
 from oreo_agents.runs.doctor import examine_episodes, examine_results, examine_rounds
+from oreo_agents.runs.hparams import write_hparams
 from oreo_agents.runs.layout import Layout
 from oreo_agents.runs.loading import Loader
 from oreo_agents.runs.memory import report_memory
@@ -39,7 +43,7 @@ from oreo_agents.runs.parallel import cores, side_by_side
 from oreo_agents.runs.run_data import Part, RunData, join
 from oreo_agents.runs.scorebook import ScoreBook
 from oreo_agents.runs.settings import RunSettings
-from oreo_algos import EpisodeBuffer, train
+from oreo_algos import EpisodeBuffer, Models, train
 from oreo_algos.algos import Algorithm
 from oreo_algos.algos.selection import NothingToLearnError
 from oreo_algos.storage.atomic import replace_folder, write_text
@@ -80,11 +84,23 @@ class Run:
 
     def prepare(self, *, episodes: bool) -> None:
         """Make the start, and the offline episodes if asked for, while no other process makes the same ones."""
+        self._check_dev()
         self.start_folder.mkdir(parents=True, exist_ok=True)
         with FileLock(self.start_folder / ".start.lock"):
             self.sft()
             if episodes:
                 self._examine(self.folder, self.episodes())
+
+    def _check_dev(self) -> None:
+        """Find out before anything is trained whether there are tasks to ask on the way."""
+        settings = self.settings
+        if not settings.trainer.evaluate_every:
+            return
+        split = dev_split(settings)
+        if settings.trainer.chooses and split in settings.evaluate.splits:
+            _log.warning(
+                "the results are of split %s, by which networks are chosen: they are better than on other tasks", split
+            )
 
     def start(self) -> str:
         """Return the path of the checkpoint that everything starts from; makes a small one when none is given."""
@@ -236,7 +252,8 @@ class Run:
         if name not in self.settings.algorithms:
             return 0
         numbers = range(1, self.settings.iteration.rounds + 1)
-        return sum(len(read_metrics(self.layout.round(name, number))) for number in numbers)
+        rows = [read_metrics(self.layout.round(name, number)) for number in numbers]
+        return sum(int(own[-1]["step"]) for own in rows if own)
 
     def _workers(self) -> int:
         workers = self.settings.workers
@@ -260,6 +277,9 @@ class Run:
         training = {name: json.loads(path.read_text(encoding="utf-8")) for name, path in summaries.items()}
         document = {"results": rows, "training": training, "skipped": dict(skipped or {})}
         write_text(self.folder / "results.json", json.dumps(document, indent=2) + "\n")
+        for name in dict.fromkeys(row["algo"] for row in rows):
+            own = [row for row in rows if row["algo"] == name]
+            write_hparams(self.folder / name, self.settings, own, training.get(name, {}))
         for name, finding in examine_results(rows, self.folder, self.settings.trainer.doctor):
             WarningLog(self.folder / name).give([finding])
         return rows
@@ -297,7 +317,8 @@ class Run:
         buffer = join(parts)
         models = self.load.models(algorithm, policy_path, buffer, reference_path=reference_path, value_path=value_path)
         config = dataclasses.replace(self.settings.trainer, seed=self.settings.seed)
-        result = train(algorithm, models, buffer, config, folder)
+        dev = self._dev_tasks(folder, models, policy_path)
+        result = train(algorithm, models, buffer, config, folder, evaluate=dev)
         tokenizer = self.load.prompt_format(policy_path).tokenizer
         for part in _PARTS:
             network = getattr(models, part)
@@ -320,6 +341,23 @@ class Run:
         remove_checkpoints(folder)
         return str(folder / "policy")
 
+    def _dev_tasks(self, folder: Path, models: Models, policy_path: str) -> DevTasks | None:
+        """Return what a network is asked while it is trained; None where it is asked nothing."""
+        if not self.settings.trainer.evaluate_every:
+            return None
+        split = dev_split(self.settings)
+        env_name = re.sub(r"[^-.\w]", "_", self.settings.env.id.rpartition("/")[2])  # as TensorBoard takes names
+        make, indices = dev_indices(self.settings, split, partial(self.data.seen_by, [folder.name]))
+        return DevTasks(
+            make,
+            indices,
+            name=f"{env_name}/{split}",
+            prompt_format=self.load.prompt_format(policy_path),
+            sampling=self.settings.evaluate.sampling,
+            examples=self.settings.evaluate.dev.examples,
+            models=models,
+        )
+
 
 def _start_worker(imports: Sequence[str]) -> None:
     """Set up another process, with the modules that this one imported."""
@@ -332,6 +370,8 @@ def _start_key(settings: RunSettings) -> str:
     """Identify what decides the start and the offline episodes, the files they are made from included."""
     facts: list[Any] = [settings.env, settings.policy, settings.sft, settings.collect, settings.seed]
     facts += [settings.trainer.bf16, version("oreo-suite")]
+    if settings.trainer.chooses:
+        facts += [settings.evaluate.dev, settings.evaluate.sampling, settings.trainer]
     for path in (settings.policy.path, settings.policy.chat_template, *settings.env.paths):
         if path is not None and Path(path).exists():
             files = [Path(path), *sorted(Path(path).rglob("*"))]

@@ -8,7 +8,7 @@ import pytest
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
-from oreo_agents.evaluation import plots, training_plots
+from oreo_agents.evaluation import curve_plots, plots, training_plots
 from oreo_agents.evaluation.results import Entry, Evaluation
 from oreo_agents.evaluation.run_settings import RowSettings
 from oreo_agents.evaluation.statistics import RunKey
@@ -46,7 +46,7 @@ def entry(algo: str, search: str = "greedy", **row: float) -> Entry:
 def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
     """Figures in place of files."""
     figures: list[Figure] = []
-    for module in (plots, training_plots):
+    for module in (plots, training_plots, curve_plots):
         monkeypatch.setattr(module, "save", lambda figure, path: figures.append(figure))
     return figures
 
@@ -119,13 +119,42 @@ def test_losses_have_panels_of_their_own_and_the_warm_up_is_shaded(drawn: list[F
         late = [{"train/losses/policy": 1.0} if step >= first else {} for step in range(1, 60)]
         return [{"step": step, "train/loss": 1.0, **more} for step, more in enumerate(late, 1)]
 
-    accuracy = [{"step": s, "eval/dev/accuracy": s / 9} for s in (3, 6)]
-    training_plots.plot_training({"oreo": [rows(21)], "dpo": [rows(1)], "kto": [accuracy]}, Path("x.png"), "seed 0")
+    training_plots.plot_training({"oreo": [rows(21)], "dpo": [rows(1)]}, Path("x.png"), "seed 0")
     panels = {axes.get_title(): axes for axes in drawn[0].axes if axes.get_title()}
-    assert list(panels) == ["accuracy on the way", "loss of oreo", "loss of dpo"]
+    assert list(panels) == ["loss of oreo", "loss of dpo"]
     [shaded] = panels["loss of oreo"].patches
-    assert shaded.get_extents().width > 0 and shaded.get_x() == 0 and shaded.get_width() == 21
+    assert shaded.get_extents().width > 0 and shaded.get_x() == 0 and shaded.get_width() == 20.5
     assert not panels["loss of dpo"].patches and "seed 0" in drawn[0].get_suptitle()
+
+
+def test_learning_curves_are_drawn_against_steps_and_time_with_n_seed_and_the_best_point(drawn: list[Figure]):
+    def rows(*accuracies: float) -> list[dict[str, float]]:
+        place = "eval/GSM8K-v0/dev"
+        return [
+            {
+                "step": 10 * k,
+                f"{place}/accuracy": a,
+                f"{place}/accuracy_low": a - 0.1,
+                f"{place}/accuracy_high": a + 0.1,
+                f"{place}/n": 50.0,
+                "eval/cpu_seconds": 120.0 * k,
+            }
+            for k, a in enumerate(accuracies)
+        ]
+
+    metrics = {"sft": [rows(0.1, 0.2)], "oreo": [rows(0.2, 0.5, 0.4), rows(0.2, 0.3)], "dpo": [rows(0.3)]}
+    curve_plots.plot_curves(metrics, Path("x.png"), "seeds 0, 1")
+    [figure] = drawn
+    assert [axes.get_title() for axes in figure.axes] == 2 * ["GSM8K-v0/dev, n = 50 a point"] + 2 * [
+        "GSM8K-v0/dev, the start, n = 50 a point"
+    ]
+    assert "seeds 0, 1" in figure.get_suptitle()
+    steps, minutes = ({tuple(map(tuple, line.get_xydata())) for line in axes.lines} for axes in figure.axes[:2])
+    assert ((0, 20), (10, 50), (20, 40)) in steps and ((0, 20), (2, 50), (4, 40)) in minutes
+    assert ((10, 50),) in steps and ((10, 30),) in steps  # rings
+    assert len(figure.axes[0].collections) == 2  # bands
+    [legend] = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["sft", "oreo, 2 runs"]
 
 
 def test_a_last_batch_of_one_example_does_not_bend_a_curve():

@@ -72,6 +72,8 @@ def test_an_unknown_environment_or_option_is_a_sentence():
         EnvSettings(id="oreo/GSM8k-v0")
     with pytest.raises(ValueError, match=r"cannot be made with .*wrold"):
         make_env(EnvSettings(id="oreo/Arithmetic-v0", options={"wrold": 1}), "test")
+    with pytest.raises(ValueError, match=r"single_turn is for agents .* leave it out"):
+        make_env(EnvSettings(id="oreo/Arithmetic-v0", options={"single_turn": True}), "test")
 
 
 def test_one_file_does_not_serve_as_train_and_test_split(tmp_path: Path):

@@ -10,7 +10,7 @@ from tabular import tiny_models
 
 from oreo_algos.algos import Kto
 from oreo_algos.algos import kto as kto_module
-from oreo_algos.algos.kto import mismatched_pairs
+from oreo_algos.algos.kto import ReferencePoint, mismatched_pairs
 from oreo_algos.batch import collate
 
 ALGORITHM = Kto(beta=0.4, desirable_weight=1.5, undesirable_weight=0.8)
@@ -100,8 +100,17 @@ def test_the_reference_point_is_the_mean_over_the_whole_step_whatever_the_micro_
         prompt, completion = own.tokens[own.step_id < 0].tolist(), other.tokens[other.step_id >= 0].tolist()
         crossed.append(log_ratio(models, answer(prompt, completion)))
     kl = ALGORITHM.begin_step(answers, models, in_micro_batches(size))
-    assert kl.item() == pytest.approx(max(np.mean(crossed), 0), rel=1e-9)
-    assert not kl.requires_grad
+    assert kl.nats.item() == pytest.approx(max(np.mean(crossed), 0), rel=1e-9)
+    assert not kl.nats.requires_grad
+
+
+def test_the_kl_is_logged_in_nats_a_token_as_of_every_algorithm(answers, answer):
+    models = tiny_models(1)
+    pairs = mismatched_pairs(answers, 99)
+    point = ALGORITHM.begin_step(answers, models, in_micro_batches(2))
+    assert point.tokens == pytest.approx(np.mean([pair.num_action_tokens for pair in pairs]))
+    found = ALGORITHM.losses(collate(answers), models, point).metrics
+    assert found["kl"] == pytest.approx(point.nats.item() / point.tokens)
 
 
 def test_a_reference_point_below_0_is_0(answers):
@@ -109,7 +118,7 @@ def test_a_reference_point_below_0_is_0(answers):
     models = tiny_models()
     swapped = tiny_models()
     swapped.policy, swapped.reference = models.reference, models.policy
-    both = [ALGORITHM.begin_step(answers, each, in_micro_batches(9)).item() for each in (models, swapped)]
+    both = [ALGORITHM.begin_step(answers, each, in_micro_batches(9)).nats.item() for each in (models, swapped)]
     assert min(both) == 0 < max(both)
 
 
@@ -125,7 +134,7 @@ def test_without_a_mismatched_pair_the_reference_point_is_0_and_the_log_says_so_
     with caplog.at_level(logging.WARNING, logger="oreo_algos"):
         for _ in range(2):
             kl = ALGORITHM.begin_step(episodes, models, in_micro_batches(1))
-            assert kl.item() == 0
+            assert kl.nats.item() == 0
     assert caplog.messages == [
         "kto: a step whose batch has no mismatched pair (its prompts are all equal, or every pair is longer "
         "than the policy's context), so its KL reference point is 0"
@@ -140,7 +149,7 @@ def test_with_several_turns_it_is_the_matched_mean_clamped_at_0_and_the_log_says
     with caplog.at_level(logging.WARNING, logger="oreo_algos"):
         for size in (2, 7):
             kl = ALGORITHM.begin_step(episodes, models, in_micro_batches(size))
-            assert kl.item() == pytest.approx(expected, rel=1e-9)
+            assert kl.nats.item() == pytest.approx(expected, rel=1e-9)
     assert [record.message for record in caplog.records] == [
         "kto: episodes of several turns, so the KL reference point is the mean of the matched log-ratios "
         "of a step's batch, clamped at 0"
@@ -167,11 +176,12 @@ def test_loss_and_metrics_equal_plain_numbers(answers):
         else 0.8 * (1 - 1 / (1 + math.exp(-0.4 * (kl - ratio))))
         for ratio, good in zip(ratios, desirable, strict=True)
     ]
-    losses = ALGORITHM.losses(collate(answers), models, torch.tensor(kl))
+    losses = ALGORITHM.losses(collate(answers), models, ReferencePoint(torch.tensor(kl), 6.0))
     assert losses.terms["policy"].item() == pytest.approx(np.mean(loss), rel=1e-6)
     good, bad = np.array(desirable), ~np.array(desirable)
     expected = {
-        "kl": kl,
+        "kl": kl / 6,
+        "rewards/reference_point": 0.4 * kl,
         "rewards/chosen": 0.4 * np.mean(np.array(ratios)[good]),
         "rewards/rejected": 0.4 * np.mean(np.array(ratios)[bad]),
         "logps/chosen": np.mean(np.array(logprobs)[good]),
@@ -183,5 +193,5 @@ def test_loss_and_metrics_equal_plain_numbers(answers):
 
 
 def test_an_outcome_that_does_not_occur_has_no_metric(answer):
-    losses = ALGORITHM.losses(collate([answer([1], [2], 0.0)]), tiny_models(), torch.tensor(0.0))
-    assert set(losses.metrics) == {"entropy", "kl", "rewards/rejected", "logps/rejected"}
+    losses = ALGORITHM.losses(collate([answer([1], [2], 0.0)]), tiny_models(), ReferencePoint(torch.tensor(0.0), 1.0))
+    assert set(losses.metrics) == {"entropy", "kl", "rewards/reference_point", "rewards/rejected", "logps/rejected"}

@@ -121,13 +121,13 @@ def test_losses_equal_a_loop_over_episodes_and_steps(episodes, granularity, kl):
     assert losses.terms["policy"].item() == pytest.approx(squares + ALPHA * divergences, rel=1e-6)
     assert losses.metrics["losses/value"] == losses.terms["value"].item()
     assert losses.metrics["losses/policy"] == pytest.approx(squares, rel=1e-6)
-    assert losses.metrics["losses/kl"] == pytest.approx(divergences, rel=1e-9)
+    assert losses.metrics["kl"] == pytest.approx(divergences, rel=1e-9)
 
 
 def test_the_kl_term_is_averaged_over_the_action_tokens_of_an_episode_at_every_granularity(episodes):
     models = tiny_models()
     terms = [
-        Oreo(granularity=granularity, alpha=ALPHA).losses(collate(episodes), models).metrics["losses/kl"]
+        Oreo(granularity=granularity, alpha=ALPHA).losses(collate(episodes), models).metrics["kl"]
         for granularity in ("token", "step", "response")
     ]
     assert terms[0] == terms[1] == terms[2] > 0
@@ -208,7 +208,7 @@ def test_a_frozen_policy_gets_no_term_and_leaves_the_value_loss_as_it_is(episode
     frozen = algorithm.losses(batch, models)
     assert set(frozen.terms) == {"value"}
     assert frozen.terms["value"].item() == free["value"].item()
-    assert not {"losses/policy", "losses/kl", "entropy", "log_ratio/pos_median"} & set(frozen.metrics)
+    assert not {"losses/policy", "kl", "entropy", "log_ratio/pos_median"} & set(frozen.metrics)
 
 
 @GRANULARITIES

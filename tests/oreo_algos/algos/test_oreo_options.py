@@ -289,7 +289,7 @@ def test_alpha_follows_the_measured_kl(buffer, tmp_path):
     expected = math.log(0.2)
     for row in metrics[2:]:
         assert row["train/alpha"] == pytest.approx(math.exp(expected))
-        expected += 3 * (row["train/losses/kl"] - 0.01)
+        expected += 3 * (row["train/kl"] - 0.01)
     assert models.numbers["log_alpha"] == pytest.approx(expected)
     assert "train/alpha" not in metrics[0]
     assert metrics[-1]["train/alpha"] != metrics[2]["train/alpha"]

@@ -126,12 +126,13 @@ def test_a_run_interrupted_at_every_step_is_bit_equal(whole_runs, buffer, tmp_pa
 def test_dropout_makes_the_random_state_matter(buffer, tmp_path):
     """Else the tests above would pass without restoring it."""
 
-    def disturb(*_):
-        torch.manual_seed(1)
-        return {}
+    class Disturbed(Sft):
+        def begin_step(self, *_):
+            torch.manual_seed(1)
 
     first, second = run(ALGORITHMS["sft"], buffer, tmp_path / "first"), tiny_models(dropout=0.3, moved=False)
-    train(ALGORITHMS["sft"], second, buffer, TrainerConfig(evaluate_every=1), tmp_path / "second", evaluate=disturb)
+    disturbed = Disturbed(**dataclasses.asdict(ALGORITHMS["sft"]))
+    train(disturbed, second, buffer, TrainerConfig(), tmp_path / "second")
     assert not torch.equal(first.policy.head.weight, second.policy.head.weight)
 
 

@@ -149,22 +149,22 @@ def watch(name, values, **thresholds):
 
 
 def test_spikes_of_the_kl_are_no_blow_up():
-    assert not any(watch("losses/kl", [0.05, 0.05, 9.0] * 20))
+    assert not any(watch("kl", [0.05, 0.05, 9.0] * 20))
 
 
 def test_a_lasting_kl_is_named_once_the_window_has_seen_enough_of_it():
-    seen = watch("losses/kl", [0.9] * 10 + [1.2] * 10)
+    seen = watch("kl", [0.9] * 10 + [1.2] * 10)
     assert seen.index(["kl_blow_up"]) == 14  # the fifth of the ten
 
 
 def test_a_kl_that_grows_steeply_is_named_below_the_limit_and_a_steady_one_is_not():
-    assert watch("losses/kl", [0.01] * 10 + [0.5] * 10)[-1] == ["kl_blow_up"]
-    assert not any(watch("losses/kl", [0.01 * step for step in range(90)]))
-    assert not any(watch("losses/kl", [1e-6] * 10 + [0.2] * 10))  # steep, and still small
+    assert watch("kl", [0.01] * 10 + [0.5] * 10)[-1] == ["kl_blow_up"]
+    assert not any(watch("kl", [0.01 * step for step in range(90)]))
+    assert not any(watch("kl", [1e-6] * 10 + [0.2] * 10))  # steep, and still small
 
 
 def test_values_that_are_not_finite_or_not_there_are_passed_over():
-    assert not any(watch("losses/kl", [None, float("nan"), float("inf")] * 20))
+    assert not any(watch("kl", [None, float("nan"), float("inf")] * 20))
     assert TrainingDoctor(Thresholds(), 0.5).observe({}) == []
 
 

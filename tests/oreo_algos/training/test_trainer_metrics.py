@@ -24,7 +24,7 @@ def test_evaluate_is_called_every_so_many_steps_and_its_metrics_are_logged(buffe
         return {"eval/arithmetic/dev/accuracy": np.float32(step / 8)}
 
     _, metrics, _ = run(Sft(batch_size=4, epochs=2), buffer, tmp_path, evaluate=evaluate, evaluate_every=3)
-    assert calls == [3, 6]
+    assert calls == [3, 6, 8]
     found = {row["step"]: row.get("eval/arithmetic/dev/accuracy") for row in metrics}
     assert found == {step: step / 8 if step in calls else None for step in range(1, 9)}
 
@@ -40,10 +40,10 @@ NAMES = {
     "sft": (Sft(), COMMON),
     "rejection": (RejectionSampling(), COMMON),
     "dpo": (Dpo(), COMMON | PREFERENCES | {"rewards/margins", "rewards/accuracies"}),
-    "kto": (Kto(), COMMON | PREFERENCES | {"kl"}),
+    "kto": (Kto(), COMMON | PREFERENCES | {"kl", "rewards/reference_point"}),
     "oreo": (
         Oreo(),
-        COMMON | VALUES | {"losses/policy", "losses/kl", "log_ratio/pos_median", "log_ratio/neg_median"},
+        COMMON | VALUES | {"losses/policy", "kl", "log_ratio/pos_median", "log_ratio/neg_median"},
     ),
     "oreo warm-up": (Oreo(value_warmup_steps=1), {"loss", "epoch", "num_tokens"} | VALUES),
 }

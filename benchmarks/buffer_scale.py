@@ -1,0 +1,151 @@
+"""What a large buffer costs: to open, to draw batches from, to select and count; memory of a process; growth.
+
+    python benchmarks/buffer_scale.py [--sizes 10000 100000 1000000] [--folder FOLDER]
+
+Synthetic episodes of 280 tokens, eight a task, are written once for each size. Then a process of its own opens the
+buffer a first time, which makes the mapped file, and another opens it again and works. The last column is the exponent
+of the growth between the last two sizes: 1 is linear.
+"""
+
+import argparse
+import json
+import math
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from oreo_algos.algos import Dpo, Kto
+from oreo_algos.algos.selection import balance
+from oreo_algos.batch import collate
+from oreo_algos.episode import Episode
+from oreo_algos.storage.buffer import EpisodeBuffer
+from oreo_algos.training.schedule import Schedule
+
+TOKENS, PROMPT, SAMPLES, BATCH = 280, 80, 8, 128
+
+
+def make(number: int) -> EpisodeBuffer:
+    """Make ``number`` episodes of two messages and eight steps."""
+    rng = np.random.default_rng(0)
+    step_id = np.full(TOKENS, -1, np.int32)
+    step_id[PROMPT:] = np.arange(TOKENS - PROMPT) * 8 // (TOKENS - PROMPT)
+    text = "".join(rng.choice(list("abcdefgh ")) for _ in range(4 * TOKENS))
+    episodes = []
+    for i in range(number):
+        success = bool(rng.random() < 0.5)
+        rewards = np.zeros(8, np.float32)
+        rewards[-1] = success
+        episodes.append(
+            Episode(
+                tokens=rng.integers(0, 32000, TOKENS),
+                step_id=step_id,
+                rewards=rewards,
+                behavior_logprobs=np.where(step_id < 0, 0, -0.5),
+                terminated=True,
+                truncated=False,
+                task_id=f"train/{i // SAMPLES}",
+                env_id="oreo/GSM8K-v0",
+                messages=[
+                    {"role": "user", "content": text[: 4 * PROMPT]},
+                    {"role": "assistant", "content": f"{i} " + text[4 * PROMPT :]},
+                ],
+                info={"success": success, "seed": i},
+            )
+        )
+    return EpisodeBuffer(episodes, tokenizer_fingerprint="synthetic")
+
+
+class Clock:
+    """CPU seconds by name."""
+
+    def __init__(self) -> None:
+        """Start."""
+        self.seconds: dict[str, float] = {}
+        self._since = time.process_time()
+
+    def lap(self, name: str) -> None:
+        """Name what was done since the last lap."""
+        now = time.process_time()
+        self.seconds[name], self._since = now - self._since, now
+
+
+def private_mib() -> float:
+    """Memory of this process that neither another process nor a file holds, MiB."""
+    fields = dict(line.split(":", 1) for line in Path("/proc/self/smaps_rollup").read_text().splitlines()[1:])
+    return int(fields["Anonymous"].split()[0]) / 1024
+
+
+def measure(folder: Path) -> dict[str, float]:
+    """Open a buffer and work with it, in this process."""
+    before, clock = private_mib(), Clock()
+    buffer = EpisodeBuffer.load(folder)
+    clock.lap("open (s)")
+    collate([buffer[i] for i in range(BATCH)])
+    clock.lap("first batch (s)")
+    memory = {"private memory after it (MiB)": private_mib() - before}
+    rng = np.random.default_rng(0)
+    clock.lap("")
+    buffer.stats()
+    clock.lap("stats (s)")
+    balance(buffer, 2, rng)
+    clock.lap("balance (s)")
+    pairs = Dpo().select(buffer, rng)
+    clock.lap("DPO's pairs (s)")
+    del pairs
+    examples = Kto().select(buffer, rng)
+    clock.lap("KTO's episodes (s)")
+    schedule = Schedule(examples=len(examples), batch_size=BATCH, epochs=1, seed=0)
+    batches = min(200, schedule.total_steps)
+    clock.lap("")
+    for step in range(batches):
+        collate([examples[i] for i in schedule.batch(step)])
+    clock.lap("batches")
+    memory["private memory at the end (MiB)"] = private_mib() - before
+    memory["peak of resident memory (MiB)"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    seconds = clock.seconds
+    seconds.pop("", None)
+    seconds["an epoch of batches (s)"] = seconds.pop("batches") / batches * schedule.total_steps
+    return seconds | memory
+
+
+def run(folder: Path) -> dict[str, float]:
+    """Measure in a process of its own."""
+    found = subprocess.run([sys.executable, __file__, "--measure", folder], capture_output=True, text=True, check=True)
+    return json.loads(found.stdout)
+
+
+def main() -> None:
+    """Write, measure, print a table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sizes", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
+    parser.add_argument("--folder", type=Path)
+    parser.add_argument("--measure", type=Path, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.measure:
+        print(json.dumps(measure(arguments.measure)))
+        return
+    root = arguments.folder or Path(tempfile.mkdtemp())
+    table: dict[str, list[float]] = {}
+    for size in arguments.sizes:
+        folder = root / str(size)
+        if not folder.exists():
+            make(size).save(folder)
+        first = run(folder)["open (s)"]
+        for name, value in {"the first open, which makes the map (s)": first, **run(folder)}.items():
+            table.setdefault(name, []).append(value)
+    print("| | " + " | ".join(f"{size:,}" for size in arguments.sizes) + " | exponent |")
+    print("|---|" + "---:|" * (len(arguments.sizes) + 1))
+    for name, values in table.items():
+        growth = ""
+        if len(values) > 1 and values[-2] > 0 and values[-1] > 0:
+            growth = f"{math.log(values[-1] / values[-2]) / math.log(arguments.sizes[-1] / arguments.sizes[-2]):.2f}"
+        print(f"| {name} | " + " | ".join(f"{value:.3g}" for value in values) + f" | {growth} |")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,340 @@
+"""Episodes that are read from an Arrow table when they are asked for, and small columns of all of them at once.
+
+Knows: the columns of a table of checked episodes, of which a row becomes an episode without a copy of its arrays.
+Does not know: files (`mapped`, `parquet`), selections (`buffer`), what makes an episode valid (`episode`).
+"""
+
+import bisect
+import itertools
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, overload
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from oreo_algos.episode import Episode, JSONScalar
+
+SCHEMA = pa.schema(
+    [
+        ("task_id", pa.large_string()),
+        ("env_id", pa.large_string()),
+        ("messages", pa.large_list(pa.struct([("role", pa.large_string()), ("content", pa.large_string())]))),
+        ("action_spans", pa.large_list(pa.int32())),  # three numbers an action
+        ("rewards", pa.large_list(pa.float32())),
+        ("terminated", pa.uint8()),
+        ("truncated", pa.uint8()),
+        ("info", pa.large_string()),  # JSON
+        ("tokens", pa.large_list(pa.int32())),
+        ("step_id", pa.large_list(pa.int32())),
+        ("loss_mask", pa.large_list(pa.uint8())),
+        ("behavior_logprobs", pa.large_list(pa.float32())),
+        ("success", pa.uint8()),
+        ("num_action_tokens", pa.int32()),
+        ("total_reward", pa.float64()),
+    ]
+)
+"""A byte a bool, so that every array of a row is a view of the table."""
+
+
+@dataclass(frozen=True, eq=False)
+class Columns:
+    """What selections and statistics read of all episodes of a buffer, N of them.
+
+    Attributes:
+        task: the task of each as a place in ``task_ids``, int32 [N].
+        task_ids: the tasks in the order in which they first appear.
+        env_ids: the environments that occur, sorted.
+        success, truncated: bool [N].
+        num_tokens, num_action_tokens, num_steps: int64 [N].
+        total_reward: undiscounted returns, reward units, float64 [N].
+    """
+
+    task: NDArray[np.int32]
+    task_ids: list[str]
+    env_ids: list[str]
+    success: NDArray[np.bool_]
+    truncated: NDArray[np.bool_]
+    num_tokens: NDArray[np.int64]
+    num_action_tokens: NDArray[np.int64]
+    num_steps: NDArray[np.int64]
+    total_reward: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, episodes: Sequence[Episode]) -> "Columns":
+        """Read them off episodes."""
+        if isinstance(episodes, StoredEpisodes):
+            return episodes.columns
+        places: dict[str, int] = {}
+        task = np.array([places.setdefault(e.task_id, len(places)) for e in episodes], np.int32)
+        return cls(
+            task=task,
+            task_ids=list(places),
+            env_ids=sorted({e.env_id for e in episodes}),
+            success=np.array([e.success for e in episodes], np.bool_),
+            truncated=np.array([e.truncated for e in episodes], np.bool_),
+            num_tokens=np.array([e.num_tokens for e in episodes], np.int64),
+            num_action_tokens=np.array([e.num_action_tokens for e in episodes], np.int64),
+            num_steps=np.array([e.num_steps for e in episodes], np.int64),
+            total_reward=np.array([e.total_reward for e in episodes], np.float64),
+        )
+
+
+def to_table(episodes: Iterable[Episode]) -> pa.Table:
+    """Put episodes into a table of ``SCHEMA``."""
+    rows = list(episodes)
+    columns = {
+        name: [_plain(getattr(episode, name)) for episode in rows] for name in SCHEMA.names if name != "info"
+    } | {"info": [json.dumps(episode.info) for episode in rows]}
+    return pa.table({name: columns[name] for name in SCHEMA.names}, schema=SCHEMA)
+
+
+def _plain(value: Any) -> Any:
+    """Give an array or a bool the form that Arrow stores."""
+    if isinstance(value, np.ndarray):
+        return value.reshape(-1).view(np.uint8) if value.dtype == np.bool_ else value.reshape(-1)
+    return int(value) if isinstance(value, bool) else value
+
+
+class StoredRows:
+    """The episodes of one record batch."""
+
+    def __init__(self, batch: pa.RecordBatch) -> None:
+        """Keep a batch of ``SCHEMA``, whose memory stays where it is."""
+        self.batch = batch
+        self._numbers: dict[str, NDArray[Any]] = {}
+        self._lists: dict[str, tuple[NDArray[Any], NDArray[np.int64], NDArray[np.bool_] | None]] = {}
+
+    def array(self, name: str, row: int) -> NDArray[Any] | None:
+        """Return the list of a row as a read-only view; None: there is none."""
+        if name not in self._lists:
+            column = self.batch.column(name)
+            present = None if column.null_count == 0 else column.is_valid().to_numpy(zero_copy_only=False)
+            self._lists[name] = column.values.to_numpy(), column.offsets.to_numpy(), present
+        values, offsets, present = self._lists[name]
+        if present is not None and not present[row]:
+            return None
+        return values[offsets[row] : offsets[row + 1]]
+
+    def scalar(self, name: str, row: int) -> Any:
+        """Return what stands in a row, as Python has it."""
+        return self.batch.column(name)[row].as_py()
+
+    def numbers(self, name: str) -> NDArray[Any]:
+        """Return a column of numbers as a view."""
+        if name not in self._numbers:
+            self._numbers[name] = self.batch.column(name).to_numpy()
+        return self._numbers[name]
+
+    def lengths(self, name: str) -> NDArray[np.int64]:
+        """Return the length of every list of a column; it is kept."""
+        key = f"{name}: lengths"
+        if key not in self._numbers:
+            self._numbers[key] = np.diff(self.batch.column(name).offsets.to_numpy())
+        return self._numbers[key]
+
+
+class StoredEpisode(Episode):
+    """An episode that lies in a table: its fields are read when they are asked for, its arrays are views.
+
+    Two of the same row are equal and have the same hash. What is made from one, by `dataclasses.replace`, a copy or a
+    pickle, is an `Episode` in memory.
+    """
+
+    __slots__ = ("_row", "_rows")
+
+    _rows: StoredRows
+    _row: int
+
+    def __new__(cls, **fields: Any) -> Episode:  # type: ignore[misc]
+        """Make an episode in memory: what `dataclasses.replace` asks for."""
+        return Episode(**fields)
+
+    @staticmethod
+    def at(rows: StoredRows, row: int) -> "StoredEpisode":
+        """Return the episode of a row."""
+        episode: StoredEpisode = object.__new__(StoredEpisode)
+        object.__setattr__(episode, "_rows", rows)
+        object.__setattr__(episode, "_row", row)
+        return episode
+
+    def __eq__(self, other: object) -> bool:
+        """Whether it is the same row."""
+        return isinstance(other, StoredEpisode) and self._rows is other._rows and self._row == other._row
+
+    def __hash__(self) -> int:
+        """Hash the place."""
+        return hash((id(self._rows), self._row))
+
+    def __reduce__(self) -> Any:
+        """Leave the table behind."""
+        return _rebuild, ({name: getattr(self, name) for name in self.__dataclass_fields__},)
+
+    @property
+    def tokens(self) -> NDArray[np.int32]:  # noqa: D102
+        return self._array("tokens")
+
+    @property
+    def step_id(self) -> NDArray[np.int32]:  # noqa: D102
+        return self._array("step_id")
+
+    @property
+    def rewards(self) -> NDArray[np.float32]:  # noqa: D102
+        return self._array("rewards")
+
+    @property
+    def loss_mask(self) -> NDArray[np.bool_] | None:  # noqa: D102
+        mask = self._rows.array("loss_mask", self._row)
+        return None if mask is None else mask.view(np.bool_)
+
+    @property
+    def behavior_logprobs(self) -> NDArray[np.float32] | None:  # noqa: D102
+        return self._rows.array("behavior_logprobs", self._row)
+
+    @property
+    def action_spans(self) -> NDArray[np.int32] | None:  # noqa: D102
+        spans = self._rows.array("action_spans", self._row)
+        return None if spans is None else spans.reshape(-1, 3)
+
+    @property
+    def terminated(self) -> bool:  # noqa: D102
+        return bool(self._rows.numbers("terminated")[self._row])
+
+    @property
+    def truncated(self) -> bool:  # noqa: D102
+        return bool(self._rows.numbers("truncated")[self._row])
+
+    @property
+    def success(self) -> bool:  # noqa: D102
+        return bool(self._rows.numbers("success")[self._row])
+
+    @property
+    def task_id(self) -> str:  # noqa: D102
+        return self._rows.scalar("task_id", self._row)
+
+    @property
+    def env_id(self) -> str:  # noqa: D102
+        return self._rows.scalar("env_id", self._row)
+
+    @property
+    def messages(self) -> list[dict[str, str]]:  # noqa: D102
+        return self._rows.scalar("messages", self._row)
+
+    @property
+    def info(self) -> dict[str, JSONScalar]:  # noqa: D102
+        return json.loads(self._rows.scalar("info", self._row))
+
+    @property
+    def num_tokens(self) -> int:  # noqa: D102
+        return int(self._rows.lengths("tokens")[self._row])
+
+    @property
+    def num_steps(self) -> int:  # noqa: D102
+        return int(self._rows.lengths("rewards")[self._row])
+
+    @property
+    def num_action_tokens(self) -> int:  # noqa: D102
+        return int(self._rows.numbers("num_action_tokens")[self._row])
+
+    @property
+    def total_reward(self) -> float:  # noqa: D102
+        return float(self._rows.numbers("total_reward")[self._row])
+
+    def _array(self, name: str) -> NDArray[Any]:
+        found = self._rows.array(name, self._row)
+        assert found is not None, name
+        return found
+
+
+def _rebuild(fields: dict[str, Any]) -> Episode:
+    return Episode(**fields)
+
+
+class StoredEpisodes(Sequence[Episode]):
+    """Episodes of record batches, in any order, made when they are asked for."""
+
+    def __init__(self, batches: Sequence[StoredRows], places: NDArray[np.int64] | None = None) -> None:
+        """Take rows of batches.
+
+        Args:
+            batches: where the rows lie.
+            places: which rows, counted through all batches, int64 [N]; None: all of them, in order.
+        """
+        self._batches = batches
+        self._starts = [0, *itertools.accumulate(batch.batch.num_rows for batch in batches)]
+        self._places = np.arange(self._starts[-1]) if places is None else places
+
+    def __len__(self) -> int:
+        """N."""
+        return len(self._places)
+
+    @overload
+    def __getitem__(self, index: int) -> Episode: ...
+    @overload
+    def __getitem__(self, index: slice) -> "StoredEpisodes": ...
+    def __getitem__(self, index: int | slice) -> "Episode | StoredEpisodes":
+        """One episode, or those of a slice."""
+        if isinstance(index, slice):
+            return self.take(np.arange(len(self))[index])
+        return self._at(int(self._places[index]))
+
+    def __iter__(self) -> Iterator[Episode]:
+        """Every episode in order."""
+        return map(self._at, self._places.tolist())
+
+    def take(self, index: NDArray[np.int64]) -> "StoredEpisodes":
+        """Choose by index, int64 [M]."""
+        return StoredEpisodes(self._batches, self._places[index])
+
+    @staticmethod
+    def join(parts: Sequence["StoredEpisodes"]) -> "StoredEpisodes":
+        """Put several behind one another; nothing is read."""
+        starts = [0, *itertools.accumulate(part._starts[-1] for part in parts[:-1])]
+        places = [part._places + start for part, start in zip(parts, starts, strict=True)]
+        return StoredEpisodes([batch for part in parts for batch in part._batches], np.concatenate(places))
+
+    @cached_property
+    def columns(self) -> Columns:
+        """What selections and statistics read, without making an episode."""
+        chosen, order = self._ids("task_id")
+        codes, first = np.unique(chosen, return_index=True)
+        by_appearance = np.argsort(first)
+        rank = np.empty(len(order), np.int32)
+        rank[codes[by_appearance]] = np.arange(len(codes), dtype=np.int32)
+        env_codes, envs = self._ids("env_id")
+        return Columns(
+            task=rank[chosen],
+            task_ids=[order[code] for code in codes[by_appearance].tolist()],
+            env_ids=sorted(envs[code] for code in np.unique(env_codes).tolist()),
+            success=self._numbers("success").view(np.bool_),
+            truncated=self._numbers("truncated").view(np.bool_),
+            num_tokens=self._lengths("tokens"),
+            num_action_tokens=self._numbers("num_action_tokens").astype(np.int64),
+            num_steps=self._lengths("rewards"),
+            total_reward=self._numbers("total_reward"),
+        )
+
+    def _at(self, place: int) -> Episode:
+        batch = bisect.bisect_right(self._starts, place) - 1
+        return StoredEpisode.at(self._batches[batch], place - self._starts[batch])
+
+    def _numbers(self, name: str) -> NDArray[Any]:
+        return _join([batch.numbers(name) for batch in self._batches], SCHEMA.field(name).type)[self._places]
+
+    def _lengths(self, name: str) -> NDArray[np.int64]:
+        return _join([batch.lengths(name) for batch in self._batches], pa.int64())[self._places]
+
+    def _ids(self, name: str) -> tuple[NDArray[np.int32], list[str]]:
+        """Return the text of each episode as a place in the list of all that occur."""
+        column = pa.chunked_array([batch.batch.column(name) for batch in self._batches], SCHEMA.field(name).type)
+        encoded = column.dictionary_encode().combine_chunks()
+        if isinstance(encoded, pa.ChunkedArray):  # of no batch
+            return np.zeros(0, np.int32), []
+        return encoded.indices.to_numpy()[self._places], encoded.dictionary.to_pylist()
+
+
+def _join(parts: Sequence[NDArray[Any]], kind: pa.DataType) -> NDArray[Any]:
+    return np.concatenate(parts) if parts else np.zeros(0, kind.to_pandas_dtype())

@@ -1,0 +1,89 @@
+"""How to train, as against what to learn, and what a finished run reports.
+
+Knows: names, defaults. Does not know: the loop (`trainer`), equations.
+"""
+
+from dataclasses import dataclass
+
+from oreo_algos.training.doctor import Thresholds
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainerConfig:
+    """How to run.
+
+    Attributes:
+        seed: order of the data and choice among it.
+        micro_batch_tokens: tokens a forward pass, padding not counted; an example that is longer goes alone. Changes
+            no loss, gradient or metric beyond rounding (and the draws of dropout).
+        checkpoint_every: optimiser steps between checkpoints; there is always one at the end.
+        keep_checkpoints: how many of the newest stay on disk.
+        evaluate_every: optimiser steps between calls of ``evaluate``, which is also called after the last one, and
+            after a warm-up of the value; 0: never. Evaluating changes no weight.
+        eval_on_start: also evaluate before the first step.
+        load_best_model_at_end: end with the networks of the best evaluation, the earliest of equally good ones, in
+            place of the last ones. Each best so far is written to disk.
+        early_stopping_patience: stop after so many evaluations in a row that are no better than the best before them;
+            those before the policy is trained do not count. None: never.
+        bf16: autocast to bfloat16; None: on a GPU.
+        doctor: from where on to warn of what looks wrong.
+    """
+
+    seed: int = 0
+    micro_batch_tokens: int = 16384
+    checkpoint_every: int = 200
+    keep_checkpoints: int = 1
+    evaluate_every: int = 0
+    eval_on_start: bool = False
+    load_best_model_at_end: bool = False
+    early_stopping_patience: int | None = None
+    bf16: bool | None = None
+    doctor: Thresholds = Thresholds()
+
+    def __post_init__(self) -> None:
+        """Check the settings."""
+        for name in ("micro_batch_tokens", "checkpoint_every", "keep_checkpoints"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.evaluate_every < 0:
+            raise ValueError(f"evaluate_every must be at least 1, or 0 for never, got {self.evaluate_every}")
+        if self.early_stopping_patience is not None and self.early_stopping_patience < 1:
+            raise ValueError(
+                f"early_stopping_patience must be at least 1, or null for never, got {self.early_stopping_patience}"
+            )
+        if self.chooses and not self.evaluate_every:
+            name = "load_best_model_at_end" if self.load_best_model_at_end else "early_stopping_patience"
+            raise ValueError(f"trainer.{name} needs evaluations on the way: give trainer.evaluate_every=STEPS too")
+
+    @property
+    def chooses(self) -> bool:
+        """Whether evaluations decide what the run ends with."""
+        return self.load_best_model_at_end or self.early_stopping_patience is not None
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What a finished training run reports.
+
+    Attributes:
+        steps: optimiser steps, value warm-up included.
+        examples: examples of one epoch.
+        skipped_too_long: examples left out because they do not fit in the policy's context.
+        metrics: those of the last step.
+        cpu_seconds: CPU time until the last checkpoint, evaluations not counted; of a run that was killed, also that
+            of the processes before.
+        stopped_early: evaluations no longer became better.
+        best_step: after which the best evaluation was made; None without one.
+        best_score: what it found.
+        loaded_step: the step whose networks the run ended with; None: the last.
+    """
+
+    steps: int
+    examples: int
+    skipped_too_long: int
+    metrics: dict[str, float]
+    cpu_seconds: float
+    stopped_early: bool = False
+    best_step: int | None = None
+    best_score: float | None = None
+    loaded_step: int | None = None
