@@ -9,6 +9,8 @@ from oreo_envs import grading
 from oreo_envs.base import Demonstration, EnvState, TextEnv
 from oreo_envs.chat import ChatClient
 from oreo_envs.evaluation import Evaluation, EvaluationStopped, evaluate
+from oreo_envs.plain import PlainEnv, make
+from oreo_envs.procedural import ProceduralEnv
 from oreo_envs.recording import Recorder
 from oreo_envs.replies import ChatError, ChatRefused, Reply
 from oreo_envs.spaces import FreeText
@@ -22,11 +24,14 @@ __all__ = [
     "Evaluation",
     "EvaluationStopped",
     "FreeText",
+    "PlainEnv",
+    "ProceduralEnv",
     "Recorder",
     "Reply",
     "TextEnv",
     "evaluate",
     "grading",
+    "make",
     "register_envs",
 ]
 

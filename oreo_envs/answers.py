@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Literal
 from oreo_envs.base import Opening, Outcome, Scalar, Solution, TextEnv, Turn
 from oreo_envs.checks import flag, positive
 from oreo_envs.datasets import MAX_UNPACKED_BYTES, Place, Source, load_problems
-from oreo_envs.grading import Reason, end_of_answer, grade, has_final_answer
+from oreo_envs.grading import Reason, canonical, end_of_answer, grade, has_final_answer
 from oreo_envs.grading.thoughts import NO_THOUGHTS
 from oreo_envs.orders import Seat
 from oreo_envs.prompts import PromptTemplate, prompt_template
@@ -112,6 +112,10 @@ class AnswerEnv(TextEnv):
             "answer": verdict.extracted,
             "grade_reason": verdict.reason.value,
         }
+
+    def canonical(self, answer: str) -> str:
+        """Return what is equal for equal numbers; one that judges in another way says its own, or ``TextEnv``'s."""
+        return canonical(answer)
 
     def _cut_off(self, limit: Literal["steps", "text"]) -> Outcome:
         graded = self._graded(self._messages[-1]["content"] if limit == "steps" else self._lines_within())

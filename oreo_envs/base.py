@@ -67,7 +67,8 @@ class TextEnv(gymnasium.Env[str, str], ABC):
 
     A subclass implements ``num_tasks``, ``_open``, ``_index_of`` and ``_respond``, and for
     demonstrations ``_demonstrate``; one with state beyond its messages also ``_begin``, ``_get_inner``
-    and ``_set_inner``; one that can judge single actions ``step_rightness``. It reads answers with
+    and ``_set_inner``; one that can judge single actions ``step_rightness``, one whose equal answers may
+    be written differently ``canonical``. It reads answers with
     ``thoughts.answer``: what stands before the end of a thought is none.
     """
 
@@ -231,8 +232,9 @@ class TextEnv(gymnasium.Env[str, str], ABC):
             self._append("user", outcome.observation)
         too_long = self._num_chars > self.max_chars
         too_many = self.max_steps is not None and self._num_steps >= self.max_steps
-        truncated = not outcome.terminated and (too_long or too_many)
-        end = self._cut_off("text" if too_long else "steps") if truncated else Outcome()
+        limited = not outcome.terminated and (too_long or too_many)
+        truncated = limited or (outcome.truncated and not outcome.terminated)
+        end = self._cut_off("text" if too_long else "steps") if limited and not outcome.truncated else Outcome()
         self._over = outcome.terminated or truncated
         info = self._info({**end.info, **outcome.info})
         if self.render_mode == "human":
@@ -323,6 +325,10 @@ class TextEnv(gymnasium.Env[str, str], ABC):
         index = self._check_index(index)
         solution = self._demonstrate(index, seed)
         return demonstration(self._open(index), index, solution, {"split": self.split, "seed": seed})
+
+    def canonical(self, answer: str) -> str:
+        """Return what is equal for equal answers, to count votes by: here the text but for blanks and capitals."""
+        return " ".join(answer.split()).casefold()
 
     def step_rightness(self, task_id: str, steps: Sequence[str]) -> list[bool] | None:
         """Say of each action of an episode whether it is right, given those before it; leaves the running one alone.

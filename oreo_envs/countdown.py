@@ -218,6 +218,10 @@ class CountdownEnv(AnswerEnv):
             "sound": bool(right) and all(line[2] for line in line_rightness(task, response)),
         }
 
+    def canonical(self, answer: str) -> str:
+        """Return the expression without blanks."""
+        return "".join(answer.split())
+
     def _solution(self, index: int, seed: int) -> tuple[str, dict[str, Scalar]]:
         entropy = [_SOLVER_STREAM, SPLITS.index(self.split), index, seed]
         rng = np.random.default_rng(np.random.SeedSequence(entropy))

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import gymnasium
 import numpy as np
 
 from oreo_envs.asynchronous import aside, finish, run
@@ -26,6 +25,7 @@ from oreo_envs.base import TextEnv
 from oreo_envs.chat import ChatAgent, ClientAgent
 from oreo_envs.checks import closest, flag, positive, whole
 from oreo_envs.grading import answer_may_go_on
+from oreo_envs.plain import make
 from oreo_envs.recording import RecordFolder, Row, Track, common_settings
 from oreo_envs.records import Message
 from oreo_envs.replies import ChatRefused, Reply, Usage
@@ -166,7 +166,7 @@ def evaluate(
             one called ``info``; returns the text of its action, or a ``Reply``. A coroutine function is awaited, and so
             is what another function returns that can be. Or a ``ChatClient``; or a client object of the library
             ``openai``, or one that has its ``chat.completions.create``.
-        env_id: a registered id of this package.
+        env_id: a registered id, or ``module:id``; a plain environment is filled up, see ``PlainEnv``.
         split: which tasks.
         num_envs: how many tasks are played at the same time, which is how many requests a server gets at once; an agent
             that is no coroutine is then called from as many threads. None: 8 of a client, else 1.
@@ -188,9 +188,9 @@ def evaluate(
         where its answer was complete.
 
     Raises:
-        ValueError: no environment of this package, or no number of tasks where these have no end, or more than there
-            are; an agent that cannot be called; no seed; a folder that holds other episodes; what the environment
-            refuses.
+        ValueError: an environment whose actions are no text, or no number of tasks where these have no end, or more
+            than there are; an agent that cannot be called; no seed; a folder that holds other episodes; what the
+            environment refuses.
         EvaluationStopped: a server that will not answer: a wrong key, an unknown model, nobody there.
     """
     agent = _resolved(agent, model, request)
@@ -242,20 +242,14 @@ def _made(env_id: str, split: str, options: Mapping[str, Any]) -> Any:
             raise ValueError(
                 f"{name}={options[name]!r} has no effect: evaluate says which task comes next; leave it out"
             )
-    none = f"evaluate plays the text environments of this package, oreo/..., and {env_id} is none"
     try:
-        env = gymnasium.make(env_id, split=split, disable_env_checker=True, **options)
+        return make(env_id, split=split, **options)
     except TypeError as error:
-        if "unexpected keyword argument 'split'" in str(error):
-            raise ValueError(none) from None
         own = inspect.signature(evaluate).parameters
         for name in options:
             if f"no argument {name!r}" in str(error) and (hint := closest(name, own)):
                 raise TypeError(f"neither evaluate nor the environment has an argument {name!r}{hint}") from None
         raise
-    if not isinstance(env.unwrapped, TextEnv):
-        raise ValueError(none)
-    return env
 
 
 def _evaluation(env_id: str, split: str, rows: Mapping[tuple[int, int], Row]) -> Evaluation:

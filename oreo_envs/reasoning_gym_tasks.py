@@ -21,7 +21,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from oreo_envs.answers import AnswerEnv, Item, index_after
-from oreo_envs.base import Scalar
+from oreo_envs.base import Scalar, TextEnv
 from oreo_envs.checks import choose, flag
 from oreo_envs.grading import Reason, extract_answer
 from oreo_envs.grading.thoughts import NO_THOUGHTS
@@ -155,6 +155,10 @@ class ReasoningGymEnv(AnswerEnv):
             "grade_reason": reason.value,
             "score": score,
         }
+
+    def canonical(self, answer: str) -> str:
+        """Return the plain form: a scorer compares texts, each in its own way."""
+        return TextEnv.canonical(self, answer)
 
     def _score(self, index: int, answer: str) -> tuple[float, Reason]:
         dataset, entry = _entry(self.task, self.config, self.split, index)

@@ -63,12 +63,13 @@ class Opening:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What an action led to: new text of the environment, the reward, is the task over."""
+    """What an action led to: new text of the environment, the reward, is the task over, did its own limit end it."""
 
     observation: str = ""
     reward: float = 0.0
     terminated: bool = False
     info: Mapping[str, Any] = field(default_factory=dict)
+    truncated: bool = False
 
 
 @dataclass(frozen=True)

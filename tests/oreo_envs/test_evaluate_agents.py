@@ -112,7 +112,7 @@ def test_tasks_without_end_need_a_number():
     [
         ({"env_id": "oreo/GSM8K-v0", "split": "test", "episodes": 5}, "split 'test' has 4 tasks"),
         ({"env_id": "oreo/GSM8K-v0", "split": "test", "num_envs": 0}, "num_envs must be an integer >= 1, got 0"),
-        ({"env_id": "CartPole-v1", "split": "test"}, "plays the text environments of this package"),
+        ({"env_id": "CartPole-v1", "split": "test"}, r"CartPole-v1: actions are Discrete\(2\), and a policy"),
         ({"env_id": "oreo/GSM8K-v0", "split": "test", "order": "shuffled"}, "order='shuffled' has no effect"),
         ({"env_id": "oreo/GSM8K-v0", "split": "test", "episodes_per_task": 0}, "episodes_per_task must be an integer"),
         ({"env_id": "oreo/GSM8K-v0", "split": "test", "step_by_step": 1}, "step_by_step must be True or False"),

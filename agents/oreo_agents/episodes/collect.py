@@ -87,10 +87,18 @@ def demonstrations(env: gym.Env[str, str], indices: Sequence[int], seeds: Sequen
     """Return one demonstration of each task for each seed, those of one task together.
 
     One whose verdict was lost is asked for again after all others.
+
+    Raises:
+        ValueError: the environment has none.
     """
     show: Callable[..., Demonstration] = env.unwrapped.demonstration  # type: ignore[attr-defined]
     asked = track(indices, "demonstrations", transient=True, console=bar_console(), disable=not is_shown())
-    shown = [(seed, show(index, seed=seed)) for index in asked for seed in seeds]
+    try:
+        shown = [(seed, show(index, seed=seed)) for index in asked for seed in seeds]
+    except NotImplementedError as error:
+        raise ValueError(
+            f"{error}; without demonstrations begin with a checkpoint: policy.path=CHECKPOINT sft.demonstrations=0"
+        ) from error
     return [one if is_graded(one.info) else show(one.index, seed=seed) for seed, one in shown]
 
 

@@ -130,11 +130,15 @@ class Record:
         return make_choices(prompt_format.reply(write(command)) for command in self.info["admissible_commands"])
 
     def command(self, sample: Sample, prompt_format: PromptFormat) -> str | None:
-        """Return the command that a generated turn would give, in one spelling; None where nobody reads one in it."""
+        """Return the command that a generated turn would give, in one spelling; None where nobody reads one in it.
+
+        Where the environment does not say which command it reads, a turn of a game is one, in its canonical form.
+        """
         env: Any = self.env.unwrapped
-        if not sample.ended or not hasattr(env, "command_in"):
+        read = getattr(env, "command_in", None if self.delimiters else env.canonical)
+        if not sample.ended or read is None:
             return None
-        return env.command_in(self.said(sample, prompt_format)) or None
+        return read(self.said(sample, prompt_format)) or None
 
     def said(self, sample: Sample, prompt_format: PromptFormat) -> str:
         """Return the text of a generated turn."""

@@ -12,14 +12,18 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from gymnasium.envs.registration import load_env_creator
 
-import oreo_envs  # noqa: F401 (registers the ids)
+import oreo_envs
+from oreo_agents import plugins
 from oreo_envs.arguments import arguments_of, what_is_wrong
 from oreo_envs.checks import closest
+from oreo_envs.plain import creator_of
 
 # Tasks of an environment without end are drawn below this; far fewer are drawn than there are.
 _MAX_INDEX = 2**31
+
+ENDLESS = 1000
+"""How many tasks are used where all are asked for and there is no end to them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,16 +31,19 @@ class EnvSettings:
     """Which environment.
 
     Attributes:
-        id: a registered Gymnasium id.
+        id: a Gymnasium id; one that an entry point of an installed package offers is registered by it, and
+            ``module:id`` by that module.
         path: where its data lies, or several such places; None: where the environment looks by itself.
         options: further keyword arguments of ``gym.make``, other than ``split``.
-        demonstrations: how many tasks other settings show by default; None: all of the train split.
-        collection_tasks: how many they collect on by default; None: all of the train split.
-        evaluation_tasks: how many of each split they evaluate on by default; None: all.
+        demonstrations: how many tasks other settings show by default; None: all of the train split, and ``ENDLESS``
+            of tasks that are made without end.
+        collection_tasks: how many they collect on by default; None: the same, or 600 of a small model.
+        evaluation_tasks: how many of each split they evaluate on by default; None: the same, or 500 of a small model.
         evaluation_splits: those that they evaluate on by default.
         searches: those that they answer with by default.
         max_new_tokens: how long they let an answer, or a turn, of a small model be, tokens.
         context: how long they let a transcript of a small model be, tokens.
+        module: what registers it when it is imported; given before the id, too.
     """
 
     id: str
@@ -50,10 +57,28 @@ class EnvSettings:
     max_new_tokens: int = 256
     context: int = 512
 
+    module: str | None = None
+
     def __post_init__(self) -> None:
-        """Check that the environment is registered."""
-        if self.id not in gym.registry:
-            raise ValueError(f"env.id={self.id}: no such environment{closest(self.id, gym.registry)}")
+        """Take the module from the id, and check that the environment is registered.
+
+        Raises:
+            ValueError: it is not, or its module cannot be imported.
+        """
+        module, _, env_id = self.id.rpartition(":")
+        object.__setattr__(self, "module", module or self.module)
+        object.__setattr__(self, "id", env_id)
+        self.register()
+
+    def register(self) -> None:
+        """Import what registers the environment, also in another process.
+
+        Raises:
+            ValueError: nothing does.
+        """
+        if self.module:
+            plugins.import_named(self.module)
+        register(self.id, "env.id=")
 
     @property
     def paths(self) -> list[str]:
@@ -62,8 +87,7 @@ class EnvSettings:
 
     def keywords(self, split: str | None = None) -> dict[str, Any]:
         """Return the keyword arguments of ``gym.make`` that do something on a split (None: all), without the split."""
-        entry_point: Any = gym.spec(self.id).entry_point
-        env_class = load_env_creator(entry_point) if isinstance(entry_point, str) else entry_point
+        env_class = creator_of(gym.spec(self.id))
         splits: Mapping[str, Sequence[str]] = getattr(env_class, "option_splits", {})
         idle = {name for name in self.options if split is not None and split not in splits.get(name, (split,))}
         options = {name: value for name, value in self.options.items() if name not in idle}
@@ -87,18 +111,19 @@ def derive(seed: int, *purpose: int) -> int:
 
 
 def make_env(settings: EnvSettings, split: str) -> gym.Env[str, str]:
-    """Make an environment of a split.
+    """Make an environment of a split; a plain one is filled up, see ``oreo_envs.plain``.
 
     Raises:
         ValueError: the environment refuses its options, or an answer would be one action: runs write it in steps.
     """
+    settings.register()
     if settings.options.get("single_turn"):
         raise ValueError(
             "env.options.single_turn is for agents that answer in one piece (gym.make, oreo_envs.evaluate); a run "
             "hands an answer over step by step and has all of it graded, so leave it out"
         )
     try:
-        return gym.make(settings.id, split=split, disable_env_checker=True, **settings.keywords(split))
+        return oreo_envs.make(settings.id, split=split, **settings.keywords(split))
     except (TypeError, gym.error.Error) as error:
         if unknown := _unknown_options(settings):
             raise ValueError(unknown) from None
@@ -108,8 +133,7 @@ def make_env(settings: EnvSettings, split: str) -> gym.Env[str, str]:
 
 def option_names(env_id: str) -> list[str]:
     """Return the names of the options that an environment takes; none where it is no class."""
-    entry_point: Any = gym.spec(env_id).entry_point
-    env_class: Any = load_env_creator(entry_point) if isinstance(entry_point, str) else entry_point
+    env_class: Any = creator_of(gym.spec(env_id))
     names = arguments_of(env_class) if inspect.isclass(env_class) else ()
     return [name for name in names if name not in ("split", "path", "place", "render_mode")]
 
@@ -129,19 +153,70 @@ def _unknown_options(settings: EnvSettings) -> str:
     )
 
 
+def register(env_id: str, argument: str) -> None:
+    """See to it that an id is registered: by the installed package whose entry point offers it, if it is not yet.
+
+    Args:
+        env_id: without a module.
+        argument: what it was given as, for the message.
+
+    Raises:
+        ValueError: nothing registers it.
+    """
+    if env_id not in gym.registry and env_id in plugins.offered("envs"):
+        found = plugins.load("envs", env_id)
+        if env_id not in gym.registry and callable(found):
+            gym.register(env_id, entry_point=found)
+    if env_id not in gym.registry:
+        names = known_envs().values()
+        raise ValueError(
+            f"{argument}{env_id}: no such environment{closest(env_id, [*names, *gym.registry])}; known: "
+            f"{', '.join(names)}\nlooked in: {plugins.where()}; others are given as MODULE:ID"
+        )
+
+
+def known_envs() -> dict[str, str]:
+    """Return the ids of the suite's environments and of those that are plugged in, by their short names."""
+    roots = plugins.named_roots()
+    ids = [env_id for env_id, spec in gym.registry.items() if _root(spec.entry_point) in roots]
+    return {short_name(env_id): env_id for env_id in [*ids, *plugins.offered("envs")]}
+
+
+def short_name(env_id: str) -> str:
+    """Return what an environment is called for short: ``gsm8k`` for ``oreo/GSM8K-v0``."""
+    return env_id.rpartition("/")[2].rpartition("-v")[0].lower() or env_id
+
+
+def _root(entry_point: Any) -> str:
+    module = entry_point if isinstance(entry_point, str) else getattr(entry_point, "__module__", "")
+    return str(module).partition(":")[0].partition(".")[0]
+
+
 def find_env(name: str, argument: str = "--env ") -> str:
-    """Return the id of a text environment from its id or short name; ``argument`` is what the name was given as.
+    """Return the id of a text environment, registered, from its id or short name, or ``module:id``.
+
+    Args:
+        name: as a user gives it.
+        argument: what it was given as, for the message.
 
     Raises:
         ValueError: there is none.
     """
-    known = [env_id for env_id in gym.registry if env_id.startswith("oreo/")]
-    short = {env_id.removeprefix("oreo/").rpartition("-v")[0].lower(): env_id for env_id in known}
-    plain = name.lower().replace("-", "")  # reasoning-gym, as in ``env=reasoning-gym``
-    if name in known or plain in short:
-        return short.get(plain, name)
-    names = [*short, *known]
-    raise ValueError(f"{argument}{name}: unknown environment; known: {', '.join(names)}{closest(name, names)}")
+    module, _, env_id = name.rpartition(":")
+    if module:
+        plugins.import_named(module)
+    short = known_envs()
+    plain = {key.replace("-", "").replace("_", ""): value for key, value in short.items()}
+    # reasoning-gym, as in ``env=reasoning-gym``
+    env_id = plain.get(env_id.lower().replace("-", "").replace("_", ""), env_id)
+    if env_id not in gym.registry and env_id not in plugins.offered("envs"):
+        names = [*short, *short.values()]
+        raise ValueError(
+            f"{argument}{name}: unknown environment; known: {', '.join(names)}{closest(env_id, names)}\n"
+            f"looked in: {plugins.where()}; others are given as MODULE:ID"
+        )
+    register(env_id, argument)
+    return env_id
 
 
 def choose_indices(env: gym.Env[str, str], count: int | None, seed: int | None) -> list[int]:
@@ -149,11 +224,8 @@ def choose_indices(env: gym.Env[str, str], count: int | None, seed: int | None) 
 
     Args:
         env: of the split.
-        count: how many at most; None: all of them.
+        count: how many at most; None: all of them, ``ENDLESS`` where they are made without end.
         seed: draws them; None: always the same ones.
-
-    Raises:
-        ValueError: all tasks of an environment that generates them without end.
     """
     available: int | None = env.unwrapped.num_tasks  # type: ignore[attr-defined]
     # Data sets are sorted by subject: a part is drawn and not cut off, also where no seed is to matter.
@@ -161,9 +233,7 @@ def choose_indices(env: gym.Env[str, str], count: int | None, seed: int | None) 
     if available is not None:
         whole = count is None or count >= available
         return list(range(available)) if whole else generator.permutation(available)[:count].tolist()
-    if count is None:
-        assert env.spec is not None
-        raise ValueError(f"{env.spec.id} generates tasks without end: say how many to use")
+    count = ENDLESS if count is None else count
     return list(range(count)) if seed is None else generator.integers(_MAX_INDEX, size=count).tolist()
 
 

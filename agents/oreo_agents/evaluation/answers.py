@@ -13,7 +13,6 @@ import dataclasses
 import json
 import math
 import shutil
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,6 @@ import numpy as np
 
 from oreo_agents.evaluation.kept import ANSWERS, CANDIDATES, SOURCE
 from oreo_agents.search import Answer
-from oreo_agents.search.majority import canonical_answer
 from oreo_algos import Episode, EpisodeBuffer
 from oreo_algos.episode import JSONScalar
 
@@ -89,9 +87,9 @@ def _annotated(answer: Answer, reference: str | None) -> Episode:
     if reference:
         info["reference"] = reference
     if answer.candidates:
-        votes = Counter(canonical_answer(candidate.episode) for candidate in answer.candidates)
-        info |= {"votes": votes[canonical_answer(answer.episode)], "chosen_from": len(answer.candidates)}
-        info |= _value(next((c.value for c in answer.candidates if c.episode is answer.episode), None))
+        [chosen] = [candidate for candidate in answer.candidates if candidate.episode is answer.episode]
+        votes = sum(candidate.answer == chosen.answer for candidate in answer.candidates)
+        info |= {"votes": votes, "chosen_from": len(answer.candidates), **_value(chosen.value)}
     if answer.turns:
         turns = [[[each.text, each.votes, _finite(each.value)] for each in turn] for turn in answer.turns]
         info["turns"] = json.dumps(turns)

@@ -20,9 +20,20 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from oreo_agents import plugins
+from oreo_agents.runs.arguments import flags_first, modules_of_env, one_search_a_job, plugged_in
+from oreo_agents.runs.choices import config_folder, known, with_folders
 from oreo_agents.runs.helps import asked, asked_of_parser
-from oreo_agents.runs.overrides import UserError, build, check_overrides, closest, config_folder, readable
-from oreo_agents.runs.run_folders import Network, choose_value, evaluation_overrides, networks, run_of
+from oreo_agents.runs.overrides import UserError, build, check_overrides, closest, further_overrides, readable
+from oreo_agents.runs.run_folders import (
+    Network,
+    choose_value,
+    evaluation_overrides,
+    hydra_text,
+    networks,
+    run_imports,
+    run_of,
+)
 
 USAGE = """\
 oreo: offline reinforcement learning of multi-step reasoning
@@ -42,6 +53,10 @@ oreo: offline reinforcement learning of multi-step reasoning
   oreo serve    RUN/NAME, or policy.path=... : answers over HTTP in OpenAI's form, searched by V
   oreo chat     RUN/NAME, policy.path=... or --url URL : talk to a policy in the terminal, steps coloured by V
   oreo play     ID : play an environment yourself, in the terminal (--split, --index, --path)
+  oreo new      env | algo | search NAME : write a package of your own that works, to be changed
+
+Your own environments, algorithms and searches: env.id=MODULE:ID, --import MODULE_OR_FILE.py, --config-dir DIR, or an
+installed package with entry points; see docs/extending.md.
 
 Settings are given as key=value, sweeps with -m:
 
@@ -65,13 +80,14 @@ _SHORT = {"search": "evaluate.searches", "budget": "evaluate.budget", "tracker":
 
 
 # What a run may do more of, or otherwise, in a folder that it worked in before: nothing that is there becomes wrong.
-_GROWING = ("rounds", "iteration.rounds", "algos", "workers", "trainer.tracker", "evaluate.keep")
+_GROWING = ("rounds", "iteration.rounds", "algos", "workers", "imports", "trainer.tracker", "evaluate.keep")
 
 
 def main() -> None:
     """Run the command line; exit code 0 on success, 2 for a mistake of the user."""
     command, *arguments = sys.argv[1:] or ["--help"]
     try:
+        arguments, imports = plugged_in(arguments)
         if command in ("-h", "--help", "help"):
             print(USAGE, end="")
         elif command == "--version":
@@ -116,10 +132,14 @@ def main() -> None:
             from oreo_agents.runs.chat import main as chat
 
             chat(arguments)
+        elif command == "new":
+            from oreo_agents.runs.new import main as new
+
+            new(arguments)
         elif command in _JOBS:
-            _run_hydra(command, arguments)
+            _run_hydra(command, arguments, imports)
         else:
-            known = [*_JOBS, "report", "data", "doctor", "metrics", "serve", "chat", "play", "push", "show"]
+            known = [*_JOBS, "report", "data", "doctor", "metrics", "serve", "chat", "play", "new", "push", "show"]
             raise UserError(f"unknown command {command!r}{closest(command, known)}\n\n{USAGE}")
     except (UserError, ValueError, FileNotFoundError) as error:
         _fail(error)
@@ -147,6 +167,7 @@ def settings_from_config(config: DictConfig, algorithms: dict[str, Any]) -> Any:
         seed=_whole(config, "seed"),
         data=config.data if isinstance(config.data, str | None) else list(config.data),
         workers=None if config.workers is None else _whole(config, "workers"),
+        imports=list(config.imports),
     )
 
 
@@ -161,9 +182,10 @@ def _run(config: DictConfig, folder: Path) -> None:
 
     for name in config.algos:
         if name not in config.algorithms and name != "sft":
+            names = dict.fromkeys([*config.algorithms, *known("algo")])
             raise ValueError(
-                f"algos: unknown algorithm {name!r}{closest(name, config.algorithms)}; known: "
-                f"{', '.join(config.algorithms)}. A file of configs/algo joins them with +algo@algorithms.NAME=FILE"
+                f"algos: unknown algorithm {name!r}{closest(name, names)}; known: {', '.join(names)}. A file "
+                f"of algo joins them under another name by +algo@algorithms.NAME=FILE\nlooked in: {plugins.where()}"
             )
     chosen = {name: config.algorithms[name] for name in config.algos if name != "sft"}
     _prepare(config, folder, chosen, supervised=True).train_and_evaluate(["sft", *chosen])
@@ -353,24 +375,35 @@ def _lasting(config: Any) -> Any:
     return config
 
 
-def _run_hydra(command: str, arguments: Sequence[str]) -> None:
+def _run_hydra(command: str, arguments: Sequence[str], imports: Sequence[str]) -> None:
     # Several trackers are told of one run: nothing to sweep over.
     overrides = [re.sub(r"^(trainer\.)?tracker=(\w+(?:,\w+)+)$", r"trainer.tracker=[\2]", text) for text in arguments]
+    overrides = [re.sub(r"^search=(?![\[\"'])(.+)", one_search_a_job, text) for text in overrides]
     for short, key in _SHORT.items():
         overrides = [re.sub(f"^{short}=", f"{key}=", text) for text in overrides]
     overrides = readable(overrides)
+    imports = [*imports, *modules_of_env(overrides)]
+    named = next((place for place, text in enumerate(overrides) if text.startswith("env.id=")), None)
+    if named is not None and not any(text.startswith("env=") for text in overrides):
+        overrides.insert(named, "env=own")
     if command == "eval" and overrides and not re.match(r"-|[^/]*=", overrides[0]):
         folder, *others = overrides
+        imports = [*map(plugins.import_named, run_imports(Path(folder))), *imports]
         overrides = [*evaluation_overrides(Path(folder), others), *others]
     chosen = [text for text in overrides if re.match(r"policy\.path=(?!null$)", text)]
     if chosen and not any(text.startswith("policy=") for text in overrides):
-        # Beside the other override: flags such as `--cfg job` may stand at the end.
-        overrides.insert(overrides.index(chosen[0]), "policy=checkpoint")
-    check_overrides(command, get_args_parser().parse_known_args(overrides)[0].overrides)
+        overrides.insert(0, "policy=checkpoint")
+    if imports:
+        overrides.insert(0, f"++imports={hydra_text(list(dict.fromkeys(imports)))}")
+    given = get_args_parser().parse_known_args(flags_first(overrides))[0].overrides
+    overrides += further_overrides(command, given)  # at the end: a recipe wins over the file of its algorithm
+    check_overrides(command, get_args_parser().parse_known_args(flags_first(overrides))[0].overrides)
 
     def job(config: DictConfig) -> None:
         folder = Path(HydraConfig.get().runtime.output_dir)
         try:
+            for name in config.imports:  # a launcher may have started this process
+                plugins.import_named(name)
             with FileLock(folder / ".run.lock", blocking=False):
                 _JOBS[command](config, folder)
         except Timeout:
@@ -379,7 +412,7 @@ def _run_hydra(command: str, arguments: Sequence[str]) -> None:
             logging.getLogger(__name__).debug("details", exc_info=True)
             _fail(error)
 
-    sys.argv = [f"oreo {command}", *overrides]
+    sys.argv = [f"oreo {command}", *flags_first(with_folders(overrides))]
     hydra.main(version_base="1.3", config_path=str(config_folder()), config_name=command)(job)()
 
 

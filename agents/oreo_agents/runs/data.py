@@ -7,18 +7,17 @@ import argparse
 import hashlib
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
-from gymnasium.envs.registration import load_env_creator
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-import oreo_envs  # noqa: F401 (registers the ids)
+import oreo_envs
 from oreo_agents.episodes.prompts import PromptFormat
 from oreo_agents.episodes.recorded import recorded_episodes
 from oreo_agents.episodes.tasks import find_env
@@ -34,7 +33,9 @@ from oreo_envs.alfworld.games import SPLITS
 from oreo_envs.alfworld.house_files import write_games
 from oreo_envs.answers import split_steps
 from oreo_envs.datasets import WrongSplit
+from oreo_envs.plain import creator_of
 from oreo_envs.recording import is_record
+from oreo_envs.splits import SPLITS as SPLIT_NAMES
 
 _log = logging.getLogger(__name__)
 
@@ -186,8 +187,7 @@ def import_solutions(
 
 def _delimiters(env_id: str) -> tuple[str, ...] | None:
     """What ends a step of an answer; none where an action is a turn, None where an environment does not say."""
-    creator: Any = gym.spec(env_id).entry_point
-    return getattr(load_env_creator(creator) if isinstance(creator, str) else creator, "step_delimiters", None)
+    return getattr(creator_of(gym.spec(env_id)), "step_delimiters", None)
 
 
 def encode_buffer(buffer: EpisodeBuffer, prompt_format: PromptFormat) -> EpisodeBuffer:
@@ -206,20 +206,31 @@ def encode_buffer(buffer: EpisodeBuffer, prompt_format: PromptFormat) -> Episode
     )
 
 
+def opening_of(env_class: Any, env_id: str, prompt: str | None) -> Callable[[str], Sequence[Mapping[str, str]]]:
+    """Return how an environment opens a question: by its prompt template, or as the user's message.
+
+    Raises:
+        ValueError: a prompt is named, and it has none.
+    """
+    if hasattr(env_class, "template"):
+        return env_class.template(prompt).messages
+    if prompt is not None:
+        raise ValueError(f"--prompt {prompt}: {env_id} has no prompt templates; leave it out")
+    return lambda question: [{"role": "user", "content": question}]
+
+
 class _Tasks:
     """Questions of an environment, and how it opens and cuts a solution."""
 
     def __init__(self, env_id: str, path: str | None, prompt: str | None) -> None:
         self.env_id = env_id
-        self.env_class: Any = gym.spec(env_id).entry_point
-        if isinstance(self.env_class, str):
-            self.env_class = load_env_creator(self.env_class)
-        self.template = self.env_class.template(prompt)
+        self.env_class: Any = creator_of(gym.spec(env_id))
+        self.opening = opening_of(self.env_class, env_id, prompt)
         self.by_question: dict[str, Task] = {}
         keywords: dict[str, Any] = {} if path is None else {"path": path}
-        for split in self.env_class.splits:
+        for split in getattr(self.env_class, "splits", SPLIT_NAMES):
             try:
-                env: Any = gym.make(env_id, split=split, **keywords).unwrapped
+                env: Any = oreo_envs.make(env_id, split=split, **keywords).unwrapped
             except (FileNotFoundError, ConnectionError, OSError, WrongSplit) as error:
                 _log.warning("%s %s: questions are not matched to tasks (%s)", env_id, split, error)
                 continue
@@ -231,11 +242,11 @@ class _Tasks:
 
     def episode(self, solution: Solution, reward: float, success: bool, *, cut_off: bool) -> Episode:
         question, task = solution.question, solution.task
-        steps = split_steps(solution.response, self.env_class.step_delimiters)
+        steps = split_steps(solution.response, tuple(getattr(self.env_class, "step_delimiters", ())))
         name = self.env_id.removeprefix("oreo/").rpartition("-v")[0].lower()
         digest = hashlib.sha256(question.encode()).hexdigest()[:12]
         episode = text_episode(
-            self.template.messages(question),
+            self.opening(question),
             steps,
             [0.0] * (len(steps) - 1) + [reward],
             task_id=f"{name}/imported/{digest}" if task is None else task.task_id,

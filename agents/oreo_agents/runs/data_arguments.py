@@ -23,7 +23,7 @@ def parser() -> argparse.ArgumentParser:
     importer = commands.add_parser("import", help="solutions in JSON lines to a buffer")
     importer.add_argument("file", type=Path)
     importer.add_argument("--format", choices=sorted([*FORMATS, "messages"]), required=True)
-    importer.add_argument("--env", required=True, help="an environment id, or its short name: gsm8k, math")
+    importer.add_argument("--env", required=True, help="an environment id, its short name (gsm8k, math), or MODULE:ID")
     importer.add_argument("--tokenizer", help="checkpoint folder or hub name; without it, encode later")
     importer.add_argument("--path", help="where the environment's own data lies")
     importer.add_argument(

@@ -15,6 +15,7 @@ from typing import Any
 
 import gymnasium as gym
 
+import oreo_envs
 from oreo_agents.episodes.collect import CollectSettings, encode
 from oreo_agents.episodes.collect import collect as collect_episodes
 from oreo_agents.episodes.collect import demonstrations as demonstrate
@@ -29,9 +30,10 @@ from oreo_agents.networks.policy import CausalPolicy, PolicySettings
 from oreo_agents.networks.tiny import TinyConfig, byte_tokenizer, create_checkpoint, word_tokenizer
 from oreo_agents.networks.value import TokenValue, ValueSettings
 from oreo_agents.progress import progress, quiet
+from oreo_agents.runs.choices import known
 from oreo_agents.runs.data import encode_buffer
 from oreo_agents.runs.loading import Loader
-from oreo_agents.runs.overrides import beside_others, build, composed, config_folder
+from oreo_agents.runs.overrides import beside_others, build, composed
 from oreo_agents.search import BestOfN, Greedy, Search
 from oreo_agents.serving.answering import LocalEngine, Reply
 from oreo_agents.serving.conversations import Question
@@ -60,7 +62,7 @@ def make(env: str, **options: Any) -> Env:
     """
     env_id = find_env(env, "make: ")
     try:
-        return gym.make(env_id, disable_env_checker=True, **options)
+        return oreo_envs.make(env_id, **options)
     except TypeError as error:
         raise ValueError(f"{env_id}: {error}") from None
 
@@ -250,9 +252,9 @@ def algorithm(name: str, *, tiny: bool = False, **settings: Any) -> Algorithm[An
     Raises:
         ValueError: there is none of that name, or it refuses a setting.
     """
-    known = sorted(path.stem for path in (config_folder() / "algo").glob("*.yaml"))
-    if name not in known:
-        raise ValueError(f"unknown algorithm {name!r}{closest(name, known)} (known: {', '.join(known)})")
+    choices = known("algo")
+    if name not in choices:
+        raise ValueError(f"unknown algorithm {name!r}{closest(name, choices)} (known: {', '.join(choices)})")
     size = ["policy=tiny"] if tiny else ["policy=checkpoint", "policy.path=none"]
     with beside_others():
         found: Algorithm[Any] = build(composed("train", [f"algo={name}", *size]).algo)

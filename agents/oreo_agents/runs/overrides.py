@@ -9,19 +9,22 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from functools import cache
-from importlib import resources
 from pathlib import Path
 from types import UnionType
 from typing import Any, get_args, get_type_hints
 
 import gymnasium as gym
-from hydra import compose, initialize_config_dir
+from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+
+from oreo_agents import plugins
+from oreo_agents.episodes.tasks import EnvSettings, option_names
+from oreo_agents.runs.choices import compose, config_folder, further, known, unfiled
 
 
 def _first_of(*values: Any) -> Any:
@@ -36,12 +39,6 @@ class UserError(Exception):
     """A mistake in what the user gave, with a message that says what to do; shown without a traceback."""
 
 
-def config_folder() -> Path:
-    """Return the folder of configurations: in the package of a wheel, at the top of an editable checkout."""
-    installed = Path(str(resources.files("oreo_agents"))) / "configs"
-    return installed if installed.is_dir() else Path(__file__).resolve().parents[3] / "configs"
-
-
 def check_overrides(command: str, overrides: Sequence[str]) -> None:
     """Compose once, so that a mistake gets a sentence with the closest right name.
 
@@ -50,20 +47,34 @@ def check_overrides(command: str, overrides: Sequence[str]) -> None:
     """
     with initialize_config_dir(str(config_folder()), version_base="1.3"):
         try:
-            parsed = OverridesParser.create().parse_overrides(list(overrides))
-            values = [
-                [f"{item.get_key_element()}={value}" for value in item.sweep_string_iterator()]
-                if item.is_sweep_override()
-                else [item.input_line or ""]
-                for item in parsed
-            ]
-            # Every value of a sweep is seen once, though not every combination.
-            for job in range(max(map(len, values), default=1)):
-                chosen = [texts[job % len(texts)] for texts in values]
-                config = compose(command, [text for text in chosen if text and not text.startswith("hydra.")])
-                _check_keys(command, config)
+            for chosen in _jobs(overrides):
+                _check_keys(command, compose(command, chosen))
         except (HydraException, OmegaConfBaseException) as error:
             raise UserError(_explain(command, error, overrides)) from error
+
+
+def further_overrides(command: str, overrides: Sequence[str]) -> list[str]:
+    """Return overrides that add what others ask for and no file of the command lists, see ``choices.further``.
+
+    What is wrong with them is left to ``check_overrides``.
+    """
+    with initialize_config_dir(str(config_folder()), version_base="1.3"):
+        try:
+            return further(command, overrides, _jobs(overrides))
+        except (HydraException, OmegaConfBaseException):
+            return []
+
+
+def _jobs(overrides: Sequence[str]) -> list[list[str]]:
+    """Return the overrides of jobs in which every value of a sweep is seen once, though not every combination."""
+    values = [
+        [f"{item.get_key_element()}={value}" for value in item.sweep_string_iterator()]
+        if item.is_sweep_override()
+        else [item.input_line or ""]
+        for item in OverridesParser.create().parse_overrides(list(overrides))
+    ]
+    count = max(map(len, values), default=1)
+    return [[texts[job % len(texts)] for texts in values] for job in range(count)]
 
 
 @cache
@@ -98,7 +109,7 @@ def _explain(command: str, error: Exception, overrides: Sequence[str]) -> str:
         return message
     if _is_field(command, name):
         return f"{command}: no file names {name!r}; add it with +{name}=..."
-    known = [key for key in _known_names(command) if not key.endswith("_target_")]
+    names = [key for key in _known_names(command) if not key.endswith("_target_")]
     if name.startswith("env.options."):
         env_id, options = _env_options(command, overrides)
         if name.removeprefix("env.options.") in options:
@@ -106,21 +117,23 @@ def _explain(command: str, error: Exception, overrides: Sequence[str]) -> str:
         if options:
             near = difflib.get_close_matches(name.removeprefix("env.options."), options, n=1, cutoff=0.6)
             hint = "".join(f"; did you mean 'env.options.{option}'?" for option in near)
-            if near and f"env.options.{near[0]}" not in known:
+            if near and f"env.options.{near[0]}" not in names:
                 hint += f" It is added with +env.options.{near[0]}=..."
             return f"{command}: there is no setting {name!r}{hint}\n({env_id} takes {', '.join(options)})"
-    return f"{command}: there is no setting {name!r}{closest(name, known)}\n({message.splitlines()[0]})"
+    text = f"{command}: there is no setting {name!r}{closest(name, names)}\n({message.splitlines()[0]})"
+    group, slash, _ = name.partition("/")
+    if slash and (choices := known(group)):
+        text += f"\nknown: {', '.join(choices)}\nlooked in: {plugins.where()}"
+    return text
 
 
 def _env_options(command: str, overrides: Sequence[str]) -> tuple[str, list[str]]:
     """Return the id of the environment that is asked for, and the names of the options that it takes."""
-    from oreo_agents.episodes.tasks import option_names  # registers the environments
-
     chosen = [text for text in overrides if re.match(r"(env|experiment|env\.id)=", text) and "," not in text]
     try:
-        env_id = str(compose(command, chosen).env.id)
+        env_id = EnvSettings(id=str(compose(command, chosen).env.id)).id
         return env_id, option_names(env_id)
-    except (HydraException, OmegaConfBaseException, gym.error.Error):
+    except (HydraException, OmegaConfBaseException, gym.error.Error, ValueError):
         return "the environment", []
 
 
@@ -145,8 +158,10 @@ def _known_names(command: str) -> list[str]:
             found += [path, *keys(child, f"{path}.")]
         return found
 
-    files = config_folder().rglob("*.yaml")
-    choices = [path.relative_to(config_folder()).with_suffix("").as_posix() for path in files]
+    folders = [config_folder(), *plugins.folders()]
+    files = [(folder, path) for folder in folders for path in folder.rglob("*.yaml")]
+    choices = [path.relative_to(folder).with_suffix("").as_posix() for folder, path in files]
+    choices += [f"{group}/{name}" for group in ("env", "algo", "search") for name in unfiled(group)]
     groups = sorted({choice.partition("/")[0] for choice in choices if "/" in choice})
     return [*keys(compose(command)), *choices, *groups]
 
@@ -166,7 +181,7 @@ def composed(command: str, overrides: Sequence[str]) -> DictConfig:
     check_overrides(command, overrides)
     with initialize_config_dir(str(config_folder()), version_base="1.3"):
         try:
-            return compose(command, list(overrides))
+            return compose(command, overrides)
         except (HydraException, OmegaConfBaseException) as error:
             raise UserError(str(error)) from error
 

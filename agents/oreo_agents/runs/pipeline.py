@@ -31,6 +31,7 @@ from oreo_agents.episodes.collect import demonstrations
 from oreo_agents.episodes.tasks import Purpose
 from oreo_agents.evaluation.curve import DevTasks
 from oreo_agents.networks.tiny import byte_tokenizer, create_checkpoint, word_tokenizer
+from oreo_agents.plugins import import_named
 from oreo_agents.progress import start_worker
 from oreo_agents.runs.cards import add_results, card_of
 from oreo_agents.runs.dev_tasks import dev_indices, dev_split
@@ -173,7 +174,7 @@ class Run:
                 self._iterate,
                 order,
                 workers,
-                initializer=start_worker,
+                initializer=partial(_start_worker, tuple(self.settings.imports)),
                 steps_of=self._steps_so_far,
             )
             parts = dict(zip(order, found, strict=True))
@@ -364,6 +365,13 @@ class Run:
             examples=self.settings.evaluate.dev.examples,
             models=models,
         )
+
+
+def _start_worker(imports: Sequence[str]) -> None:
+    """Set up another process, with the modules that this one imported."""
+    for name in imports:
+        import_named(name)
+    start_worker()
 
 
 def _start_key(settings: RunSettings) -> str:

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.panel import Panel
 from rich.text import Text
 
+import oreo_envs
 from oreo_agents.episodes.tasks import find_env
 from oreo_envs.arguments import what_is_wrong
 
@@ -32,7 +33,7 @@ def main(arguments: Sequence[str], read: Callable[[str], str] = input, console: 
         ValueError: an unknown environment, task or option.
     """
     parser = argparse.ArgumentParser(prog="oreo play", description="Play an environment in the terminal.")
-    parser.add_argument("env", metavar="ID", help="an environment id, or its short name: alfworld, gsm8k")
+    parser.add_argument("env", metavar="ID", help="an environment id, its short name (alfworld, gsm8k), or MODULE:ID")
     parser.add_argument("--split", help="default: the environment's")
     parser.add_argument("--index", type=int, help="number of the task; default: any")
     parser.add_argument("--path", help="where the environment's data lies; alfworld: generated needs none")
@@ -44,7 +45,7 @@ def main(arguments: Sequence[str], read: Callable[[str], str] = input, console: 
     keywords |= {name: value for name in ("split", "path") if (value := getattr(given, name)) is not None}
     env_id = find_env(given.env, "")
     try:
-        env = gym.make(env_id, disable_env_checker=True, **keywords)
+        env = oreo_envs.make(env_id, **keywords)
     except TypeError as error:
         raise ValueError(f"{env_id}: {what_is_wrong(error)}") from None
     with env:

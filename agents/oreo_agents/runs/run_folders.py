@@ -80,15 +80,20 @@ def evaluation_overrides(folder: Path, given: Sequence[str]) -> list[str]:
     """
     config: Any = OmegaConf.to_container(OmegaConf.load(run_of(folder) / "config.yaml"))
     tiny = config["policy"].get("path") is None
-    overrides = [f"run={_hydra(str(folder))}"]
+    overrides = [f"run={hydra_text(str(folder))}"]
     if not any(text.startswith("policy=") for text in given):
         overrides.append(f"policy={'tiny' if tiny else 'checkpoint'}")
     if not any(text.startswith("env=") for text in given):
-        overrides += ["~env", f"+env={_hydra(config['env'])}"]
+        overrides += ["~env", f"++env={hydra_text(config['env'])}"]
     for name, value in flatten({key: config[key] for key in _TAKEN if key in config}).items():
         if not (tiny and name == "policy.path"):
-            overrides.append(f"++{name}={_hydra(value)}")
+            overrides.append(f"++{name}={hydra_text(value)}")
     return overrides
+
+
+def run_imports(folder: Path) -> list[str]:
+    """Return the modules that the run of a folder, see ``evaluation_overrides``, imported."""
+    return list(OmegaConf.select(OmegaConf.load(run_of(folder) / "config.yaml"), "imports") or ())
 
 
 def choose_value(config: DictConfig, given: Sequence[str]) -> None:
@@ -120,12 +125,12 @@ def choose_value(config: DictConfig, given: Sequence[str]) -> None:
         config.value_eval.beta = beta
 
 
-def _hydra(value: Any) -> str:
+def hydra_text(value: Any) -> str:
     """Write a value in Hydra's grammar."""
     if isinstance(value, Mapping):
-        return f"{{{','.join(f'{key}:{_hydra(child)}' for key, child in value.items())}}}"
+        return f"{{{','.join(f'{key}:{hydra_text(child)}' for key, child in value.items())}}}"
     if isinstance(value, list):
-        return f"[{','.join(map(_hydra, value))}]"
+        return f"[{','.join(map(hydra_text, value))}]"
     if isinstance(value, str):
         escaped = value.replace("\\", "\\\\").replace('"', '\\"')
         return f'"{escaped}"'

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import gymnasium as gym
 
+from oreo_agents import plugins
 from oreo_agents.episodes.collect import CollectSettings, SftSettings
 from oreo_agents.episodes.tasks import EnvSettings, choose_indices, derive, make_env
 from oreo_agents.evaluation.evaluate import EvaluateSettings
@@ -72,6 +73,7 @@ class RunSettings:
         seed: of everything random.
         data: folder of a buffer to train on, or several, whose episodes are joined; None: collect one.
         workers: processes that train and evaluate side by side; None: one a core for small models on a CPU, else 1.
+        imports: modules that each process imports first, see ``plugins.import_named``.
     """
 
     env: EnvSettings
@@ -87,6 +89,7 @@ class RunSettings:
     seed: int = 0
     data: str | Sequence[str] | None = None
     workers: int | None = None
+    imports: Sequence[str] = ()
 
     @property
     def data_folders(self) -> list[str]:
@@ -100,7 +103,7 @@ class RunSettings:
             for name in names:
                 if name not in self.searches:
                     hint = f"{closest(name, self.searches)} (known: {', '.join(self.searches)})"
-                    raise ValueError(f"evaluate.{setting}: unknown search {name!r}{hint}")
+                    raise ValueError(f"evaluate.{setting}: unknown search {name!r}{hint}\nlooked in: {plugins.where()}")
 
     def env_maker(self, split: str) -> Callable[[], gym.Env[str, str]]:
         """Return a function that makes an environment of a split.

@@ -21,10 +21,12 @@ class Candidate:
     Attributes:
         episode: the answer; whether it is right was not looked at.
         value: V just before its end token, reward units; None: it was not read.
+        answer: its final answer in the form that equal ones share, see ``TextEnv.canonical``; None: it has none.
     """
 
     episode: Episode
     value: float | None = None
+    answer: str | None = None
 
 
 @dataclass(frozen=True)

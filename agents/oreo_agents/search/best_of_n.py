@@ -15,7 +15,7 @@ class BestOfN(SampleSearch):
 
     needs_value = True
 
-    def choose(self, episodes: Sequence[Episode], values: np.ndarray) -> int:
+    def choose(self, episodes: Sequence[Episode], values: np.ndarray, answers: Sequence[str | None]) -> int:
         """Return the sample with the highest value."""
         return best_finished(episodes, values)
 

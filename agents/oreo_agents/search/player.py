@@ -8,7 +8,7 @@ not read yet, and remember what it has.
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 
 import gymnasium as gym
 import numpy as np
@@ -88,6 +88,7 @@ class Player:
         self.progress = progress
         self._samples: dict[tuple[int, float, bool], list[list[Episode]]] = {}
         self._final_values: dict[tuple[int, float, bool], list[list[Judgement]]] = {}
+        self._final_answers: dict[tuple[int, float, bool], list[list[str | None]]] = {}
 
     # Whole episodes.
 
@@ -128,6 +129,28 @@ class Player:
             blocks = [drawn[start : start + tasks] for start in range(0, len(drawn), tasks)]
             self._final_values[key] = [judged for block in blocks for judged in self._judge_finals(block)]
         return self._final_values[key]
+
+    def final_answers(self, count: int, temperature: float, constrained: bool = False) -> list[list[str | None]]:
+        """Return the final answer of each of those episodes, equal for equal ones as the environment says."""
+        key = (count, temperature, constrained)
+        if key not in self._final_answers:
+            if key not in self._samples:
+                self.samples(*key)
+            self._final_answers[key] = [
+                [self.final_answer(episode) for episode in episodes] for episodes in self._samples[key]
+            ]
+        return self._final_answers[key]
+
+    def final_answer(self, episode: Episode) -> str | None:
+        """Return the final answer of an episode in the form that equal ones share; None: it has none."""
+        answer = episode.info.get("answer")
+        return None if answer is None else self._form(str(answer))
+
+    @cached_property
+    def _form(self) -> Callable[[str], str]:
+        env = self.make_env()
+        env.close()
+        return env.unwrapped.canonical  # type: ignore[attr-defined]
 
     def _judge_finals(self, drawn: Sequence[Sequence[Episode]]) -> list[list[Judgement]]:
         """Judge the samples of a few tasks, which are read side by side."""

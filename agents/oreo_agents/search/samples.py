@@ -40,13 +40,14 @@ class SampleSearch(Search):
             )
 
     @abstractmethod
-    def choose(self, episodes: Sequence[Episode], values: np.ndarray) -> int:
+    def choose(self, episodes: Sequence[Episode], values: np.ndarray, answers: Sequence[str | None]) -> int:
         """Return the index of the answer to give.
 
         Args:
             episodes: the samples of one task; their outcome must not be looked at.
             values: V of each just before its end token, float [N]; NaN where V is not read: by a search that does not
                 need it, and where there is one sample.
+            answers: the final answer of each in its canonical form, see ``TextEnv``; None without one.
         """
 
     def answer(self, player: Player) -> list[Answer | None]:
@@ -54,16 +55,19 @@ class SampleSearch(Search):
         key = (self.samples, self.temperature, self.constrained)
         drawn = player.samples(*key)
         judged = player.final_values(*key) if self._reads_value else [[] for _ in drawn]
-        return [self._answer(*task) if task[0] else None for task in zip(drawn, judged, strict=True)]
+        given = player.final_answers(*key)
+        return [self._answer(*task) if task[0] else None for task in zip(drawn, judged, given, strict=True)]
 
-    def _answer(self, episodes: Sequence[Episode], judged: Sequence[Judgement]) -> Answer:
+    def _answer(
+        self, episodes: Sequence[Episode], judged: Sequence[Judgement], answers: Sequence[str | None]
+    ) -> Answer:
         values = np.array([judgement.value for judgement in judged]) if judged else np.full(len(episodes), np.nan)
         read: list[float | None] = [judgement.value for judgement in judged]
         return Answer(
-            episodes[self.choose(episodes, values)],
+            episodes[self.choose(episodes, values, answers)],
             sum(int(episode.info["generated_tokens"] or 0) for episode in episodes),
             sum(judgement.read for judgement in judged),
-            [Candidate(*one) for one in zip(episodes, read or [None] * len(episodes), strict=True)]
+            [Candidate(*one) for one in zip(episodes, read or [None] * len(episodes), answers, strict=True)]
             if len(episodes) > 1
             else (),
         )

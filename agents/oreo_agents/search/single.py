@@ -16,7 +16,7 @@ class Sampled(SampleSearch):
     samples: int = 1
     temperature: float = 1.0
 
-    def choose(self, episodes: Sequence[Episode], values: np.ndarray) -> int:
+    def choose(self, episodes: Sequence[Episode], values: np.ndarray, answers: Sequence[str | None]) -> int:
         """Take the first sample."""
         return 0
 

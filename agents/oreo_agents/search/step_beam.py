@@ -59,9 +59,10 @@ class _Tree:
         best = self.best()
         episodes = {id(best): player.end(best, temperature)}
         beams = [*self.finished, *self.cut_off]
+        ended = [episodes.get(id(beam.record)) or player.episode(beam.record, temperature) for beam in beams]
         others = [
-            Candidate(episodes.get(id(beam.record)) or player.episode(beam.record, temperature), beam.value)
-            for beam in beams
+            Candidate(episode, beam.value, player.final_answer(episode))
+            for episode, beam in zip(ended, beams, strict=True)
         ]
         return Answer(episodes[id(best)], self.generated, self.read, others if len(beams) > 1 else ())
 

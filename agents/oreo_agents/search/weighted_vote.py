@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from oreo_agents.search.best_of_n import best_finished
-from oreo_agents.search.majority import canonical_answer
 from oreo_agents.search.samples import SampleSearch
 from oreo_algos.episode import Episode
 
@@ -22,10 +21,9 @@ class WeightedVote(SampleSearch):
 
     needs_value = True
 
-    def choose(self, episodes: Sequence[Episode], values: np.ndarray) -> int:
+    def choose(self, episodes: Sequence[Episode], values: np.ndarray, answers: Sequence[str | None]) -> int:
         """Return the sample with the highest value among those that give the answer of the greatest weight."""
-        answers = [canonical_answer(episode) if episode.terminated else None for episode in episodes]
-        voters = [i for i, answer in enumerate(answers) if answer is not None]
+        voters = [i for i, answer in enumerate(answers) if answer is not None and episodes[i].terminated]
         if not voters:
             return best_finished(episodes, values)
         weights: defaultdict[str | None, float] = defaultdict(float)

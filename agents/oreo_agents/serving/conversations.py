@@ -21,7 +21,7 @@ from oreo_agents.networks.value import TokenValue
 from oreo_agents.search import Player
 from oreo_algos.episode import Episode
 from oreo_envs.base import Opening, Outcome, TextEnv
-from oreo_envs.grading import Thoughts, end_of_answer, extract_answer
+from oreo_envs.grading import Thoughts, canonical, end_of_answer, extract_answer
 from oreo_envs.records import Message
 
 OnStep = Callable[[str, float | None], None]
@@ -139,6 +139,11 @@ class Conversations(Player):
     @staticmethod
     def _no_env() -> ConversationEnv:
         raise AssertionError("each question has an environment of its own")
+
+    @property
+    def _form(self) -> Callable[[str], str]:
+        """Answers are compared as in mathematics."""
+        return canonical
 
     def begin(self) -> Iterator[list[Record]]:
         """Yield the questions, ``batch_size`` of them at a time."""

@@ -20,8 +20,8 @@ from oreo_agents.runs import scorebook
 from oreo_agents.runs.pipeline import Run
 from oreo_agents.runs.settings import RunSettings
 from oreo_agents.search import Greedy, Majority, StepBeam
-from oreo_agents.search.majority import canonical_answer
 from oreo_algos import EpisodeBuffer
+from oreo_envs.grading import canonical
 
 
 def test_a_bounded_part_is_kept_the_same_whoever_answers_and_not_the_beginning():
@@ -62,8 +62,8 @@ def test_a_vote_is_kept_with_its_voters_as_text(tmp_path: Path):
         assert len(voters) == episode.info["chosen_from"] == 5 and not any(voter.encoded for voter in voters)
         [chosen, *_] = [voter for voter in voters if voter.info["chosen"]]
         assert chosen.messages == episode.messages and chosen.success == episode.success
-        own = canonical_answer(episode)
-        assert episode.info["votes"] == sum(canonical_answer(voter) == own for voter in voters)
+        said = [voter.info["answer"] and canonical(voter.info["answer"]) for voter in (episode, *voters)]
+        assert episode.info["votes"] == said[1:].count(said[0])
         assert "value" not in episode.info, "a vote reads none"
     assert buffer.tokenizer_fingerprint == FORMAT.fingerprint and all(episode.encoded for episode in buffer)
 

@@ -161,7 +161,10 @@ def test_an_override_that_cannot_be_read_is_one_message(refused: Caught):
             "evaluate.value_searches=[greddy]",
             "evaluate.value_searches: unknown search 'greddy'; did you mean 'greedy'?",
         ),
-        ("search=greedy", "must be a list of at least one search, such as search=[greedy,step_beam], got 'greedy'"),
+        (
+            "evaluate.searches=greedy",
+            "must be a list of at least one search, such as search=[greedy,step_beam], got 'greedy'",
+        ),
         ("budget=200", "evaluate.budget must be a list of tokens a task, such as budget=[100,200], got 200"),
         ("algos=[oero]", "algos: unknown algorithm 'oero'; did you mean 'oreo'?"),
         ("+collect.sampels=3", "unexpected keyword argument 'sampels'"),

@@ -14,7 +14,7 @@ from tiny_models import make_model, make_tokenizer
 from oreo_agents.episodes.collect import CollectSettings, SftSettings
 from oreo_agents.episodes.generate import Sampling
 from oreo_agents.episodes.prompts import PromptFormat
-from oreo_agents.episodes.tasks import EnvSettings, choose_indices, make_env
+from oreo_agents.episodes.tasks import ENDLESS, EnvSettings, choose_indices, make_env
 from oreo_agents.episodes.texts import text_episode
 from oreo_agents.evaluation.evaluate import EvaluateSettings, Item
 from oreo_agents.networks.policy import PolicySettings
@@ -61,11 +61,10 @@ def test_part_of_a_data_set_is_drawn_and_not_its_beginning(tmp_path: Path):
     assert choose_indices(env, 5, 1) != choose_indices(env, 5, 2)
 
 
-def test_an_environment_without_end_needs_a_number_of_tasks():
+def test_all_tasks_of_an_environment_without_end_are_a_thousand():
     env = make_env(EnvSettings(id="oreo/Arithmetic-v0"), "test")
     assert choose_indices(env, 3, None) == [0, 1, 2]
-    with pytest.raises(ValueError, match="without end: say how many"):
-        choose_indices(env, None, None)
+    assert len(set(choose_indices(env, None, None))) == len(set(choose_indices(env, None, 3))) == ENDLESS
 
 
 def test_an_unknown_environment_or_option_is_a_sentence():

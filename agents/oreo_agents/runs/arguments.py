@@ -1,0 +1,54 @@
+"""Arguments of the command: what is plugged in, and in which order Hydra wants them.
+
+Knows: how they are written. Does not know: commands, settings; how modules are found (``plugins``).
+"""
+
+import re
+from collections.abc import Sequence
+
+from oreo_agents import plugins
+
+
+def plugged_in(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Take ``--import MODULE`` and ``--config-dir DIR``, which every command knows, out of arguments, and obey them.
+
+    Returns:
+        The other arguments, and what names the modules from any folder.
+
+    Raises:
+        ValueError: one of them cannot be used, or its name is missing.
+    """
+    others, imports = [], []
+    given = iter(arguments)
+    for text in given:
+        flag, equals, value = text.partition("=")
+        if flag not in ("--import", "--config-dir", "-cd"):
+            others.append(text)
+            continue
+        value = value if equals else next(given, "")
+        if not value or value.startswith("-"):
+            wanted = "the name of a module, or a .py file" if flag == "--import" else "a folder"
+            raise plugins.PluginError(f"{flag} needs {wanted}")
+        if flag == "--import":
+            imports.append(plugins.import_named(value))
+        else:
+            plugins.add_folder(value)
+    return others, imports
+
+
+def flags_first(arguments: Sequence[str]) -> list[str]:
+    """Return arguments with all settings at the end: Hydra's parser reads them only where they stand together."""
+    settings = [text for text in arguments if text.startswith("~") or ("=" in text and not text.startswith("-"))]
+    return [*(text for text in arguments if text not in settings), *settings]
+
+
+def one_search_a_job(match: re.Match[str]) -> str:
+    """Write ``search=a,b``, a sweep over single searches, as Hydra reads it."""
+    return "search=" + ",".join(f"[{name}]" for name in match[1].split(","))
+
+
+def modules_of_env(overrides: Sequence[str]) -> list[str]:
+    """Import the modules of ``env.id=MODULE:ID``; return what names them from any folder."""
+    values = [text.removeprefix("env.id=") for text in overrides if text.startswith("env.id=")]
+    named = [one.strip("'\" ").rpartition(":")[0] for value in values for one in value.split(",")]
+    return [plugins.import_named(module) for module in named if module]

@@ -1,0 +1,205 @@
+"""Plug-ins as Hydra sees them: folders of settings, choices that no file names, recipes wherever an algorithm is named.
+
+Knows: Hydra's search path, its store, defaults lists. Does not know: commands; how modules are found (``plugins``).
+"""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import MISSING, fields, is_dataclass
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from hydra import compose as hydra_compose
+from hydra.core.config_store import ConfigStore
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import DictConfig
+
+from oreo_agents import plugins
+from oreo_agents.episodes.tasks import known_envs
+from oreo_agents.search import Search
+from oreo_algos.algos import Algorithm
+from oreo_envs.checks import closest
+
+_KINDS: dict[str, tuple[plugins.Kind, type]] = {"algo": ("algos", Algorithm), "search": ("searches", Search)}
+
+
+def config_folder() -> Path:
+    """Return the folder of configurations: in the package of a wheel, at the top of an editable checkout."""
+    installed = Path(str(resources.files("oreo_agents"))) / "configs"
+    return installed if installed.is_dir() else Path(__file__).resolve().parents[3] / "configs"
+
+
+def with_folders(overrides: Sequence[str]) -> list[str]:
+    """Return overrides that let Hydra look into the folders that are plugged in, ``hydra.searchpath`` among them.
+
+    Raises:
+        PluginError: a folder is not there, or holds a file that another one hides.
+    """
+    others = [text for text in overrides if not text.startswith("hydra.searchpath=")]
+    for override in OverridesParser.create().parse_overrides([text for text in overrides if text not in others]):
+        for place in override.value():  # type: ignore[union-attr]
+            plugins.add_folder(str(place).removeprefix("file://"))
+    found = plugins.folders()
+    _require_no_hiding(found)
+    quoted = ",".join(f'"{folder}"' for folder in found)
+    return [f"hydra.searchpath=[{quoted}]", *others] if found else others
+
+
+def compose(command: str, overrides: Sequence[str] = (), **how: Any) -> DictConfig:
+    """Compose the configuration of a command, with what is plugged in; Hydra must be initialised.
+
+    Args:
+        command: its configuration's name.
+        overrides: those of Hydra itself are left out.
+        how: see ``hydra.compose``.
+    """
+    offer(overrides)
+    plain = [text for text in overrides if text and not text.startswith("hydra.")]
+    return hydra_compose(command, with_folders(plain), **how)
+
+
+def offer(overrides: Iterable[str]) -> None:
+    """Store, as choices of their groups, those classes and environments outside all files that overrides mention."""
+    mentioned = {word for text in overrides for word in re.split(r"[^\w.\-/]+", text)}
+    for group in ("env", *_KINDS):
+        for name in mentioned & set(unfiled(group)):
+            store(group, name)
+
+
+def store(group: str, name: str) -> None:
+    """Store a choice that no file names.
+
+    Raises:
+        PluginError: it cannot be imported, or is no class of this group.
+    """
+    if group == "env":
+        node: dict[str, Any] = {"id": unfiled(group)[name]}
+    else:
+        kind, base = _KINDS[group]
+        found = _classes(group).get(name) or plugins.load(kind, name)
+        if not (isinstance(found, type) and issubclass(found, base) and is_dataclass(found)):
+            raise plugins.PluginError(
+                f"{name}: {unfiled(group)[name]} is no dataclass derived from {base.__module__}.{base.__name__}"
+            )
+        node = {"_target_": f"{found.__module__}.{found.__qualname__}"} | _defaults(found)
+    ConfigStore.instance().store(group=group, name=name, node=node)
+
+
+def known(group: str) -> list[str]:
+    """Return all choices of a group: files, and what is plugged in."""
+    return sorted({*_files(group), *unfiled(group)})
+
+
+def unfiled(group: str) -> dict[str, str]:
+    """Return the choices of a group that no file names, and what each means."""
+    if group == "env":
+        named = {re.sub("[-_]", "", name) for name in _files(group)}
+        found = {
+            name: env_id
+            for name, env_id in known_envs().items()
+            if not env_id.startswith("oreo/") and re.sub("[-_]", "", name) not in named
+        }
+    elif group in _KINDS:
+        classes = {name: f"{each.__module__}:{each.__qualname__}" for name, each in _classes(group).items()}
+        found = plugins.offered(_KINDS[group][0]) | classes
+    else:
+        return {}
+    return {name: meant for name, meant in found.items() if name not in _files(group)}
+
+
+def further(command: str, overrides: Sequence[str], jobs: Sequence[Sequence[str]]) -> list[str]:
+    """Return what is to be added to overrides: algorithms and searches that they ask for, and recipes.
+
+    Args:
+        command: its configuration's name.
+        overrides: as given.
+        jobs: those of each job of a sweep; of one, where there is none.
+
+    Raises:
+        PluginError: an algorithm is swept under one name, though each has a recipe of its own.
+        ValueError: an unknown search.
+    """
+    asked = [re.match(r"\+?algo@algorithms\.([^=]+)=(.*)", text) for text in overrides]
+    names = {match[1]: match[2] for match in asked if match}
+    if not names and not plugins.any_named():
+        return []  # every algorithm and search of ours is listed
+    added: dict[str, None] = {}
+    policies = set()
+    for job in jobs:
+        # Settings of algorithms and searches that are still to be added cannot be set yet.
+        config = compose(
+            command,
+            [text for text in job if not re.match(r"(searches|algorithms)\.", text)],
+            return_hydra_config=True,
+        )
+        policies.add(str(config.hydra.runtime.choices.policy))
+        for name in {*config.get("algos", ()), *names} - {*config.get("algorithms", ()), "sft"} & {*known("algo")}:
+            names[name] = name
+            added[f"+algo@algorithms.{name}={name}"] = None
+        wanted = [*config.evaluate.searches, *config.evaluate.value_searches]
+        for name in [name for name in wanted if name not in config.searches]:
+            if name not in known("search"):
+                names_there = dict.fromkeys([*config.searches, *known("search")])
+                raise plugins.PluginError(
+                    f"unknown search {name!r}{closest(name, names_there)}; known: {', '.join(names_there)}\n"
+                    f"looked in: {plugins.where()}"
+                )
+            added[f"+search@searches.{name}={name}"] = None
+    offer(added)
+    for name, choice in names.items():
+        if any(re.match(rf"[+~]*recipe@algorithms\.{re.escape(name)}(=|$)", text) for text in overrides):
+            continue
+        recipes = {f"{policy}-{one}" for policy in policies for one in choice.split(",")} & set(_files("recipe"))
+        if recipes and (len(policies) > 1 or "," in choice):
+            raise plugins.PluginError(
+                f"algo@algorithms.{name}={choice}: an algorithm of a small model has settings of its own (recipe), so "
+                "one name is one algorithm; add each under a name of its own and sweep algos=[NAME],[OTHER]"
+            )
+        added |= dict.fromkeys(f"+recipe@algorithms.{name}={recipe}" for recipe in recipes)
+    return list(added)
+
+
+def _classes(group: str) -> dict[str, type]:
+    """Return the algorithms, or searches, of modules that were named, by the choice that each is.
+
+    The algorithm ``MyBest`` is my-best, the search my_best, as ours are spelt.
+    """
+    mark = "_" if group == "search" else "-"
+    found = plugins.classes(_KINDS[group][1])
+    return {re.sub(r"(?<=[a-z0-9])(?=[A-Z])", mark, name).lower(): each for name, each in found.items()}
+
+
+def _defaults(found: Any) -> dict[str, Any]:
+    """Return the fields of a dataclass that a file could hold, so that each can be set without a plus."""
+    plain = (str, int, float, bool, type(None), list, tuple, Mapping)
+    values = {}
+    for each in fields(found):
+        value = each.default
+        if value is MISSING:
+            value = "???" if each.default_factory is MISSING else each.default_factory()
+        if each.init and isinstance(value, plain):
+            values[each.name] = list(value) if isinstance(value, tuple) else value
+    return values
+
+
+def _files(group: str) -> tuple[str, ...]:
+    return _files_in(group, (config_folder(), *plugins.folders()))
+
+
+@cache
+def _files_in(group: str, folders: Sequence[Path]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(path.stem for folder in folders for path in sorted((folder / group).glob("*.yaml"))))
+
+
+def _require_no_hiding(folders: Sequence[Path]) -> None:
+    """Refuse a file that Hydra would not read because another folder has one of its name."""
+    holder: dict[str, Path] = {}
+    for folder in (config_folder(), *folders):
+        for path in sorted(folder.rglob("*.yaml")):
+            name = path.relative_to(folder).as_posix()
+            if name in holder:
+                other = "the suite's own" if holder[name] == config_folder() else str(holder[name] / name)
+                raise plugins.PluginError(f"{path} would be hidden by {other} {name}; give it another name")
+            holder[name] = folder
