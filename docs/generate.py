@@ -179,9 +179,9 @@ def _composed(command: str, *overrides: str) -> dict[str, Any]:
 
 
 def _id(name: str) -> str:
-    """Return the id of an environment's file, or of the file that it builds on."""
+    """Return the id of an environment's file, or of the file that it builds on; "" where it names none."""
     node = OmegaConf.load(config_folder() / "env" / f"{name}.yaml")
-    return node.id if "id" in node else _id(node.defaults[0])
+    return node.get("id") or (_id(node.defaults[0]) if "defaults" in node else "")
 
 
 def _plain(name: str, *configs: dict[str, Any]) -> tuple[str, str]:

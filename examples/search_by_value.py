@@ -28,11 +28,11 @@ class MedianVote(SampleSearch):
 
     needs_value = True
 
-    def choose(self, episodes: Sequence[Episode], values: np.ndarray) -> int:
+    def choose(self, episodes: Sequence[Episode], values: np.ndarray, answers: Sequence[str | None]) -> int:
         """Return the index of the answer to give; the outcome of the samples must not be looked at."""
         better = [i for i, value in enumerate(values) if value >= np.median(values)]
-        answers = [episodes[i].info.get("answer") for i in better]
-        return better[max(range(len(better)), key=lambda k: (answers[k] is not None, answers.count(answers[k])))]
+        votes = [answers[i] for i in better]
+        return max(better, key=lambda i: (answers[i] is not None, votes.count(answers[i])))
 
 
 def main(folder: Path = Path("outputs/examples/search_by_value")) -> None:
