@@ -17,12 +17,16 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig
 
 from oreo_agents import plugins
-from oreo_agents.episodes.tasks import known_envs
-from oreo_agents.search import Search
-from oreo_algos.algos import Algorithm
 from oreo_envs.checks import closest
 
-_KINDS: dict[str, tuple[plugins.Kind, type]] = {"algo": ("algos", Algorithm), "search": ("searches", Search)}
+
+@cache
+def _kinds() -> dict[str, tuple[plugins.Kind, type]]:
+    """Return what each group of settings is of; read when it is first asked for, so that a help loads no torch."""
+    from oreo_agents.search import Search
+    from oreo_algos.algos import Algorithm
+
+    return {"algo": ("algos", Algorithm), "search": ("searches", Search)}
 
 
 def config_folder() -> Path:
@@ -63,7 +67,7 @@ def compose(command: str, overrides: Sequence[str] = (), **how: Any) -> DictConf
 def offer(overrides: Iterable[str]) -> None:
     """Store, as choices of their groups, those classes and environments outside all files that overrides mention."""
     mentioned = {word for text in overrides for word in re.split(r"[^\w.\-/]+", text)}
-    for group in ("env", *_KINDS):
+    for group in ("env", *_kinds()):
         for name in mentioned & set(unfiled(group)):
             store(group, name)
 
@@ -77,7 +81,7 @@ def store(group: str, name: str) -> None:
     if group == "env":
         node: dict[str, Any] = {"id": unfiled(group)[name]}
     else:
-        kind, base = _KINDS[group]
+        kind, base = _kinds()[group]
         found = _classes(group).get(name) or plugins.load(kind, name)
         if not (isinstance(found, type) and issubclass(found, base) and is_dataclass(found)):
             raise plugins.PluginError(
@@ -95,15 +99,17 @@ def known(group: str) -> list[str]:
 def unfiled(group: str) -> dict[str, str]:
     """Return the choices of a group that no file names, and what each means."""
     if group == "env":
+        from oreo_agents.episodes.tasks import known_envs
+
         named = {re.sub("[-_]", "", name) for name in _files(group)}
         found = {
             name: env_id
             for name, env_id in known_envs().items()
             if not env_id.startswith("oreo/") and re.sub("[-_]", "", name) not in named
         }
-    elif group in _KINDS:
+    elif group in _kinds():
         classes = {name: f"{each.__module__}:{each.__qualname__}" for name, each in _classes(group).items()}
-        found = plugins.offered(_KINDS[group][0]) | classes
+        found = plugins.offered(_kinds()[group][0]) | classes
     else:
         return {}
     return {name: meant for name, meant in found.items() if name not in _files(group)}
@@ -167,7 +173,7 @@ def _classes(group: str) -> dict[str, type]:
     The algorithm ``MyBest`` is my-best, the search my_best, as ours are spelt.
     """
     mark = "_" if group == "search" else "-"
-    found = plugins.classes(_KINDS[group][1])
+    found = plugins.classes(_kinds()[group][1])
     return {re.sub(r"(?<=[a-z0-9])(?=[A-Z])", mark, name).lower(): each for name, each in found.items()}
 
 

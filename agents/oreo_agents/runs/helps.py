@@ -156,6 +156,7 @@ def help_text(command: str) -> str:
         f"oreo {command} --help GROUP": "every setting of a group, with its default and what it means",
         f"oreo {command} --cfg job": "the settings as this command line makes them, as YAML",
         "-m": "a sweep: every combination of KEY=A,B,C",
+        "--import MODULE_OR_FILE.py": "an algorithm, search or environment of yours; --config-dir DIR: its settings",
         "hydra.run.dir=FOLDER": "where to work; default: a folder of its own below outputs/",
     }
     return "\n".join(
