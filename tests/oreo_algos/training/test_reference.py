@@ -285,7 +285,7 @@ def test_pairs_that_a_step_makes_are_scored_before_the_steps(buffer, tmp_path, m
     for use in ("logprobs", "distribution"):
         monkeypatch.setattr(Kto, "reference_use", use)
         run(CACHED["kto"], EpisodeBuffer(single), tmp_path / use, tiny_models())
-        found.append([row["train/kl"] for row in read_metrics(tmp_path / use)])
+        found.append([row["train/rewards/reference_point"] for row in read_metrics(tmp_path / use)])
     assert max(found[0]) > 0.1 and found[0] == pytest.approx(found[1], abs=1e-6)
 
 
