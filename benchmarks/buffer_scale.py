@@ -135,6 +135,8 @@ def main() -> None:
         folder = root / str(size)
         if not folder.exists():
             make(size).save(folder)
+        for file in folder.glob("mapped-*.arrow"):
+            file.unlink()
         first = run(folder)["open (s)"]
         for name, value in {"the first open, which makes the map (s)": first, **run(folder)}.items():
             table.setdefault(name, []).append(value)
