@@ -7,8 +7,11 @@ import pytest
 
 
 @pytest.fixture(autouse=True)
-def log_level_as_it_was() -> Iterator[None]:
-    """A command line run within a test sets the level of all logs; the next test counts what it hears."""
+def logs_as_they_were() -> Iterator[None]:
+    """A command line run within a test sets the level of all logs or silences them; the next one counts what it hears."""
     level = logging.getLogger().level
     yield
     logging.getLogger().setLevel(level)
+    for logger in logging.getLogger().manager.loggerDict.values():
+        if isinstance(logger, logging.Logger):
+            logger.disabled = False

@@ -38,8 +38,8 @@ def settings(command: str, *overrides: str) -> tuple[DictConfig, RunSettings]:
 
 
 def checkpoint(choice: str) -> list[str]:
-    """What a choice needs beside itself: a checkpoint has no default path."""
-    return ["policy=checkpoint", "policy.path=some/model"] if choice == "checkpoint" else []
+    """What a choice needs beside itself: a checkpoint has no default path, an environment of one's own no id."""
+    return {"checkpoint": ["policy=checkpoint", "policy.path=some/model"], "own": ["env.id=oreo/QA-v0"]}.get(choice, [])
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -57,8 +57,9 @@ def test_rows_index_all_fields_alike(index, random_episodes):
 
 def test_moving_a_batch_moves_every_field(make_episode):
     logprobs = [np.zeros(2, np.float32)]
-    batch = collate([make_episode([-1, 0], [1.0])], ref_logprobs=logprobs).to("meta")
-    assert {tensor.device.type for tensor in vars(batch).values()} == {"meta"}
+    batch = collate([make_episode([-1, 0], [1.0], info={"weight": 2.0})], ref_logprobs=logprobs, extra=["weight"])
+    moved = vars(batch.to("meta"))
+    assert {tensor.device.type for tensor in [*moved.pop("extra").values(), *moved.values()]} == {"meta"}
 
 
 def test_no_episode_is_an_error():

@@ -135,7 +135,7 @@ def test_settings_of_another_kind_are_refused_by_name(changes: dict[str, Any], m
 def test_arguments_of_a_template_have_any_name_on_the_command_line(override: str, monkeypatch, tmp_path: Path):
     seen = []
     monkeypatch.setitem(cli._JOBS, "train", lambda config, folder: seen.append(cli.build(config.policy)))
-    cli._run_hydra("train", ["policy.path=x", override, f"hydra.run.dir={tmp_path}"])
+    cli._run_hydra("train", ["policy.path=x", override, f"hydra.run.dir={tmp_path}"], [])
     assert seen[0].chat_template_kwargs == {"enable_thinking": False}
 
 

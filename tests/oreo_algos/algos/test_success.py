@@ -9,6 +9,7 @@ from tabular import tiny_models
 
 from oreo_algos import EpisodeBuffer, TrainerConfig, train
 from oreo_algos.algos import Dpo, Kto, Oreo, RejectionSampling
+from oreo_algos.algos.kto import ReferencePoint
 from oreo_algos.algos.value_metrics import ratio_metrics
 from oreo_algos.batch import collate
 from oreo_algos.training.warning_log import read_warnings
@@ -37,7 +38,7 @@ def test_dpo_prefers_successes_to_failures_whatever_they_pay(graded):
 
 def test_kto_desires_successes(graded):
     models, algorithm = tiny_models(), Kto(policy_lr=1e-3)
-    metrics = algorithm.losses(collate(graded), models, torch.tensor(0.0)).metrics
+    metrics = algorithm.losses(collate(graded), models, ReferencePoint(torch.tensor(0.0), 1.0)).metrics
     logprobs = models.policy.score(collate(graded)).logprobs.sum(dim=1)
     assert metrics["logps/chosen"] == pytest.approx(logprobs[[1, 3]].mean().item())
     assert metrics["logps/rejected"] == pytest.approx(logprobs[[0, 2]].mean().item())

@@ -169,9 +169,15 @@ def test_cpu_time_is_that_of_all_processes_of_a_run_without_steps_made_twice(buf
     clock = 0.0
     monkeypatch.setattr(trainer.time, "process_time", lambda: clock)
 
-    def tick(step):
+    def end_step(*_):
         nonlocal clock
         clock += 1
+
+    monkeypatch.setattr(Sft, "end_step", end_step)
+
+    def tick(step):
+        nonlocal clock
+        clock += 100  # an evaluation, which is no training
         if step == stop_at:
             raise Interrupted
         return {}
