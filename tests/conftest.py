@@ -8,7 +8,7 @@ import pytest
 
 @pytest.fixture(autouse=True)
 def logs_as_they_were() -> Iterator[None]:
-    """A command line run within a test sets the level of all logs or silences them; the next one counts what it hears."""
+    """A command run within a test sets the level of all logs or silences them; the next test counts what it hears."""
     level = logging.getLogger().level
     yield
     logging.getLogger().setLevel(level)
