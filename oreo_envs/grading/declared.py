@@ -100,7 +100,7 @@ _NUMBER_WORD = re.compile(
 )
 _COUNTED = re.compile(
     r"(?!(?:of(?! (?:them|these|those)\b)|is|are|was|times|plus|minus|and|or)\b)(?:(?!\b(?:is|are|was"
-    r"|were)\b)[a-z'-]+\s?){0,6}"
+    r"|were)\b)[a-z'-]++\s?){0,6}"
 )
 _SAID = re.compile(
     r".*\b(?:is|are|was|were|be|equals)\s+(?:(?:an?|the|on)\s+)?([A-Za-z][\w'-]*(?:\s[A-Za-z][\w'-]*){0,2})[.!]?",
