@@ -1,10 +1,9 @@
 r"""Conclusions: the result that the last sentence of a text states when nothing in it is marked as an answer.
 
-Knows: "So the total is $29.00.", "Therefore $x = 5$.", "The numbers are 2 and 3.", the last of aligned rows, the same
-in Chinese (``eastern``), bold text, plain sentences (``declared``), and a text that is nothing but an answer.
-Does not know: labels and marks.
-A sentence that asks, hedges, denies, sets a condition, is cut off or holds several
-numbers none of which is its result states none. Every scan takes linear time.
+Knows: "So the total is $29.00.", "Therefore $x = 5$.", "The numbers are 2 and 3.", the same in Chinese
+(``eastern``), bold text and aligned rows (``shown``), plain sentences (``declared``), and a text that is nothing but
+an answer. Does not know: labels and marks. A sentence that asks, hedges, denies, sets a condition, is cut off or
+holds several numbers none of which is its result states none. Every scan takes linear time.
 """
 
 from __future__ import annotations
@@ -15,14 +14,12 @@ from oreo_envs.grading.declared import in_digits, is_declared, said_in_words, wi
 from oreo_envs.grading.eastern import eastern_conclusion
 from oreo_envs.grading.notation import clean, is_unit
 from oreo_envs.grading.rationals import parse_number
-from oreo_envs.grading.sentences import MAX_TAIL_CHARS, last_sentence
+from oreo_envs.grading.sentences import MAX_TAIL_CHARS, is_sentence, last_sentence
+from oreo_envs.grading.shown import last_bold, last_row
 from oreo_envs.grading.words import amount_in_two_units, restated, spoken
 
 MAX_BARE_CHARS = 120
 """A text that is nothing but an answer is no longer than this."""
-
-_MAX_BOLD_CHARS = 80
-_MAX_BOLD = 64
 
 _ANSWER_START = re.compile(r"[-+−$€£\\(\[{|.\d√π]|[A-Za-z](?:\(\w{1,4}\)|_\{?\w{1,3}\}?)?(?:\s*[=^]|\W*$)")
 _PLAIN = re.compile(r"-?\d[\d,]{0,40}(?:\.\d{1,40})?")
@@ -37,11 +34,6 @@ NAME = re.compile(
     r"|yes|no|true|false|even|odd|none|zero|one|two|three|four|five|six|seven"
     r"|eight|nine|ten|eleven|twelve))\W*$"
 )
-_BOLD = re.compile(r"\*\*([^*\n]+)\*\*")
-_BOLD_ANSWER = re.compile(r"^[-+−$€£\\(\[{|.\d√π]|^[A-Za-z](?:\s*=|$)")
-_NUMBERED = re.compile(r"\d+[.):]\s*[A-Za-z]|\d+\.?$")
-_SENTENCE = re.compile(r"[A-Za-z]+(?:[ \t]+[A-Za-z']+){3,}|[.!?:]\s")
-
 _OPENER = re.compile(
     r"^\W*(?:=>|⇒|→)|∴|^\W*[A-Z][a-z]{1,20}ing\b[^,.]{0,60}\s(?:gives|yields|leads to|results in"
     r"|leaves)\b(?: (?:us|him|her|them))?(?: with)?|^\W*(?:since|because)\b[^,.]{1,120},\s"
@@ -146,8 +138,6 @@ _BOTH = re.compile(
     r"(.*\b(?:is|are|equals))\s+(\S*[^\s,](?:, \S*[^\s,])*),?\s+(?:(or|i\.e\.,?|that is,)|and)\s+(\S+?)[.!]?",
     re.IGNORECASE | re.DOTALL,
 )
-_ALIGNED = re.compile(r"\\end\{((?:align|gather)(?:ed)?\*?|split)\}[\s$.\\\]]*$")
-_LAST_ROW = re.compile(r"\s*(?:[A-Za-z](?:_\w)?\s*)?&\s*=(?:[^&=]*=)*([^&=]+)")
 _AFTER_VERB = re.compile(
     r".*(?:\b(?:is|are|equals|must (?:be|equal))|=)\s+(\S.{0,119}?)[.!]?$", re.IGNORECASE | re.DOTALL
 )
@@ -184,6 +174,8 @@ _YES_OR_NO = re.compile(r"\W{0,4}(?:yes|no),\s(?:[\w'$-]+\s){0,8}[\w'$-]+[.!]?$"
 _CLAIM = re.compile(r"\W{0,4}[A-Z][a-z]+\s(?:[a-z]+\s){0,3}(?:is|are|was|were|equals)\s")
 _NAME_ONLY = re.compile(r"^\s*[A-Za-z]+(?:\([A-Za-z]\))?\s*")
 _PREDICATE = re.compile(r"\W?\s?(?:is|are|was|were|has|have|must|can|does|divides|converges|diverges)\b")
+_IN_FIGURES = re.compile(r"[\d$\\=]|\*\*|<<")
+_HOLDS_NUMBER = re.compile(r"[\d$\\]")
 _JOINT = re.compile(r",?\s+(?:and\s+)?", re.IGNORECASE)
 _EQUATION = re.compile(r"^\s*[A-Za-z](?:_\{?\w\}?)?(?:\(\w\))?\s*=[^=]+")
 _RANGE = re.compile(r"\d\W*\b(?:to|of)\s*$")
@@ -213,14 +205,31 @@ def is_pure(answer: str) -> bool:
 
 def unmarked(text: str) -> str:
     """The answer of a text in which none is marked, or ""."""
-    return conclusion(text) or _last_bold(text) or _in_words(text) or _side(eastern_conclusion(text)) or _bare(text)
+    before, sentence = last_sentence(text)
+    sentence = _HEAD.sub("", sentence)
+    result = _result_clause(sentence)
+    return (
+        _concluded(text, before, sentence, result)
+        or last_bold(text)
+        or _in_words(sentence, result)
+        or _side(eastern_conclusion(text))
+        or _bare(text)
+    )
 
 
 def conclusion(text: str) -> str:
     """What the last sentence of a text states as its result, or ""."""
     before, sentence = last_sentence(text)
     sentence = _HEAD.sub("", sentence)
-    clause = _result_clause(sentence) or _result_clause(without_intro(sentence)) or _plain_clause(sentence)
+    return _concluded(text, before, sentence, _result_clause(sentence))
+
+
+def _concluded(text: str, before: str, sentence: str, result: str) -> str:
+    """What the last sentence of a text, whose result clause is known, states as its result, or ""."""
+    clause = result
+    if not clause:
+        shorter = without_intro(sentence)
+        clause = ("" if shorter == sentence else _result_clause(shorter)) or _plain_clause(sentence)
     if clause:
         clause = restated(clause)
         if both := amount_in_two_units(clause):
@@ -231,7 +240,7 @@ def conclusion(text: str) -> str:
     else:
         leads = _OPENER.match(before) or (before.endswith(":") and _ABOUT_A_RESULT.match(before))
         shown = _FORMULA.fullmatch(sentence.rstrip(".")) if leads and not _DOUBT.search(before) else None
-        return _side(next(filter(None, shown.groups()))) if shown else _last_row(text)
+        return _side(next(filter(None, shown.groups()))) if shown else last_row(text)
     return stated_in(clause) if _WHOLE.search(sentence) or _UNENDED.match(sentence) else ""
 
 
@@ -248,11 +257,14 @@ def _result_clause(sentence: str) -> str:
 
 def _plain_clause(sentence: str) -> str:
     """A plain sentence that tells one number, or ""."""
-    if len(sentence) > MAX_TAIL_CHARS or "\n" in sentence:
+    if len(sentence) > MAX_TAIL_CHARS or "\n" in sentence or not _HOLDS_NUMBER.search(sentence):
         return ""
     if _LISTED.match(sentence) and (_BOTH.fullmatch(sentence) or _LIST_END.search(sentence)):
         return sentence
-    sentence = without_intro(_SHORT_FORM_OF.sub(lambda m: m[1] + _LONG_FORM[m[2]], _without_tail(sentence)))
+    sentence = _without_tail(sentence)
+    if "'" in sentence:
+        sentence = _SHORT_FORM_OF.sub(lambda m: m[1] + _LONG_FORM[m[2]], sentence)
+    sentence = without_intro(sentence)
     clause = restated(_FORMULA.sub(_one_number, sentence))
     if both := amount_in_two_units(clause):
         clause = f"{both[0]}7 minutes."
@@ -268,18 +280,26 @@ def _one_number(formula: re.Match[str]) -> str:
     return content if _NAME_ONLY.fullmatch(content) else "7"
 
 
-def _in_words(text: str) -> str:
-    """What the last sentence of a text concludes in words, or ""."""
-    _, sentence = last_sentence(text)
-    sentence = _HEAD.sub("", sentence)
-    clause = _result_clause(sentence) or (sentence if _plain_clause(in_digits(sentence)) else "")
-    clause = clause or (sentence if _ANSWER_IS.match(sentence) or _YES_OR_NO.match(sentence) else "")
-    clause = re.sub(r"^\W*-?\d+\s(?=is\s)", "It ", _FORMULA.sub(_one_number, clause))
-    if not clause or not _WHOLE.search(sentence) or re.search(r"[\d$\\=]|\*\*|<<", clause):
+def _in_words(sentence: str, result: str) -> str:
+    """What a sentence, whose result clause is known, concludes in words, or ""."""
+    if not _WHOLE.search(sentence):
         return ""
+    answers = _ANSWER_IS.match(sentence) or _YES_OR_NO.match(sentence)
+    clause = _without_formulas(result or sentence)
+    if not clause or _IN_FIGURES.search(clause):
+        return ""
+    if not result and not answers:
+        counted = in_digits(sentence)
+        if counted == sentence or not _plain_clause(counted):
+            return ""
     if answer := _YES_OR_NO.match(clause):
         return answer[0].strip()
     return "" if _DOUBT.search(clause) or _PREMISE.match(clause) else said_in_words(clause)
+
+
+def _without_formulas(clause: str) -> str:
+    """Without the number that a clause speaks of, and with formulas that are names as names."""
+    return re.sub(r"^\W*-?\d+\s(?=is\s)", "It ", _FORMULA.sub(_one_number, clause))
 
 
 def _is_computed(sentence: str) -> bool:
@@ -291,18 +311,6 @@ def _without_tail(clause: str) -> str:
     """Without the words at its end that say where a result is found, or how it was rounded."""
     tail = _TAIL.search(clause)
     return clause if tail is None or _DOUBT.search(clause, tail.end()) else clause[: tail.start()]
-
-
-def _last_row(text: str) -> str:
-    """The right side of the last row of the aligned equations that a text ends with, or ""."""
-    tail = text[-MAX_TAIL_CHARS:].rstrip()
-    end = _ALIGNED.search(tail) if tail.endswith(("]", "$", "}", ".")) else None
-    start = tail.rfind(rf"\begin{{{end[1]}}}") if end else -1
-    if end is None or start < 0:
-        return ""
-    rows = [row for row in tail[start : end.start()].split(r"\\") if row.strip()]
-    row = _LAST_ROW.fullmatch(rows[-1]) if len(rows) > 1 else None
-    return row[1].strip().rstrip(".,") if row else ""
 
 
 def stated_in(clause: str) -> str:
@@ -375,22 +383,11 @@ def _side(formula: str) -> str:
     return re.sub(r"(?<!\\)[.,\s]+$", "", last if plain else formula).strip()
 
 
-def _last_bold(text: str) -> str:
-    """The last bold text that reads as an answer."""
-    for match in reversed(_BOLD.findall(text)[-_MAX_BOLD:]):
-        content = str(match).strip()
-        if len(content) > _MAX_BOLD_CHARS or _SENTENCE.search(content):
-            continue
-        if parse_number(clean(content)) or (_BOLD_ANSWER.search(content) and not _NUMBERED.match(content)):
-            return content
-    return ""
-
-
 def _bare(text: str) -> str:
     """The whole text when it is an answer and nothing else."""
     text = text.strip().lstrip("# ")
     if not text or len(text) > MAX_BARE_CHARS or "\n" in text:
         return ""
-    if _SENTENCE.search(text) or _CLAIM.match(text) or "####" in text or "boxed" in text:
+    if is_sentence(text) or _CLAIM.match(text) or "####" in text or "boxed" in text:
         return ""
     return text if ANSWER_LIKE.search(text) or NAME.match(text) or parse_number(clean(text)) else ""

@@ -20,12 +20,14 @@ _SENTENCE_END = re.compile(
     r"(?<=[.?。])(?<!\bi\.e\.)(?<!\be\.g\.)(?<!\bvs\.)(?<!\bMr\.)(?<!\bMrs\.)(?<!\bDr\.)(?<!\bapprox\.)\s+"
     r"|(?<=[A-Za-z)*]!)\s+(?=[A-Z*$\\])"
 )
+_SENTENCE = re.compile(r"[A-Za-z]+(?:[ \t]+[A-Za-z']+){3,}|[.!?:]\s")
 _SHOWN = re.compile(r"\\\[\s*+((?:[^\\\n]|\\[^\[\]\n])*+)\s*+\\\]")
 
 
 def last_sentence(text: str) -> tuple[str, str]:
     """The line before, and the last sentence that is no leave-taking."""
-    tail = _SHOWN.sub(r"\\[\1\\]", text[-MAX_TAIL_CHARS:])
+    tail = text[-MAX_TAIL_CHARS:]
+    tail = _SHOWN.sub(r"\\[\1\\]", tail) if r"\[" in tail else tail
     lines = [line.strip() for line in tail.split("\n") if line.strip()]
     for _ in range(3):
         sentences = _SENTENCE_END.split(lines[-1]) if lines else [""]
@@ -33,3 +35,8 @@ def last_sentence(text: str) -> tuple[str, str]:
             return ([*lines[-2:-1], ""])[0], sentences[-1]
         lines[-1:] = [" ".join(sentences[:-1])] if sentences[1:] else []
     return "", ""
+
+
+def is_sentence(text: str) -> bool:
+    """Whether a short text holds a sentence, or the end of one."""
+    return _SENTENCE.search(text) is not None

@@ -77,6 +77,8 @@ _AMOUNT = (
 _RESTATED = re.compile(
     rf"(?<![\d.,/])({_AMOUNT})(?:,?\s(i\.e\.,?|that\sis,?|which\s(?:is|equals)(?:\sequal\sto)?|or|=)\s|\s\()({_AMOUNT})\)?[.!]?$"
 )
+_MAX_RESTATED_CHARS = 200
+_TWO_NUMBERS = re.compile(r"\d\D+\d")
 _TWO_UNITS = re.compile(r"(?<![\d.,/])(\d{1,9}\s[A-Za-z]{1,10},?\s(?:and\s)?\d{1,9}\s[A-Za-z]{1,10})[.!]?$")
 _COMPOUND = re.compile(r"(\d{1,9}) ?([a-z]+?)s?,? (?:and )?(\d{1,4})( ?)([a-z]+?)s?\.?")
 _TEXT = re.compile(r"\\(?:text|mathrm|rm|mbox)\s*\{([^{}]*)\}")
@@ -164,7 +166,7 @@ def compound(text: str) -> str:
 
 def restated(clause: str) -> str:
     """A clause that ends with one amount in two units, "90 minutes, i.e. 1.5 hours", with one of the two."""
-    match = _RESTATED.search(clause)
+    match = _at_end(_RESTATED, clause)
     if match is None or (first := _amount(match[1])) is None or first != _amount(match[3]):
         return clause
     kept, other = (match[3], match[1]) if match[2] and match[2] != "or" else (match[1], match[3])
@@ -175,8 +177,14 @@ def restated(clause: str) -> str:
 
 def amount_in_two_units(clause: str) -> tuple[str, str] | None:
     """What stands before the amount in two units that a clause ends with, and that amount."""
-    match = _TWO_UNITS.search(clause)
+    match = _at_end(_TWO_UNITS, clause)
     return (clause[: match.start()], match[1]) if match and _amount(match[1]) else None
+
+
+def _at_end(pattern: re.Pattern[str], clause: str) -> re.Match[str] | None:
+    """Two amounts that a clause ends with."""
+    start = max(0, len(clause) - _MAX_RESTATED_CHARS)
+    return pattern.search(clause, start) if _TWO_NUMBERS.search(clause, start) else None
 
 
 def _amount(text: str) -> tuple[str, Fraction] | None:

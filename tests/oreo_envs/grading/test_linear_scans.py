@@ -31,7 +31,7 @@ SEE_CLEAN_ANSWERS = {  # where blanks stand alone
 }
 BOUNDED = {
     ("marks", "_JOINT"): 40,
-    ("conclusions", "_SENTENCE"): 120,
+    ("sentences", "_SENTENCE"): 120,
     ("conclusions", "_LAST_LINE"): 120,
     ("conclusions", "_AFTER_VERB"): 2_000,
     ("statements", "_CONDITION"): 200,
@@ -128,7 +128,9 @@ def _assert_linear(work):
         if _cost(work, long, 1) > FAST_S:
             slow = _cost(work, long, 3)
             allowed = FACTOR * max(_cost(work, short, 3), GRAIN_S)
-            assert math.isfinite(slow) and slow <= allowed, f"{slow:.3f} s of CPU for {long[:40]!r}..., {len(long)} characters"
+            assert math.isfinite(slow) and slow <= allowed, (
+                f"{slow:.3f} s of CPU for {long[:40]!r}..., {len(long)} characters"
+            )
 
 
 def _used(pattern, method):
