@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 
-from oreo_envs.grading.declared import in_digits, is_declared, said_in_words, without_intro
+from oreo_envs.grading.declared import in_digits, is_declared, names_a_place, said_in_words, without_intro
 from oreo_envs.grading.eastern import eastern_conclusion
 from oreo_envs.grading.notation import clean, is_unit
 from oreo_envs.grading.rationals import parse_number
@@ -143,7 +143,7 @@ _AFTER_VERB = re.compile(
 )
 _NO_RESULT_BEFORE = re.compile(
     r"(?:[-+*/×÷^<>≤≥≠−–]|\b(?:(?:multiple|factor|divisor|power|square|cube|root|fraction|part|one|some"
-    r"|most|none|any|each)s? of"
+    r"|most|none|any|each|half|third|quarter|fourth|fifth|sixth|seventh|eighth|ninth|tenth)s? of"
     r"|near|under|over|below|above|beyond|outside|outside of|inside|within|past|equation|period|theorem|lemma"
     r"|(?<!creased )(?<!creases )(?<!dropped )(?<!rose )(?<!fell )(?<!grew )(?<!differ )by|the|these"
     r"|those|all|first|last|next|each|every|day|step|part|case|page|room|figure|chapter|line|row"
@@ -164,7 +164,7 @@ _LIST_END = re.compile(r"\bare\s\$?-?\d[\d.]{0,20}\$?(?:,\s\$?-?\d[\d.]{0,20}\$?
 _AFTER_TIME = re.compile(r"\bafter (?=\d[\d.,]* [a-z]+(?: [a-z]+)?[.!]?$)")
 _OF_A_NUMBER = re.compile(
     r"\W{0,3}(?:(?:is|are|was|were|does|do|divides|works?|fails?|has|can|gives|satisfies)\b(?! (?:the|our|what)\b)"
-    r"|[^.]*\b(?:case|cases|steps?|until|till)\b|\s?(?:and|then)\s[a-z]+(?:ed|ew|ell|ose)\b)"
+    r"|[^.]*\b(?:case|cases|steps?|until|till)\b|\s[KMB]\b|\s?(?:and|then)\s[a-z]+(?:ed|ew|ell|ose)\b)"
 )
 _GOES_ON = re.compile(r"\b(?:is|are|was|were|has|have|does|did|had)\b(?! (?:the|our|what|left)\b)")
 _SHORT_FORM_OF = re.compile(r"\b(that|it|there|he|she|they|you|we)'(s|d|ll)(?= )", re.IGNORECASE)
@@ -358,7 +358,8 @@ def stated_in(clause: str) -> str:
         and not _IS.search(before)
         and _GOES_ON.search(clause, last.end())
     )
-    if _OF_A_NUMBER.match(clause, last.end()) or inside:
+    placed = last[0].strip().isdigit() and names_a_place(before, clause[last.end() :])
+    if _OF_A_NUMBER.match(clause, last.end()) or inside or placed:
         return ""
     told = before.strip(" *,:") or _STAYS.search(clause) or is_declared(clause, last)
     if _NO_RESULT_BEFORE.search(before) or not (told or is_unit(clause[last.end() :].strip(" .!*").split())):

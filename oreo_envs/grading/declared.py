@@ -70,6 +70,12 @@ _FACT = re.compile(r"\W*there\sare\s\S+\s(?:[a-z]+\s){1,3}?in\s(?:an?|one|each|e
 _BEFORE_NOW = re.compile(
     r"\b(?:at first|initially|originally|beforehand|yesterday|earlier|previously)\b", re.IGNORECASE
 )
+_PLACED = re.compile(
+    r"\b(?:(?:is|are|was|were|be|been)(?:\s(?!(?:set|left|up|down)\b|\w+ed\b)\w+){0,2}|liv(?:es?|ed)|st(?:ands?|ood)|sits?|sat"
+    r"|stay(?:s|ed)?|works?|worked|lies?|lay|wait(?:s|ed)?|vote[sd]?|look(?:s|ed)?)"
+    r"\s(?:at|on|in|for|from|with|like|as|among|through|against)\s\W?$",
+    re.IGNORECASE,
+)
 _WITH = re.compile(r"\bwith\s+\W?$")
 _ENDS = re.compile(r"\b(?:ends?|ended|left|finish\w*|leaves)\b")
 _SHARE = re.compile(
@@ -92,10 +98,19 @@ _COUNT_FIRST = re.compile(
     r"|would|divides|equals|works|satisfies|means|gives)\b)[a-z]+\s(?!too\b)"
 )
 _RUNS = re.compile(r"[A-Za-z]+(?:[-\s][A-Za-z]+)*")
+_FRACTION = (
+    r"(?:one|two|three|four|five|six|seven|eight|nine)[\s-](?:third|quarter|fourth|fifth|sixth|seventh|eighth|ninth"
+    r"|tenth|half)s?"
+)
 _NUMBER_WORD = re.compile(
-    r"\b(?:(?:one|two|three|four|five|six|seven|eight|nine)\s(?:hundred|thousand|million)|two|three|four"
+    rf"\b(?:{_FRACTION}|"
+    r"(?:one|two|three|four|five|six|seven|eight|nine)\s(?:hundred|thousand|million)|two|three|four"
     r"|five|six|seven|eight"
     r"|nine|ten|eleven|twelve|(?:thir|four|fif|six|seven|eigh|nine)teen|(?:twen|thir|for|fif|six|seven|eigh|nine)ty)\b",
+    re.IGNORECASE,
+)
+_SHARED = re.compile(
+    rf"\W*{_FRACTION}\sof\s(?:the|this|that|these|those|all|them|his|her|its|our|their)\s(?!remaining\s|{_PART})",
     re.IGNORECASE,
 )
 _COUNTED = re.compile(
@@ -130,6 +145,11 @@ def is_declared(sentence: str, number: re.Match[str]) -> bool:
     return (_BEFORE.fullmatch(before) or _SHARE.fullmatch(before)) is not None
 
 
+def names_a_place(before: str, after: str) -> bool:
+    """Whether a bare number after these words says where, for what or like what something is: "It is at 7."."""
+    return re.search(r"\w", after) is None and _PLACED.search(before) is not None
+
+
 def without_intro(sentence: str) -> str:
     """Without the words before the comma that say how or where: "After the sale, Ann has 6 pens."."""
     intro = _INTRO.match(sentence)
@@ -154,7 +174,10 @@ def said_in_words(clause: str) -> str:
             or _AFTER_LABEL.search(clause, 0, first.start())
         ):
             return ""
-        ends = clause[run.end() :].strip(" .!*") == "" and _COUNTED.fullmatch(found[1]) is not None
+        shared = _SHARED.match(clause, first.start()) is not None
+        if re.match(_FRACTION, first[0], re.IGNORECASE) and found[1].startswith(("of ", "off")) and not shared:
+            return ""
+        ends = clause[run.end() :].strip(" .!*") == "" and (shared or _COUNTED.fullmatch(found[1]) is not None)
         begins = clause[: first.start()].strip(" *") == "" and _COUNT_FIRST.match(in_digits(clause)) is not None
         return run[0][: len(run[0]) - len(found[1])].strip() if ends or begins else ""
     if option := _OPTION.fullmatch(clause):

@@ -52,7 +52,8 @@ _INNER_LABEL = re.compile(
 )
 _IS = re.compile(
     r"\b(?:answers?|ans|(?:correct|right|best)[ \t]+(?:option|choice|alternative))\b(?:[ \t]+(?!is\b|are\b)[a-z]+){0,5}"
-    r"(?:[ \t]+(?:is|are|was|be|equals?|(?:comes?|works)[ \t]+(?:out[ \t]+)?to)\b|[ \t]*=)[ \t]*"
+    r"(?:[ \t]+(?:(?:is|are|was|were)(?=n['’]t\b)|(?:is|are|was|be|equals?|(?:comes?|works)[ \t]+(?:out[ \t]+)?to)\b)"
+    r"|[ \t]*=)[ \t]*"
     r"(?:(?:therefore|thus|hence|indeed|simply|exactly|actually|really|still|definitely|certainly|clearly"
     r"|precisely)\b,?[ \t]*)?:?[ \t]*",
     re.IGNORECASE,
@@ -156,8 +157,12 @@ _DOUBT = re.compile(
     r"|wrong|incorrect|instead|actually)\b",
     re.IGNORECASE,
 )
-_NEGATION = re.compile(r"^\W*(?:not|n't|wrong|incorrect|unclear|unknown|correct|right)\b", re.IGNORECASE)
-_BUT = re.compile(r"^not\s.{1,80}?,?\s+but\s+(?:rather\s+|instead\s+)?", re.IGNORECASE)
+_NEGATION = re.compile(r"^\W*(?:not|n['’]t|wrong|incorrect|unclear|unknown|correct|right)\b", re.IGNORECASE)
+_BUT = re.compile(r"^(?:not|n['’]t)\s.{1,80}?,?\s+but\s+(?:rather\s+|instead\s+)?", re.IGNORECASE)
+_BUT_IT_IS = re.compile(
+    r"^(?:not|n['’]t)\s.{1,80}?[,;]\s+(?:but\s+)?(?:it|that|they)(?:['’](?:s|re)|\s(?:is|was|are|were))\s+",
+    re.IGNORECASE,
+)
 _IN_OTHER_WORDS = re.compile(
     r"(?<=\d)\s+\((?:\d[\d,.]*\s+(?!if\b|or\b|maybe\b|when\b)[a-z]+|(?:option|choice"
     r"|answer)\s+\(?[A-J]\)?)\)(?=[.!]?$)",
@@ -326,6 +331,9 @@ def _line(text: str, start: int) -> str:
 
 def _clause(line: str) -> str:
     """The line cut where its clause ends, unless what follows takes it back."""
+    if other := _BUT_IT_IS.match(line):
+        answer = line[other.end() :].strip(" .!" + _DECORATION)
+        return ", ".join(parts) if all(map(is_pure, parts := re.split(r",?\sand\s|,\s", answer))) else line
     line = _IN_OTHER_WORDS.sub("", _BUT.sub("", line))
     cut = _CUT.search(line)
     if (valued := _OPTION_WITH_VALUE.fullmatch(line)) and is_pure(valued[1]):
