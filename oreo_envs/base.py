@@ -46,6 +46,8 @@ __all__ = [
     "Turn",
 ]
 
+_NO_LIMIT = Outcome()
+
 
 class TextEnv(gymnasium.Env[str, str], ABC):
     r"""One task in text. Subclasses say what the task is; this class keeps the books.
@@ -234,7 +236,7 @@ class TextEnv(gymnasium.Env[str, str], ABC):
         too_many = self.max_steps is not None and self._num_steps >= self.max_steps
         limited = not outcome.terminated and (too_long or too_many)
         truncated = limited or (outcome.truncated and not outcome.terminated)
-        end = self._cut_off("text" if too_long else "steps") if limited and not outcome.truncated else Outcome()
+        end = self._cut_off("text" if too_long else "steps") if limited and not outcome.truncated else _NO_LIMIT
         self._over = outcome.terminated or truncated
         info = self._info({**end.info, **outcome.info})
         if self.render_mode == "human":
