@@ -7,6 +7,7 @@ templates of Hermes 2 Pro and Qwen 2.5 write them, what a tool says as the user'
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 Message = dict[str, str]
@@ -103,10 +104,8 @@ def _call(call: Any, place: str) -> str:
         raise ValueError(f"{place}: a tool call has a function with a name, got {call!r:.80}")
     arguments = function.get("arguments")
     if isinstance(arguments, str):
-        try:
+        with suppress(ValueError):  # what the model said may be no JSON
             arguments = json.loads(arguments)
-        except ValueError:
-            pass  # what the model said is no JSON; it stays as it was said
     told = {"name": function["name"], "arguments": _without_nulls(arguments)}
     return f"<tool_call>\n{json.dumps(told, ensure_ascii=False)}\n</tool_call>"
 

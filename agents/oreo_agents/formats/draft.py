@@ -123,7 +123,7 @@ class Draft:
             messages=self.messages,
             terminated=not self.truncated if self.terminated is None else self.terminated,
             truncated=self.truncated,
-            task_id=self.task_id or f"imported/{self.prompt_digest()}",
+            task_id=self.task_id or f"{_short(env_id)}/imported/{self.prompt_digest()}",
             env_id=self.env_id or env_id,
             info=info,
             success=success,
@@ -177,3 +177,7 @@ def answered(prompt: Sequence[Message], completion: str, **fields: Any) -> Draft
 def scalars(row: Mapping[str, Any], names: Sequence[str]) -> dict[str, JSONScalar]:
     """Return the columns among ``names`` that are single values."""
     return {name: row[name] for name in names if isinstance(row.get(name), str | int | float | bool)}
+
+
+def _short(env_id: str) -> str:
+    return env_id.removeprefix("oreo/").rpartition("-v")[0].lower() or env_id

@@ -143,7 +143,9 @@ class _Reader:
             told = str(error) if isinstance(error, ValueError) else f"a field has another form ({error!r})"
             if self.layout is not None and (missing := self.layout.missing(row)):
                 wanted = " and no ".join(missing).replace("|", " or ")
-                told = f"{told}; the layout {self.layout.name} needs it, and there is no {wanted} among {columns_of(row)}"
+                told = (
+                    f"{told}; the layout {self.layout.name} needs it, and there is no {wanted} among {columns_of(row)}"
+                )
             raise ValueError(f"{where}: {told}") from None
 
     def _drafts(self, row: Row) -> list[Draft]:
@@ -151,6 +153,7 @@ class _Reader:
             asked = self.settings.layout
             self.layout = recognise(row, self.layouts) if asked == "auto" else named(asked, self.layouts)
             self.counts.layout, self.series = self.layout.name, self.layout.one_of(row)
+            self._require_turns(self.layout)
         elif self.settings.layout == "auto" and not self.layout.is_of(row):
             missing = " and no ".join(self.layout.missing(row)).replace("|", " or ") or "such content"
             others = [one.name for one in self.layouts if one.is_of(row)]
@@ -163,6 +166,16 @@ class _Reader:
             self.counts.other_series += 1
             return []
         return self.layout.read(row)
+
+    def _require_turns(self, layout: Layout) -> None:
+        """Refuse answers to questions where there are none."""
+        env_id = self.settings.env_id
+        if layout.name in ("labelled", "prompt-response") and env_id and delimiters_of(env_id) == ():
+            raise ValueError(
+                f"--format {layout.name} reads answers to questions, and {env_id} is played turn by turn: give whole "
+                "conversations with --format messages, or record them (oreo_envs.evaluate with record=FOLDER, or "
+                "oreo_envs.Recorder) for oreo data encode"
+            )
 
 
 def import_episodes(files: Sequence[Path], settings: ImportSettings) -> tuple[EpisodeBuffer, ImportCounts]:
@@ -180,8 +193,6 @@ def import_episodes(files: Sequence[Path], settings: ImportSettings) -> tuple[Ep
     for where, row in rows_of(files, settings.max_unpacked_bytes):
         try:
             drafts = reader.read(where, row)
-            if settings.env_id and delimiters == ():
-                _require_turns(drafts, settings.env_id, where, reader.layout)
             found += [_matched(where, row, draft, tasks, settings) for draft in drafts]
         except ValueError as error:
             if not settings.skip_bad or not reader.layout:
@@ -200,15 +211,6 @@ def import_episodes(files: Sequence[Path], settings: ImportSettings) -> tuple[Ep
     return EpisodeBuffer(episodes, provenance=provenance), counts
 
 
-def _require_turns(drafts: Sequence[Draft], env_id: str, where: str, layout: Layout | None) -> None:
-    if layout is not None and layout.name in ("labelled", "prompt-response") and drafts:
-        raise ValueError(
-            f"--format {layout.name} reads answers to questions, and {env_id} is played turn by turn: give whole "
-            "conversations with --format messages, or record them (oreo_envs.evaluate with record=FOLDER, or "
-            "oreo_envs.Recorder) for oreo data encode"
-        )
-
-
 def _matched(where: str, row: Row, draft: Draft, tasks: Tasks | None, settings: ImportSettings) -> _Found:
     """Find the task of a draft, and put its question as the environment does."""
     if draft.exact is not None:
@@ -218,9 +220,7 @@ def _matched(where: str, row: Row, draft: Draft, tasks: Tasks | None, settings: 
     if draft.label is None and task is None and not draft.shown:
         ending = f"is no task of {settings.env_id}" if settings.env_id else "is of no environment (--env)"
         names = "correct" if "correct" in row and "prompt" not in row else "reward or correct or label"
-        raise ValueError(
-            f"{where}: there is no {names}, and the question {ending} that could be graded; add a label"
-        )
+        raise ValueError(f"{where}: there is no {names}, and the question {ending} that could be graded; add a label")
     if draft.label is not None and draft.pair is None:
         try:
             judge_label(draft.label, settings.success_threshold)  # before anything is graded

@@ -5,6 +5,7 @@ Knows: labels of any spelling, thresholds. Does not know: files, conversations.
 
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 LABELS = ("reward", "correct", "success", "label", "score")
@@ -43,10 +44,8 @@ def judge_label(label: Any, threshold: float | None) -> tuple[float, bool]:
     said = label
     if isinstance(label, str):
         said = _WORDS.get(label.strip().lower(), label)
-        try:
+        with suppress(ValueError):
             said = float(said) if isinstance(said, str) else said
-        except ValueError:
-            pass
     if not isinstance(said, bool | int | float) or not math.isfinite(said):
         raise ValueError(f"a label is true, false or a finite number, got {label!r:.200}")
     if threshold is not None and not isinstance(said, bool):

@@ -35,9 +35,7 @@ class Layout:
 
     def missing(self, row: Row) -> list[str]:
         """Return the columns that a row lacks; one that is null is not there."""
-        return [
-            names for names in self.columns if all(row.get(name) is None for name in names.split("|"))
-        ]
+        return [names for names in self.columns if all(row.get(name) is None for name in names.split("|"))]
 
     def is_of(self, row: Row) -> bool:
         """Whether a row is written so."""

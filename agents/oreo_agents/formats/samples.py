@@ -48,7 +48,7 @@ def _harness_prompt(arguments: Any) -> list[dict[str, str]]:
     if isinstance(text, list):  # of JSON that stands in a list
         text = text[0]
     try:
-        said = json.loads(text)
+        said = json.loads(str(text))
     except (TypeError, ValueError):
         said = None
     if is_chat(said):

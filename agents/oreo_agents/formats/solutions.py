@@ -11,6 +11,7 @@ from oreo_agents.episodes.ungraded import is_graded
 from oreo_envs.answers import AnswerEnv
 from oreo_envs.grading import answer_may_go_on
 
+
 class Verdict(Enum):
     """What the environment says of a solution."""
 

@@ -19,7 +19,8 @@ def _shepherd(row: Row) -> list[Draft]:
     if first is None:
         raise ValueError("field 'input' must hold a question and its steps, the first of which begins with 'Step 1:'")
     parts = text.split(_MARK)
-    signs, at = [], 0
+    signs: list[float] = []
+    at = 0
     for part in parts[:-1]:
         at = label.find(part, at) + len(part) if label.startswith(part, at) else -1
         sign = label[at : at + 1] if at >= 0 else ""
@@ -30,8 +31,9 @@ def _shepherd(row: Row) -> list[Draft]:
         signs.append(1.0 if sign == "+" else 0.0)
         at += 1
     question, start = text[: first.start()], first.end()
-    steps = [parts[0][start:], *parts[1:-1]]
-    steps[-1] = steps[-1].rstrip() + parts[-1].rstrip()
+    texts = [part.strip() for part in (parts[0][start:], *parts[1:-1])]
+    texts[-1] = f"{texts[-1]} {parts[-1].strip()}".rstrip()
+    steps = [f"{text}\n" for text in texts[:-1]] + texts[-1:]
     draft = answered(
         [{"role": "user", "content": question.strip()}],
         "".join(steps),
@@ -105,4 +107,3 @@ LAYOUTS = (
         fits=lambda row: all(isinstance(row[name], str) for name in ("input", "label")) and _MARK in row["input"],
     ),
 )
-

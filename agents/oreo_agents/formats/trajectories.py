@@ -154,4 +154,3 @@ LAYOUTS = (
         read=_alpaca,
     ),
 )
-

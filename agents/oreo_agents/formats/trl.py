@@ -1,8 +1,8 @@
 """The types of TRL's data sets, as strings and as conversations.
 
 Source: "Dataset formats and types" of TRL 1.16: language modeling, prompt-only, prompt-completion, unpaired preference,
-preference with an explicit or an implicit prompt, stepwise supervision; scores as in ``trl-lib/ultrafeedback_binarized``.
-A prompt that is a text becomes what the user says.
+preference with an explicit or an implicit prompt, stepwise supervision; scores as in
+``trl-lib/ultrafeedback_binarized``. A prompt that is a text becomes what the user says.
 """
 
 from collections.abc import Mapping

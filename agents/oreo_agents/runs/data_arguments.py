@@ -9,29 +9,39 @@ from pathlib import Path
 
 from oreo_envs.alfworld.games import SPLITS
 
-# For each format: the field of the question, that of the solution, and those of which one says how good it is.
-FORMATS = {
-    "labelled": ("question", "response", ("correct",)),
-    "prompt-response": ("prompt", "response", ("reward", "correct", "label")),
-}
-
 
 def parser() -> argparse.ArgumentParser:
     """Return what reads the command line."""
     made = argparse.ArgumentParser(prog="oreo data", description="Episode buffers from and about text; houses.")
     commands = made.add_subparsers(dest="command", required=True)
-    importer = commands.add_parser("import", help="solutions in JSON lines to a buffer")
-    importer.add_argument("file", type=Path)
-    importer.add_argument("--format", choices=sorted([*FORMATS, "messages"]), required=True)
-    importer.add_argument("--env", required=True, help="an environment id, its short name (gsm8k, math), or MODULE:ID")
+    importer = commands.add_parser("import", help="anybody's episodes to a buffer")
+    importer.add_argument("places", nargs="+", metavar="FILE|FOLDER|hub:NAME", help="joined in their order")
+    importer.add_argument("--format", default="auto", help="a layout of `oreo data formats`; default: by its columns")
+    importer.add_argument(
+        "--env", help="an environment id, its short name (gsm8k, math), or MODULE:ID; default: of no environment"
+    )
+    importer.add_argument("--split", default="train", help="of a folder or a data set of the hub; default: train")
+    importer.add_argument(
+        "--steps",
+        choices=("auto", "line", "turn", "response"),
+        default="auto",
+        help="where steps end; auto: as labels, or the environment, say; response: the last turn is all",
+    )
+    importer.add_argument("--step-rewards", action="store_true", help="labels of steps are the rewards of steps")
+    importer.add_argument("--skip-bad", action="store_true", help="leave out and count rows that cannot be used")
     importer.add_argument("--tokenizer", help="checkpoint folder or hub name; without it, encode later")
     importer.add_argument("--path", help="where the environment's own data lies")
     importer.add_argument(
         "--success-threshold", type=float, help="labels from this number on are right; for labels that are not 0 and 1"
     )
     importer.add_argument("--prompt", help="prompt template; default: the environment's")
-    importer.add_argument("--out", type=Path, help="folder to write; default: the file's name without its ending")
+    importer.add_argument(
+        "--out",
+        type=Path,
+        help="folder to write; default: the file's name without its ending",
+    )
     _add_format_options(importer)
+    commands.add_parser("formats", help="list the layouts that import knows")
     encoder = commands.add_parser("encode", help="encode a buffer, or what an agent recorded, for a tokenizer")
     encoder.add_argument("buffer", type=Path, help="a buffer, or the record=FOLDER of oreo_envs.evaluate")
     encoder.add_argument("--tokenizer", required=True, help="checkpoint folder or hub name")
