@@ -110,9 +110,14 @@ def pair(prompt: Any, chosen: Any, rejected: Any, row: Row) -> list[Draft]:
     if scores is not None and scores[1] > scores[0]:
         drafts[0].label, drafts[1].label = False, True
     for draft, score in zip(drafts, scores or (None, None), strict=True):
-        draft.pair = digest(repr([one.messages for one in drafts]))
         draft.info |= scalars(row, ("source",)) | ({} if score is None else {"score": score})
-    return sorted(drafts, key=lambda draft: not draft.label)
+    drafts.sort(key=lambda draft: not draft.label)
+    name = digest(repr([draft.messages for draft in drafts]))
+    for draft in drafts:
+        draft.pair = name
+        draft.task_id = row["task_id"] if isinstance(row.get("task_id"), str) else None
+        draft.env_id = row["env_id"] if isinstance(row.get("env_id"), str) else None
+    return drafts
 
 
 def _role(message: Any) -> Any:

@@ -9,19 +9,18 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import track
 from rich.table import Table
 
 from oreo_agents.episodes.prompts import PromptFormat
 from oreo_agents.episodes.recorded import recorded_episodes
 from oreo_agents.episodes.tasks import find_env
-from oreo_agents.episodes.texts import encode_episode
 from oreo_agents.formats.importing import ImportCounts, ImportSettings, import_episodes
 from oreo_agents.formats.reading import HUB, files_of
 from oreo_agents.formats.registry import LAYOUTS
 from oreo_agents.runs.data_arguments import parser
+from oreo_agents.runs.data_export import export
+from oreo_agents.runs.encoding import encode_buffer
 from oreo_algos import EpisodeBuffer
-from oreo_algos.bars import bar_console
 from oreo_envs.alfworld.games import SPLITS
 from oreo_envs.alfworld.house_files import write_games
 from oreo_envs.recording import is_record
@@ -30,12 +29,14 @@ _log = logging.getLogger(__name__)
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Run ``oreo data import | formats | encode | stats | generate-houses``."""
+    """Run ``oreo data import | formats | export | encode | stats | generate-houses``."""
     options = parser().parse_args(arguments)
     if options.command == "import":
         _import(options)
     elif options.command == "encode":
         _encode(options)
+    elif options.command == "export":
+        export(options)
     elif options.command == "formats":
         _print_formats()
     elif options.command == "generate-houses":
@@ -86,22 +87,6 @@ def import_solutions(
         layout=file_format, env_id=find_env(env), path=path, prompt=prompt, success_threshold=success_threshold
     )
     return import_episodes([file], settings)
-
-
-def encode_buffer(buffer: EpisodeBuffer, prompt_format: PromptFormat) -> EpisodeBuffer:
-    """Encode every episode for a tokenizer.
-
-    Raises:
-        ValueError: an episode has no ``action_spans``.
-    """
-    return EpisodeBuffer(
-        (
-            encode_episode(episode, prompt_format)
-            for episode in track(buffer, "encode", transient=True, console=bar_console())
-        ),
-        tokenizer_fingerprint=prompt_format.fingerprint,
-        provenance=buffer.provenance,
-    )
 
 
 def _import(options: argparse.Namespace) -> None:

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from oreo_envs.alfworld.games import SPLITS
 
+EXPORTS = ("trl-sft", "trl-kto", "trl-dpo", "messages", "sharegpt", "labelled", "minari")
+
 
 def parser() -> argparse.ArgumentParser:
     """Return what reads the command line."""
@@ -42,6 +44,14 @@ def parser() -> argparse.ArgumentParser:
     )
     _add_format_options(importer)
     commands.add_parser("formats", help="list the layouts that import knows")
+    exporter = commands.add_parser("export", help="episodes of a buffer as rows that others read")
+    exporter.add_argument("buffer", type=Path)
+    exporter.add_argument("--format", choices=EXPORTS, required=True)
+    exporter.add_argument(
+        "--out", type=Path, help="NAME.jsonl or NAME.parquet, of minari NAME-v0; default: BUFFER-FORMAT.jsonl"
+    )
+    exporter.add_argument("--max-pairs", type=int, default=6, help="pairs a task that trl-dpo draws; default: 6")
+    exporter.add_argument("--seed", type=int, default=0, help="draws them")
     encoder = commands.add_parser("encode", help="encode a buffer, or what an agent recorded, for a tokenizer")
     encoder.add_argument("buffer", type=Path, help="a buffer, or the record=FOLDER of oreo_envs.evaluate")
     encoder.add_argument("--tokenizer", required=True, help="checkpoint folder or hub name")
