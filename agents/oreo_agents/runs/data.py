@@ -17,6 +17,7 @@ from oreo_agents.episodes.tasks import find_env
 from oreo_agents.formats.importing import ImportCounts, ImportSettings, import_episodes
 from oreo_agents.formats.reading import HUB, files_of
 from oreo_agents.formats.registry import LAYOUTS
+from oreo_agents.runs import data_tools
 from oreo_agents.runs.data_arguments import parser
 from oreo_agents.runs.data_export import export
 from oreo_agents.runs.encoding import encode_buffer
@@ -29,7 +30,7 @@ _log = logging.getLogger(__name__)
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Run ``oreo data import | formats | export | encode | stats | generate-houses``."""
+    """Run ``oreo data``, see ``data_arguments``."""
     options = parser().parse_args(arguments)
     if options.command == "import":
         _import(options)
@@ -45,7 +46,7 @@ def main(arguments: Sequence[str]) -> None:
                 f"{options.out}: {write_games(options.out, split, options.count, seed=options.seed)} games of {split}"
             )
     else:
-        _print_stats(options.buffers)
+        getattr(data_tools, options.command)(options)
 
 
 def _prompt_format(options: argparse.Namespace) -> PromptFormat:
@@ -133,23 +134,3 @@ def _encode(options: argparse.Namespace) -> None:
         buffer = EpisodeBuffer.load(options.buffer)
     encode_buffer(buffer, _prompt_format(options)).save(out)
     print(f"{out}: {len(buffer)} episodes encoded for {options.tokenizer}{left}")
-
-
-def _print_stats(folders: Sequence[Path]) -> None:
-    table = Table(title="Episode buffers")
-    table.add_column("")
-    buffers = [
-        recorded_episodes(folder, held_out=True)[0] if is_record(folder) else EpisodeBuffer.load(folder)
-        for folder in folders
-    ]
-    for folder in folders:
-        table.add_column(str(folder), justify="right")
-    stats = [buffer.stats() for buffer in buffers]
-    for name in stats[0]:
-        table.add_row(name, *(f"{s[name]:.3f}" if isinstance(s[name], float) else str(s[name]) for s in stats))
-    table.add_row("environments", *(", ".join(buffer.env_ids) for buffer in buffers))
-    table.add_row("tokenizer", *(buffer.tokenizer_fingerprint or "not encoded" for buffer in buffers))
-    table.add_row("content", *(buffer.content_hash[:12] for buffer in buffers))
-    for key in dict.fromkeys(key for buffer in buffers for key in buffer.provenance):
-        table.add_row(key, *(str(buffer.provenance.get(key, "")) for buffer in buffers))
-    Console().print(table)
