@@ -76,6 +76,12 @@ def parser() -> argparse.ArgumentParser:
     balancer = commands.add_parser("balance", help="at most so many episodes of each outcome of each task")
     balancer.add_argument("buffer", type=Path)
     balancer.add_argument("--per-outcome", type=int, default=4, help="default: 4, as the paper keeps of MATH")
+    balancer.add_argument(
+        "--protocol",
+        choices=("even", "paper-7b"),
+        default="even",
+        help="paper-7b: nor more successes than failures of a task, but one if there is any; default: even",
+    )
     balancer.add_argument("--out", type=Path, required=True)
     balancer.add_argument("--seed", type=int, default=0)
     copies = commands.add_parser("dedup", help="keep one of episodes that say the same in the same task")

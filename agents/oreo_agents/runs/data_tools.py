@@ -16,6 +16,7 @@ from oreo_agents.episodes.recorded import recorded_episodes
 from oreo_agents.formats.draft import digest
 from oreo_algos import EpisodeBuffer
 from oreo_algos.algos.selection import balance as balanced
+from oreo_algos.algos.selection import outcomes_by_task
 from oreo_envs.recording import is_record
 
 _BARS = " ▁▂▃▄▅▆▇█"
@@ -50,8 +51,16 @@ def split(options: argparse.Namespace) -> None:
 
 def balance(options: argparse.Namespace) -> None:
     """Keep at most so many successful and so many other episodes of each task, drawn at random."""
-    buffer = EpisodeBuffer.load(options.buffer)
-    _save(balanced(buffer, options.per_outcome, np.random.default_rng(options.seed)), options.out)
+    buffer, rng = EpisodeBuffer.load(options.buffer), np.random.default_rng(options.seed)
+    kept = balanced(buffer, options.per_outcome, rng)
+    if options.protocol == "paper-7b":  # not more successes than failures, but one if there is any
+        fewer = [
+            index
+            for right, wrong in outcomes_by_task(kept)
+            for index in (*rng.permutation(right)[: max(1, len(wrong))].tolist(), *wrong)
+        ]
+        kept = kept[sorted(map(int, fewer))]
+    _save(kept, options.out)
 
 
 def dedup(options: argparse.Namespace) -> None:

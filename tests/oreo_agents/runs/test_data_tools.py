@@ -10,6 +10,7 @@ import pytest
 from oreo_agents.runs.data import main
 from oreo_agents.runs.data_tools import histogram
 from oreo_algos import EpisodeBuffer
+from oreo_algos.algos.selection import outcomes_by_task
 
 
 @pytest.fixture
@@ -40,8 +41,10 @@ def test_copies_are_left_out_and_outcomes_are_balanced(buffer: Path, capsys):
     main(["dedup", "b", "--out", "d"])
     assert len(EpisodeBuffer.load("d")) == 18 and "6 of 24 episodes were copies" in capsys.readouterr().out
     main(["balance", "b", "--per-outcome", "1", "--out", "one"])
-    assert EpisodeBuffer.load("one").stats() | {"tokens": 0} == EpisodeBuffer.load("one").stats()
-    assert EpisodeBuffer.load("one").stats()["success_rate"] == 0.5
+    assert len(EpisodeBuffer.load("one")) == 12 and EpisodeBuffer.load("one").stats()["success_rate"] == 0.5
+    for protocol, counts in (("even", (2, 1)), ("paper-7b", (1, 1))):
+        main(["balance", "d", "--protocol", protocol, "--out", protocol])
+        assert {(len(r), len(w)) for r, w in outcomes_by_task(EpisodeBuffer.load(protocol))} == {counts}
 
 
 def test_copies_with_another_outcome_are_told(buffer: Path, capsys):

@@ -9,10 +9,15 @@ import pytest
 from tiny_models import make_tokenizer
 
 from oreo_agents.episodes.prompts import PromptFormat
+from oreo_agents.episodes.tasks import EnvSettings
 from oreo_agents.formats.importing import ImportSettings, import_episodes
-from oreo_agents.runs import cli
+from oreo_agents.networks.policy import PolicySettings
 from oreo_agents.runs.arguments import with_environment
 from oreo_agents.runs.encoding import encode_buffer
+from oreo_agents.runs.layout import Layout
+from oreo_agents.runs.loading import Loader
+from oreo_agents.runs.run_data import RunData
+from oreo_agents.runs.settings import RunSettings
 from oreo_algos import EpisodeBuffer
 from oreo_algos.algos import Dpo, Kto, Oreo, RejectionSampling
 from oreo_algos.algos.selection import NothingToLearnError
@@ -42,30 +47,22 @@ def test_every_layout_is_encoded_and_chosen_from(name: str, tmp_path: Path):
         assert len(pairs) == (counts.pairs or len(pairs))
 
 
-def run(*arguments: str, monkeypatch) -> None:
-    monkeypatch.setattr(sys, "argv", ["oreo", *arguments])
-    cli.main()
-
-
-def test_rows_are_imported_on_the_way_and_it_is_said(tmp_path: Path, checkpoint, monkeypatch, caplog):
-    monkeypatch.chdir(tmp_path)
-    write(tmp_path / "prefs.jsonl", "trl-preference, chat")
-    given = [
-        "algo=dpo",
-        "data=prefs.jsonl",
-        f"policy.path={checkpoint('llama')}",
-        "algo.batch_size=3",
-        "policy.device=cpu",
-    ]
-    run("train", *given, "hydra.run.dir=run", monkeypatch=monkeypatch)
-    assert "data=prefs.jsonl is imported on the way" in caplog.text
-    assert (
-        "5 preference pairs" in caplog.text and "oreo/Chat-v0 has no task of split test: not evaluated" in caplog.text
-    )
-    summary = json.loads((tmp_path / "run" / "dpo" / "summary.json").read_text())
-    assert summary["episodes"] == 10 and summary["buffers"][0]["path"].startswith("data/imported-")
-    metrics = [json.loads(line) for line in (tmp_path / "run" / "dpo" / "metrics.jsonl").read_text().splitlines()]
-    assert metrics[-1]["step"] == 2
+def test_rows_are_imported_on_the_way_and_it_is_said(tmp_path: Path, checkpoint, caplog):
+    prefs, policy = write(tmp_path / "prefs.jsonl", "trl-preference, chat"), checkpoint("llama")
+    settings = RunSettings(env=EnvSettings(id="oreo/Chat-v0"), policy=PolicySettings(path=policy), data=str(prefs))
+    layout = Layout(tmp_path / "run", tmp_path / "run")
+    for said in (True, False):  # once: then it lies there
+        caplog.clear()
+        data = RunData(settings, layout, Loader(settings.policy, settings.value))
+        [part] = data.offline(policy)
+        assert (f"data={prefs} is imported on the way" in caplog.text and "5 preference pairs" in caplog.text) is said
+    assert part.path.startswith("data/imported-") and len(part.buffer.pairs) == 5 and part.buffer[0].encoded
+    write(prefs, "trl-preference")
+    [other] = data.offline(policy)
+    assert other.path != part.path, "the file has changed"
+    prefs.write_text('{"prompt": "q"}')
+    with pytest.raises(ValueError, match=r"data=.* is no buffer, and was read as rows: .*line 1: a prompt without"):
+        data.offline(policy)
 
 
 @pytest.mark.parametrize(
