@@ -37,6 +37,7 @@ __all__ = [
 
 _ENTRY_POINTS = {
     "oreo/Arithmetic-v0": "oreo_envs.arithmetic:ArithmeticEnv",
+    "oreo/Chat-v0": "oreo_envs.conversations:ConversationEnv",
     "oreo/Countdown-v0": "oreo_envs.countdown:CountdownEnv",
     "oreo/GSM8K-v0": "oreo_envs.gsm8k:GSM8KEnv",
     "oreo/MATH-v0": "oreo_envs.math:MATHEnv",

@@ -41,7 +41,8 @@ class Dpo(Algorithm[tuple[Episode, Episode]]):
             ``1 / (2 * beta)`` nats a token.
         loss_type: ``sigmoid``; ``hinge`` (SLiC); ``ipo``, on log-ratios averaged over the tokens of a response.
         label_smoothing: share of the labels that is taken to be wrong (cDPO), in [0, 0.5); sigmoid only.
-        max_pairs: pairs a task at most.
+        max_pairs: pairs a task at most that are drawn; those that the data names, see ``EpisodeBuffer.pairs``, are all
+            kept.
     """
 
     policy_lr: float = 5e-7
@@ -64,7 +65,7 @@ class Dpo(Algorithm[tuple[Episode, Episode]]):
             raise ValueError(f"label_smoothing belongs to loss_type=sigmoid, got loss_type={self.loss_type}")
 
     def select(self, buffer: EpisodeBuffer, rng: np.random.Generator) -> list[tuple[Episode, Episode]]:
-        """Draw pairs of each task that has both outcomes."""
+        """Take the pairs that the data names, and draw some of each task that has both outcomes."""
         return preference_pairs(buffer, self.max_pairs, rng)
 
     def weight(self, batch: Batch) -> float:

@@ -36,13 +36,21 @@ def balance(buffer: EpisodeBuffer, per_outcome: int, rng: np.random.Generator) -
 
 
 def preference_pairs(buffer: EpisodeBuffer, max_pairs: int, rng: np.random.Generator) -> list[tuple[Episode, Episode]]:
-    """Draw at most ``max_pairs`` (right, wrong) pairs of each task, without replacement.
+    """Return (right, wrong) pairs: all that the data names, and of each task's other episodes some that are drawn.
+
+    Args:
+        buffer: what ``buffer.pairs`` names stays together, and goes with nothing else.
+        max_pairs: drawn of each task at most, without replacement.
+        rng: draws them.
 
     Raises:
-        NothingToLearnError: no task has both a successful and a failed episode.
+        NothingToLearnError: no pair is named, and no task has both a successful and a failed episode.
     """
-    pairs: list[tuple[Episode, Episode]] = []
-    for right, wrong in outcomes_by_task(buffer):
+    named = buffer.pairs
+    taken = {index for pair in named for index in pair}
+    pairs = [(buffer[right], buffer[wrong]) for right, wrong in named]
+    for outcomes in outcomes_by_task(buffer):
+        right, wrong = ([index for index in indices if index not in taken] for indices in outcomes)
         drawn = rng.permutation(len(right) * len(wrong))[:max_pairs]
         pairs.extend((buffer[right[k // len(wrong)]], buffer[wrong[k % len(wrong)]]) for k in drawn.tolist())
     if not pairs:

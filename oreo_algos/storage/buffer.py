@@ -94,6 +94,25 @@ class EpisodeBuffer(Sequence[Episode]):
         groups = np.split(np.argsort(task, kind="stable"), np.cumsum(np.bincount(task, minlength=len(task_ids)))[:-1])
         return {name: group.tolist() for name, group in zip(task_ids, groups, strict=bool(task_ids))}
 
+    @cached_property
+    def pairs(self) -> list[tuple[int, int]]:
+        """Preferences that the data names: indices of a preferred episode and of the other one.
+
+        Episodes whose ``info["pair"]`` is the same text are such a pair, the successful one first; if there are more of
+        them, such as copies, the first successful one goes with the first other one, and so on.
+        """
+        episodes = self._episodes
+        names = (
+            episodes.named("pair")
+            if isinstance(episodes, StoredEpisodes)
+            else [name if isinstance(name := e.info.get("pair"), str) else None for e in episodes]
+        )
+        halves: dict[str, tuple[list[int], list[int]]] = {}
+        for index, (name, success) in enumerate(zip(names, self.columns.success.tolist(), strict=True)):
+            if name is not None:
+                halves.setdefault(name, ([], []))[not success].append(index)
+        return [pair for right, wrong in halves.values() for pair in zip(right, wrong, strict=False)]
+
     def filter(self, predicate: Callable[[Episode], bool]) -> "EpisodeBuffer":
         """Keep the episodes for which `predicate` is true, in order."""
         return self._select(episode for episode in self if predicate(episode))

@@ -14,6 +14,7 @@ from typing import Any, overload
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from oreo_algos.episode import Episode, JSONScalar
@@ -333,6 +334,19 @@ class StoredEpisodes(Sequence[Episode]):
             num_steps=self._lengths("rewards"),
             total_reward=self._numbers("total_reward"),
         )
+
+    def named(self, key: str) -> list[str | None]:
+        """Return the text that ``info`` has under a name, of each episode; None: there is none, or it is no text.
+
+        Without making an episode, and without reading what does not hold the name.
+        """
+        name = json.dumps(key)
+        column = pa.chunked_array([batch.batch.column("info") for batch in self._batches], SCHEMA.field("info").type)
+        found: list[str | None] = [None] * len(column)
+        for place in np.flatnonzero(pc.match_substring(column, f"{name}: ").to_numpy()).tolist():
+            said = json.loads(column[place].as_py()).get(key)
+            found[place] = said if isinstance(said, str) else None
+        return [found[place] for place in self._places.tolist()]
 
     def _at(self, place: int) -> Episode:
         batch = bisect.bisect_right(self._starts, place) - 1

@@ -3,8 +3,10 @@
 Knows: how they are written. Does not know: commands, settings; how modules are found (``plugins``).
 """
 
+import json
 import re
 from collections.abc import Sequence
+from pathlib import Path
 
 from oreo_agents import plugins
 
@@ -52,3 +54,24 @@ def modules_of_env(overrides: Sequence[str]) -> list[str]:
     values = [text.removeprefix("env.id=") for text in overrides if text.startswith("env.id=")]
     named = [one.strip("'\" ").rpartition(":")[0] for value in values for one in value.split(",")]
     return [plugins.import_named(module) for module in named if module]
+
+
+def with_environment(command: str, overrides: Sequence[str]) -> list[str]:
+    """Return overrides in which rows of ``data`` that are given without an environment are of none: ``env=chat``."""
+    chosen = any(re.match(r"(env|env\.id|experiment)=", text) for text in overrides)
+    place = next((text.removeprefix("data=") for text in overrides if text.startswith("data=")), "")
+    first = re.split(r"[\[,\]]", place.lstrip("[").strip("'\""))[0]
+    rows = (
+        first.startswith("hub:")
+        or Path(first).is_file()
+        or (Path(first).is_dir() and (Path(first) / "metadata.json").is_file() and _of_none(Path(first)))
+    )
+    return ["env=chat", *overrides] if command in ("run", "train") and first and rows and not chosen else [*overrides]
+
+
+def _of_none(folder: Path) -> bool:
+    """Whether a buffer is of no environment."""
+    try:
+        return json.loads((folder / "metadata.json").read_text(encoding="utf-8")).get("env_ids") == ["oreo/Chat-v0"]
+    except (ValueError, OSError):
+        return False

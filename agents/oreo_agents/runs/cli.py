@@ -21,7 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from oreo_agents import plugins
-from oreo_agents.runs.arguments import flags_first, modules_of_env, one_search_a_job, plugged_in
+from oreo_agents.runs.arguments import flags_first, modules_of_env, one_search_a_job, plugged_in, with_environment
 from oreo_agents.runs.choices import config_folder, known, with_folders
 from oreo_agents.runs.helps import asked, asked_of_parser
 from oreo_agents.runs.overrides import UserError, build, check_overrides, closest, further_overrides, readable
@@ -390,6 +390,7 @@ def _run_hydra(command: str, arguments: Sequence[str], imports: Sequence[str]) -
         folder, *others = overrides
         imports = [*map(plugins.import_named, run_imports(Path(folder))), *imports]
         overrides = [*evaluation_overrides(Path(folder), others), *others]
+    overrides = with_environment(command, overrides)
     chosen = [text for text in overrides if re.match(r"policy\.path=(?!null$)", text)]
     if chosen and not any(text.startswith("policy=") for text in overrides):
         overrides.insert(0, "policy=checkpoint")

@@ -15,6 +15,7 @@ from oreo_agents.episodes.tasks import Purpose, derive, identity
 from oreo_agents.episodes.ungraded import only_graded
 from oreo_agents.evaluation.kept import SOURCE
 from oreo_agents.evaluation.round_names import split_round
+from oreo_agents.runs.given import import_rows, imported_name, is_rows
 from oreo_agents.runs.layout import Layout
 from oreo_agents.runs.loading import Loader
 from oreo_agents.runs.settings import RunSettings
@@ -112,7 +113,7 @@ class RunData:
             if isinstance(self.settings.algorithms.get(algorithm), MoreSft):
                 paths |= {self.layout.episodes(algorithm, k) for k in range(1, number + 1)}
             elif algorithm in self.settings.algorithms:
-                paths |= {Path(folder) for folder in self.settings.data_folders} or {self.layout.offline}
+                paths |= {*map(self._given_path, self.settings.data_folders)} or {self.layout.offline}
                 # Also what earlier rounds learned from and this one dropped.
                 paths |= {self.layout.episodes(algorithm, k) for k in range(2, number + 1)}
         present = [path for path in paths if (path / "metadata.json").exists()]
@@ -129,8 +130,14 @@ class RunData:
     def _given(self, folders: Sequence[str], policy_path: str) -> list[Part]:
         """Read the buffers that the settings name."""
         fingerprint = self.load.prompt_format(policy_path).fingerprint
-        loaded = {folder: EpisodeBuffer.load(folder, tokenizer_fingerprint=fingerprint) for folder in folders}
-        parts = [Part(folder, only_graded(buffer, f"data={folder}")) for folder, buffer in loaded.items()]
+        parts = []
+        for folder in folders:
+            if is_rows(folder):
+                place = self._given_path(folder)
+                part = self._part(place, policy_path, partial(import_rows, folder, self.settings.env))
+            else:
+                part = Part(folder, EpisodeBuffer.load(folder, tokenizer_fingerprint=fingerprint))
+            parts.append(Part(part.path, only_graded(part.buffer, f"data={folder}")))
         for part in parts:
             if part.buffer.provenance.get("source") == SOURCE and part.buffer.provenance.get("held_out"):
                 split = part.buffer.provenance["split"]
@@ -144,6 +151,10 @@ class RunData:
                     f"{self.settings.env.id}; choose the environment with env=..."
                 )
         return parts
+
+    def _given_path(self, folder: str) -> Path:
+        """Return where a buffer lies: what was imported on the way, in the run's own folder."""
+        return self.layout.start / "data" / imported_name(folder) if is_rows(folder) else Path(folder)
 
     def _part(self, path: Path, policy_path: str, make: Callable[[PromptFormat], EpisodeBuffer]) -> Part:
         """Read a buffer that a policy is to learn from; make it first unless it is there."""

@@ -80,6 +80,9 @@ class ScoreBook:
         for split in settings.splits if searches else ():
             with self.settings.env_maker(split)() as env:
                 indices = choose_indices(env, settings.tasks, None)
+            if not indices:
+                _log.warning("%s: %s has no task of split %s: not evaluated", name, self.settings.env.id, split)
+                continue
             contenders = self._contenders(name, policy_path, split, indices, searches)
             self._answer(name, policy_path, value_path, split, indices, contenders)
             seen = self._seen(name, split, indices, trained_on())

@@ -168,7 +168,7 @@ def test_conversations_of_games_are_imported_and_single_answers_are_refused(tmp_
         ({"messages": said[1:], "reward": 1}, "somebody asks, and then the assistant answers"),
         ({"messages": said[:1], "reward": 1}, "somebody asks, and then the assistant answers"),
         ({"messages": "hm", "reward": 1}, "'messages' must be a list of chat messages, got 'hm'"),
-        ({"messages": [{"role": "tool", "content": ""}], "reward": 1}, "message 0: the role must be one of system"),
+        ({"messages": [{"role": "narrator", "content": ""}], "reward": 1}, "message 0: the role must be one of system"),
         ({"messages": [said[0], {"role": "assistant", "content": None}], "reward": 1}, "must be a text, got None"),
         ({"messages": [said[0], said[0]], "reward": 1}, "two messages of the user follow one another"),
         ({"messages": said, "reward": "good"}, "a label is true, false or a finite number, got 'good'"),

@@ -79,3 +79,43 @@ def test_no_task_with_both_outcomes_is_an_error_with_the_mend(outcomes):
         NothingToLearnError, match=r"none of the 2 tasks .* both a successful and a failed .*; collect more"
     ):
         preference_pairs(outcomes(a=[1, 1], b=[0]), 6, rng())
+
+
+def paired(make_episode):
+    """Three named pairs of one task, a copy of the first, a half alone, and two episodes that are of no pair."""
+    named = [
+        (1, "a"),
+        (0, "a"),
+        (0, "b"),
+        (1, "b"),
+        (1, "c"),
+        (0, "c"),
+        (1, "a"),
+        (0, "a"),
+        (1, "d"),
+        (1, 7),
+        (0, None),
+    ]
+    return EpisodeBuffer(
+        make_episode([-1, 0], [reward], task_id="t", tokens=[0, index], info={} if name is None else {"pair": name})
+        for index, (reward, name) in enumerate(named)
+    )
+
+
+@pytest.mark.parametrize("stored", [False, True])
+def test_pairs_that_the_data_names_stay_together_and_others_are_drawn(make_episode, tmp_path, stored):
+    buffer = paired(make_episode)
+    if stored:
+        buffer.save(tmp_path / "b", episodes_per_shard=4)
+        buffer = EpisodeBuffer.load(tmp_path / "b")
+    assert buffer.pairs == [(0, 1), (6, 7), (3, 2), (4, 5)]
+    found = [(index_of(right), index_of(wrong)) for right, wrong in preference_pairs(buffer, 1, rng())]
+    assert found[:4] == buffer.pairs and found[4][1] == 10 and found[4][0] in (8, 9) and len(found) == 5
+    assert buffer[[3, 2, 9]].pairs == [(0, 1)]
+
+
+def test_a_text_that_looks_like_a_name_is_none(make_episode, tmp_path):
+    info = {"said": '{"pair": "x"}', "a pair": "x"}
+    buffer = EpisodeBuffer(make_episode([-1, 0], [reward], info=info) for reward in (1, 0))
+    buffer.save(tmp_path / "b")
+    assert EpisodeBuffer.load(tmp_path / "b").pairs == buffer.pairs == []

@@ -11,9 +11,6 @@ from oreo_agents.episodes.ungraded import is_graded
 from oreo_envs.answers import AnswerEnv
 from oreo_envs.grading import answer_may_go_on
 
-# What servers of models call an answer that a limit on tokens ended.
-_CUT = {"length", "max_tokens"}
-
 
 class Verdict(Enum):
     """What the environment says of a solution."""
@@ -58,19 +55,17 @@ class Task:
 
 @dataclass
 class Solution:
-    """A row of a file, and what the environment says of it."""
+    """An answer, one that a limit may have ``cut``, and what the environment says of it."""
 
     where: str
-    row: dict[str, Any]
-    question: str
+    cut: bool
     response: str
     label: Any
-    task: Task | None
+    task: Task
     _verdict: Verdict | None = None
 
     def verdict(self, *, again: bool = False) -> Verdict | None:
-        """Return the environment's verdict, asked for once, or ``again``; None where it does not know the task."""
-        if self.task is not None and (again or self._verdict is None):
-            cut = self.row.get("finish_reason") in _CUT
-            self._verdict = self.task.judge(self.response, cut=cut)
+        """Return the environment's verdict, asked for once, or ``again``."""
+        if again or self._verdict is None:
+            self._verdict = self.task.judge(self.response, cut=self.cut)
         return self._verdict

@@ -1,0 +1,58 @@
+"""What a row says of success, and texts of a row.
+
+Knows: labels of any spelling, thresholds. Does not know: files, conversations.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+
+LABELS = ("reward", "correct", "success", "label", "score")
+"""Columns of which one says how an episode ended, the first that says something."""
+
+_WORDS = {"true": True, "false": False}
+
+
+def text_field(row: Mapping[str, Any], name: str) -> str:
+    """Return a column of a row.
+
+    Raises:
+        ValueError: it is no text, or empty.
+    """
+    value = row.get(name)
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError(f"field {name!r} must be a text that is not empty, got {value!r:.200}")
+    return value
+
+
+def label_of(row: Mapping[str, Any], names: Sequence[str] = LABELS) -> Any:
+    """Return the first label of a row that is there; None: none is."""
+    return next((row[name] for name in names if row.get(name) is not None), None)
+
+
+def judge_label(label: Any, threshold: float | None) -> tuple[float, bool]:
+    """Return the reward that a label is, and whether it says success.
+
+    Args:
+        label: true or false, a number, or one of these as a text.
+        threshold: numbers from this one on are successes; None: only 1, 0 and -1 say something.
+
+    Raises:
+        ValueError: it is no label, or a number that only a threshold can judge.
+    """
+    said = label
+    if isinstance(label, str):
+        said = _WORDS.get(label.strip().lower(), label)
+        with suppress(ValueError):
+            said = float(said) if isinstance(said, str) else said
+    if not isinstance(said, bool | int | float) or not math.isfinite(said):
+        raise ValueError(f"a label is true, false or a finite number, got {label!r:.200}")
+    if threshold is not None and not isinstance(said, bool):
+        return float(said), said >= threshold
+    if said not in (0, 1, -1):
+        raise ValueError(
+            f"the label {said:g} is neither 1 nor 0 nor -1, so it does not say whether the solution is "
+            "right; say from which number on it is with --success-threshold"
+        )
+    return float(said), said == 1

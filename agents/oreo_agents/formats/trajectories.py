@@ -1,0 +1,156 @@
+"""Whole conversations and answers with a verdict: agents' data sets, the authors' rows, our own.
+
+Sources: AgentTraj-L (AgentGym, 2024), ETO's SFT data (2024), rows of the authors' trainer (``prompt, response, reward``
+and, of ALFWorld, ``conversations, reward``), Alpaca. Ours are those that ``oreo data export`` writes.
+"""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from oreo_agents.formats.chat import SAME, turns
+from oreo_agents.formats.draft import Draft, answered
+from oreo_agents.formats.labels import LABELS, label_of, text_field
+from oreo_agents.formats.layout import Layout, Row
+
+_TASKS = ("task_id", "item_id", "id")
+
+
+def _talk(row: Row, column: str, *, labelled: bool) -> list[Draft]:
+    said, learned = turns(row.get(column), column, row.get("tools"))
+    if isinstance(row.get("system"), str) and row["system"].strip() and said[0]["role"] != "system":
+        said, learned = [{"role": "system", "content": row["system"]}, *said], [False, *learned]
+    label = label_of(row)
+    if labelled and label is None:
+        raise ValueError(f"there is no {' or '.join(LABELS)} to say how it ended")
+    name = label_of(row, _TASKS)
+    return [
+        Draft(
+            messages=said,
+            turns=[place for place, learn in enumerate(learned) if learn],
+            label=label,
+            shown=label is None,
+            task_id=None if name is None else str(name),
+        )
+    ]
+
+
+def _own(row: Row) -> list[Draft]:
+    """Read what ``oreo data export`` writes beside the columns of others: an episode as it was."""
+    said = row.get("messages") or row.get("conversations") or [*(row.get("prompt") or ()), *row["completion"]]
+    try:
+        messages = [
+            {"role": SAME.get(one["from"], one["from"]), "content": one["value"]}
+            if "from" in one
+            else {"role": one["role"], "content": one["content"]}
+            for one in said
+        ]
+    except (TypeError, KeyError):
+        raise ValueError(f"a message has role and content, got {said!r:.80}") from None
+    spans, rewards = row["action_spans"], row["rewards"]
+    if not isinstance(spans, list) or not isinstance(rewards, list) or len(spans) != len(rewards) or not rewards:
+        raise ValueError(f"action_spans and rewards must be lists of one entry an action, got {spans!r:.60}")
+    info = row.get("info") or "{}"
+    return [
+        Draft(
+            messages=messages,
+            turns=sorted({int(span[0]) for span in spans}),
+            label=bool(row["success"]),
+            exact=(rewards, spans),
+            task_id=str(row["task_id"]),
+            env_id=str(row["env_id"]),
+            truncated=bool(row.get("truncated")),
+            terminated=bool(row.get("terminated")),
+            info=json.loads(info) if isinstance(info, str) else dict(info),
+        )
+    ]
+
+
+def _answer(question: str, labels: Sequence[str]) -> Any:
+    def read(row: Row) -> list[Draft]:
+        asked = text_field(row, question)
+        prompt = [{"role": "user", "content": asked}]
+        cut = row.get("finish_reason") in ("length", "max_tokens")
+        response = text_field(row, "response")
+        name = label_of(row, ("task_id",))
+        return [
+            answered(
+                prompt,
+                response,
+                label=label_of(row, labels),
+                question=asked,
+                truncated=cut,
+                task_id=None if name is None else str(name),
+            )
+        ]
+
+    return read
+
+
+def _chat_answer(row: Row) -> list[Draft]:
+    said, _ = turns(row["prompt"], "prompt")
+    cut = row.get("finish_reason") in ("length", "max_tokens")
+    return [answered(said, text_field(row, "response"), label=label_of(row), truncated=cut)]
+
+
+def _alpaca(row: Row) -> list[Draft]:
+    asked = text_field(row, "instruction")
+    more = row.get("input")
+    prompt = [{"role": "user", "content": f"{asked}\n\n{more}" if isinstance(more, str) and more.strip() else asked}]
+    if isinstance(row.get("system"), str) and row["system"].strip():
+        prompt.insert(0, {"role": "system", "content": row["system"]})
+    return [answered(prompt, text_field(row, "output"), label=label_of(row), shown=label_of(row) is None)]
+
+
+OWN = Layout(
+    name="oreo",
+    columns=("messages|conversations|completion", "action_spans", "rewards", "success", "task_id", "env_id"),
+    about="what oreo data export writes: episodes as they were",
+    read=_own,
+)
+
+LAYOUTS = (
+    Layout(
+        name="conversations-reward",
+        columns=("conversations", "|".join(LABELS)),
+        about="the authors' rows of ALFWorld; agents' trajectories with a verdict",
+        read=lambda row: _talk(row, "conversations", labelled=True),
+    ),
+    Layout(
+        name="sharegpt",
+        columns=("conversations",),
+        about="ShareGPT, AgentTraj-L, ETO; conversations to imitate",
+        read=lambda row: _talk(row, "conversations", labelled=False),
+    ),
+    Layout(
+        name="messages",
+        columns=("messages", "|".join(LABELS)),
+        about="OpenAI's messages with a verdict",
+        read=lambda row: _talk(row, "messages", labelled=True),
+    ),
+    Layout(
+        name="labelled",
+        columns=("question", "response", "correct"),
+        about="solutions with a verdict",
+        read=_answer("question", ("correct",)),
+    ),
+    Layout(
+        name="chat-response",
+        columns=("prompt", "response"),
+        about="the authors' rows with messages as prompt; without a verdict the environment grades",
+        read=_chat_answer,
+        fits=lambda row: isinstance(row["prompt"], list),
+    ),
+    Layout(
+        name="prompt-response",
+        columns=("prompt", "response"),
+        about="the authors' rows, perhaps with reward, correct or label; without one the environment grades",
+        read=_answer("prompt", ("reward", "correct", "label")),
+    ),
+    Layout(
+        name="alpaca",
+        columns=("instruction", "output"),
+        about="Alpaca; answers to imitate",
+        read=_alpaca,
+    ),
+)

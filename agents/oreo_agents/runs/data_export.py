@@ -1,0 +1,85 @@
+"""``oreo data export``: a buffer becomes a file that others read.
+
+Knows: files. Does not know: formats of rows.
+"""
+
+import argparse
+import json
+import os
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+
+from oreo_agents.formats.exporting import Losses, Row, export_rows
+from oreo_algos import EpisodeBuffer
+
+
+def export(options: argparse.Namespace) -> None:
+    """Write the file, whole or not at all, and say what it cannot hold.
+
+    Raises:
+        ValueError: no episode can be written, the name is of no kind that is written, or a file is there already.
+    """
+    buffer = EpisodeBuffer.load(options.buffer)
+    if options.format == "minari":
+        _export_minari(buffer, options)
+        return
+    out = options.out or Path(f"{options.buffer.name}-{options.format}.jsonl")
+    if out.suffix not in (".jsonl", ".parquet"):
+        raise ValueError(f"--out {out}: write NAME.jsonl or NAME.parquet")
+    if out.exists():
+        raise ValueError(f"{out} is there already; delete it, or give another --out")
+    losses = Losses()
+    count = write_rows(out, export_rows(buffer, options.format, losses, max_pairs=options.max_pairs, seed=options.seed))
+    if not count:
+        raise ValueError(f"{options.buffer}: no episode can be written as {options.format}: {_told(losses)}")
+    print(f"{out}: {count} rows of {len(buffer)} episodes as {options.format}")
+    print(_told(losses) or "nothing is lost")
+
+
+def _told(losses: Losses) -> str:
+    return "\n".join(losses.sentences())
+
+
+def write_rows(out: Path, rows: Iterable[Row]) -> int:
+    """Write rows to a new file, as JSON lines or Parquet by its name; none: no file.
+
+    Returns:
+        How many.
+    """
+    out.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(dir=out.parent, prefix=f".{out.name}.")
+    temporary, count = Path(name), 0
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            for row in rows:
+                file.write(json.dumps(row, ensure_ascii=False) + "\n")
+                count += 1
+        if count and out.suffix == ".parquet":
+            _to_parquet(temporary)
+        if count:
+            temporary.chmod(0o644)
+            os.replace(temporary, out)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return count
+
+
+def _to_parquet(file: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    with file.open(encoding="utf-8", newline="\n") as lines:
+        rows = [json.loads(line) for line in lines]
+    pq.write_table(pa.Table.from_pylist(rows), file)
+
+
+def _export_minari(buffer: EpisodeBuffer, options: argparse.Namespace) -> None:
+    from oreo_envs.minari import export as export_minari
+
+    name = str(options.out or f"{options.buffer.name}-v0")
+    try:
+        export_minari(buffer, name)
+    except ImportError as error:
+        raise ValueError(str(error)) from None
+    print(f"{name}: {len(buffer)} episodes as a data set of Minari\nnot kept: tokens, log-probabilities, loss_mask")
