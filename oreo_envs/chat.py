@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import json
 import logging
+import math
 import random
 import re
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any
+from urllib.parse import urlsplit
 
 from oreo_envs.asynchronous import run
 from oreo_envs.checks import whole
@@ -74,6 +77,13 @@ class ChatAgent(ABC):
                 raise ValueError(f"{name} must be a number > 0, got {value!r}")
         if whole("retries", retries) < 0:
             raise ValueError(f"retries must be an integer >= 0, got {retries}")
+        for name in ("model", "messages"):
+            if name in (request or {}):
+                raise ValueError(f"request={{{name!r}: ...}}: {name} is not one of the further fields; leave it out")
+        if (request or {}).get("stream"):
+            raise ValueError("request={'stream': ...}: whole replies are read; leave it out")
+        if prices is not None:
+            _check_prices(prices)
         self.model, self.request = model, dict(request or {})
         self.retries, self.backoff_s, self.longest_wait_s, self.timeout_s = (
             retries, backoff_s, longest_wait_s, timeout_s,
@@ -164,14 +174,23 @@ class ChatAgent(ABC):
         await asyncio.sleep(delay)
 
     async def _turn(self) -> None:
-        """Wait for the turn of a request."""
-        if self.requests_per_minute is not None:
+        """Wait for the turn of a request; a turn that falls into a pause is lost, or many would come together."""
+        at = 0.0
+        while True:
+            while (wait := self._paused_until - time.monotonic()) > 0:
+                await asyncio.sleep(wait)
+            if self.requests_per_minute is None or at > self._paused_until:
+                return
             now = time.monotonic()
             at = max(now, self._next)
             self._next = at + 60.0 / self.requests_per_minute
             await asyncio.sleep(at - now)
-        while (wait := self._paused_until - time.monotonic()) > 0:
-            await asyncio.sleep(wait)
+
+
+def _check_prices(prices: Any) -> None:
+    numbers = prices if isinstance(prices, tuple | list) else ()
+    if len(numbers) != 2 or not all(isinstance(price, int | float) and 0 <= price < math.inf for price in numbers):
+        raise ValueError(f"prices are two numbers >= 0, of a million tokens read and written, got {prices!r:.80}")
 
 
 class ChatClient(ChatAgent):
@@ -206,13 +225,21 @@ class ChatClient(ChatAgent):
         own = {"temperature": temperature, "max_tokens": max_tokens}
         sent = {name: value for name, value in own.items() if value is not None}
         super().__init__(model, request={**sent, **(request or {})}, **patience)
-        if not isinstance(base_url, str) or not re.match(r"https?://[^/\s]+(/\S*)?$", base_url):
-            raise ValueError(
-                f"base_url begins with http:// or https://, such as http://localhost:8000/v1, got {base_url!r}"
-            )
-        self.base_url = base_url.rstrip("/").removesuffix("/chat/completions")
+        self.base_url = _address(base_url).removesuffix("/chat/completions")
+        self._place = re.sub(r"//[^/]*@", "//", self.base_url)  # as it is shown
         self._key = api_key
         self._headers = {**(headers or {}), **({} if api_key is None else {"Authorization": f"Bearer {api_key}"})}
+        if api_key is not None and not _sendable(api_key):
+            raise ValueError(
+                "api_key is a text of ASCII characters without spaces around it; None where the server wants none"
+            )
+        for name, value in (headers or {}).items():
+            if not _sendable(name) or not _sendable(value):
+                raise ValueError(f"headers: the name and value of {name!r} are texts of ASCII characters")
+        try:
+            json.dumps(self.request, ensure_ascii=False, allow_nan=False).encode()
+        except (TypeError, ValueError, RecursionError) as error:
+            raise ValueError(f"request holds what JSON cannot say: {error}") from None
         self._connections: Any = None
 
     async def __aenter__(self) -> ChatClient:
@@ -239,18 +266,18 @@ class ChatClient(ChatAgent):
         try:
             answer = await connections.post(f"{self.base_url}/chat/completions", json=body)
         except httpx2.ConnectError as error:
-            raise AskAgainError(f"nobody answers at {self.base_url} ({error})") from error
+            raise AskAgainError(f"nobody answers at {self._place} ({error})") from error
         except httpx2.RequestError as error:
-            raise AskAgainError(
-                f"the connection to {self.base_url} was lost ({type(error).__name__} {error})"
-            ) from error
+            raise AskAgainError(f"the connection to {self._place} was lost ({type(error).__name__} {error})") from error
+        except httpx2.InvalidURL as error:
+            raise ChatRefused(f"{self._place} is no address ({error})") from error
         finally:
             if connections is not self._connections:
                 await connections.aclose()
         try:
-            said = answer.json()
-        except ValueError:
-            said = answer.text
+            said = json.loads(answer.content)
+        except (ValueError, RecursionError):
+            said = answer.content.decode("utf-8", "replace")
         if not answer.is_success:
             raise_for(answer.status_code, self._without_key(said), answer.headers)
         return said
@@ -260,6 +287,24 @@ class ChatClient(ChatAgent):
         if self._key is None or self._key not in str(said):
             return said
         return str(said).replace(self._key, "***")
+
+
+def _address(given: Any) -> str:
+    """Return an address without its last slash."""
+    try:
+        if re.fullmatch(r"https?://[^/\s?#]+(/[^\s?#]*)?", given):
+            parts = urlsplit(given)
+            if parts.hostname and parts.port != 0:
+                return str(given.rstrip("/"))
+    except (TypeError, ValueError):
+        pass
+    shown = re.sub(r"//[^/]*@", "//", given) if isinstance(given, str) else given
+    raise ValueError(f"base_url begins with http:// or https://, such as http://localhost:8000/v1, got {shown!r:.200}")
+
+
+def _sendable(text: Any) -> bool:
+    """Whether a text can stand in a header."""
+    return isinstance(text, str) and text != "" and text.isascii() and text.isprintable() and text == text.strip()
 
 
 class ClientAgent(ChatAgent):

@@ -9,11 +9,9 @@ from __future__ import annotations
 import asyncio
 import copy
 import inspect
-import math
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,122 +23,19 @@ from oreo_envs.base import TextEnv
 from oreo_envs.chat import ChatAgent, ClientAgent
 from oreo_envs.checks import closest, flag, positive, whole
 from oreo_envs.grading import answer_may_go_on
+from oreo_envs.outcomes import Evaluation, EvaluationStopped
 from oreo_envs.plain import make
 from oreo_envs.recording import RecordFolder, Row, Track, common_settings
-from oreo_envs.records import Message
 from oreo_envs.replies import ChatRefused, Reply, Usage
 
 Agent = Callable[..., "str | Reply | Awaitable[str | Reply]"]
 """``agent(messages)`` or ``agent(messages, info)``, a function, a coroutine function or an object that is called."""
 
-_Z = 1.959963984540054
 _CLIENT_ENVS = 8
 
 
-class EvaluationStopped(RuntimeError):
-    """No task can be finished any more; ``evaluation`` holds those that were."""
-
-    def __init__(self, why: str, evaluation: Evaluation) -> None:
-        """Keep what was finished."""
-        super().__init__(why)
-        self.evaluation = evaluation
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """All episodes that were played, in the order of their tasks' index."""
-
-    env_id: str
-    split: str
-    rows: tuple[Row, ...]
-
-    @property
-    def counted(self) -> tuple[Row, ...]:
-        """The rows that say something of success: those without an error, and with a verdict."""
-        return tuple(row for row in self.rows if row.counted)
-
-    def _shares(self) -> list[float]:
-        """For each task the share of its counted episodes that solved it."""
-        tasks: dict[int, list[bool]] = {}
-        for row in self.counted:
-            tasks.setdefault(row.index, []).append(row.success)
-        return [sum(solved) / len(solved) for solved in tasks.values()]
-
-    @property
-    def success_rate(self) -> float:
-        """Share of the tasks that were solved, 0..1: the mean over tasks of their episodes; nan without any."""
-        shares = self._shares()
-        return sum(shares) / len(shares) if shares else math.nan
-
-    @property
-    def interval(self) -> tuple[float, float]:
-        """Wilson's 95% interval of the success rate.
-
-        With several episodes a task it is that of the effective number of episodes, which the spread between tasks
-        tells (Korn & Graubard 1998, who take it for another interval): between that of tasks and that of episodes.
-        """
-        shares, episodes = self._shares(), len(self.counted)
-        if not shares:
-            return 0.0, 1.0
-        rate, count = sum(shares) / len(shares), float(len(shares))
-        spread = sum((share - rate) ** 2 for share in shares)
-        if episodes > count > 1 and 0 < rate < 1:
-            effective = rate * (1 - rate) * count * (count - 1) / spread if spread else math.inf
-            count = min(max(effective, count), float(episodes))
-        centre, scale = rate + _Z**2 / (2 * count), 1 + _Z**2 / count
-        swing = _Z * math.sqrt(rate * (1 - rate) / count + _Z**2 / (4 * count**2))
-        return max(0.0, (centre - swing) / scale), min(1.0, (centre + swing) / scale)
-
-    def pass_at(self, k: int) -> float:
-        """How often at least one of k episodes of a task solves it (the unbiased estimate of Chen et al. 2021).
-
-        Raises:
-            ValueError: a task has fewer than k counted episodes.
-        """
-        tasks: dict[int, list[bool]] = {}
-        for row in self.counted:
-            tasks.setdefault(row.index, []).append(row.success)
-        if not tasks or min(map(len, tasks.values())) < positive("k", k):
-            raise ValueError(f"pass_at({k}) needs {k} counted episodes of each task; play with episodes_per_task={k}")
-        missed = [math.comb(len(one) - sum(one), k) / math.comb(len(one), k) for one in tasks.values()]
-        return 1 - sum(missed) / len(missed)
-
-    @property
-    def conversations(self) -> dict[str, tuple[Message, ...]]:
-        """The conversation of each task, the first of several; all are in ``rows``."""
-        return {row.task_id: row.messages for row in reversed(self.rows)}
-
-    @property
-    def errors(self) -> dict[str, str]:
-        """What the agent raised, for the tasks where it did."""
-        return {row.task_id: row.error for row in self.rows if row.error is not None}
-
-    @property
-    def usage(self) -> Usage:
-        """Replies, tokens and cost of all rows, as far as the agent says."""
-        return sum((row.usage for row in self.rows), Usage())
-
-    def __str__(self) -> str:
-        """One line: tasks solved, rate, interval, what is not counted, limits, tokens."""
-        counted, usage = self.counted, self.usage
-        solved, tasks = sum(row.success for row in counted), len({row.index for row in counted})
-        many = "tasks" if tasks == len(counted) else f"episodes of {tasks} tasks"
-        said = [f"{self.env_id} {self.split}: {solved} of {len(counted)} {many} solved"]
-        if counted:
-            low, high = self.interval
-            said[0] += f", {self.success_rate:.1%} [{low:.1%}, {high:.1%}]"
-        failed = sum(row.error is not None for row in self.rows)
-        if cut := sum(row.truncated for row in counted):
-            said.append(f"{cut} ended at a limit")
-        if ungraded := len(self.rows) - len(counted) - failed:
-            said.append(f"{ungraded} could not be graded and are not counted")
-        if usage.prompt_tokens or usage.completion_tokens:
-            said.append(f"{usage.prompt_tokens:,} tokens read, {usage.completion_tokens:,} written")
-        if usage.cost:
-            said.append(f"cost {usage.cost:.4g}")
-        if failed:
-            said.append(f"{failed} ended in an error and are not counted")
-        return "; ".join(said)
+class _AgentError(Exception):
+    """What an agent raised, in words."""
 
 
 def evaluate(
@@ -301,7 +196,7 @@ def _play(agent: Any, envs: Sequence[Any], places: _Places, at_once: bool, finis
 
 def _play_here(agent: Any, env: Any, places: _Places, at_once: bool, finished: Callable[[Row], None]) -> None:
     """One after the other, in this thread and without a loop: an agent may run one of its own."""
-    ask, runner = _with_info(agent), None
+    ask, runner = _contained(_with_info(agent)), None
     with ExitStack() as stack:
 
         async def reply(info: dict[str, Any]) -> Any:
@@ -309,7 +204,7 @@ def _play_here(agent: Any, env: Any, places: _Places, at_once: bool, finished: C
             said = ask(info)
             if inspect.isawaitable(said):
                 runner = runner or stack.enter_context(asyncio.Runner())
-                said = runner.run(_awaited(said))
+                said = runner.run(_waited_for(said))
             return said
 
         async def call(function: Callable[..., Any], *arguments: Any) -> Any:
@@ -323,7 +218,7 @@ async def _play_beside(
     agent: Any, envs: Sequence[Any], places: _Places, at_once: bool, finished: Callable[[Row], None]
 ) -> None:
     """Several at a time in one loop, in which clients keep their connections; what is no coroutine, in threads."""
-    ask, loop, left = _with_info(agent), asyncio.get_running_loop(), iter(places)
+    ask, loop, left = _contained(_with_info(agent)), asyncio.get_running_loop(), iter(places)
     pool = ThreadPoolExecutor(len(envs))
     loop.set_default_executor(pool)
 
@@ -332,7 +227,7 @@ async def _play_beside(
 
     async def reply(info: dict[str, Any]) -> Any:
         said = ask(info) if _is_async(agent) else await call(ask, info)
-        return await said if inspect.isawaitable(said) else said
+        return await _waited_for(said) if inspect.isawaitable(said) else said
 
     async def player(env: Any) -> None:
         for index, sample in left:
@@ -351,8 +246,27 @@ async def _play_beside(
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-async def _awaited(said: Awaitable[Any]) -> Any:
-    return await said
+def _contained(ask: Callable[[dict[str, Any]], Any]) -> Callable[[dict[str, Any]], Any]:
+    """Keep in an agent what would mean something else around it, where futures and loops are."""
+
+    def contained(info: dict[str, Any]) -> Any:
+        try:
+            return ask(info)
+        except (StopIteration, asyncio.CancelledError) as error:
+            raise _AgentError(f"{type(error).__name__}: {error}") from error
+
+    return contained
+
+
+async def _waited_for(said: Awaitable[Any]) -> Any:
+    """Await an agent, in which a cancellation may be that of a task of its own."""
+    try:
+        return await said
+    except asyncio.CancelledError as error:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise
+        raise _AgentError(f"CancelledError: {error}") from error
 
 
 async def _episode(env: Any, index: int, sample: int, at_once: bool, reply: Any, call: Any) -> Row:
@@ -373,7 +287,7 @@ async def _episode(env: Any, index: int, sample: int, at_once: bool, reply: Any,
     except ChatRefused:
         raise
     except Exception as raised:  # whatever an agent raises is what became of its task
-        error = f"{type(raised).__name__}: {raised}"
+        error = _told(raised)
     return track.row(steps=steps, error=error, usage=usage, finish_reason=reason)
 
 
@@ -392,6 +306,15 @@ def _actions(env: Any, said: Any, at_once: bool) -> Iterator[tuple[Callable[[str
         yield env.step, ""
 
 
+def _told(error: Exception) -> str:
+    if isinstance(error, _AgentError):
+        return str(error)
+    try:
+        return f"{type(error).__name__}: {error}"
+    except Exception:  # of somebody else's class
+        return type(error).__name__
+
+
 def _is_async(agent: Any) -> bool:
     return inspect.iscoroutinefunction(agent) or inspect.iscoroutinefunction(type(agent).__call__)
 
@@ -404,7 +327,12 @@ def _with_info(agent: Agent) -> Callable[[dict[str, Any]], Any]:
         parameters = ()  # type: ignore[assignment]
     wanted = [one for one in parameters if one.default is one.empty and one.kind is not one.VAR_KEYWORD]
     if any(one.name == "info" and one.kind is one.KEYWORD_ONLY for one in parameters):
-        return lambda info: agent(info["messages"], info=info)
+        return lambda info: agent(list(info["messages"]), info=_copied(info))
     if len(wanted) > 1 or "info" in [one.name for one in parameters][1:2]:
-        return lambda info: agent(info["messages"], info)
-    return lambda info: agent(info["messages"])
+        return lambda info: agent(list(info["messages"]), _copied(info))
+    return lambda info: agent(list(info["messages"]))
+
+
+def _copied(info: dict[str, Any]) -> dict[str, Any]:
+    """What an agent may change is its own."""
+    return {name: list(value) if isinstance(value, list) else value for name, value in info.items()}

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -138,6 +139,8 @@ class RecordFolder:
         """
         from filelock import FileLock, Timeout
 
+        if not isinstance(folder, str | os.PathLike) or not str(folder).strip():
+            raise ValueError(f"record={folder!r}: name a folder")
         self.folder = Path(folder)
         if self.folder.exists() and not self.folder.is_dir():
             raise ValueError(f"record={folder}: this is a file; name a folder")

@@ -258,6 +258,19 @@ def test_all_requests_wait_as_the_server_says():
     assert len(stub.requests) == 5 and time.monotonic() - begun >= 0.3
 
 
+def test_requests_stay_spread_after_a_wait_that_the_server_asked_for():
+    begun = []
+
+    def answer(request):
+        begun.append(time.monotonic())
+        return (429, failure("slow"), {"Retry-After": "0.3"}) if len(begun) == 1 else right(request)
+
+    with serving(answer) as stub:
+        client = ChatClient(stub.url, "stub", requests_per_minute=1200, **FAST)
+        assert evaluate(client, "oreo/GSM8K-v0", split="test", num_envs=4).success_rate == 1.0
+    assert begun[-1] - begun[1] >= 3 * 0.05 - 0.04  # four after the wait, a twentieth of a second apart
+
+
 @pytest.mark.parametrize(
     ("value", "seconds"), [("3", 3.0), ("0.5", 0.5), (formatdate(0), 0.0), ("soon", None), ("", None), ("-1", None)]
 )
@@ -384,3 +397,34 @@ def test_openai_objects_are_told_by_their_form(kind, monkeypatch):
     assert (client.asked, client.max_retries) == (6, 0)
     with pytest.raises(EvaluationStopped, match="refuses the key"):
         evaluate(kind([401]), "oreo/GSM8K-v0", split="test", model="m")
+
+
+@pytest.mark.parametrize(
+    ("url", "arguments", "message"),
+    [
+        (None, {"api_key": "secret\n"}, "api_key is a text of ASCII"),
+        (None, {"api_key": "geheimschlüssel"}, "api_key is a text of ASCII"),
+        (None, {"api_key": ""}, "None where the server wants none"),
+        (None, {"headers": {"x": 1}}, "headers: the name and value of 'x'"),
+        (None, {"request": {"stop": {"a"}}}, "request holds what JSON cannot say"),
+        (None, {"request": {"top_p": float("nan")}}, "request holds what JSON cannot say"),
+        (None, {"request": {"messages": []}}, "'messages'"),
+        (None, {"request": {"stream": True}}, "whole replies are read"),
+        (None, {"prices": (1,)}, "prices are two numbers"),
+        (None, {"prices": "ab"}, "prices are two numbers"),
+        ("http://[::1", {}, "base_url begins with"),
+        ("http://localhost:99999/v1", {}, "base_url begins with"),
+        ("http://localhost/v1?version=2", {}, "base_url begins with"),
+    ],
+)
+def test_what_no_request_can_be_made_of_is_refused_at_once(url, arguments, message):
+    with pytest.raises(ValueError, match=message) as refused:
+        ChatClient(url or "http://localhost:8000/v1", "m", **arguments)
+    assert "secret" not in str(refused.value) and "geheim" not in str(refused.value)
+
+
+def test_a_password_in_the_address_is_not_shown():
+    client = ChatClient("http://me:hidden@127.0.0.1:1/v1", "m", retries=0, **FAST)
+    with pytest.raises(ChatError) as error:
+        client.ask([{"role": "user", "content": "?"}])
+    assert "nobody answers at http://127.0.0.1:1/v1" in str(error.value) and "hidden" not in str(error.value)

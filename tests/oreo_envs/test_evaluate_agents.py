@@ -255,3 +255,47 @@ def test_a_bar_is_shown_when_asked_for(capsys):
     assert capsys.readouterr().err == ""
     evaluate(lambda messages: "#### 7", "oreo/GSM8K-v0", split="test", progress=True)
     assert "1 of 4 solved" in capsys.readouterr().err
+
+
+async def _cancelled(messages):
+    raise asyncio.CancelledError
+
+
+class _Unspeakable(Exception):
+    def __str__(self):
+        """Nobody can read this one."""
+        raise RuntimeError
+
+
+@pytest.mark.parametrize("num_envs", [1, 2])
+@pytest.mark.parametrize(
+    ("agent", "error"),
+    [
+        (lambda messages: next(iter([])), "StopIteration: "),
+        (_cancelled, "CancelledError: "),
+        (lambda messages: _raised(asyncio.CancelledError("late")), "CancelledError: late"),
+        (lambda messages: _raised(_Unspeakable()), "_Unspeakable"),
+        (lambda messages: None, "TypeError: an action is a str, got NoneType: None"),
+        (lambda messages: b"#### 1", "TypeError: an action is a str, got bytes: b'#### 1'"),
+    ],
+    ids=["exhausted", "cancelled", "cancels", "unspeakable", "none", "bytes"],
+)
+def test_whatever_an_agent_raises_or_says_ends_its_task_alone(agent, error, num_envs):
+    """What an iterator raises at its end once stopped a loop for good, and a cancellation the whole evaluation."""
+    result = evaluate(agent, "oreo/GSM8K-v0", split="test", num_envs=num_envs)
+    assert [row.error for row in result.rows] == [error] * len(GSM8K_ROWS)
+
+
+def _raised(error):
+    raise error
+
+
+def test_an_agent_may_change_what_it_was_given():
+    def agent(messages, info):
+        messages.clear()
+        info.clear()
+        return "#### 7"
+
+    row = evaluate(agent, "oreo/GSM8K-v0", split="test").rows[0]
+    [(message, start, end)] = row.spans
+    assert row.messages[message]["role"] == "assistant" and row.messages[message]["content"][start:end] == "#### 7"

@@ -5,7 +5,6 @@ Networks are trained in place; every function takes an environment made by ``mak
 """
 
 import copy
-import dataclasses
 import os
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -13,26 +12,20 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import gymnasium as gym
-
-import oreo_envs
 from oreo_agents.episodes.collect import CollectSettings, encode
 from oreo_agents.episodes.collect import collect as collect_episodes
 from oreo_agents.episodes.collect import demonstrations as demonstrate
 from oreo_agents.episodes.generate import Sampling
-from oreo_agents.episodes.prompts import PromptFormat
-from oreo_agents.episodes.tasks import Purpose, choose_indices, derive, find_env
+from oreo_agents.episodes.tasks import Purpose, choose_indices, derive
 from oreo_agents.evaluation.evaluate import evaluate as evaluate_searches
 from oreo_agents.evaluation.score import Score
-from oreo_agents.networks.adapters import Lora
-from oreo_agents.networks.checkpoints import load_tokenizer, tokenizer_fingerprint
-from oreo_agents.networks.policy import CausalPolicy, PolicySettings
-from oreo_agents.networks.tiny import TinyConfig, byte_tokenizer, create_checkpoint, word_tokenizer
-from oreo_agents.networks.value import TokenValue, ValueSettings
-from oreo_agents.progress import progress, quiet
+from oreo_agents.networks.policy import CausalPolicy
+from oreo_agents.networks.value import TokenValue
+from oreo_agents.progress import progress
 from oreo_agents.runs.choices import known
 from oreo_agents.runs.data import encode_buffer
-from oreo_agents.runs.loading import Loader
+from oreo_agents.runs.facade_networks import format_of, load_policy, load_value, new_policy, new_value, save
+from oreo_agents.runs.facade_parts import Env, env_of, id_of, learnable, make, replaced
 from oreo_agents.runs.overrides import beside_others, build, composed
 from oreo_agents.search import BestOfN, Greedy, Search
 from oreo_agents.serving.answering import LocalEngine, Reply
@@ -44,138 +37,25 @@ from oreo_algos.algos import Algorithm
 from oreo_envs.checks import closest
 from oreo_envs.records import Message
 
-Env = gym.Env[str, str]
+__all__ = [
+    "algorithm",
+    "answer",
+    "collect",
+    "demonstrations",
+    "evaluate",
+    "format_of",
+    "load_policy",
+    "load_value",
+    "make",
+    "new_policy",
+    "new_value",
+    "save",
+    "searches",
+    "train",
+]
 
 # Below so many parameters a network from random weights is meant, whose settings are other ones.
 _TINY = 10_000_000
-
-
-def make(env: str, **options: Any) -> Env:
-    """Make an environment.
-
-    Args:
-        env: an id such as ``oreo/GSM8K-v0``, or its short name, ``gsm8k``.
-        options: ``split``, ``path`` and what else it takes.
-
-    Raises:
-        ValueError: there is none of that name, or it refuses an option.
-    """
-    env_id = find_env(env, "make: ")
-    try:
-        return oreo_envs.make(env_id, **options)
-    except TypeError as error:
-        raise ValueError(f"{env_id}: {error}") from None
-
-
-def load_policy(
-    path: str | os.PathLike[str],
-    *,
-    device: str = "auto",
-    dtype: str = "float32",
-    lora: Lora | None = None,
-    chat_template: str | None = None,
-    chat_template_kwargs: Mapping[str, Any] | None = None,
-    system_prompt: str | None = None,
-    thoughts: Sequence[Sequence[str]] | None = None,
-    gradient_checkpointing: bool = False,
-    trust_remote_code: bool = False,
-) -> CausalPolicy:
-    """Load a policy with its tokenizer.
-
-    Args:
-        path: folder or hub name of a causal language model; of a folder that ``save`` wrote, the policy in it.
-        device: ``auto``: the GPU when there is one.
-        dtype: of the weights, ``float32`` or ``bfloat16``.
-        lora: adapters to train in place of all weights.
-        chat_template, chat_template_kwargs, system_prompt, thoughts: how it writes conversations, see
-            ``PolicySettings``.
-        gradient_checkpointing: less memory, a third more time.
-        trust_remote_code: run code that comes with the checkpoint.
-
-    Raises:
-        ValueError: nothing readable at ``path``.
-    """
-    quiet()
-    settings = PolicySettings(
-        path=_part(path, "policy"),
-        device=device,
-        dtype=dtype,
-        lora=lora or Lora(),
-        chat_template=chat_template,
-        chat_template_kwargs=chat_template_kwargs or {},
-        system_prompt=system_prompt,
-        thoughts=thoughts,
-        gradient_checkpointing=gradient_checkpointing,
-        trust_remote_code=trust_remote_code,
-    )
-    return Loader(settings, ValueSettings()).policy(str(settings.path))
-
-
-def new_policy(env: Env | str, *, seed: int = 0, **shape: Any) -> CausalPolicy:
-    """Make a small policy from random weights, with a tokenizer of the words of an environment.
-
-    Args:
-        env: whose words: its vocabulary, or those of a few hundred demonstrations.
-        seed: of the weights.
-        shape: see ``TinyConfig``: ``hidden_size``, ``layers``, ``context``, ...
-
-    Raises:
-        ValueError: an environment without words of its own, or a shape that cannot be.
-    """
-    quiet()
-    config = _settings(TinyConfig, shape)
-    made = _env(env)
-    unwrapped: Any = made.unwrapped
-    if hasattr(unwrapped, "vocabulary"):
-        tokenizer = word_tokenizer(unwrapped.vocabulary())
-    else:
-        shown = demonstrate(made, choose_indices(made, 200, seed), [seed])
-        tokenizer = byte_tokenizer((m["content"] for one in shown for m in one.messages), config.tokenizer_size)
-    with TemporaryDirectory() as folder:
-        create_checkpoint(config, tokenizer, Path(folder), seed)
-        policy = load_policy(folder)
-    policy.path = None
-    _settle(policy, PromptFormat(tokenizer, "new_policy"))
-    return policy
-
-
-def load_value(path: str | os.PathLike[str], policy: CausalPolicy) -> TokenValue:
-    """Load a trained value network beside its policy.
-
-    Args:
-        path: folder or hub name of a one-label token classifier; of a folder that ``save`` wrote, the value in it.
-        policy: whose transcripts it reads; it goes where the policy is.
-
-    Raises:
-        ValueError: it is none, or reads other tokens than the policy.
-    """
-    quiet()
-    written, folder = format_of(policy), _part(path, "value")
-    value = TokenValue.from_pretrained(folder, device=_device(policy))
-    tokenizer = load_tokenizer(folder)
-    # How conversations are written is the policy's, whatever template lies beside the value.
-    tokenizer.chat_template = written.tokenizer.chat_template
-    if tokenizer_fingerprint(tokenizer) != tokenizer_fingerprint(written.tokenizer):
-        raise ValueError(f"{folder} has another tokenizer than the policy, so it reads other tokens")
-    _settle(value, written)
-    return value
-
-
-def new_value(policy: CausalPolicy, *, bias: float | None = None, lora: Lora | None = None) -> TokenValue:
-    """Start a value network from the present weights of a policy, with a head that says 0 everywhere.
-
-    Args:
-        policy: as it is now, trained or not.
-        bias: None: the paper's head; a number: a trained bias that starts there, such as the mean reward.
-        lora: adapters to train in place of all weights.
-    """
-    quiet()
-    with TemporaryDirectory() as folder:
-        save_whole(policy, Path(folder))
-        value = TokenValue.from_policy(folder, bias=bias, lora=lora, device=_device(policy))
-    value.path = None
-    _settle(value, format_of(policy))
-    return value
 
 
 def demonstrations(
@@ -193,10 +73,10 @@ def demonstrations(
     Raises:
         ValueError: the split is held out, or the environment shows nothing.
     """
-    made = _learnable(_env(env))
+    made = learnable(env_of(env))
     seeds = [seed, *(derive(seed, sample) for sample in range(1, samples))]
     indices = choose_indices(made, tasks, derive(seed, Purpose.DEMONSTRATIONS))
-    return encode(demonstrate(made, indices, seeds), format_of(policy), _id(made), {"seed": seed})
+    return encode(demonstrate(made, indices, seeds), format_of(policy), id_of(made), {"seed": seed})
 
 
 def collect(
@@ -227,7 +107,7 @@ def collect(
     Raises:
         ValueError: the split is held out, or no episode could begin.
     """
-    made = _learnable(_env(env))
+    made = learnable(env_of(env))
     sampling = Sampling(temperature=temperature, max_new_tokens=max_new_tokens, batch_size=batch_size)
     return collect_episodes(
         partial(copy.deepcopy, made),
@@ -237,7 +117,7 @@ def collect(
         CollectSettings(samples=samples, sampling=sampling, keep_per_outcome=keep_per_outcome),
         seed=derive(seed, Purpose.COLLECTION),
         selection_seed=derive(seed, Purpose.SELECTION),
-        provenance={"env": _id(made), "seed": seed},
+        provenance={"env": id_of(made), "seed": seed},
     )
 
 
@@ -258,7 +138,7 @@ def algorithm(name: str, *, tiny: bool = False, **settings: Any) -> Algorithm[An
     size = ["policy=tiny"] if tiny else ["policy=checkpoint", "policy.path=none"]
     with beside_others():
         found: Algorithm[Any] = build(composed("train", [f"algo={name}", *size]).algo)
-    return _replaced(found, settings)
+    return replaced(found, settings)
 
 
 def train(
@@ -292,7 +172,7 @@ def train(
     """
     if isinstance(how, str):
         how = algorithm(how, tiny=sum(p.numel() for p in policy.parameters()) < _TINY)
-    chosen = _replaced(how, settings)
+    chosen = replaced(how, settings)
     if "value" in chosen.needs and value is None:
         raise ValueError(f"{type(chosen).__name__} trains a value network too: give value=new_value(policy)")
     buffer = episodes if isinstance(episodes, EpisodeBuffer) else EpisodeBuffer.load(episodes)
@@ -337,7 +217,7 @@ def evaluate(
     Raises:
         ValueError: the search needs a value, or is not made for tasks of this kind; an unknown search or setting.
     """
-    made = _env(env)
+    made = env_of(env)
     name, chosen = _search(search, value, settings)
     indices = choose_indices(made, tasks, None)
     with progress(f"evaluate, {name}", len(indices)) as advance:
@@ -353,7 +233,7 @@ def evaluate(
             progress=advance,
         )
     unwrapped: Any = made.unwrapped
-    return Score(_id(made), unwrapped.split, name, tuple(items))
+    return Score(id_of(made), unwrapped.split, name, tuple(items))
 
 
 def answer(
@@ -402,94 +282,14 @@ def searches() -> dict[str, Search]:
     return known_searches()
 
 
-def save(folder: str | os.PathLike[str], policy: CausalPolicy, value: TokenValue | None = None) -> None:
-    """Write a policy, and its value, into ``folder/policy`` and ``folder/value``.
-
-    ``load_policy(folder)``, ``load_value(folder, policy)`` and ``oreo serve policy.path=folder/policy`` read them.
-    """
-    policy.save(Path(folder) / "policy")
-    if value is not None:
-        value.save(Path(folder) / "value", format_of(policy).tokenizer)
-
-
-def format_of(policy: CausalPolicy) -> PromptFormat:
-    """Return how a policy writes conversations.
-
-    Raises:
-        ValueError: nobody has said which tokenizer it reads.
-    """
-    if policy.prompt_format is None:
-        if policy.path is None:
-            raise ValueError(
-                "this policy has no tokenizer: set policy.prompt_format = PromptFormat(tokenizer), or load it with "
-                "load_policy(FOLDER)"
-            )
-        _settle(policy, PromptFormat.from_pretrained(policy.path))
-    found: PromptFormat = policy.prompt_format
-    return found
-
-
-def save_whole(policy: CausalPolicy, folder: Path) -> None:
-    """Write a policy with its adapters merged, whatever is asked of its own folder."""
-    own, policy.lora = policy.lora, dataclasses.replace(policy.lora, save="merged")
-    try:
-        policy.save(folder, format_of(policy).tokenizer)
-    finally:
-        policy.lora = own
-
-
-def _settle(network: CausalPolicy | TokenValue, written: PromptFormat) -> None:
-    """Tell a network how it writes conversations."""
-    network.prompt_format, network.tokenizer_fingerprint = written, written.fingerprint
-
-
-def _part(path: str | os.PathLike[str], part: str) -> str:
-    folder = Path(path)
-    return str(folder / part) if (folder / part).is_dir() and not (folder / "config.json").exists() else str(path)
-
-
-def _env(env: Env | str) -> Env:
-    return make(env) if isinstance(env, str) else env
-
-
-def _id(env: Env) -> str:
-    return "" if env.spec is None else env.spec.id
-
-
-def _learnable(env: Env) -> Env:
-    unwrapped: Any = env.unwrapped
-    if unwrapped.split in unwrapped.held_out_splits:
-        raise ValueError(
-            f"split {unwrapped.split!r} is held out: nothing may learn from it; make it with split='train'"
-        )
-    return env
-
-
-def _device(policy: CausalPolicy) -> Any:
-    return next(policy.parameters()).device
-
-
 def _search(search: str | Search, value: TokenValue | None, settings: Mapping[str, Any]) -> tuple[str, Search]:
     known = known_searches()
     if isinstance(search, str) and search not in known:
         raise ValueError(f"unknown search {search!r}{closest(search, known)} (known: {', '.join(known)})")
-    found = _replaced(known[search] if isinstance(search, str) else search, settings)
+    found = replaced(known[search] if isinstance(search, str) else search, settings)
     name = (
         search if isinstance(search, str) else next((n for n, s in known.items() if type(s) is type(found)), "search")
     )
     if found.needs_value and value is None:
         raise ValueError(f"{name} chooses by V: give value=load_value(FOLDER, policy), or another search")
     return name, found
-
-
-def _replaced(settings: Any, changes: Mapping[str, Any]) -> Any:
-    """Return settings with some changed; a name that they do not have is refused."""
-    known = [field.name for field in dataclasses.fields(settings)]
-    for name in changes:
-        if name not in known:
-            raise ValueError(f"{type(settings).__name__} has no setting {name!r}{closest(name, known)}")
-    return dataclasses.replace(settings, **changes) if changes else settings
-
-
-def _settings(kind: type[Any], given: Mapping[str, Any]) -> Any:
-    return _replaced(kind(), given)

@@ -1,0 +1,66 @@
+"""What every function of the facade takes: an environment or its name, settings by their names.
+
+Knows: which names there are, what may be learned from. Does not know: networks, episodes.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import gymnasium as gym
+
+import oreo_envs
+from oreo_agents.episodes.tasks import find_env
+from oreo_envs.checks import closest
+
+Env = gym.Env[str, str]
+
+
+def make(env: str, **options: Any) -> Env:
+    """Make an environment.
+
+    Args:
+        env: an id such as ``oreo/GSM8K-v0``, or its short name, ``gsm8k``.
+        options: ``split``, ``path`` and what else it takes.
+
+    Raises:
+        ValueError: there is none of that name, or it refuses an option.
+    """
+    env_id = find_env(env, "make: ")
+    try:
+        return oreo_envs.make(env_id, **options)
+    except TypeError as error:
+        raise ValueError(f"{env_id}: {error}") from None
+
+
+def env_of(env: Env | str) -> Env:
+    """Return an environment, made where it is a name."""
+    return make(env) if isinstance(env, str) else env
+
+
+def id_of(env: Env) -> str:
+    """Return the id that it was made by; "": none."""
+    return "" if env.spec is None else env.spec.id
+
+
+def learnable(env: Env) -> Env:
+    """Return the environment, unless its split is held out.
+
+    Raises:
+        ValueError: it is.
+    """
+    unwrapped: Any = env.unwrapped
+    if unwrapped.split in unwrapped.held_out_splits:
+        raise ValueError(
+            f"split {unwrapped.split!r} is held out: nothing may learn from it; make it with split='train'"
+        )
+    return env
+
+
+def replaced(settings: Any, changes: Mapping[str, Any]) -> Any:
+    """Return settings with some changed; a name that they do not have is refused."""
+    known = [field.name for field in dataclasses.fields(settings)]
+    for name in changes:
+        if name not in known:
+            raise ValueError(f"{type(settings).__name__} has no setting {name!r}{closest(name, known)}")
+    return dataclasses.replace(settings, **changes) if changes else settings
