@@ -289,6 +289,11 @@ class StoredEpisodes(Sequence[Episode]):
         """N."""
         return len(self._places)
 
+    def __reduce__(self) -> Any:
+        """Take along the chosen rows, and no others."""
+        table = pa.Table.from_batches([batch.batch for batch in self._batches], SCHEMA).take(self._places)
+        return _from_batches, (table.to_batches(),)
+
     @overload
     def __getitem__(self, index: int) -> Episode: ...
     @overload
@@ -365,6 +370,10 @@ class StoredEpisodes(Sequence[Episode]):
         if isinstance(encoded, pa.ChunkedArray):  # of no batch
             return np.zeros(0, np.int32), []
         return encoded.indices.to_numpy()[self._places], encoded.dictionary.to_pylist()
+
+
+def _from_batches(batches: Sequence[pa.RecordBatch]) -> StoredEpisodes:
+    return StoredEpisodes([StoredRows(batch) for batch in batches])
 
 
 def _join(parts: Sequence[NDArray[Any]], kind: pa.DataType) -> NDArray[Any]:

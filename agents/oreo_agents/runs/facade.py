@@ -24,8 +24,16 @@ from oreo_agents.networks.value import TokenValue
 from oreo_agents.progress import progress
 from oreo_agents.runs.choices import known
 from oreo_agents.runs.data import encode_buffer
-from oreo_agents.runs.facade_networks import format_of, load_policy, load_value, new_policy, new_value, save
-from oreo_agents.runs.facade_parts import Env, env_of, id_of, learnable, make, replaced
+from oreo_agents.runs.facade_networks import (
+    format_of,
+    load_policy,
+    load_value,
+    new_policy,
+    new_value,
+    require_same_tokens,
+    save,
+)
+from oreo_agents.runs.facade_parts import Env, counted, env_of, id_of, learnable, make, replaced
 from oreo_agents.runs.overrides import beside_others, build, composed
 from oreo_agents.search import BestOfN, Greedy, Search
 from oreo_agents.serving.answering import LocalEngine, Reply
@@ -73,6 +81,7 @@ def demonstrations(
     Raises:
         ValueError: the split is held out, or the environment shows nothing.
     """
+    counted(seed=seed, tasks=tasks, samples=samples)
     made = learnable(env_of(env))
     seeds = [seed, *(derive(seed, sample) for sample in range(1, samples))]
     indices = choose_indices(made, tasks, derive(seed, Purpose.DEMONSTRATIONS))
@@ -107,6 +116,7 @@ def collect(
     Raises:
         ValueError: the split is held out, or no episode could begin.
     """
+    counted(seed=seed, tasks=tasks, samples=samples)
     made = learnable(env_of(env))
     sampling = Sampling(temperature=temperature, max_new_tokens=max_new_tokens, batch_size=batch_size)
     return collect_episodes(
@@ -170,6 +180,13 @@ def train(
     Raises:
         ValueError: the algorithm needs a value, or finds nothing to learn; a setting that it does not have.
     """
+    written = format_of(policy)
+    require_same_tokens(policy, value, "value", TokenValue)
+    require_same_tokens(policy, reference, "reference", CausalPolicy)
+    if reference is policy:
+        raise ValueError(
+            "reference is the policy itself, which is trained: leave it out, and it is held to what it is now"
+        )
     if isinstance(how, str):
         how = algorithm(how, tiny=sum(p.numel() for p in policy.parameters()) < _TINY)
     chosen = replaced(how, settings)
@@ -177,7 +194,7 @@ def train(
         raise ValueError(f"{type(chosen).__name__} trains a value network too: give value=new_value(policy)")
     buffer = episodes if isinstance(episodes, EpisodeBuffer) else EpisodeBuffer.load(episodes)
     if not buffer.tokenizer_fingerprint:
-        buffer = encode_buffer(buffer, format_of(policy))
+        buffer = encode_buffer(buffer, written)
     models = Models(policy, value=value if "value" in chosen.needs else None)
     if "reference" in chosen.needs:
         models.reference = policy.frozen_copy() if reference is None else reference
@@ -217,7 +234,9 @@ def evaluate(
     Raises:
         ValueError: the search needs a value, or is not made for tasks of this kind; an unknown search or setting.
     """
+    counted(seed=seed, tasks=tasks)
     made = env_of(env)
+    require_same_tokens(policy, value, "value", TokenValue)
     name, chosen = _search(search, value, settings)
     indices = choose_indices(made, tasks, None)
     with progress(f"evaluate, {name}", len(indices)) as advance:
@@ -266,6 +285,7 @@ def answer(
     Raises:
         ValueError: the search needs a value, the question fills the context, an unknown search or setting.
     """
+    require_same_tokens(policy, value, "value", TokenValue)
     _, chosen = _search(search or (BestOfN() if value is not None else Greedy()), value, settings)
     engine = LocalEngine(policy, format_of(policy), value, delimiters=steps, ends_at_answer=ends_at_answer)
     messages = ({"role": "user", "content": asked},) if isinstance(asked, str) else tuple(map(dict, asked))

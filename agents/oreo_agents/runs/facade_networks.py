@@ -19,7 +19,7 @@ from oreo_agents.networks.policy import CausalPolicy, PolicySettings
 from oreo_agents.networks.tiny import TinyConfig, byte_tokenizer, create_checkpoint, word_tokenizer
 from oreo_agents.networks.value import TokenValue, ValueSettings
 from oreo_agents.progress import quiet
-from oreo_agents.runs.facade_parts import Env, env_of, replaced
+from oreo_agents.runs.facade_parts import Env, counted, env_of, replaced
 from oreo_agents.runs.loading import Loader
 
 
@@ -79,6 +79,7 @@ def new_policy(env: Env | str, *, seed: int = 0, **shape: Any) -> CausalPolicy:
         ValueError: an environment without words of its own, or a shape that cannot be.
     """
     quiet()
+    counted(seed=seed)
     config = replaced(TinyConfig(), shape)
     made = env_of(env)
     unwrapped: Any = made.unwrapped
@@ -139,6 +140,8 @@ def save(folder: str | os.PathLike[str], policy: CausalPolicy, value: TokenValue
 
     ``load_policy(folder)``, ``load_value(folder, policy)`` and ``oreo serve policy.path=folder/policy`` read them.
     """
+    format_of(policy)
+    require_same_tokens(policy, value, "value", TokenValue)
     policy.save(Path(folder) / "policy")
     if value is not None:
         value.save(Path(folder) / "value", format_of(policy).tokenizer)
@@ -148,8 +151,10 @@ def format_of(policy: CausalPolicy) -> PromptFormat:
     """Return how a policy writes conversations.
 
     Raises:
-        ValueError: nobody has said which tokenizer it reads.
+        ValueError: it is no policy, or nobody has said which tokenizer it reads.
     """
+    if not isinstance(policy, CausalPolicy):
+        raise ValueError(f"policy is one of load_policy(FOLDER) or new_policy(env), got {policy!r:.80}")
     if policy.prompt_format is None:
         if policy.path is None:
             raise ValueError(
@@ -159,6 +164,27 @@ def format_of(policy: CausalPolicy) -> PromptFormat:
         _settle(policy, PromptFormat.from_pretrained(policy.path))
     found: PromptFormat = policy.prompt_format
     return found
+
+
+def require_same_tokens(policy: CausalPolicy, other: Any, name: str, kind: type) -> None:
+    """Refuse a network that reads other tokens than a policy, or none.
+
+    Args:
+        policy: whose tokens they are.
+        other: ``kind``; None is let pass.
+        name: of the argument.
+        kind: what it has to be.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    if other is None:
+        return
+    if not isinstance(other, kind):
+        raise ValueError(f"{name} is a {kind.__name__}, got {other!r:.80}")
+    theirs = getattr(other, "tokenizer_fingerprint", None)
+    if theirs and theirs != format_of(policy).fingerprint:
+        raise ValueError(f"{name} has another tokenizer than the policy, so it reads other tokens")
 
 
 def save_whole(policy: CausalPolicy, folder: Path) -> None:

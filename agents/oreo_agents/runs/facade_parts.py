@@ -11,7 +11,7 @@ import gymnasium as gym
 
 import oreo_envs
 from oreo_agents.episodes.tasks import find_env
-from oreo_envs.checks import closest
+from oreo_envs.checks import closest, positive, whole
 
 Env = gym.Env[str, str]
 
@@ -34,8 +34,15 @@ def make(env: str, **options: Any) -> Env:
 
 
 def env_of(env: Env | str) -> Env:
-    """Return an environment, made where it is a name."""
-    return make(env) if isinstance(env, str) else env
+    """Return an environment, made where it is a name.
+
+    Raises:
+        ValueError: it is none, or cannot be made.
+    """
+    made = make(env) if isinstance(env, str) else env
+    if not isinstance(made, gym.Env):
+        raise ValueError(f"env is an environment of make(...), or its name, got {made!r:.80}")
+    return made
 
 
 def id_of(env: Env) -> str:
@@ -57,10 +64,28 @@ def learnable(env: Env) -> Env:
     return env
 
 
+def counted(*, seed: int, tasks: int | None = None, samples: int = 1) -> None:
+    """Refuse numbers that nothing can be drawn by.
+
+    Raises:
+        ValueError: one of them.
+    """
+    if whole("seed", seed) < 0:
+        raise ValueError(f"seed must be an integer >= 0, got {seed}")
+    if tasks is not None:
+        positive("tasks", tasks)
+    positive("samples", samples)
+
+
 def replaced(settings: Any, changes: Mapping[str, Any]) -> Any:
     """Return settings with some changed; a name that they do not have is refused."""
+    if isinstance(settings, type) or not dataclasses.is_dataclass(settings):
+        raise ValueError(f"expected a name, or an object with settings, got {settings!r:.80}")
     known = [field.name for field in dataclasses.fields(settings)]
     for name in changes:
         if name not in known:
             raise ValueError(f"{type(settings).__name__} has no setting {name!r}{closest(name, known)}")
-    return dataclasses.replace(settings, **changes) if changes else settings
+    try:
+        return dataclasses.replace(settings, **changes) if changes else settings
+    except TypeError as error:  # a value of another kind, which the class compares with a number
+        raise ValueError(f"{type(settings).__name__}: {error}, got {dict(changes)}") from None

@@ -108,7 +108,15 @@ def test_the_file_is_made_once_and_may_be_removed(buffer, folder):
     assert [entry for entry in folder.iterdir() if entry.name.endswith(".lock")] == []
 
 
-@pytest.mark.parametrize("damage", [lambda data: data[: len(data) // 2], lambda data: b"", lambda data: b"x" * 64])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda data: data[: len(data) // 2],
+        lambda data: b"",
+        lambda data: b"x" * 64,
+        *(lambda data, at=at: data[:at] + bytes([data[at] ^ 255]) + data[at + 1 :] for at in range(700, 4000, 300)),
+    ],
+)
 def test_a_damaged_file_is_made_again(buffer, folder, damage):
     EpisodeBuffer.load(folder)
     file = map_file(folder)
@@ -132,6 +140,23 @@ def test_where_the_file_cannot_be_written_the_episodes_are_in_memory(buffer, fol
     loaded = EpisodeBuffer.load(folder)
     assert all(left.equals(right) for left, right in zip(loaded, buffer, strict=True))
     assert "No space left on device" in caplog.text and list(folder.glob("mapped-*.arrow")) == []
+
+
+def test_a_file_system_without_locks_is_read_too(buffer, folder, monkeypatch, caplog):
+    def refuse(*_):
+        raise NotImplementedError("FileSystem does not appear to support flock")
+
+    monkeypatch.setattr(mapped.FileLock, "acquire", refuse)
+    assert EpisodeBuffer.load(folder).content_hash == EpisodeBuffer(list(EpisodeBuffer.load(folder))).content_hash
+    assert "support flock" in caplog.text
+
+
+def test_a_choice_that_goes_to_another_process_takes_its_own_rows_along(buffer, folder):
+    loaded = EpisodeBuffer.load(folder)
+    chosen = pickle.loads(pickle.dumps(loaded[[3, 1]]))
+    assert [kept.equals(buffer[i]) for kept, i in zip(chosen, (3, 1), strict=True)] == [True, True]
+    assert chosen.stats() == loaded[[3, 1]].stats() and len(pickle.loads(pickle.dumps(loaded[[]]))) == 0
+    assert len(pickle.dumps(loaded[:1])) < len(pickle.dumps(loaded)) - 300
 
 
 def test_processes_that_open_a_buffer_at_once_all_read_it(folder, buffer):
