@@ -4,8 +4,9 @@ Knows: the file's name, how it is made once, and what to do where it cannot be. 
 what a shard says (`parquet`).
 
 The file is named by what it was made from, so that one that does not belong to the shards is not found, and by its own
-content, so that one that was damaged is not taken. It may be removed at any time: it is made again. Processes that ask for it at the same time wait for the first, and
-find it made. Where the folder cannot be written, or is full, the same table is kept in memory.
+content, so that one that was damaged is not taken. It may be removed at any time: it is made again. Processes that ask
+for it at the same time wait for the first, and find it made. Where the folder cannot be written, or is full, the same
+table is kept in memory.
 """
 
 import logging

@@ -37,12 +37,13 @@ from oreo_agents.runs.facade_parts import Env, counted, env_of, id_of, learnable
 from oreo_agents.runs.overrides import beside_others, build, composed
 from oreo_agents.search import BestOfN, Greedy, Search
 from oreo_agents.serving.answering import LocalEngine, Reply
+from oreo_agents.serving.bodies import RefusedError, read_messages
 from oreo_agents.serving.conversations import Question
 from oreo_agents.serving.settings import known_searches
 from oreo_algos import EpisodeBuffer, Models, TrainerConfig, TrainResult
 from oreo_algos import train as run_training
 from oreo_algos.algos import Algorithm
-from oreo_envs.checks import closest
+from oreo_envs.checks import closest, positive, whole
 from oreo_envs.records import Message
 
 __all__ = [
@@ -184,14 +185,19 @@ def train(
     require_same_tokens(policy, value, "value", TokenValue)
     require_same_tokens(policy, reference, "reference", CausalPolicy)
     if reference is policy:
-        raise ValueError(
-            "reference is the policy itself, which is trained: leave it out, and it is held to what it is now"
-        )
+        raise ValueError("reference is the policy itself, which is trained; leave it out to hold it to what it is now")
     if isinstance(how, str):
         how = algorithm(how, tiny=sum(p.numel() for p in policy.parameters()) < _TINY)
     chosen = replaced(how, settings)
     if "value" in chosen.needs and value is None:
         raise ValueError(f"{type(chosen).__name__} trains a value network too: give value=new_value(policy)")
+    if not isinstance(episodes, EpisodeBuffer | str | os.PathLike):
+        raise ValueError(f"episodes are an EpisodeBuffer or its folder, got {episodes!r:.80}")
+    if not isinstance(trainer, TrainerConfig | None):
+        raise ValueError(f"trainer is a TrainerConfig, got {trainer!r:.80}")
+    counted(seed=seed)
+    if folder is not None and Path(folder).is_file():
+        raise ValueError(f"folder={folder}: this is a file; name a folder")
     buffer = episodes if isinstance(episodes, EpisodeBuffer) else EpisodeBuffer.load(episodes)
     if not buffer.tokenizer_fingerprint:
         buffer = encode_buffer(buffer, written)
@@ -288,7 +294,11 @@ def answer(
     require_same_tokens(policy, value, "value", TokenValue)
     _, chosen = _search(search or (BestOfN() if value is not None else Greedy()), value, settings)
     engine = LocalEngine(policy, format_of(policy), value, delimiters=steps, ends_at_answer=ends_at_answer)
-    messages = ({"role": "user", "content": asked},) if isinstance(asked, str) else tuple(map(dict, asked))
+    messages = _messages(asked)
+    counted(seed=abs(whole("seed", seed)))
+    positive("max_tokens", max_tokens)
+    if isinstance(stops, str) or not all(isinstance(stop, str) and stop for stop in stops):
+        raise ValueError(f"stops is a list of texts that are not empty, got {stops!r:.80}")
     tokens = tuple(engine.encode(messages))
     if len(tokens) >= engine.context:
         raise ValueError(f"this question has {len(tokens)} tokens, and the context is {engine.context}")
@@ -300,6 +310,15 @@ def answer(
 def searches() -> dict[str, Search]:
     """Return the searches by name, in their default sizes."""
     return known_searches()
+
+
+def _messages(asked: Any) -> tuple[Message, ...]:
+    """Read a question or messages as the server does."""
+    given = [{"role": "user", "content": asked}] if isinstance(asked, str) else asked
+    try:
+        return read_messages(list(given) if isinstance(given, Sequence) else given, last=("user", "system"))
+    except RefusedError as error:
+        raise ValueError(f"asked is a question or messages; {error}") from None
 
 
 def _search(search: str | Search, value: TokenValue | None, settings: Mapping[str, Any]) -> tuple[str, Search]:

@@ -4,6 +4,7 @@ Knows: what lies in a folder, which tokenizer belongs to a network. Does not kno
 """
 
 import dataclasses
+import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -127,6 +128,9 @@ def new_value(policy: CausalPolicy, *, bias: float | None = None, lora: Lora | N
         lora: adapters to train in place of all weights.
     """
     quiet()
+    format_of(policy)
+    if bias is not None and not (isinstance(bias, int | float) and math.isfinite(bias)):
+        raise ValueError(f"bias is a finite number, got {bias!r:.80}")
     with TemporaryDirectory() as folder:
         save_whole(policy, Path(folder))
         value = TokenValue.from_policy(folder, bias=bias, lora=lora, device=next(policy.parameters()).device)
@@ -142,6 +146,8 @@ def save(folder: str | os.PathLike[str], policy: CausalPolicy, value: TokenValue
     """
     format_of(policy)
     require_same_tokens(policy, value, "value", TokenValue)
+    if Path(folder).is_file():
+        raise ValueError(f"{folder}: this is a file; name a folder")
     policy.save(Path(folder) / "policy")
     if value is not None:
         value.save(Path(folder) / "value", format_of(policy).tokenizer)

@@ -26,6 +26,8 @@ def make(env: str, **options: Any) -> Env:
     Raises:
         ValueError: there is none of that name, or it refuses an option.
     """
+    if not isinstance(env, str):
+        raise ValueError(f"make takes the id of an environment, such as 'gsm8k', got {env!r:.80}")
     env_id = find_env(env, "make: ")
     try:
         return oreo_envs.make(env_id, **options)

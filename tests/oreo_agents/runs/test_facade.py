@@ -262,3 +262,57 @@ def test_a_notebook_is_quiet(tmp_path: Path):
     errors = "".join(output["text"] for output in outputs if output.get("name") == "stderr")
     assert "arning" not in errors.replace("warnings.jsonl", "") and "install" not in errors and "fork" not in errors
     assert "text/markdown" in outputs[-1]["data"]
+
+
+@pytest.fixture(scope="module")
+def other() -> CausalPolicy:
+    return oreo.new_policy("countdown", hidden_size=16, layers=1, heads=2, intermediate_size=16)
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda p, o, e: oreo.evaluate(p, e, value=oreo.new_value(o), search="best_of_n"), "another tokenizer"),
+        (lambda p, o, e: oreo.answer(p, "?", value=oreo.new_value(o)), "another tokenizer"),
+        (lambda p, o, e: oreo.train("dpo", p, [], reference=o), "reference has another tokenizer"),
+        (lambda p, o, e: oreo.train("dpo", p, [], reference=p), "reference is the policy itself"),
+        (lambda p, o, e: oreo.answer(p, "?", value=p), "value is a TokenValue"),
+        (lambda p, o, e: oreo.evaluate(oreo.new_value(p), e), "policy is one of load_policy"),
+        (lambda p, o, e: oreo.evaluate("mine", e), "policy is one of load_policy"),
+        (lambda p, o, e: oreo.collect(e, p), "env is an environment"),
+        (lambda p, o, e: oreo.save("unwritten", p, oreo.new_value(o)), "another tokenizer"),
+        (lambda p, o, e: oreo.evaluate(p, e, search=3), "expected a name"),
+        (lambda p, o, e: oreo.evaluate(p, e, search="sampled", temperature="x"), "Sampled: .*temperature"),
+        (lambda p, o, e: oreo.make(None), "make takes the id"),
+        *(
+            (lambda p, o, e, asked=asked: oreo.answer(p, asked), "asked is a question or messages")
+            for asked in (
+                None, 3, b"x", [], ["a"], "\ud800", [{"role": "user"}], [{"role": "bot", "content": "x"}],
+                [{"role": "assistant", "content": "x"}],
+            )
+        ),  # fmt: skip
+        (lambda p, o, e: oreo.answer(p, "?", stops="ab"), "stops is a list"),
+        (lambda p, o, e: oreo.answer(p, "?", stops=[""]), "stops is a list"),
+        (lambda p, o, e: oreo.answer(p, "?", seed="s"), "seed must be an integer"),
+        (lambda p, o, e: oreo.answer(p, "?", max_tokens=1.5), "max_tokens must be an integer"),
+        (lambda p, o, e: oreo.new_value(None), "policy is one of"),
+        (lambda p, o, e: oreo.new_value(p, bias=float("nan")), "bias is a finite number"),
+        (lambda p, o, e: oreo.train("sft", p, []), "episodes are an EpisodeBuffer"),
+        (lambda p, o, e: oreo.train("sft", p, EpisodeBuffer([]), trainer=3), "trainer is a TrainerConfig"),
+        (lambda p, o, e: oreo.train("sft", p, EpisodeBuffer([]), folder=__file__), "this is a file"),
+        (lambda p, o, e: oreo.save(__file__, p), "this is a file"),
+        (lambda p, o, e: oreo.new_policy(e, layers=0), "layers"),
+        (lambda p, o, e: oreo.new_policy(e, hidden_size=0), "hidden_size"),
+        *(
+            (lambda p, o, e, call=call, bad=bad: call(p, e, **bad), f"{next(iter(bad))} must be an integer")
+            for call in (oreo.collect, lambda p, e, **bad: oreo.demonstrations(e, p, **bad))
+            for bad in ({"tasks": 0}, {"tasks": -1}, {"tasks": 1.5}, {"samples": 0}, {"seed": -1}, {"seed": "x"})
+        ),
+    ],
+)
+def test_what_does_not_belong_together_is_refused(policy, other, env, call, said, tmp_path, monkeypatch):
+    """A value of other tokens once ranked answers by noise, and a policy was held to itself."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=said):
+        call(policy, other, env)
+    assert list(tmp_path.iterdir()) == []
