@@ -62,6 +62,9 @@ class TinyConfig:
         """Check the settings."""
         if self.architecture not in ("llama", "qwen2"):
             raise ValueError(f"architecture must be llama or qwen2, got {self.architecture!r}")
+        for name in ("hidden_size", "intermediate_size", "layers", "heads", "context"):
+            if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
+                raise ValueError(f"{name} must be an integer >= 1, got {getattr(self, name)!r}")
         if self.hidden_size % self.heads:
             raise ValueError(f"hidden_size {self.hidden_size} must be a multiple of heads {self.heads}")
 

@@ -287,7 +287,14 @@ def other() -> CausalPolicy:
         *(
             (lambda p, o, e, asked=asked: oreo.answer(p, asked), "asked is a question or messages")
             for asked in (
-                None, 3, b"x", [], ["a"], "\ud800", [{"role": "user"}], [{"role": "bot", "content": "x"}],
+                None,
+                3,
+                b"x",
+                [],
+                ["a"],
+                "\ud800",
+                [{"role": "user"}],
+                [{"role": "bot", "content": "x"}],
                 [{"role": "assistant", "content": "x"}],
             )
         ),  # fmt: skip
