@@ -235,17 +235,34 @@ def read_rows(folder: str | Path) -> Iterable[Row]:
         for line in lines:
             try:
                 said = json.loads(line)
-                said["messages"] = tuple({"role": one["role"], "content": one["content"]} for one in said["messages"])
+                said["messages"] = tuple(
+                    {"role": one["role"], "content": _unicode(one["content"])} for one in said["messages"]
+                )
                 said["spans"] = tuple(tuple(map(int, span)) for span in said["spans"])
                 said["rewards"] = tuple(map(float, said["rewards"]))
                 said["usage"] = Usage(**said["usage"])
                 row = Row(**{name: value for name, value in said.items() if name in known})
+                _check(row)
             except (ValueError, KeyError, TypeError, AttributeError):
                 damaged += 1
                 continue
             yield row
     if damaged:
         logger.warning("%s: %d damaged lines are left out", path, damaged)
+
+
+def _unicode(text: str) -> str:
+    """Return a text of which every character can be written: a lone surrogate becomes a question mark."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def _check(row: Row) -> None:
+    """Raise ValueError where actions are not where a row says, or its parts are of another kind."""
+    if not isinstance(row.info, dict) or len(row.spans) != len(row.rewards):
+        raise ValueError("not a row")
+    for message, start, end in row.spans:
+        if not 0 <= message < len(row.messages) or not 0 <= start <= end <= len(row.messages[message]["content"]):
+            raise ValueError("an action outside its message")
 
 
 def common_settings(env: gymnasium.Env[str, str], agent: Mapping[str, Any] | str | None) -> dict[str, Any]:

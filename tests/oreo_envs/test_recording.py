@@ -215,3 +215,16 @@ def test_code_of_the_page_runs(tmp_path, monkeypatch, capsys):
             exec(compile(block, "docs/agents.md", "exec"), names)
     assert "0 of 50 tasks solved, 0.0% [0.0%, 7.1%]" in capsys.readouterr().out
     assert len(list(read_rows(tmp_path / "played"))) == 1
+
+
+def test_rows_that_contradict_themselves_are_left_out_and_every_text_can_be_written(tmp_path, caplog):
+    replies = iter(["\ud800 is\n#### 1"] + ["#### 2"] * 3)
+    evaluate(lambda messages: next(replies), "oreo/GSM8K-v0", split="test", record=tmp_path / "r")
+    path = tmp_path / "r" / "episodes.jsonl"
+    row = json.loads(path.read_text().splitlines()[1])
+    wrong = [{"spans": [[0, 0, 10**9]]}, {"spans": [[9, 0, 0]]}, {"rewards": []}, {"messages": []}, {"info": 3}]
+    with path.open("a") as file:
+        file.writelines(json.dumps(row | one) + "\n" for one in wrong)
+    rows = list(read_rows(tmp_path / "r"))
+    assert len(rows) == 4 and "5 damaged lines are left out" in caplog.text
+    assert rows[0].messages[-1]["content"] == "? is\n#### 1"

@@ -81,7 +81,7 @@ def counted(*, seed: int, tasks: int | None = None, samples: int = 1) -> None:
 
 def replaced(settings: Any, changes: Mapping[str, Any]) -> Any:
     """Return settings with some changed; a name that they do not have is refused."""
-    if isinstance(settings, type) or not dataclasses.is_dataclass(settings):
+    if isinstance(settings, type) or not hasattr(settings, "__dataclass_fields__"):
         raise ValueError(f"expected a name, or an object with settings, got {settings!r:.80}")
     known = [field.name for field in dataclasses.fields(settings)]
     for name in changes:

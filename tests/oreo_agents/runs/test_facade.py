@@ -297,7 +297,7 @@ def other() -> CausalPolicy:
                 [{"role": "bot", "content": "x"}],
                 [{"role": "assistant", "content": "x"}],
             )
-        ),  # fmt: skip
+        ),
         (lambda p, o, e: oreo.answer(p, "?", stops="ab"), "stops is a list"),
         (lambda p, o, e: oreo.answer(p, "?", stops=[""]), "stops is a list"),
         (lambda p, o, e: oreo.answer(p, "?", seed="s"), "seed must be an integer"),
