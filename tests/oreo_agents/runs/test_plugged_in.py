@@ -123,8 +123,9 @@ def test_an_environment_is_named_by_module_and_id(composed, tmp_path: Path):
     assert find_env("plugenv:PlugCount-v0") == find_env("plugcount") == "PlugCount-v0"
 
 
-def test_a_file_of_settings_needs_the_id_alone(composed):
+def test_a_file_of_settings_needs_the_id_alone(composed, tmp_path: Path):
     config = composed("run", "--config-dir", "conf", "env=plugcount", "env.max_new_tokens=9")
+    assert list(config.imports) == [str(tmp_path / "plugenv.py")]  # for an evaluation in another folder
     assert config.env.id == "plugenv:PlugCount-v0" and config.collect.sampling.max_new_tokens == 9
     config = composed("run", "hydra.searchpath=[conf]", "env=plugcount")
     assert config.env.id == "plugenv:PlugCount-v0"
@@ -180,11 +181,13 @@ def test_flags_may_stand_anywhere(composed):
         (("train", "--import"), ("'hydra.run.dir=out' is no name of a module",)),
         (("train", "--config-dir", "nodir"), ("--config-dir nodir: no such folder",)),
         (("train", "--import", "plugbad.py"), ("KeyError: 'x'", "plugbad.py, line 2")),
+        (("train", "--import", "plugends.py"), ("plugends.py cannot be imported: SystemExit: 1", "plugends.py, line 2")),
         (("train", "--config-dir", "hiding"), ("oreo.yaml would be hidden by the suite's own algo/oreo.yaml",)),
     ],
 )
 def test_what_is_not_found_is_said_with_where_it_looked(arguments, parts, refused, tmp_path: Path):
     (tmp_path / "plugbad.py").write_text("\nraise KeyError('x')\n", encoding="utf-8")
+    (tmp_path / "plugends.py").write_text("import sys\nsys.exit(1)\n", encoding="utf-8")
     (tmp_path / "hiding" / "algo").mkdir(parents=True)
     (tmp_path / "hiding" / "algo" / "oreo.yaml").write_text("{}", encoding="utf-8")
     said = refused(*arguments)
