@@ -130,7 +130,8 @@ class Curve:
             return None
         step, score = self.best
         if {other for _, other in self.scores} == {score}:  # the earliest would be the untrained ones
-            _log.warning("%s: all evaluations came to %g, so none is the best; the last networks stay", self._folder, score)
+            text = "%s: all evaluations came to %g, so none is the best; the last networks stay"
+            _log.warning(text, self._folder, score)
             return None
         state = load_best(self._folder, step)
         if state is None:
