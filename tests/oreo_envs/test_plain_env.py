@@ -111,7 +111,7 @@ class Same(Double):
 
 @pytest.fixture(autouse=True)
 def registered() -> Iterator[None]:
-    kinds = (Guess, Double, Listed, Numbers, Pictures, Unseeded, Odd, Chat, Same)
+    kinds = (Guess, Double, Listed, Numbers, Pictures, Spaceless, Unseeded, Odd, Chat, Same)
     for kind in kinds:
         gym.register(f"Plain{kind.__name__}-v0", entry_point=kind)
     yield
