@@ -122,7 +122,9 @@ def _explain(command: str, error: Exception, overrides: Sequence[str]) -> str:
                 hint += f" It is added with +env.options.{near[0]}=..."
             return f"{command}: there is no setting {name!r}{hint}\n({env_id} takes {', '.join(options)})"
     text = f"{command}: there is no setting {name!r}{closest(name, names)}\n({message.splitlines()[0]})"
-    group, slash, _ = name.partition("/")
+    group, slash, choice = name.partition("/")
+    if group == "env" and ":" in choice:
+        text += f"\nan environment of a module is given as env.id={choice}"
     if slash and (choices := known(group)):
         text += f"\nknown: {', '.join(choices)}\nlooked in: {plugins.where()}"
     return text

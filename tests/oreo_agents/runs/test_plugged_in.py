@@ -201,6 +201,7 @@ def test_flags_may_stand_anywhere(composed):
         (("train", "--import", "plugalgo.py", "algo=bare"), ("wanted would be no setting of Bare: write @dataclass",)),
         (("run", "--import", "plugsearch.py", "search=[plug_frist]"), ("did you mean 'plug_first'", "--import: plug")),
         (("train", "env.id=plugenv:PlugCont-v0"), ("did you mean 'PlugCount-v0'", "--import: plugenv")),
+        (("train", "env=plugenv:PlugCount-v0"), ("is given as env.id=plugenv:PlugCount-v0",)),
         (("train", "env.id=nowhere:X-v0"), ("there is no module nowhere", "working folder")),
         (("train", "--import", "nofile.py"), ("nofile.py: no such file",)),
         (("train", "--import", "no module"), ("is no name of a module",)),
