@@ -14,9 +14,10 @@ import logging
 import math
 import random
 import re
+import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -336,7 +337,7 @@ class ClientAgent(ChatAgent):
         try:
             if inspect.iscoroutinefunction(self._create):
                 return await self._create(**asked)
-            said = await asyncio.get_running_loop().run_in_executor(None, lambda: self._create(**asked))
+            said = await _in_a_thread(lambda: self._create(**asked))
             return await said if inspect.isawaitable(said) else said
         except Exception as error:  # of a library that is not known here
             response = getattr(error, "response", None)
@@ -347,3 +348,23 @@ class ClientAgent(ChatAgent):
             if isinstance(error, TypeError | ValueError | AttributeError):
                 raise ChatRefused(f"the client cannot be asked this way: {type(error).__name__}: {error}") from error
             raise AskAgainError(f"{type(error).__name__}: {error}") from error
+
+
+async def _in_a_thread(function: Callable[[], Any]) -> Any:
+    """Call a function in a thread; a coroutine that it returns when nobody waits any more is closed."""
+    given_up = threading.Event()
+
+    def call() -> Any:
+        said = function()
+        if given_up.is_set() and inspect.iscoroutine(said):
+            said.close()
+        return said
+
+    future = asyncio.get_running_loop().run_in_executor(None, call)
+    try:
+        return await asyncio.shield(future)
+    except asyncio.CancelledError:
+        given_up.set()
+        if future.done() and not future.cancelled() and inspect.iscoroutine(said := future.result()):
+            said.close()
+        raise

@@ -131,8 +131,8 @@ class PlainEnv(TextEnv):
         self.inner = env
         own: Any = env.unwrapped
         self.name = "environment" if env.spec is None else env.spec.id
-        for what, space in {"action": env.action_space, "observation": env.observation_space}.items():
-            require_text(self.name, what, space)
+        for what in ("action", "observation"):
+            require_text(self.name, what, getattr(env, f"{what}_space", None))
         given = tuple(getattr(own, "splits", ()) or ())
         self.splits = given or SPLITS  # type: ignore[misc]
         held_out = getattr(own, "held_out_splits", None)

@@ -227,7 +227,7 @@ def _files(module: ModuleType) -> Iterator[str]:
 def _import(module: str, asked: str) -> ModuleType:
     try:
         return importlib.import_module(module)
-    except Exception as error:  # a user's module may raise anything
+    except (Exception, SystemExit) as error:  # a user's module may raise anything, and a script ends with sys.exit
         frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "importlib" not in frame.filename]
         place = f" ({frames[-1].filename}, line {frames[-1].lineno})" if len(frames) > 1 else ""
         raise PluginError(f"{asked} cannot be imported: {type(error).__name__}: {error}{place}") from error

@@ -128,7 +128,11 @@ class Curve:
         """
         if not self._config.load_best_model_at_end or self.best is None or self.best[0] == last:
             return None
-        step = self.best[0]
+        step, score = self.best
+        if {other for _, other in self.scores} == {score}:  # the earliest would be the untrained ones
+            text = "%s: all evaluations came to %g, so none is the best; the last networks stay"
+            _log.warning(text, self._folder, score)
+            return None
         state = load_best(self._folder, step)
         if state is None:
             _log.warning("%s: the weights of step %d, the best, are gone; the last ones stay", self._folder, step)

@@ -252,6 +252,11 @@ class _Run:
                 continue  # e.g. no token that SFT may learn from: nothing to add
             with self._autocast():
                 losses = algorithm.losses(batch, models, context)
+            if not losses.terms or not losses.terms.keys() <= self.networks.keys():
+                raise ValueError(
+                    f"{type(algorithm).__name__}.losses returned terms of {', '.join(losses.terms) or 'nothing'}; here "
+                    f"are trained {' and '.join(self.networks)} (`needs` asks for a value)"
+                )
             total = torch.stack(list(losses.terms.values())).sum()
             self._check_finite(total, "loss")
             (total * (weight / sum(weights))).backward()

@@ -77,6 +77,10 @@ class Numbers(Guess):
     action_space = Discrete(4)  # type: ignore[assignment]
 
 
+class Spaceless(gym.Env[str, str]):
+    pass
+
+
 class Pictures(Guess):
     observation_space = Discrete(4)  # type: ignore[assignment]
 
@@ -107,7 +111,7 @@ class Same(Double):
 
 @pytest.fixture(autouse=True)
 def registered() -> Iterator[None]:
-    kinds = (Guess, Double, Listed, Numbers, Pictures, Unseeded, Odd, Chat, Same)
+    kinds = (Guess, Double, Listed, Numbers, Pictures, Spaceless, Unseeded, Odd, Chat, Same)
     for kind in kinds:
         gym.register(f"Plain{kind.__name__}-v0", entry_point=kind)
     yield
@@ -213,6 +217,7 @@ def test_what_the_environment_says_itself_stays():
             "Numbers",
             r"PlainNumbers-v0: actions are Discrete\(4\), and a policy reads and says text; make action_space",
         ),
+        ("Spaceless", r"PlainSpaceless-v0: actions are None, and a policy reads and says text"),
         ("Pictures", r"observations are Discrete\(4\)"),
         ("Unseeded", r"with one seed began with '1' and then with '2'"),
         ("Odd", r"reset returned an observation of type int, 3"),

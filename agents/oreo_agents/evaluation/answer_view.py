@@ -101,7 +101,7 @@ def judgement(episode: Episode) -> Text:
     parts.append(f"reward {episode.total_reward:g}")
     if info.get("sound") is not None:
         parts.append("every step is right" if info["sound"] else "not every step is right")
-    if info.get("value") is not None:
+    if isinstance(info.get("value"), int | float):
         parts.append(f"V {info['value']:.2f}")
     if info.get("invalid_actions"):
         parts.append(f"{info['invalid_actions']} actions refused")
@@ -171,8 +171,14 @@ def _wrapped(text: Text, width: int | None, gutter: Text | None = None) -> list[
 def _turns(episode: Episode) -> list[list[list[object]]]:
     """Return the actions that were proposed at each turn; [] where nobody says, or a turn is no step."""
     told = episode.info.get("turns")
-    found = json.loads(told) if isinstance(told, str) else []
-    return found if len(found) == episode.num_steps else []
+    try:
+        found = json.loads(told) if isinstance(told, str) else []
+    except ValueError:  # an environment of others may call something else so
+        return []
+    proposed = isinstance(found, list) and all(
+        isinstance(turn, list) and all(isinstance(one, list) and len(one) == 3 for one in turn) for turn in found
+    )
+    return found if proposed and len(found) == episode.num_steps else []
 
 
 def _proposals(turn: Sequence[Sequence[object]]) -> str:

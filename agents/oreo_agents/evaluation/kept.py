@@ -40,8 +40,9 @@ class Kept:
 
     @property
     def judged(self) -> bool:
-        """Whether these are answers of an evaluation."""
-        return self.facts.get("source") == SOURCE
+        """Whether these are answers of an evaluation, which say of which."""
+        told = all(isinstance(self.facts.get(name), str) for name in ("algo", "search", "split"))
+        return told and self.facts.get("source") == SOURCE
 
     @property
     def title(self) -> str:
@@ -109,15 +110,15 @@ def _in_place(file: Path) -> bool:
 
 
 def _order(kept: Kept) -> tuple[str, float, str]:
-    """In the order of the results where a run tells one."""
+    """In the order of the results where a run tells one; results that cannot be read hide no answers."""
     results = kept.folder.parent.parent / "results.json"
-    place = 0.0
-    if results.exists():
-        rows = json.loads(results.read_text(encoding="utf-8"))["results"]
-        keys = [(row["algo"], row["search"], row["split"], row.get("budget")) for row in rows]
-        own = tuple(kept.facts.get(name) for name in ("algo", "search", "split", "budget"))
-        place = keys.index(own) if own in keys else len(keys)
-    return str(kept.folder.parent.parent), place, kept.folder.name
+    names = ("algo", "search", "split", "budget")
+    try:
+        keys = [tuple(map(row.get, names)) for row in json.loads(results.read_text(encoding="utf-8"))["results"]]
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        keys = []
+    own = tuple(map(kept.facts.get, names))
+    return str(kept.folder.parent.parent), keys.index(own) if own in keys else len(keys), kept.folder.name
 
 
 def choose(

@@ -17,7 +17,7 @@ from oreo_agents.episodes.ungraded import is_graded
 from oreo_agents.evaluation.budget import contender_label
 from oreo_agents.evaluation.round_names import round_name, split_round
 from oreo_agents.evaluation.row_means import averaged, mean_counts
-from oreo_agents.evaluation.run_settings import RowSettings, differing, row_settings, under, written
+from oreo_agents.evaluation.run_settings import RowSettings, differing, read_document, row_settings, under, written
 from oreo_agents.evaluation.statistics import Comparison, RunKey, accuracy, compare, wilson_interval
 from oreo_envs.checks import closest
 
@@ -223,7 +223,7 @@ def load_evaluations(runs: Sequence[Path], *, by_seed: bool = False) -> list[Eva
     """
     found, paths = [], dict[str, Any]()
     for path in runs:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = read_document(path)
         for row in document["results"]:
             settings = row_settings(path.parent, row)
             values = dict(settings.values) | ({"seed": settings.seed} if by_seed else {})
@@ -375,4 +375,4 @@ def read_items(path: Path, row: dict[str, Any]) -> list[dict[str, Any]]:
 
 def load_skipped(path: Path) -> dict[str, str]:
     """Return the algorithms that a run left out, and why."""
-    return dict(json.loads(path.read_text(encoding="utf-8")).get("skipped", {}))
+    return dict(read_document(path).get("skipped", {}))

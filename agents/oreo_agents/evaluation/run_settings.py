@@ -4,6 +4,7 @@ Knows: which stage of a run reads which settings, and that a checkpoint of anoth
 Does not know: what a setting means, answers, tables.
 """
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -39,6 +40,25 @@ _OF_PROMPT = tuple(f"policy.{name}" for name in ("chat_template", "chat_template
 
 # Groups of settings that are an algorithm's own: one of another algorithm is another thing.
 _OWN = ("algo", "value_of", "network")
+
+
+def read_document(path: Path) -> dict[str, Any]:
+    """Read a ``results.json``.
+
+    Raises:
+        ValueError: it is damaged.
+    """
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        for row in document["results"]:
+            _ = row["algo"], row["search"], row["split"], row["seed"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{path}: no results that can be read ({type(error).__name__}: {error}); the command that made this run "
+            "writes them again"
+        ) from error
+    found: dict[str, Any] = document
+    return found
 
 
 @dataclass(frozen=True)

@@ -87,6 +87,12 @@ def store(group: str, name: str) -> None:
             raise plugins.PluginError(
                 f"{name}: {unfiled(group)[name]} is no dataclass derived from {base.__module__}.{base.__name__}"
             )
+        own = {key for key, hint in vars(found).get("__annotations__", {}).items() if "ClassVar" not in str(hint)}
+        if lost := own - {each.name for each in fields(found)}:
+            raise plugins.PluginError(
+                f"{name}: {', '.join(sorted(lost))} would be no setting of {found.__name__}: write "
+                "@dataclass(frozen=True, kw_only=True) above the class"
+            )
         node = {"_target_": f"{found.__module__}.{found.__qualname__}"} | _defaults(found)
     ConfigStore.instance().store(group=group, name=name, node=node)
 

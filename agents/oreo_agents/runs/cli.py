@@ -252,7 +252,7 @@ def other_tasks(config: DictConfig) -> str | None:
 def _evaluate_value(config: DictConfig, folder: Path) -> None:
     from oreo_agents.runs.value_eval import evaluate_value
 
-    unread = [f"{short}=" for short in _SHORT if _is_given(short)]
+    unread = [f"{short}=" for short in ("search", "budget") if _is_given(short)]
     if unread:
         raise ValueError(
             f"what=value measures V along samples and searches nothing: leave out {' and '.join(unread)}, or leave out "
@@ -403,8 +403,9 @@ def _run_hydra(command: str, arguments: Sequence[str], imports: Sequence[str]) -
     def job(config: DictConfig) -> None:
         folder = Path(HydraConfig.get().runtime.output_dir)
         try:
-            for name in config.imports:  # a launcher may have started this process
-                plugins.import_named(name)
+            # A launcher may have started this process, and the id may stand in a file of settings.
+            named = [*config.imports, *modules_of_env([f"env.id={config.env.id}"])]
+            config.imports = list(dict.fromkeys(map(plugins.import_named, named)))
             with FileLock(folder / ".run.lock", blocking=False):
                 _JOBS[command](config, folder)
         except Timeout:

@@ -12,6 +12,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from omegaconf import OmegaConf
+
 from oreo_agents.episodes.collect import CollectSettings, encode
 from oreo_agents.episodes.collect import collect as collect_episodes
 from oreo_agents.episodes.collect import demonstrations as demonstrate
@@ -148,8 +150,8 @@ def algorithm(name: str, *, tiny: bool = False, **settings: Any) -> Algorithm[An
         raise ValueError(f"unknown algorithm {name!r}{closest(name, choices)} (known: {', '.join(choices)})")
     size = ["policy=tiny"] if tiny else ["policy=checkpoint", "policy.path=none"]
     with beside_others():
-        found: Algorithm[Any] = build(composed("train", [f"algo={name}", *size]).algo)
-    return replaced(found, settings)
+        found: Algorithm[Any] = _built(composed("train", [f"algo={name}", *size]).algo, settings)
+    return found
 
 
 def train(
@@ -308,8 +310,9 @@ def answer(
 
 
 def searches() -> dict[str, Search]:
-    """Return the searches by name, in their default sizes."""
-    return known_searches()
+    """Return the searches by name, in their default sizes, those that are plugged in too."""
+    found = known_searches()
+    return found | {name: _plugged_search(name, {}) for name in known("search") if name not in found}
 
 
 def _messages(asked: Any) -> tuple[Message, ...]:
@@ -322,13 +325,29 @@ def _messages(asked: Any) -> tuple[Message, ...]:
 
 
 def _search(search: str | Search, value: TokenValue | None, settings: Mapping[str, Any]) -> tuple[str, Search]:
-    known = known_searches()
-    if isinstance(search, str) and search not in known:
-        raise ValueError(f"unknown search {search!r}{closest(search, known)} (known: {', '.join(known)})")
-    found = replaced(known[search] if isinstance(search, str) else search, settings)
-    name = (
-        search if isinstance(search, str) else next((n for n, s in known.items() if type(s) is type(found)), "search")
-    )
+    ours = known_searches()
+    if not isinstance(search, str):
+        found = replaced(search, settings)
+        name = next((n for n, s in ours.items() if type(s) is type(found)), "search")
+    else:
+        names = dict.fromkeys([*ours, *known("search")])
+        if search not in names:
+            raise ValueError(f"unknown search {search!r}{closest(search, names)} (known: {', '.join(names)})")
+        found = replaced(ours[search], settings) if search in ours else _plugged_search(search, settings)
+        name = search
     if found.needs_value and value is None:
         raise ValueError(f"{name} chooses by V: give value=load_value(FOLDER, policy), or another search")
     return name, found
+
+
+def _plugged_search(name: str, settings: Mapping[str, Any]) -> Any:
+    with beside_others():
+        return _built(composed("eval", [f"+search@searches.{name}={name}"]).searches[name], settings)
+
+
+def _built(node: Any, settings: Mapping[str, Any]) -> Any:
+    """Make what a node of the configuration names, with some settings changed, and those that have no default."""
+    for key in settings:
+        if OmegaConf.is_missing(node, key):
+            node[key] = settings[key]
+    return replaced(build(node), settings)

@@ -107,9 +107,10 @@ def _explain(command: str, error: Exception, overrides: Sequence[str]) -> str:
     name = next((group for group in (missing.groups() if missing else ()) if group), None)
     if name is None:
         return message
-    if _is_field(command, name):
+    config = _with_choices(command, overrides)
+    if _is_field(config, name):
         return f"{command}: no file names {name!r}; add it with +{name}=..."
-    names = [key for key in _known_names(command) if not key.endswith("_target_")]
+    names = [key for key in _known_names(config) if not key.endswith("_target_")]
     if name.startswith("env.options."):
         env_id, options = _env_options(command, overrides)
         if name.removeprefix("env.options.") in options:
@@ -121,7 +122,9 @@ def _explain(command: str, error: Exception, overrides: Sequence[str]) -> str:
                 hint += f" It is added with +env.options.{near[0]}=..."
             return f"{command}: there is no setting {name!r}{hint}\n({env_id} takes {', '.join(options)})"
     text = f"{command}: there is no setting {name!r}{closest(name, names)}\n({message.splitlines()[0]})"
-    group, slash, _ = name.partition("/")
+    group, slash, choice = name.partition("/")
+    if group == "env" and ":" in choice:
+        text += f"\nan environment of a module is given as env.id={choice}"
     if slash and (choices := known(group)):
         text += f"\nknown: {', '.join(choices)}\nlooked in: {plugins.where()}"
     return text
@@ -137,16 +140,25 @@ def _env_options(command: str, overrides: Sequence[str]) -> tuple[str, list[str]
         return "the environment", []
 
 
-def _is_field(command: str, name: str) -> bool:
+def _with_choices(command: str, overrides: Sequence[str]) -> DictConfig:
+    """Compose a command with what was chosen from groups, or as it is where that is what is wrong."""
+    chosen = [text for text in overrides if known(re.split("[@=]", text.lstrip("+"))[0])]
+    try:
+        return compose(command, _jobs(chosen)[0])
+    except (HydraException, OmegaConfBaseException, ValueError):
+        return compose(command)
+
+
+def _is_field(config: DictConfig, name: str) -> bool:
     """Whether a dataclass has a setting that no file names."""
     place, _, key = name.rpartition(".")
-    node = OmegaConf.select(compose(command), place) if place else None
+    node = OmegaConf.select(config, place) if place else None
     target = node.get("_target_") if isinstance(node, DictConfig) else None
     return target is not None and key in {field.name for field in fields(get_object(target))}
 
 
-def _known_names(command: str) -> list[str]:
-    """Return every settable key, group and choice of a command."""
+def _known_names(config: DictConfig) -> list[str]:
+    """Return every settable key, group and choice of a configuration."""
 
     def keys(node: Any, prefix: str = "") -> list[str]:
         if not isinstance(node, DictConfig):
@@ -163,7 +175,7 @@ def _known_names(command: str) -> list[str]:
     choices = [path.relative_to(folder).with_suffix("").as_posix() for folder, path in files]
     choices += [f"{group}/{name}" for group in ("env", "algo", "search") for name in unfiled(group)]
     groups = sorted({choice.partition("/")[0] for choice in choices if "/" in choice})
-    return [*keys(compose(command)), *choices, *groups]
+    return [*keys(config), *choices, *groups]
 
 
 def closest(name: str, known: Iterable[str]) -> str:
@@ -231,6 +243,8 @@ def _require_types(node: DictConfig) -> None:
     Raises:
         ValueError: by the name of the key.
     """
+    if missing := sorted(OmegaConf.missing_keys(node)):
+        raise ValueError(f"{missing[0]} has no default: give {missing[0]}=...")
     target = get_object(node.get("_target_", "builtins.dict"))
     hints = get_type_hints(target) if is_dataclass(target) else {}
     for key in node:

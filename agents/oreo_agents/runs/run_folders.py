@@ -13,7 +13,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
 from oreo_agents.evaluation.round_names import split_round
-from oreo_agents.evaluation.run_settings import flatten
+from oreo_agents.evaluation.run_settings import flatten, read_document
 
 # Taken over one by one; the environment, whose settings have any names, as a whole.
 _TAKEN = ("policy", "value", "evaluate", "searches", "trainer", "seed")
@@ -58,7 +58,7 @@ def networks(folder: Path) -> list[Network]:
     run = run_of(folder)
     names = [folder.name] if folder != run else sorted(path.parent.name for path in run.glob("*/policy"))
     if (run / "results.json").exists():
-        results = json.loads((run / "results.json").read_text(encoding="utf-8"))["results"]
+        results = read_document(run / "results.json")["results"]
         order = list(dict.fromkeys(row["algo"] for row in results))
         names.sort(key=lambda name: order.index(name) if name in order else len(order))
     if not names:

@@ -63,8 +63,14 @@ class SampleSearch(Search):
     ) -> Answer:
         values = np.array([judgement.value for judgement in judged]) if judged else np.full(len(episodes), np.nan)
         read: list[float | None] = [judgement.value for judgement in judged]
+        chosen = self.choose(episodes, values, answers)
+        if chosen not in range(len(episodes)):
+            raise ValueError(
+                f"{type(self).__name__}.choose returned {chosen!r}; it must return the index of one of the "
+                f"{len(episodes)} answers, from 0 on"
+            )
         return Answer(
-            episodes[self.choose(episodes, values, answers)],
+            episodes[chosen],
             sum(int(episode.info["generated_tokens"] or 0) for episode in episodes),
             sum(judgement.read for judgement in judged),
             [Candidate(*one) for one in zip(episodes, read or [None] * len(episodes), answers, strict=True)]

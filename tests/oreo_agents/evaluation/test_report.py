@@ -9,7 +9,7 @@ import pytest
 
 from oreo_agents.evaluation.comparisons import comparison_tables
 from oreo_agents.evaluation.report import main, report
-from oreo_agents.evaluation.results import compare_entries, load_entries
+from oreo_agents.evaluation.results import compare_entries, find_results, load_entries
 from oreo_agents.evaluation.statistics import RunKey, accuracy, compare, wilson_interval
 from oreo_agents.evaluation.tables import accuracy_tables, kind_tables, refusal_tables
 
@@ -385,3 +385,10 @@ def test_the_last_round_of_oreo_is_compared_with_all_others(tmp_path: Path):
     [table] = comparison_tables(entries)
     compared = [str(cell) for cell in table.columns[0].cells]
     assert len(compared) == 5 and all(label.startswith("oreo-round10 - ") for label in compared)
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"results": [3]}', '{"results": [{"search": "greedy"}]}'])
+def test_results_that_are_damaged_are_named(text: str, tmp_path: Path):
+    (tmp_path / "results.json").write_text(text, encoding="utf-8")
+    with pytest.raises(ValueError, match=r"results.json: no results that can be read"):
+        load_entries(find_results(tmp_path))

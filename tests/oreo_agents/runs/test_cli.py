@@ -226,7 +226,7 @@ def test_searches_and_budgets_are_refused_where_a_value_is_measured(refused: Cau
     asked = ["what=value", "policy.path=some/model", "value.path=some/value", f"hydra.run.dir={tmp_path / 'out'}"]
     text = refused("eval", *asked, "search=[greedy]", "evaluate.budget=[100]")
     assert "what=value measures V along samples and searches nothing: leave out search= and budget=" in text
-    assert "leave out budget=, or" in refused("eval", *asked, "budget=[100]")
+    assert "leave out budget=, or" in refused("eval", *asked, "budget=[100]", "tracker=none")
 
 
 def test_the_null_path_stays_with_the_small_model(run, composed, tmp_path: Path):

@@ -10,9 +10,10 @@ import pytest
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
+import oreo_agents as oreo
 from oreo_agents import plugins
 from oreo_agents.episodes.tasks import EnvSettings, find_env, make_env
-from oreo_agents.runs import choices, cli, pipeline
+from oreo_agents.runs import choices, cli, facade, pipeline
 from oreo_agents.runs.new import write
 
 FILES = {
@@ -39,6 +40,13 @@ FILES = {
         class MyPlugged(Sft):
             policy_lr: float = 3e-6
             strength: float = 0.5
+
+        @dataclass(frozen=True, kw_only=True)
+        class Demanding(MyPlugged):
+            wanted: float
+
+        class Bare(MyPlugged):
+            wanted: float = 0.5
         """,
     "plugsearch.py": """
         from dataclasses import dataclass
@@ -123,8 +131,9 @@ def test_an_environment_is_named_by_module_and_id(composed, tmp_path: Path):
     assert find_env("plugenv:PlugCount-v0") == find_env("plugcount") == "PlugCount-v0"
 
 
-def test_a_file_of_settings_needs_the_id_alone(composed):
+def test_a_file_of_settings_needs_the_id_alone(composed, tmp_path: Path):
     config = composed("run", "--config-dir", "conf", "env=plugcount", "env.max_new_tokens=9")
+    assert list(config.imports) == [str(tmp_path / "plugenv.py")]  # for an evaluation in another folder
     assert config.env.id == "plugenv:PlugCount-v0" and config.collect.sampling.max_new_tokens == 9
     config = composed("run", "hydra.searchpath=[conf]", "env=plugcount")
     assert config.env.id == "plugenv:PlugCount-v0"
@@ -139,6 +148,21 @@ def test_classes_of_an_imported_file_are_choices(composed):
         "samples": 3,
         "temperature": 0.7,
     }
+
+
+def test_python_knows_by_name_what_is_plugged_in():
+    plugins.add_folder("conf")
+    for file in ("plugalgo.py", "plugsearch.py"):
+        plugins.import_named(file)
+    assert oreo.algorithm("plugged-gentle", tiny=True).policy_lr == 7e-4
+    assert oreo.algorithm("demanding", wanted=0.25, strength=2).wanted == 0.25  # type: ignore[attr-defined]
+    with pytest.raises(ValueError, match=r"algo.wanted has no default"):
+        oreo.algorithm("demanding")
+    assert {"greedy", "plug_first", "plug_two"} <= oreo.searches().keys()
+    name, search = facade._search("plug_two", None, {"temperature": 0.5})
+    assert (name, search.samples, search.temperature) == ("plug_two", 2, 0.5)  # type: ignore[attr-defined]
+    with pytest.raises(ValueError, match=r"unknown search 'plug_tow'; did you mean 'plug_two'"):
+        facade._search("plug_tow", None, {})
 
 
 def test_a_recipe_applies_wherever_an_algorithm_is_named(composed):
@@ -171,8 +195,13 @@ def test_flags_may_stand_anywhere(composed):
     [
         (("run", "--config-dir", "conf", "env=plugcont"), ("did you mean 'env/plugcount'", "looked in", "conf")),
         (("train", "--import", "plugalgo.py", "algo=my-pluged"), ("did you mean 'algo/my-plugged'", "known: ")),
+        (("train", "--import", "plugalgo.py", "algo=my-plugged", "algo.strenght=1"), ("did you mean 'algo.strength'",)),
+        (("train", "algo=dpo", "algo.label_smothing=1"), ("did you mean 'algo.label_smoothing'",)),
+        (("train", "--import", "plugalgo.py", "algo=demanding"), ("algo.wanted has no default: give algo.wanted=...",)),
+        (("train", "--import", "plugalgo.py", "algo=bare"), ("wanted would be no setting of Bare: write @dataclass",)),
         (("run", "--import", "plugsearch.py", "search=[plug_frist]"), ("did you mean 'plug_first'", "--import: plug")),
         (("train", "env.id=plugenv:PlugCont-v0"), ("did you mean 'PlugCount-v0'", "--import: plugenv")),
+        (("train", "env=plugenv:PlugCount-v0"), ("is given as env.id=plugenv:PlugCount-v0",)),
         (("train", "env.id=nowhere:X-v0"), ("there is no module nowhere", "working folder")),
         (("train", "--import", "nofile.py"), ("nofile.py: no such file",)),
         (("train", "--import", "no module"), ("is no name of a module",)),
@@ -180,11 +209,13 @@ def test_flags_may_stand_anywhere(composed):
         (("train", "--import"), ("'hydra.run.dir=out' is no name of a module",)),
         (("train", "--config-dir", "nodir"), ("--config-dir nodir: no such folder",)),
         (("train", "--import", "plugbad.py"), ("KeyError: 'x'", "plugbad.py, line 2")),
+        (("train", "--import", "plugends.py"), ("cannot be imported: SystemExit: 1", "plugends.py, line 2")),
         (("train", "--config-dir", "hiding"), ("oreo.yaml would be hidden by the suite's own algo/oreo.yaml",)),
     ],
 )
 def test_what_is_not_found_is_said_with_where_it_looked(arguments, parts, refused, tmp_path: Path):
     (tmp_path / "plugbad.py").write_text("\nraise KeyError('x')\n", encoding="utf-8")
+    (tmp_path / "plugends.py").write_text("import sys\nsys.exit(1)\n", encoding="utf-8")
     (tmp_path / "hiding" / "algo").mkdir(parents=True)
     (tmp_path / "hiding" / "algo" / "oreo.yaml").write_text("{}", encoding="utf-8")
     said = refused(*arguments)

@@ -85,7 +85,8 @@ def test_what_is_given_wins_over_the_run(oreo, evaluated, tmp_path: Path):
 
 def test_networks_of_a_run_are_found_with_their_values(tmp_path: Path):
     folder = trained(tmp_path / "r")
-    (folder / "results.json").write_text(json.dumps({"results": [{"algo": "sft"}, {"algo": "oreo"}, {"algo": "dpo"}]}))
+    rows = [{"algo": name, "search": "greedy", "split": "test", "seed": 0} for name in ("sft", "oreo", "dpo")]
+    (folder / "results.json").write_text(json.dumps({"results": rows}))
     value = str(folder / "oreo" / "value")
     # The start is searched by the value of the algorithm that its settings name.
     assert [(each.name, each.value) for each in networks(folder)] == [("sft", value), ("oreo", value), ("dpo", None)]

@@ -89,6 +89,26 @@ def test_answers_are_chosen_by_outcome_algorithm_task_and_reason(run: Path):
     assert "no answers of that kind" in shown(run, "--right", "--reason", "different")
 
 
+@pytest.mark.parametrize("text", ["{", "[]", '{"results": [3]}', '{"results": [{"algo": "sft"}]}'])
+def test_results_that_are_damaged_hide_no_answers(run: Path, text: str):
+    (run / "results.json").write_text(text, encoding="utf-8")
+    assert "sft, greedy, test" in shown(run)
+
+
+def test_answers_that_do_not_say_of_which_algorithm_are_a_buffer_as_others(tmp_path: Path):
+    folder = keep(tmp_path, "sft", [answer(0, "#### 7", right=True)], split=None)
+    assert f"{folder}  1 answers, 1 right" in shown(tmp_path, width=500)
+
+
+@pytest.mark.parametrize(
+    "info",
+    [{"turns": "[1,2"}, {"turns": '{"a": 1}'}, {"turns": "[1]"}, {"turns": '[[["a"], ["b"]]]'}, {"value": "high"}],
+)
+def test_what_an_environment_calls_as_a_search_does_is_left_alone(tmp_path: Path, info: dict[str, str]):
+    keep(tmp_path, "sft", [answer(0, "#### 7", right=True, **info)])
+    assert "1  #### 7\nanswer 7; reference 7; numeric; reward 1; 1 step" in shown(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [

@@ -104,6 +104,16 @@ def test_only_best_of_n_and_the_weighted_vote_read_the_value():
     assert [search.needs_value for search in searches] == [False, False, False, True, True]
 
 
+@pytest.mark.parametrize("index", [-1, 2, None])
+def test_a_search_that_chooses_none_of_the_answers_is_told_so(index: int | None):
+    class Lost(SampleSearch):
+        def choose(self, episodes, values, answers):
+            return index
+
+    with pytest.raises(ValueError, match=f"Lost.choose returned {index}; it must return the index of one of the 2"):
+        Lost()._answer(answers("3", "4"), [], ["3", "4"])
+
+
 def test_settings_that_cannot_work_are_refused():
     with pytest.raises(ValueError, match="samples must be at least 1, got 0"):
         Majority(samples=0)

@@ -80,7 +80,7 @@ def test_points_are_at_the_start_at_each_multiple_and_at_the_end(buffer, tmp_pat
     assert seconds == sorted(seconds) and seconds[-1] <= result.cpu_seconds
 
 
-@pytest.mark.parametrize("scores, best", [(PEAK, 4), (RISING, 8), (dict.fromkeys(range(9), 0.5), 0)])
+@pytest.mark.parametrize("scores, best", [(PEAK, 4), (RISING, 8), (PEAK | {8: 0.9}, 4)])
 def test_the_best_networks_are_what_a_run_ends_with(scores, best, buffer, tmp_path):
     models, judge, result = run(buffer, tmp_path, scores, load_best_model_at_end=True)
     assert equal(weights(models), judge.seen[best])
@@ -88,6 +88,13 @@ def test_the_best_networks_are_what_a_run_ends_with(scores, best, buffer, tmp_pa
     assert len(list(tmp_path.glob("best-*"))) == 1
     remove_checkpoints(tmp_path)
     assert not list(tmp_path.glob("best-*")) and not list(tmp_path.glob("checkpoint-*"))
+
+
+def test_equal_evaluations_choose_nothing(buffer, tmp_path, caplog):
+    """The earliest of equal ones would be the network before it learned anything."""
+    models, judge, result = run(buffer, tmp_path, dict.fromkeys(range(9), 0.0), load_best_model_at_end=True)
+    assert equal(weights(models), judge.seen[8]) and result.loaded_step is None
+    assert "all evaluations came to 0, so none is the best; the last networks stay" in caplog.text
 
 
 def test_without_being_asked_a_run_ends_with_the_last_networks(buffer, tmp_path):

@@ -13,7 +13,7 @@ from tabular import parameters, tiny_models
 from training_runs import run
 
 from oreo_algos import EpisodeBuffer, TrainerConfig, train
-from oreo_algos.algos import Dpo, Kto, Oreo, RejectionSampling, Sft
+from oreo_algos.algos import Dpo, Kto, Losses, Oreo, RejectionSampling, Sft
 from oreo_algos.batch import collate
 from oreo_algos.training import trainer
 from oreo_algos.training.metrics_writer import read_metrics
@@ -342,6 +342,17 @@ def test_a_missing_network_is_an_error_before_anything_is_written(algorithm, mis
     with pytest.raises(ValueError, match=message):
         run(algorithm, buffer, tmp_path / "run", dataclasses.replace(tiny_models(), **{missing: None}))
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(("terms", "said"), [({"polcy": 1.0}, "polcy"), ({"value": 1.0}, "value"), ({}, "nothing")])
+def test_a_loss_of_a_network_that_is_not_trained_is_refused(terms, said, buffer, tmp_path):
+    class Misspelt(RejectionSampling):
+        def losses(self, batch, models, context=None):
+            zero = models.policy.score(batch).logprobs.sum() * 0
+            return Losses({name: zero + number for name, number in terms.items()}, {})
+
+    with pytest.raises(ValueError, match=f"Misspelt.losses returned terms of {said}; here are trained policy"):
+        run(Misspelt(batch_size=4), buffer, tmp_path / "run", tiny_models())
 
 
 def test_a_loss_that_is_not_finite_is_an_error_with_folder_step_and_mend(buffer, tmp_path):
