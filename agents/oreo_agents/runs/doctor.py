@@ -195,7 +195,7 @@ def examine_results(
         Name of an algorithm, and what looks wrong with it; with the tasks, of the first algorithm that answered them.
     """
     for row in {row["split"]: row for row in reversed(rows)}.values():
-        repeated, tasks = row.get("repeated", 0), row["n"] + row.get("not_graded", 0)
+        repeated, tasks = row.get("repeated", 0), row.get("n", 0) + row.get("not_graded", 0)
         if repeated > thresholds.repeated_tasks * tasks:
             yield row["algo"], _repeated_tasks(repeated, tasks, row["split"])
     for row in rows:
