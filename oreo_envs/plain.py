@@ -6,8 +6,10 @@ state. Does not know: what the environment is about. ``make`` is ``gymnasium.mak
 
 from __future__ import annotations
 
+import importlib
 import inspect
 from collections.abc import Mapping, Sequence
+from importlib.metadata import entry_points
 from typing import Any, Literal
 
 import gymnasium
@@ -33,7 +35,7 @@ def make(env_id: str, *, split: str | None = None, **keywords: Any) -> gymnasium
     """Make an environment that plays as a ``TextEnv``, whatever it is.
 
     Args:
-        env_id: registered, or ``module:id``.
+        env_id: registered, ``module:id``, or what an installed package offers by an entry point ``oreo.envs``.
         split: of the tasks; None: the environment's own default.
         keywords: of the environment, and of ``PlainEnv`` where it is a plain one.
 
@@ -41,6 +43,7 @@ def make(env_id: str, *, split: str | None = None, **keywords: Any) -> gymnasium
         TypeError: an unknown argument.
         ValueError: actions or observations are no text; the message says which, and what to do.
     """
+    env_id = _registered(env_id)
     spec = gymnasium.spec(env_id)
     chosen: dict[str, Any] = {} if split is None else {"split": split}
     if is_text_env_class(creator := creator_of(spec)):
@@ -54,6 +57,19 @@ def make(env_id: str, *, split: str | None = None, **keywords: Any) -> gymnasium
     if plays_as_text_env(env):
         return env
     return PlainEnv(env, **chosen, **ours)
+
+
+def _registered(env_id: str) -> str:
+    """Import what registers an id, if nothing did yet; return the id without its module."""
+    module, _, name = env_id.rpartition(":")
+    if module:
+        importlib.import_module(module)
+    elif name not in gymnasium.registry:
+        for entry in entry_points(group="oreo.envs", name=name):
+            found = entry.load()
+            if name not in gymnasium.registry and callable(found):
+                gymnasium.register(name, entry_point=found)
+    return name
 
 
 def creator_of(spec: EnvSpec) -> Any:

@@ -25,6 +25,8 @@ class Thresholds:
         unparsable: share of finished episodes without an answer that can be read. More than one in twenty is no slip:
             the format is not learned, or not the grader's.
         unread_answers: share of an algorithm's held-out answers that were cut off or cannot be read.
+        repeated_tasks: share of the held-out tasks whose question is that of another. GSM8K and MATH
+            have none; with a fifth of them intervals are about a tenth too narrow.
         refused_actions: share of a policy's actions that its environment refused. Of the expert's 0.6% are, and
             15% of its demonstrations with a quarter of mistakes.
         read_episodes: episodes, evenly spaced, whose tokens are read. A wrong mask is one of code, in nearly all of
@@ -48,6 +50,7 @@ class Thresholds:
     truncated: float = 0.05
     unparsable: float = 0.05
     unread_answers: float = 0.05
+    repeated_tasks: float = 0.2
     refused_actions: float = 0.25
     read_episodes: int = 64
     window: int = 10

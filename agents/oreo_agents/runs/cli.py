@@ -82,6 +82,9 @@ _SHORT = {"search": "evaluate.searches", "budget": "evaluate.budget", "tracker":
 # What a run may do more of, or otherwise, in a folder that it worked in before: nothing that is there becomes wrong.
 _GROWING = ("rounds", "iteration.rounds", "algos", "workers", "imports", "trainer.tracker", "evaluate.keep")
 
+# What lies in a folder before a run has done anything in it.
+_BEFORE_ANYTHING = {"config.yaml", "cli.log", ".run.lock", ".hydra"}
+
 
 def main() -> None:
     """Run the command line; exit code 0 on success, 2 for a mistake of the user."""
@@ -349,7 +352,8 @@ def _write_down(config: DictConfig, folder: Path) -> None:
     """Write ``config.yaml``, or add to what a run does whose folder this is.
 
     Raises:
-        ValueError: the folder holds a run with other settings, apart from those in ``_GROWING``.
+        ValueError: the folder holds a run with other settings, apart from those in ``_GROWING``, which has left more
+            than its settings: one that was refused for its data, say, has done nothing that others could spoil.
     """
     from oreo_algos.storage.atomic import write_text
 
@@ -359,7 +363,8 @@ def _write_down(config: DictConfig, folder: Path) -> None:
         before = path.read_text(encoding="utf-8")
         if before == text:
             return
-        if _lasting(OmegaConf.create(before)) != _lasting(OmegaConf.create(text)):
+        begun = any(entry.name not in _BEFORE_ANYTHING for entry in folder.iterdir())
+        if begun and _lasting(OmegaConf.create(before)) != _lasting(OmegaConf.create(text)):
             raise ValueError(
                 f"{folder} holds a run with another configuration (see {path}); choose another hydra.run.dir, or "
                 f"delete it to start again; only {', '.join(_GROWING)} may change"

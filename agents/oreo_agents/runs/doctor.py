@@ -192,8 +192,12 @@ def examine_results(
         thresholds: from where on to warn.
 
     Yields:
-        Name of an algorithm, and what looks wrong with it.
+        Name of an algorithm, and what looks wrong with it; with the tasks, of the first algorithm that answered them.
     """
+    for row in {row["split"]: row for row in reversed(rows)}.values():
+        repeated, tasks = row.get("repeated", 0), row.get("n", 0) + row.get("not_graded", 0)
+        if repeated > thresholds.repeated_tasks * tasks:
+            yield row["algo"], _repeated_tasks(repeated, tasks, row["split"])
     for row in rows:
         search = contender_label(row["search"], row.get("budget"))
         algo, where = row["algo"], f"{search}, split {row['split']}"
@@ -215,6 +219,15 @@ def examine_results(
         for finding in findings:
             if finding is not None:
                 yield algo, finding
+
+
+def _repeated_tasks(repeated: int, tasks: int, split: str) -> Finding:
+    return Finding(
+        "repeated_tasks",
+        f"split {split}: {repeated} of {tasks} tasks ask what another one asks; equal questions have equal greedy "
+        "answers, so intervals are too narrow and p-values too small; let the environment ask more (larger numbers, "
+        "longer words), or lower evaluate.tasks",
+    )
 
 
 def _unread_answers(items: Sequence[Item], start: Sequence[Item], where: str, thresholds: Thresholds) -> Finding | None:

@@ -90,12 +90,14 @@ def _check_keys(command: str, config: DictConfig) -> None:
         UserError: the configuration has a key that the command does not know.
     """
     known = _keys_of(command)
+    of_run = [key for key in ("algos", "algorithms") if key in config and key not in known]
+    if of_run:
+        raise UserError(
+            f"{command}: this experiment sets {' and '.join(of_run)}, so it is one for `oreo run`, where algos=[NAME] "
+            "chooses among its algorithms; here give the groups that it is made of, such as env=NAME, or an experiment "
+            "without these"
+        )
     for key in config:
-        if key in ("algos", "algorithms") and key not in known:
-            raise UserError(
-                f"{command}: this experiment sets {key!r}, so it is one for `oreo run`, where algos=[NAME] chooses "
-                "among its algorithms; here give the groups that it is made of, such as env=NAME"
-            )
         if key not in known:
             raise UserError(f"{command}: there is no setting {str(key)!r}{closest(str(key), known)}")
 

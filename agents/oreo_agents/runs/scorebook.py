@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from oreo_agents.episodes.rollout import RolloutCounts
-from oreo_agents.episodes.tasks import Purpose, choose_indices, derive, identities
+from oreo_agents.episodes.tasks import Purpose, choose_indices, derive, identities, is_played
 from oreo_agents.evaluation.answers import keep_answers, kept_places
 from oreo_agents.evaluation.budget import Contender, at_budgets, report_excess, resize
 from oreo_agents.evaluation.evaluate import Item, evaluate, require_fit, summarize
@@ -85,8 +85,8 @@ class ScoreBook:
                 continue
             contenders = self._contenders(name, policy_path, split, indices, searches)
             self._answer(name, policy_path, value_path, split, indices, contenders)
-            seen = self._seen(name, split, indices, trained_on())
-            for row in self._rows(name, value_path, split, contenders, seen):
+            shared = self._shared(name, split, indices, trained_on())
+            for row in self._rows(name, value_path, split, contenders, shared):
                 row["checkpoint"] = weights[policy_path]
                 if "value" in row and value_path is not None:
                     row["value_checkpoint"] = weights[value_path]
@@ -204,18 +204,20 @@ class ScoreBook:
         lines = _items_path(self.folder / name, split, label).read_text(encoding="utf-8").splitlines()
         return [Item(**json.loads(line)) for line in lines]
 
-    def _seen(self, name: str, split: str, indices: Sequence[int], trained_on: frozenset[str]) -> int:
-        """Count the tasks that are in the training data too, and warn of them."""
-        if not trained_on:
-            return 0
+    def _shared(self, name: str, split: str, indices: Sequence[int], trained_on: frozenset[str]) -> dict[str, int]:
+        """Count the tasks that are in the training data too, and warn of them; and those that ask what another asks."""
         with self.settings.env_maker(split)() as env:
-            seen = len(trained_on & identities(env, indices))
+            if is_played(env) and not trained_on:
+                return {}
+            asked = identities(env, indices)
+        seen = len(trained_on & asked)
         if seen:
             _log.warning("%s: %d of %d evaluated tasks are also in the training data", name, seen, len(indices))
-        return seen
+        counts = {"seen_in_training": seen, "repeated": len(indices) - len(asked)}
+        return {key: count for key, count in counts.items() if count}
 
     def _rows(
-        self, name: str, value_path: str | None, split: str, contenders: Sequence[Contender], seen: int
+        self, name: str, value_path: str | None, split: str, contenders: Sequence[Contender], shared: Mapping[str, int]
     ) -> list[dict[str, Any]]:
         """Summarise the items of one split."""
         rows = []
@@ -239,9 +241,7 @@ class ScoreBook:
                 row["settings"] = dataclasses.asdict(algorithm)
             if contender.search.needs_value and value_path is not None:
                 row["value"] = Path(value_path).parent.name
-            if seen:
-                row["seen_in_training"] = seen
-            rows.append(row)
+            rows.append(row | dict(shared))
         return rows
 
 

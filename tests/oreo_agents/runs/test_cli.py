@@ -240,11 +240,29 @@ def test_a_run_folder_keeps_its_configuration_and_refuses_another(run, composed,
     written = (folder / "config.yaml").read_text()
     assert "seed: 1\n" in written
     run("collect", f"hydra.run.dir={folder}", "seed=1")
+    (folder / "data").mkdir()
     files = {path: path.read_bytes() for path in folder.rglob("*.yaml")}
     text = refused("collect", f"hydra.run.dir={folder}", "seed=2")
     assert {path: path.read_bytes() for path in folder.rglob("*.yaml")} == files
     assert f"{folder} holds a run with another configuration" in text
     assert (folder / "config.yaml").read_text() == written
+
+
+def test_an_experiment_of_run_says_all_that_train_does_not_take(refused: Caught, tmp_path: Path):
+    place = tmp_path / "conf" / "experiment" / "both.yaml"
+    place.parent.mkdir(parents=True)
+    place.write_text("# @package _global_\nalgos: [oreo]\nalgorithms: {oreo: {value_warmup_steps: 8}}\n")
+    text = refused(
+        "train", "--config-dir", str(tmp_path / "conf"), "experiment=both", f"hydra.run.dir={tmp_path / 'o'}"
+    )
+    assert "sets algos and algorithms, so it is one for `oreo run`" in text
+
+
+def test_a_folder_in_which_nothing_was_done_yet_takes_other_settings(run, composed, tmp_path: Path):
+    folder = tmp_path / "out"
+    for seed in (1, 2):
+        run("collect", f"hydra.run.dir={folder}", f"seed={seed}")
+        assert f"seed: {seed}\n" in (folder / "config.yaml").read_text()
 
 
 def test_a_finished_run_may_be_given_more_rounds_and_algorithms(tmp_path: Path):
@@ -257,6 +275,7 @@ def test_a_finished_run_may_be_given_more_rounds_and_algorithms(tmp_path: Path):
             compose("run", [*more, other]) for other in ("seed=2", "iteration.keep_data=false", "policy.tiny.layers=1")
         ]
     cli._write_down(first, tmp_path)
+    (tmp_path / "sft").mkdir()
     stamp = path.stat().st_mtime_ns
     cli._write_down(first, tmp_path)
     assert path.stat().st_mtime_ns == stamp, "what is there already is not written again"

@@ -21,12 +21,14 @@ from oreo_agents.networks.policy import PolicySettings
 from oreo_agents.networks.tiny import TinyConfig, byte_tokenizer, create_checkpoint
 from oreo_agents.networks.value import ValueSettings
 from oreo_agents.runs import cli
+from oreo_agents.runs.doctor import examine_results
 from oreo_agents.runs.loading import Loader
 from oreo_agents.runs.pipeline import Run, _start_key
 from oreo_agents.runs.settings import IterationSettings, RunSettings
 from oreo_agents.search import BestOfN, Greedy, Majority
 from oreo_algos import EpisodeBuffer
 from oreo_algos.algos import Dpo, MoreSft, Oreo, RejectionSampling, Sft
+from oreo_algos.training.doctor import Thresholds
 
 TINY = PolicySettings(tiny=TinyConfig(hidden_size=16, layers=1, heads=2, intermediate_size=16))
 
@@ -135,6 +137,25 @@ def test_evaluated_tasks_that_were_trained_on_are_counted_by_their_text(tmp_path
     assert "seen_in_training" not in row
     [row] = run.evaluate("sft", "unused", str(run.folder / "dpo" / "value"))
     assert row["seen_in_training"] == 1
+
+
+def test_held_out_tasks_that_ask_the_same_are_counted_and_warned_of_once(tmp_path: Path):
+    data = gsm8k(tmp_path / "d", train=["x"], test=["a", "b", "a", "a"])
+    chosen = {"evaluate": EvaluateSettings(searches=("greedy", "majority")), "searches": SEARCHES}
+    run = Run(settings(data, **chosen), tmp_path / "run")
+    items = [Item(f"gsm8k/test/{i}", True, None, 1, "0") for i in range(4)]
+    for search in ("greedy", "majority"):
+        path = run.folder / "sft" / f"items-test-{search}.jsonl"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("".join(json.dumps(item.__dict__) + "\n" for item in items), encoding="utf-8")
+    rows = run.evaluate("sft", "unused", None)
+    assert [row["repeated"] for row in rows] == [2, 2] and all("seen_in_training" not in row for row in rows)
+    found = [pair for pair in examine_results(rows, run.folder, Thresholds()) if pair[1].name == "repeated_tasks"]
+    assert len(found) == 1 and found[0][0] == "sft" and "split test: 2 of 4 tasks ask" in found[0][1].text
+    assert not any(
+        finding.name == "repeated_tasks"
+        for _, finding in examine_results(rows, run.folder, Thresholds(repeated_tasks=0.5))
+    )
 
 
 # --- searches for policies with a value

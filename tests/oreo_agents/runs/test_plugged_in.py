@@ -11,6 +11,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
 import oreo_agents as oreo
+import oreo_envs
 from oreo_agents import plugins
 from oreo_agents.episodes.tasks import EnvSettings, find_env, make_env
 from oreo_agents.runs import choices, cli, facade, pipeline
@@ -120,6 +121,30 @@ def refused(composed: Callable[..., DictConfig], capsys: pytest.CaptureFixture[s
         return said
 
     return call
+
+
+@pytest.mark.parametrize("name", ["plugenv:PlugCount-v0", "PlugCount-v0", "PlugOffered-v0"])
+def test_an_agent_is_evaluated_on_what_a_module_or_an_installed_package_offers(name: str, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(tmp_path))
+    info = tmp_path / "plugged-1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: plugged\nVersion: 1\n")
+    offers = "PlugCount-v0 = plugenv\nPlugOffered-v0 = plugenv:Count\n"
+    (info / "entry_points.txt").write_text(f"[oreo.envs]\n{offers}")
+
+    def agent(messages):
+        return f"#### {int(messages[-1]['content'][6:-1]) + 1}"
+
+    result = oreo_envs.evaluate(agent, name, split="train", episodes=3, most=500, record=tmp_path / "record")
+    assert result.success_rate == 1.0
+    assert (
+        len(oreo_envs.evaluate(agent, name, split="train", episodes=4, most=500, record=tmp_path / "record").rows) == 4
+    )
+
+
+def test_what_nothing_offers_is_unknown_to_agents_too():
+    with pytest.raises(gym.error.NameNotFound, match="PlugNowhere"):
+        oreo_envs.evaluate(str, "PlugNowhere-v0", split="train")
 
 
 def test_an_environment_is_named_by_module_and_id(composed, tmp_path: Path):
