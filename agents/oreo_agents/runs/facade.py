@@ -12,8 +12,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from omegaconf import OmegaConf
-
 from oreo_agents.episodes.collect import CollectSettings, encode
 from oreo_agents.episodes.collect import collect as collect_episodes
 from oreo_agents.episodes.collect import demonstrations as demonstrate
@@ -347,7 +345,4 @@ def _plugged_search(name: str, settings: Mapping[str, Any]) -> Any:
 
 def _built(node: Any, settings: Mapping[str, Any]) -> Any:
     """Make what a node of the configuration names, with some settings changed, and those that have no default."""
-    for key in settings:
-        if OmegaConf.is_missing(node, key):
-            node[key] = settings[key]
-    return replaced(build(node), settings)
+    return replaced(build(node, settings), settings)

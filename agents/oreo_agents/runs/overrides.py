@@ -5,7 +5,7 @@ Knows: Hydra, where configurations lie. Does not know: what commands do.
 
 import difflib
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from functools import cache
@@ -225,8 +225,16 @@ def readable(overrides: Sequence[str]) -> list[str]:
     return [text if "'" in text or '"' in text else re.sub(r"(?<=[=,\[])~(?=/)", home, text) for text in found]
 
 
-def build(node: Any) -> Any:
-    """Make the dataclass that a node of the configuration names; what it refuses is a ValueError that names a key."""
+def build(node: Any, missing: Mapping[str, Any] | None = None) -> Any:
+    """Make the dataclass that a node of the configuration names; what it refuses is a ValueError that names a key.
+
+    Args:
+        node: of the configuration.
+        missing: settings for what has no value there.
+    """
+    for key, value in (missing or {}).items():
+        if OmegaConf.is_missing(node, key):
+            node[key] = value
     _require_types(node)
     try:
         return instantiate(node, _convert_="all")

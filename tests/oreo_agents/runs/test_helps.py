@@ -57,7 +57,7 @@ def test_help_loads_no_network_library(line: str, said: str):
 @pytest.mark.parametrize(
     ("arguments", "found"),
     [
-        (["algo=dpo", "--help", "algo"], "algo.max_pairs=6   (int)\n    pairs a task at most."),
+        (["algo=dpo", "--help", "algo"], "algo.max_pairs=6   (int)\n    pairs a task at most that are drawn;"),
         (["--help", "env"], "+env.options.box_size=8   (int)\n    things in a box."),
         (["--help", "policy.lora"], "+policy.lora.rank=0   (int)\n    rank of the update; 0 trains all weights."),
         (["-h", "seed"], "seed=0\n    of everything random"),

@@ -13,7 +13,7 @@ from pathlib import Path
 from threading import Event
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 from conftest import Running, served
 
@@ -31,13 +31,13 @@ def post(
 ) -> Any:
     if path.endswith("chat/completions"):
         body = {"messages": SAID, **body}
-    return httpx.post(server.url + path, json=body, headers=headers, timeout=60, trust_env=False)
+    return httpx2.post(server.url + path, json=body, headers=headers, timeout=60, trust_env=False)
 
 
 def events(server: Running, **body: Any) -> list[dict[str, Any]]:
     found = []
     sent = {"messages": SAID, "stream": True, **body}
-    with httpx.stream("POST", server.url + "/v1/chat/completions", json=sent, timeout=60, trust_env=False) as response:
+    with httpx2.stream("POST", server.url + "/v1/chat/completions", json=sent, timeout=60, trust_env=False) as response:
         assert response.status_code == 200 and response.headers["content-type"].startswith("text/event-stream")
         for line in response.iter_lines():
             if line:
@@ -174,7 +174,7 @@ def test_v_of_given_messages(server: Running, engine: LocalEngine):
 
 
 def test_models_and_health(server: Running):
-    with httpx.Client(base_url=server.url, trust_env=False) as client:
+    with httpx2.Client(base_url=server.url, trust_env=False) as client:
         [model] = client.get("/v1/models").json()["data"]
         assert (model["id"], model["object"], model["oreo"]["context"]) == ("tiny", "model", 256)
         assert "step_beam" in model["oreo"]["searches"] and model["oreo"]["default"] == "best_of_n"
@@ -203,7 +203,7 @@ def test_models_and_health(server: Running):
 def test_what_cannot_be_answered_is_an_error_in_openais_form(
     path: str, raw: bytes, status: int, message: str, server: Running
 ):
-    response = httpx.post(server.url + path, content=raw, timeout=60, trust_env=False)
+    response = httpx2.post(server.url + path, content=raw, timeout=60, trust_env=False)
     assert response.status_code == status
     error = response.json()["error"]
     assert set(error) == {"message", "type", "param", "code"} and error["type"] == "invalid_request_error"
@@ -240,7 +240,8 @@ def test_a_full_queue_says_when_to_come_again(engine: LocalEngine):
             refused = post(server, stream=stream)
             assert refused.status_code == 503 and int(refused.headers["retry-after"]) >= 1
             assert "the queue is full" in refused.json()["error"]["message"]
-        assert httpx.get(server.url + "/health", trust_env=False).json() == {"status": "ok", "waiting": 2, "running": 1}
+        health = httpx2.get(server.url + "/health", trust_env=False).json()
+        assert health == {"status": "ok", "waiting": 2, "running": 1}
         gated.open.set()
         assert [one.result().status_code for one in [first, *waiting]] == [200] * 3
 
@@ -252,12 +253,12 @@ def test_a_token_is_asked_for_everywhere_but_of_health(engine: LocalEngine, capl
             for path in ("/v1/chat/completions", "/v1/completions", "/v1/values"):
                 refused = post(server, path, headers)
                 assert refused.status_code == 401 and refused.json()["error"]["code"] == "invalid_api_key"
-            assert httpx.get(server.url + "/v1/models", headers=headers, trust_env=False).status_code == 401
-        assert httpx.get(server.url + "/health", trust_env=False).status_code == 200
+            assert httpx2.get(server.url + "/v1/models", headers=headers, trust_env=False).status_code == 401
+        assert httpx2.get(server.url + "/health", trust_env=False).status_code == 200
         headers = {"Authorization": "Bearer s3cret-t0ken"}
         assert post(server, headers=headers, max_tokens=2).status_code == 200
         odd = {"Authorization": b"Bearer \xe4\xff"}
-        assert httpx.get(server.url + "/v1/models", headers=odd, trust_env=False).status_code == 401  # type: ignore[arg-type]
+        assert httpx2.get(server.url + "/v1/models", headers=odd, trust_env=False).status_code == 401  # type: ignore[arg-type]
     assert "s3cret" not in caplog.text
 
 
@@ -283,7 +284,7 @@ def test_an_end_of_the_server_ends_what_runs(engine: LocalEngine):
             running = pool.submit(post, server)
             assert gated.entered.wait(30)
         assert gated.left.is_set() and not server.worker.alive
-        with suppress(httpx.HTTPError):  # the connection may go first
+        with suppress(httpx2.HTTPError):  # the connection may go first
             assert running.result().status_code == 503
 
 
@@ -297,7 +298,7 @@ def test_a_model_that_fails_is_an_error_that_tells_nothing_of_the_inside(engine:
         assert failed.status_code == 500 and failed.json()["error"]["type"] == "server_error"
         assert "secret" not in failed.text
         sent = {"messages": SAID, "stream": True}
-        streamed = httpx.post(server.url + "/v1/chat/completions", json=sent, timeout=60, trust_env=False)
+        streamed = httpx2.post(server.url + "/v1/chat/completions", json=sent, timeout=60, trust_env=False)
         assert "server_error" in streamed.text and "secret" not in streamed.text and "[DONE]" not in streamed.text
 
 
@@ -312,13 +313,13 @@ def test_without_a_value_nothing_reads_one(engine: LocalEngine):
         assert "this server has none" in post(server, "/v1/values", messages=SAID).text
         assert (
             "best_of_n"
-            not in httpx.get(server.url + "/v1/models", trust_env=False).json()["data"][0]["oreo"]["searches"]
+            not in httpx2.get(server.url + "/v1/models", trust_env=False).json()["data"][0]["oreo"]["searches"]
         )
 
 
 def test_many_at_once_are_each_answered_as_alone(server: Running):
     async def all_of_them() -> list[str]:
-        async with httpx.AsyncClient(base_url=server.url, timeout=120, trust_env=False) as client:
+        async with httpx2.AsyncClient(base_url=server.url, timeout=120, trust_env=False) as client:
             bodies = [{"messages": SAID, "search": "sampled", "seed": seed, "max_tokens": 12} for seed in range(12)]
             responses = await asyncio.gather(*(client.post("/v1/chat/completions", json=body) for body in bodies))
         return [response.json()["choices"][0]["message"]["content"] for response in responses]
