@@ -58,7 +58,11 @@ metrics: .venv/runtime.done  ## docs/metrics.md, from oreo_algos/training/glossa
 lock: .venv/bootstrap.done  ## exact versions with hashes, from pyproject.toml
 	./requirements/lock.sh $(UV)
 
-docs: .venv/dev.done  ## pages from the docstrings, then the site, in site/
+.venv/docs.done: requirements/docs.txt .venv/runtime.done
+	$(INSTALL) --require-hashes -r $<
+	@touch $@
+
+docs: .venv/docs.done  ## pages from the docstrings, then the site, in site/
 	$(BIN)/python docs/generate.py
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 	@echo "site/index.html"

@@ -10,6 +10,7 @@ lock() { "$uv" pip compile --quiet --universal --python-version 3.11 --generate-
 lock pyproject.toml --all-extras -o "$all"
 lock pyproject.toml -c "$all" -o requirements/runtime.txt
 lock pyproject.toml -c "$all" --extra dev --extra bench --extra docs --extra serve -o requirements/dev.txt
+lock pyproject.toml -c "$all" --extra docs -o requirements/docs.txt
 lock pyproject.toml -c "$all" --extra alfworld -o requirements/alfworld.txt
 lock pyproject.toml -c "$all" --extra reasoning-gym -o requirements/reasoning-gym.txt
 echo uv | lock - -o requirements/bootstrap.txt
