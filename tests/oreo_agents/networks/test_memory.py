@@ -21,6 +21,7 @@ from oreo_agents.networks.value import TokenValue
 from oreo_agents.runs.cli import config_folder
 from oreo_algos import Episode, Models
 from oreo_algos.algos import Algorithm, ConstantBaseline, Dpo, Dqo, Kto, Oreo, RejectionSampling, Sft
+from oreo_algos.algos.kto import ReferencePoint
 from oreo_algos.batch import Batch, collate
 
 WIDTHS: dict[str, Any] = {
@@ -112,7 +113,7 @@ def saved(algorithm: Algorithm, how: Trained, widths: str, documents: int, *, la
     whole = algorithm.reference_use == "distribution"
     # Its own rows serve as the reference: what it holds is no part of this count.
     models = Models(policy, policy if whole else None, value, target=policy, numbers={"baseline": 0.5})
-    context = torch.tensor(0.0) if isinstance(algorithm, Kto) else None
+    context = ReferencePoint(torch.tensor(0.0), 1.0) if isinstance(algorithm, Kto) else None
     saving = torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor)
     with saving, torch.autocast("cpu", dtype=torch.bfloat16, cache_enabled=False):
         losses = algorithm.losses(make_batch(documents, known=not whole), models, context)
