@@ -1,6 +1,7 @@
 """What every test leaves as it found it."""
 
 import logging
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -8,10 +9,18 @@ import pytest
 
 @pytest.fixture(autouse=True)
 def logs_as_they_were() -> Iterator[None]:
-    """A command run within a test sets the level of all logs or silences them; the next test counts what it hears."""
-    level = logging.getLogger().level
+    """A command run within a test sets the level of all logs, silences them, or writes them to a file.
+
+    The next test counts what it hears, and a file that is left open fails whichever test comes when it is collected.
+    """
+    root = logging.getLogger()
+    level = root.level
     yield
-    logging.getLogger().setLevel(level)
-    for logger in logging.getLogger().manager.loggerDict.values():
+    root.setLevel(level)
+    for handler in [*root.handlers]:
+        if isinstance(handler, logging.FileHandler) and handler.baseFilename != os.path.abspath(os.devnull):
+            root.removeHandler(handler)
+            handler.close()
+    for logger in root.manager.loggerDict.values():
         if isinstance(logger, logging.Logger):
             logger.disabled = False
