@@ -102,10 +102,6 @@ class TrueValue(nn.Module):
         return values, [prefix.then(chunk) for prefix, chunk in zip(known, new, strict=True)]
 
 
-def _uniform(generator: torch.Generator | None) -> float:
-    return float(torch.rand((), generator=generator))
-
-
 class TablePolicy(nn.Module):
     """What `generate` below is given; it says what `complete` says, and remembers how many tokens that was."""
 
@@ -123,7 +119,6 @@ def generate(
     prompts: Sequence[Sequence[int]],
     end_ids: Any,
     sampling: Sampling,
-    generator: torch.Generator | None = None,
     *,
     choices: Any = None,
     sources: Sequence[np.random.Generator | None] | None = None,
@@ -137,8 +132,6 @@ def generate(
     for i, prompt in enumerate(prompts):
         source = None if sources is None else sources[i]
         draw: Callable[[], float] | None = None if source is None else source.random
-        if sources is None and sampling.temperature > 0:
-            draw = partial(_uniform, generator)
         tokens = [*FORMAT.encode(complete(FORMAT.decode(prompt), draw)), FORMAT.end_of_turn]
         limit = sampling.max_new_tokens - (spoken[i] if spoken else 0)
         sample = Sample([], [])

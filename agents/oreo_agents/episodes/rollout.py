@@ -4,17 +4,17 @@ Knows: both worlds. Does not know: a particular environment, a search, a loss.
 """
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
-import torch
 
 from oreo_agents.episodes.generate import Sampling, generate
 from oreo_agents.episodes.prompts import PromptFormat
 from oreo_agents.episodes.record import Record
+from oreo_agents.episodes.sources import row_source, sample_numbers
 from oreo_agents.episodes.ungraded import WHY
 from oreo_agents.networks.policy import CausalPolicy
 from oreo_algos.episode import Episode
@@ -58,6 +58,7 @@ def rollout(
     sampling: Sampling,
     *,
     seed: int,
+    samples: Sequence[int] | None = None,
     constrained: bool = False,
     info: dict[str, Any] | None = None,
     counts: RolloutCounts | None = None,
@@ -71,7 +72,8 @@ def rollout(
         prompt_format: of the policy's tokenizer.
         indices: task indices, as for ``env.reset(options={"index": ...})``; one may occur several times.
         sampling: how tokens are drawn.
-        seed: of the sampling.
+        seed: of the sampling: each row draws from ``row_source(seed, index, sample)``.
+        samples: which sample of its task each row is; None: as often as its index has occurred before.
         constrained: only actions that the environment admits can be said: every token that leads to none of them is
             masked, at each position.
         info: JSON scalars to add to the info of every episode, e.g. which policy acted.
@@ -82,8 +84,7 @@ def rollout(
         ValueError: ``constrained`` in an environment that does not say what it admits.
     """
     counts = counts if counts is not None else RolloutCounts()
-    generator = torch.Generator(next(policy.parameters()).device)
-    generator.manual_seed(int(np.random.SeedSequence([seed, len(indices)]).generate_state(1)[0]))
+    samples = sample_numbers(indices) if samples is None else samples
     pool = [make_env() for _ in range(min(sampling.batch_size, len(indices)))]
     extra = {"seed": seed, "temperature": sampling.temperature, **(info or {})}
     try:
@@ -102,7 +103,12 @@ def rollout(
             if len(running) < len(begun):
                 counts.prompts_too_long += len(begun) - len(running)
                 progress(len(begun) - len(running))
-            for episode in _play(running, policy, prompt_format, sampling, generator, constrained, in_turns):
+            sources = (
+                {e.slot: row_source(seed, indices[e.slot], samples[e.slot]) for e in running}
+                if sampling.temperature
+                else None
+            )
+            for episode in _play(running, policy, prompt_format, sampling, sources, constrained, in_turns):
                 counts.cut_off += episode.truncated
                 progress(1)
                 yield episode.slot, episode.episode(extra)
@@ -116,18 +122,18 @@ def _play(
     policy: CausalPolicy,
     prompt_format: PromptFormat,
     sampling: Sampling,
-    generator: torch.Generator,
+    sources: Mapping[int, np.random.Generator] | None,
     constrained: bool,
     in_turns: bool,
 ) -> Iterator[Record]:
-    """Play episodes side by side, turn by turn, and yield each when it is over."""
+    """Play episodes side by side, turn by turn, and yield each when it is over; ``sources`` are by slot."""
     while running:
         samples = generate(
             policy,
             [episode.tokens for episode in running],
             prompt_format.end_ids,
             sampling,
-            generator,
+            sources=[sources[episode.slot] for episode in running] if sources else None,
             choices=[episode.choices(prompt_format) for episode in running] if constrained else None,
             caches=[episode.policy_cache for episode in running] if in_turns else None,
         )

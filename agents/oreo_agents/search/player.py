@@ -17,6 +17,7 @@ from oreo_agents.episodes.generate import Sample, Sampling, generate
 from oreo_agents.episodes.prompts import PromptFormat
 from oreo_agents.episodes.record import Record
 from oreo_agents.episodes.rollout import RolloutCounts, rollout
+from oreo_agents.episodes.sources import row_source
 from oreo_agents.networks.checkpoints import cast_once
 from oreo_agents.networks.kv_cache import Prefix
 from oreo_agents.networks.policy import CausalPolicy
@@ -199,7 +200,7 @@ class Player:
 
     def source(self, record: Record, *place: int) -> np.random.Generator:
         """Return the randomness of one place in the search for an answer: the same whatever else is searched."""
-        return np.random.default_rng(np.random.SeedSequence([self.seed, self.indices[record.slot], *place]))
+        return row_source(self.seed, self.indices[record.slot], *place)
 
     def continue_turns(
         self,

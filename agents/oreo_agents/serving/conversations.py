@@ -14,6 +14,7 @@ from gymnasium.envs.registration import EnvSpec
 from oreo_agents.episodes.generate import Sample, Sampling, Stop, generate
 from oreo_agents.episodes.prompts import PromptFormat
 from oreo_agents.episodes.record import Record
+from oreo_agents.episodes.sources import row_source
 from oreo_agents.networks.checkpoints import cast_once
 from oreo_agents.networks.kv_cache import Prefix
 from oreo_agents.networks.policy import CausalPolicy
@@ -36,6 +37,7 @@ class Question:
         messages: the conversation up to the answer.
         tokens: the same, as the policy reads it.
         seed: of everything that is drawn for the answer, >= 0.
+        task: number of the task that this is for who draws with the same seed, >= 0.
         max_tokens: of the answer, at least 1.
         stops: texts that end the answer, which then stands before them.
         commands: what may be said, where nothing else may.
@@ -47,6 +49,7 @@ class Question:
     messages: tuple[Message, ...]
     tokens: tuple[int, ...]
     seed: int = 0
+    task: int = 0
     max_tokens: int = 256
     stops: tuple[str, ...] = ()
     commands: tuple[str, ...] = ()
@@ -152,11 +155,11 @@ class Conversations(Player):
             yield [self._record(slot) for slot in range(start, min(start + size, len(self.questions)))]
 
     def source(self, record: Record, *place: int) -> np.random.Generator:
-        """Return the randomness of one place in the search, as that of task 0 in a player of the question's seed."""
+        """Return the randomness of one place in the search, as in a player of the question's seed at its task."""
         return self._source(record.slot, *place)
 
     def _source(self, slot: int, *place: int) -> np.random.Generator:
-        return np.random.default_rng(np.random.SeedSequence([self.questions[slot].seed, 0, *place]))
+        return row_source(self.questions[slot].seed, self.questions[slot].task, *place)
 
     def samples(self, count: int, temperature: float, constrained: bool = False) -> list[list[Episode]]:
         """Draw ``count`` answers to each question."""
