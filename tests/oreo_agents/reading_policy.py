@@ -12,13 +12,12 @@ import torch
 from torch import Tensor, nn
 
 import oreo_envs  # noqa: F401 (registers the ids)
-from oreo_agents.episodes import rollout as rollout_module
+from oreo_agents.episodes import sampler as sampler_module
 from oreo_agents.episodes.generate import Sample, Sampling
 from oreo_agents.episodes.prompts import PromptFormat
 from oreo_agents.networks.kv_cache import Prefix
 from oreo_agents.networks.tiny import word_tokenizer
 from oreo_agents.search import Answer, Player, Search
-from oreo_agents.search import player as player_module
 from oreo_envs.arithmetic import Problem, Reading, solve
 
 MAKE_ENV = partial(
@@ -151,8 +150,7 @@ def generate(
 @pytest.fixture
 def table(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let ``TablePolicy`` speak in rollouts and searches."""
-    monkeypatch.setattr(rollout_module, "generate", generate)
-    monkeypatch.setattr(player_module, "generate", generate)
+    monkeypatch.setattr(sampler_module, "generate", generate)
 
 
 def make_player(

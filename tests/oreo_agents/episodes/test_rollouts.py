@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from tiny_models import CHATML, make_model, make_tokenizer
 
-from oreo_agents.episodes import rollout as rollout_module
+from oreo_agents.episodes import sampler as sampler_module
 from oreo_agents.episodes.generate import Sample, Sampling
 from oreo_agents.episodes.prompts import PromptFormat
 from oreo_agents.episodes.rollout import RolloutCounts, rollout
@@ -128,7 +128,7 @@ def play(
 def record(monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[int], Sample]]:
     """Everything that `generate` was asked and answered."""
     calls: list[tuple[list[int], Sample]] = []
-    original = rollout_module.generate
+    original = sampler_module.generate
 
     def recording(policy, prompts, *rest, **options):
         samples = original(policy, prompts, *rest, **options)
@@ -137,7 +137,7 @@ def record(monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[int], Sample]]:
         )
         return samples
 
-    monkeypatch.setattr(rollout_module, "generate", recording)
+    monkeypatch.setattr(sampler_module, "generate", recording)
     return calls
 
 
@@ -158,7 +158,7 @@ def script(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
                 samples.append(Sample(tokens, [-0.5 - i for i in range(len(tokens))], not cut))
             return samples
 
-        monkeypatch.setattr(rollout_module, "generate", say)
+        monkeypatch.setattr(sampler_module, "generate", say)
 
     return install
 
@@ -368,7 +368,7 @@ def test_no_limit_on_tokens_turns_an_answer_into_another(monkeypatch, max_new_to
         cut = tokens[:max_new_tokens]
         return [Sample(list(cut), [0.0] * len(cut), cut == tokens) for _ in prompts]
 
-    monkeypatch.setattr(rollout_module, "generate", say)
+    monkeypatch.setattr(sampler_module, "generate", say)
     episode = play(QUESTION_ENV, PLAIN, [3])[0]
     assert episode.info["answer"] in (None, "1234")
     assert episode.terminated == (episode.info["answer"] is not None)

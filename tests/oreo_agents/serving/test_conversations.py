@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from oreo_agents.episodes import sampler as sampler_module
 from oreo_agents.episodes.generate import Sample, Sampling
 from oreo_agents.networks.kv_cache import Prefix
 from oreo_agents.search import Admissible, BestOfN, Greedy, Majority, Player, Sampled, Search, StepBeam
-from oreo_agents.serving import conversations
 from oreo_agents.serving.answering import LocalEngine, Reply
 from oreo_agents.serving.conversations import ConversationEnv, Question
 from oreo_agents.serving.settings import known_searches
@@ -164,7 +164,7 @@ def test_a_final_answer_ends_an_answer_where_it_did_in_training(
     text = "2 + 3 = 5\n#### 5\nand on\nand on\n"
     script = engine.prompt_format.encode(text)
     question = ask(max_tokens=len(script), on_step=lambda text, value: heard.append(text))
-    monkeypatch.setattr(conversations, "generate", partial(say, script, len(question.tokens)))
+    monkeypatch.setattr(sampler_module, "generate", partial(say, script, len(question.tokens)))
     [reply] = ends.answer(search, [question])
     assert reply.text == "2 + 3 = 5\n#### 5\n" and reply.finished and reply.answer_tokens < len(script)
     if isinstance(search, Greedy):
