@@ -63,6 +63,7 @@ class Line:
         self._places = asyncio.Semaphore(in_flight)
         self._returning = asyncio.Lock()
         self._loop = asyncio.new_event_loop()
+        logging.getLogger("httpx2").setLevel(logging.WARNING)  # a line for each request otherwise
         local = urlsplit(url).hostname in ("127.0.0.1", "localhost", "::1")
         self._http = httpx2.AsyncClient(
             base_url=self.url,

@@ -2,53 +2,20 @@
 
 import logging
 import threading
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 from fake_vllm import FakeVllm
-from tiny_models import make_model
 
-from oreo_agents.engines.line import Line, ServerError
+from oreo_agents.engines.line import ServerError
 from oreo_agents.engines.proof import at, next_logprobs
-from oreo_agents.engines.server_sampler import ServerSampler
-from oreo_agents.engines.settings import SamplerSettings
 from oreo_agents.episodes.generate import Sample, Sampling, generate, make_choices
 from oreo_agents.episodes.sampler import Turn
 from oreo_agents.networks.policy import CausalPolicy
 
 END = 2
 PROMPTS = [[3 + i, 4, 5 + i % 3] for i in range(6)]
-Meet = Callable[..., ServerSampler]
-
-
-@pytest.fixture(scope="module")
-def policies() -> list[CausalPolicy]:
-    return [CausalPolicy(make_model("llama", seed=seed)) for seed in range(2)]
-
-
-@pytest.fixture
-def fake(policies: list[CausalPolicy]) -> Iterator[FakeVllm]:
-    with FakeVllm(policies[0]) as server:
-        yield server
-
-
-@pytest.fixture
-def meet(policies: list[CausalPolicy]) -> Iterator[Meet]:
-    lines = []
-
-    def of(server: FakeVllm, *, policy: int = 0, version: str = "a", **settings: Any) -> ServerSampler:
-        how = SamplerSettings(engine="vllm", url=server.url, **settings)
-        line = Line(
-            server.url, in_flight=how.in_flight, timeout_s=how.timeout_s, patience_s=how.patience_s, token="secret"
-        )
-        lines.append(line)
-        return ServerSampler(line, policies[policy], how, version=version)
-
-    yield of
-    for line in lines:
-        line.close()
 
 
 def sources(count: int = len(PROMPTS)) -> list[np.random.Generator | None]:
