@@ -195,7 +195,9 @@ class RunData:
             settings,
             seed=derive(self.settings.seed, *_of_round(Purpose.COLLECTION, number)),
             selection_seed=derive(self.settings.seed, *_of_round(Purpose.SELECTION, number)),
-            provenance=self._provenance() | {"round": number, "policy": self.layout.name(policy_path)},
+            provenance=self._provenance()
+            | {"round": number, "policy": self.layout.name(policy_path)}
+            | ({} if self.settings.sampler.engine == "local" else {"sampler": self.settings.sampler.engine}),
             sampler=self.load.sampler(policy, policy_path),
         )
 
