@@ -101,7 +101,6 @@ class _Run:
         self.examples = selected.fitting(models.policy.max_length)
         self.skipped = len(selected) - len(self.examples)
         require_examples(self.examples, len(selected), models.policy.max_length, algorithm)
-
         episodes, columns = self.examples.episodes, self.examples.episodes.columns
         require_fit(models, algorithm.needs, int(columns.highest_token.max()), buffer.tokenizer_fingerprint)
         require_extra(algorithm.extra, episodes)
@@ -139,8 +138,8 @@ class _Run:
         waits = self.schedule.value_warmup_steps if self.schedule.policy_steps else self.total_steps
         self.curve = Curve(config, folder, total_steps=self.total_steps, counts_from=waits)
         self.last_metrics: dict[str, float] = {}
-        self.ref_logprobs: Rows | None = None  # of the episodes of all examples
-        self.places: dict[Episode, int] = {}  # of the episodes of this step among those
+        self.ref_logprobs: Rows | None = None  # of the episodes of all examples, by number
+        self.ref_logprobs_now: dict[Episode, NDArray[np.float32]] = {}  # of those of this step
         self.ref_logprobs_beside: dict[bytes, NDArray[np.float32]] = {}
         algorithm.begin_run(models, self.examples.given)
         torch.manual_seed(config.seed)  # what networks draw, such as what adapters drop
@@ -177,12 +176,7 @@ class _Run:
             ) as writer,
             Progress(*columns, console=bar_console(), disable=self.done or parent_process() is not None) as progress,
         ):
-            bar = progress.add_task(
-                self.folder.name,
-                total=self.total_steps,
-                completed=self.step,
-                note="",
-            )
+            bar = progress.add_task(self.folder.name, total=self.total_steps, completed=self.step, note="")
             warnings = WarningLog(self.folder, writer.write_text)
             if self.algorithm.reads_success_only:
                 warnings.give(examine_rewards(self.buffer))
@@ -246,7 +240,9 @@ class _Run:
         algorithm, models = self.algorithm, self.models
         models.policy_frozen = not self.schedule.trains_policy(self.step)
         numbers = self.schedule.batch(self.step)
-        examples, self.places = [self.examples[i] for i in numbers], self.examples.places(numbers)
+        examples = [self.examples[i] for i in numbers]
+        if (known := self.ref_logprobs) is not None:
+            self.ref_logprobs_now = {e: known[i] for e, i in self.examples.places(numbers).items()}
         batches = self._micro_batches(examples)
         weights = [algorithm.weight(batch) for batch in batches]
         mean = WeightedMean()
@@ -280,12 +276,8 @@ class _Run:
 
     def _known(self, episodes: Sequence[Episode]) -> list[NDArray[np.float32]] | None:
         """Return the reference's log-probabilities of episodes, None unless all of them are known."""
-        rows = [
-            self.ref_logprobs[self.places[e]]
-            if self.ref_logprobs is not None and e in self.places
-            else self.ref_logprobs_beside.get(place(self.step, e))
-            for e in episodes
-        ]
+        now, beside = self.ref_logprobs_now, self.ref_logprobs_beside
+        rows = [now[e] if e in now else beside.get(place(self.step, e)) for e in episodes]
         return None if any(row is None for row in rows) else rows  # type: ignore[return-value]
 
     def _take_reference_logprobs(self) -> None:
