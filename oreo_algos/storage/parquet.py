@@ -25,7 +25,8 @@ from oreo_algos.storage import mapped
 from oreo_algos.storage.atomic import is_temporary, recover_folder, replace_folder
 from oreo_algos.storage.content import ContentHash
 from oreo_algos.storage.mapped import map_episodes
-from oreo_algos.storage.stored import StoredEpisodes, to_table
+from oreo_algos.storage.rows import to_batch
+from oreo_algos.storage.stored import StoredEpisodes
 
 FORMAT = "oreo-episodes"
 VERSION = 1
@@ -54,6 +55,7 @@ _KINDS = {str: "text", dict: "an object", list: "a list"}
 _SHARD = {"file": str, "rows": int, "sha256": str}
 _MAP_VERSION = 2  # of what is mapped, and of how its episodes were checked
 _KEYS = {"tokenizer_fingerprint", "provenance", "content_hash", "shards"}
+_ROWS = 1024  # that are read, checked and mapped at once
 _ARRAYS = ("rewards", "tokens", "step_id", "loss_mask", "behavior_logprobs")
 
 
@@ -175,16 +177,22 @@ def read_episodes(path: str | os.PathLike[str], metadata: Mapping[str, Any]) -> 
         _check_shard(folder / shard["file"], shard)
     facts = [_MAP_VERSION, metadata["content_hash"], [shard["sha256"] for shard in metadata["shards"]]]
     key = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
-    return map_episodes(folder, key, lambda: _read_tables(folder, metadata))
+    found = map_episodes(folder, key, lambda: _read_batches(folder, metadata))
+    if len(found) != sum(shard["rows"] for shard in metadata["shards"]):
+        raise ValueError(
+            f"{folder}: its mapped file holds {len(found)} episodes, and the shards others; remove {mapped.PATTERN}"
+        )
+    return found
 
 
-def _read_tables(folder: Path, metadata: Mapping[str, Any]) -> Iterator[pa.Table]:
+def _read_batches(folder: Path, metadata: Mapping[str, Any]) -> Iterator[pa.RecordBatch]:
     """Read shard after shard, check every episode, and that they are those of the metadata."""
     content = ContentHash()
     for shard in metadata["shards"]:
-        episodes = _read_shard(folder / shard["file"], shard["rows"])
-        content.add(episodes)
-        yield to_table(episodes)
+        _check_shard(folder / shard["file"], shard)  # perhaps long after the buffer was opened
+        for episodes in _read_shard(folder / shard["file"], shard["rows"]):
+            content.add(episodes)
+            yield to_batch(episodes)
     if content.hexdigest() != metadata["content_hash"]:
         raise ValueError(
             f"{folder / METADATA}: its content_hash is not that of the episodes in the shards; copy the whole folder "
@@ -252,31 +260,35 @@ def _check_shard(file: Path, shard: Mapping[str, Any]) -> None:
         )
 
 
-def _read_shard(file: Path, rows: int) -> list[Episode]:
-    """Read the episodes of a shard, of which there must be `rows`."""
-    names = pq.read_schema(file).names
-    schema = pa.schema([field for field in SCHEMA if field.name in names])
+def _read_shard(file: Path, rows: int) -> Iterator[list[Episode]]:
+    """Read the episodes of a shard, of which there must be `rows`, some at a time."""
     try:
-        table = pq.read_table(file, columns=schema.names).cast(schema)
-        table.validate(full=True)
+        with pq.ParquetFile(file) as shard:
+            found = shard.metadata.num_rows
+            if found != rows:
+                raise ValueError(f"{file}: {found} episodes, and {METADATA} says {rows}; copy the whole folder again")
+            schema = pa.schema([field for field in SCHEMA if field.name in shard.schema_arrow.names])
+            first = 0
+            for batch in shard.iter_batches(_ROWS, columns=schema.names):
+                table = pa.Table.from_batches([batch]).select(schema.names).cast(schema)
+                table.validate(full=True)
+                yield _to_episodes(table, file, first)
+                first += batch.num_rows
     except (pa.ArrowException, OSError) as error:
         raise ValueError(f"{file}: its columns are not those of episodes ({error}); collect or import again") from error
-    if table.num_rows != rows:
-        raise ValueError(f"{file}: {table.num_rows} episodes, and {METADATA} says {rows}; copy the whole folder again")
-    return _to_episodes(table, file)
 
 
-def _to_episodes(table: pa.Table, file: Path) -> list[Episode]:
+def _to_episodes(table: pa.Table, file: Path, first: int) -> list[Episode]:
     columns: dict[str, list[Any]] = {
         name: _to_numpy(table[name]) if name in _ARRAYS else table[name].to_pylist() for name in table.column_names
     }
-    columns["info"] = [_info(text, file, row) for row, text in enumerate(columns["info"])]
+    columns["info"] = [_info(text, file, row) for row, text in enumerate(columns["info"], first)]
     columns["action_spans"] = [
         None if spans is None else [span and [span[name] for name in _SPAN] for span in spans]
         for spans in columns["action_spans"]
     ]
     episodes = []
-    for number, row in enumerate(zip(*columns.values(), strict=True)):
+    for number, row in enumerate(zip(*columns.values(), strict=True), first):
         try:
             episodes.append(Episode(**dict(zip(columns, row, strict=True))))
         except (ValueError, TypeError) as error:  # a null is no object that a field could read
