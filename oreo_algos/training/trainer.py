@@ -3,6 +3,7 @@
 Knows: the protocols of ``models`` and ``algos.base``. Does not know: environments, tokenizers, model families.
 """
 
+import itertools
 import logging
 import math
 import time
@@ -22,7 +23,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from oreo_algos.algos.base import Algorithm
 from oreo_algos.bars import bar_console
-from oreo_algos.batch import TASK, Batch, collate, number_tasks, require_extra
+from oreo_algos.batch import TASK, Batch, collate, require_extra
 from oreo_algos.episode import Episode
 from oreo_algos.metrics import WeightedMean
 from oreo_algos.models import Models, Network, Policy
@@ -30,12 +31,13 @@ from oreo_algos.storage.buffer import EpisodeBuffer
 from oreo_algos.storage.checkpoint import load_last_checkpoint, save_checkpoint
 from oreo_algos.training.curve import Curve, Evaluate
 from oreo_algos.training.doctor import TrainingDoctor, examine_rewards
+from oreo_algos.training.examples import Examples
 from oreo_algos.training.fit import require_examples, require_fit
 from oreo_algos.training.identity import place, run_fingerprint
 from oreo_algos.training.metrics_writer import MetricsWriter, read_metrics
-from oreo_algos.training.micro_batches import cut_by_tokens, episodes_of, longest
+from oreo_algos.training.micro_batches import cut_by_tokens, episodes_of
 from oreo_algos.training.optimizers import make_optimizers
-from oreo_algos.training.reference import reference_logprobs
+from oreo_algos.training.reference import Rows, reference_logprobs
 from oreo_algos.training.schedule import Schedule, cosine_with_warmup
 from oreo_algos.training.settings import TrainerConfig, TrainResult
 from oreo_algos.training.trained import load_trained_state, trained_state
@@ -95,14 +97,14 @@ class _Run:
         self.algorithm, self.models, self.buffer, self.config, self.folder = algorithm, models, buffer, config, folder
         self.cpu_seconds, self.cpu_since = 0.0, time.process_time()
         generator = np.random.default_rng(np.random.SeedSequence([config.seed, 0]))
-        selected = algorithm.select(buffer, generator)
-        self.examples = [e for e in selected if longest(e) <= models.policy.max_length]
+        selected = Examples(algorithm.select(buffer, generator))
+        self.examples = selected.fitting(models.policy.max_length)
         self.skipped = len(selected) - len(self.examples)
         require_examples(self.examples, len(selected), models.policy.max_length, algorithm)
-
-        require_fit(models, algorithm.needs, episodes_of(self.examples), buffer.tokenizer_fingerprint)
-        require_extra(algorithm.extra, episodes_of(self.examples))
-        self.tasks = number_tasks(episodes_of(self.examples)) if TASK in algorithm.extra else None
+        episodes, columns = self.examples.episodes, self.examples.episodes.columns
+        require_fit(models, algorithm.needs, int(columns.highest_token.max()), buffer.tokenizer_fingerprint)
+        require_extra(algorithm.extra, episodes)
+        self.tasks = dict(zip(columns.task_ids, itertools.count())) if TASK in algorithm.extra else None
 
         self.schedule = Schedule(
             examples=len(self.examples),
@@ -127,18 +129,19 @@ class _Run:
             buffer,
             models,
             bf16=self.bf16,
-            example=max(episodes_of(self.examples), key=lambda episode: episode.num_tokens),
+            example=episodes[int(np.argmax(columns.num_tokens))],
         )
         self.optimizers = {name: self._optimizers(name) for name in self.networks}
         self.schedulers = {name: self._schedulers(name) for name in self.networks}
-        self.doctor = TrainingDoctor(config.doctor, float(np.std([episode.total_reward for episode in buffer])))
+        self.doctor = TrainingDoctor(config.doctor, float(np.std(buffer.columns.total_reward)))
         self.step, self.num_tokens = 0, 0
         waits = self.schedule.value_warmup_steps if self.schedule.policy_steps else self.total_steps
         self.curve = Curve(config, folder, total_steps=self.total_steps, counts_from=waits)
         self.last_metrics: dict[str, float] = {}
-        self.ref_logprobs: dict[Episode, NDArray[np.float32]] = {}
+        self.ref_logprobs: Rows | None = None  # of the episodes of all examples, by number
+        self.ref_logprobs_now: dict[Episode, NDArray[np.float32]] = {}  # of those of this step
         self.ref_logprobs_beside: dict[bytes, NDArray[np.float32]] = {}
-        algorithm.begin_run(models, self.examples)
+        algorithm.begin_run(models, self.examples.given)
         torch.manual_seed(config.seed)  # what networks draw, such as what adapters drop
         self._restore()
 
@@ -173,12 +176,7 @@ class _Run:
             ) as writer,
             Progress(*columns, console=bar_console(), disable=self.done or parent_process() is not None) as progress,
         ):
-            bar = progress.add_task(
-                self.folder.name,
-                total=self.total_steps,
-                completed=self.step,
-                note="",
-            )
+            bar = progress.add_task(self.folder.name, total=self.total_steps, completed=self.step, note="")
             warnings = WarningLog(self.folder, writer.write_text)
             if self.algorithm.reads_success_only:
                 warnings.give(examine_rewards(self.buffer))
@@ -241,7 +239,10 @@ class _Run:
         """Take one optimiser step and return its metrics."""
         algorithm, models = self.algorithm, self.models
         models.policy_frozen = not self.schedule.trains_policy(self.step)
-        examples = [self.examples[i] for i in self.schedule.batch(self.step)]
+        numbers = self.schedule.batch(self.step)
+        examples = [self.examples[i] for i in numbers]
+        if (known := self.ref_logprobs) is not None:
+            self.ref_logprobs_now = {e: known[i] for e, i in self.examples.places(numbers).items()}
         batches = self._micro_batches(examples)
         weights = [algorithm.weight(batch) for batch in batches]
         mean = WeightedMean()
@@ -275,10 +276,8 @@ class _Run:
 
     def _known(self, episodes: Sequence[Episode]) -> list[NDArray[np.float32]] | None:
         """Return the reference's log-probabilities of episodes, None unless all of them are known."""
-        rows = [
-            self.ref_logprobs[e] if e in self.ref_logprobs else self.ref_logprobs_beside.get(place(self.step, e))
-            for e in episodes
-        ]
+        now, beside = self.ref_logprobs_now, self.ref_logprobs_beside
+        rows = [now[e] if e in now else beside.get(place(self.step, e)) for e in episodes]
         return None if any(row is None for row in rows) else rows  # type: ignore[return-value]
 
     def _take_reference_logprobs(self) -> None:
@@ -288,9 +287,10 @@ class _Run:
             return
         # While the policy is the reference every log-ratio is 0.
         if not (self.models.policy_is_reference and self.schedule.policy_steps == 0):
-            self.ref_logprobs = reference_logprobs(reference, self.buffer, episodes_of(self.examples), bf16=self.bf16)
-            for step in range(self.step, self.total_steps):
-                self._score_beside(reference, step)
+            self.ref_logprobs = reference_logprobs(reference, self.buffer, self.examples.episodes, bf16=self.bf16)
+            if type(self.algorithm).scored_beside is not Algorithm.scored_beside:
+                for step in range(self.step, self.total_steps):
+                    self._score_beside(reference, step)
         self.models.reference = None
 
     def _score_beside(self, reference: Policy, step: int) -> None:

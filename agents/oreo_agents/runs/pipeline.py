@@ -342,7 +342,7 @@ class Run:
         summary = dataclasses.asdict(result) | {
             **{name: path if path is None else self.layout.name(path) for name, path in starts.items()},
             "episodes": len(buffer),
-            "content_hash": buffer.content_hash,
+            "identity": buffer.identity,
             "buffers": [part.record() for part in parts],
         }
         write_text(folder / "summary.json", json.dumps(summary, indent=2) + "\n")
