@@ -14,11 +14,12 @@ from oreo_agents.episodes.generate import Sampling
 from oreo_agents.episodes.prompts import PromptFormat
 from oreo_agents.episodes.record import INVALID
 from oreo_agents.episodes.rollout import RolloutCounts
+from oreo_agents.episodes.sampler import Sampler
 from oreo_agents.episodes.tasks import is_played
 from oreo_agents.episodes.ungraded import WHY, grade_again, is_graded
 from oreo_agents.evaluation.statistics import standard_error, wilson_interval
 from oreo_agents.networks.policy import CausalPolicy
-from oreo_agents.networks.value import TokenValue
+from oreo_agents.networks.value import StateValue
 from oreo_agents.search import Answer, Player, Search
 
 
@@ -148,7 +149,8 @@ def evaluate(
     sampling: Sampling,
     *,
     seed: int,
-    value: TokenValue | None = None,
+    value: StateValue | None = None,
+    sampler: Sampler | None = None,
     counts: RolloutCounts | None = None,
     progress: Callable[[float], None] = lambda done: None,
     keep: Callable[[str, Sequence[Answer | None]], None] = lambda name, answers: None,
@@ -167,6 +169,7 @@ def evaluate(
         sampling: limits; the temperature is that of each search.
         seed: of the sampling.
         value: for the searches that need one.
+        sampler: draws from the policy; None: this process does.
         counts: filled with what went wrong; a task that could not be begun is an unsolved one.
         progress: called with the number of tasks just answered, perhaps in part, each search for itself.
         keep: called with the name of a search and its judged answers, in the order of ``indices``, before they are
@@ -191,6 +194,7 @@ def evaluate(
         sampling,
         seed=seed,
         value=value,
+        sampler=sampler,
         counts=counts,
         progress=progress,
     )

@@ -29,7 +29,7 @@ _NO_MATTER = (
     *(f"evaluate.{name}" for name in ("splits", "searches", "value_searches", "budget", "start_value", "keep")),
     *(f"trainer.{name}" for name in ("checkpoint_every", "keep_checkpoints", "doctor", "tracker")),
     *(f"env.{name}" for name in _DEFAULTS),
-    "iteration.rounds",
+    *("iteration.rounds", "value.url"),
 )
 
 # By the first part of their names: what decides a start, what is learned from it, and an evaluation.

@@ -80,7 +80,17 @@ _SHORT = {"search": "evaluate.searches", "budget": "evaluate.budget", "tracker":
 
 
 # What a run may do more of, or otherwise, in a folder that it worked in before: nothing that is there becomes wrong.
-_GROWING = ("rounds", "iteration.rounds", "algos", "workers", "imports", "trainer.tracker", "evaluate.keep")
+_GROWING = (
+    "rounds",
+    "iteration.rounds",
+    "algos",
+    "workers",
+    "imports",
+    "trainer.tracker",
+    "evaluate.keep",
+    "sampler",
+    "value.url",
+)
 
 # What lies in a folder before a run has done anything in it.
 _BEFORE_ANYTHING = {"config.yaml", "cli.log", ".run.lock", ".hydra"}
@@ -167,6 +177,7 @@ def settings_from_config(config: DictConfig, algorithms: dict[str, Any]) -> Any:
         searches={name: build(node) for name, node in config.searches.items()},
         evaluate=build(config.evaluate),
         trainer=build(config.trainer),
+        sampler=build(config.sampler),
         seed=_whole(config, "seed"),
         data=config.data if isinstance(config.data, str | None) else list(config.data),
         workers=None if config.workers is None else _whole(config, "workers"),
@@ -412,7 +423,11 @@ def _run_hydra(command: str, arguments: Sequence[str], imports: Sequence[str]) -
             named = [*config.imports, *modules_of_env([f"env.id={config.env.id}"])]
             config.imports = list(dict.fromkeys(map(plugins.import_named, named)))
             with FileLock(folder / ".run.lock", blocking=False):
-                _JOBS[command](config, folder)
+                try:
+                    _JOBS[command](config, folder)
+                finally:
+                    if (engines := sys.modules.get("oreo_agents.runs.engines")) is not None:
+                        engines.close_engines()
         except Timeout:
             _fail(ValueError(f"{folder}: another process works in this folder; wait for it or choose another folder"))
         except (ValueError, FileNotFoundError, OmegaConfBaseException) as error:

@@ -36,6 +36,7 @@ from oreo_agents.progress import start_worker
 from oreo_agents.runs.cards import add_results, card_of
 from oreo_agents.runs.dev_tasks import dev_indices, dev_split
 from oreo_agents.runs.doctor import examine_episodes, examine_results, examine_rounds
+from oreo_agents.runs.engines import Engines
 from oreo_agents.runs.hparams import write_hparams
 from oreo_agents.runs.layout import Layout
 from oreo_agents.runs.loading import Loader
@@ -74,7 +75,8 @@ class Run:
         self.start_folder = folder if shared is None else shared / _start_key(settings)
         folder.mkdir(parents=True, exist_ok=True)
         self.layout = Layout(folder, self.start_folder)
-        self.load = Loader(settings.policy, settings.value)
+        self.engines = Engines(settings.sampler, settings.policy, settings.value.url, folder)
+        self.load = Loader(settings.policy, settings.value, self.engines)
         self.data = RunData(settings, self.layout, self.load)
         self.scores = ScoreBook(settings, folder, self.load)
         self.small = settings.policy.path is None and self.load.device.type == "cpu"
@@ -262,6 +264,8 @@ class Run:
         workers = self.settings.workers
         if workers is not None:
             return workers
+        if self.settings.sampler.engine != "local" or self.settings.value.url is not None:
+            return 1
         return cores() if self.small else 1
 
     def evaluate(
@@ -380,6 +384,8 @@ def _start_key(settings: RunSettings) -> str:
     facts += [settings.trainer.bf16, version("oreo-suite")]
     if settings.trainer.chooses:
         facts += [settings.evaluate.dev, settings.evaluate.sampling, settings.trainer]
+    if settings.sampler.engine != "local":
+        facts.append(settings.sampler.engine)
     for path in (settings.policy.path, settings.policy.chat_template, *settings.env.paths):
         if path is not None and Path(path).exists():
             files = [Path(path), *sorted(Path(path).rglob("*"))]

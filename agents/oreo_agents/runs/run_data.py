@@ -186,15 +186,17 @@ class RunData:
         # Tasks that were demonstrated stay the same; others are drawn anew for each round.
         tasks = (Purpose.DEMONSTRATIONS,) if settings.demonstrated else _of_round(Purpose.COLLECTION, number)
         split = self.settings.sft.split if settings.demonstrated else settings.split
+        policy = self.load.policy(policy_path)
         return collect(
             self.settings.env_maker(split),
-            self.load.policy(policy_path),
+            policy,
             prompt_format,
             self.settings.train_indices(settings.tasks, *tasks, split=split),
             settings,
             seed=derive(self.settings.seed, *_of_round(Purpose.COLLECTION, number)),
             selection_seed=derive(self.settings.seed, *_of_round(Purpose.SELECTION, number)),
             provenance=self._provenance() | {"round": number, "policy": self.layout.name(policy_path)},
+            sampler=self.load.sampler(policy, policy_path),
         )
 
     def _provenance(self) -> dict[str, Any]:
