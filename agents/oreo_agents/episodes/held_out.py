@@ -2,9 +2,9 @@
 
 Knows: held-out splits of environments, names and questions of their tasks. Does not know: runs, what is done about it.
 
-A task is held out where an environment of such a split has it by name; where it is named after one; or, where its name
-is of no split, as of a row that was imported without its data, where the row says so or it asks what a task of one
-asks. The last is what `oreo data import --env` goes by.
+A task is held out where it is named after such a split; where an environment of one has it, which options may put under
+another name; or, where its name is of no split, as of a row that was imported without its data, where the row says so,
+or it asks what a task of one asks. The last is what `oreo data import --env` goes by.
 """
 
 import logging
@@ -58,13 +58,16 @@ class HeldOutFound:
 
 
 class HeldOutTasks:
-    """The held-out tasks of one environment; its data is read when the first buffer is looked through."""
+    """The held-out tasks of one environment; its data is read when names alone do not tell."""
 
     def __init__(self, settings: EnvSettings) -> None:
-        """Nothing is read yet."""
+        """Read nothing yet, but make an environment of somebody else, which alone knows its splits."""
         self.settings = settings
-        self._splits: tuple[str, ...] = ()
-        self._held_out: tuple[str, ...] = ()
+        knows: Any = creator_of(gym.spec(settings.id))
+        if not hasattr(knows, "held_out_splits"):  # one of somebody else's: an environment of its own says
+            knows = next(filter(None, map(self._made, getattr(knows, "splits", SPLITS))), None)
+        self._splits = tuple(getattr(knows, "splits", SPLITS))
+        self._held_out = tuple(getattr(knows, "held_out_splits", ("test",)))
         self._envs: dict[str, Any] | None = None
         self._questions: dict[str, str] = {}
 
@@ -75,7 +78,6 @@ class HeldOutTasks:
             path: of the buffer, as it is to be named.
             buffer: of episodes of this environment.
         """
-        self._open()
         if not self._held_out:
             return None
         columns = buffer.columns
@@ -83,30 +85,22 @@ class HeldOutTasks:
         firsts = np.unique(columns.task, return_index=True)[1]
         splits, found = Counter[str](), list[str]()
         for task_id, first, count in zip(columns.task_ids, firsts.tolist(), counts.tolist(), strict=True):
-            split = self._split_of(task_id) or ("" if self._is_named(task_id) else self._split_told(buffer[first]))
-            if split:
+            if split := self._split_of(task_id, buffer, first):
                 splits[split] += count
                 found.append(task_id)
         if not found:
             return None
         return HeldOutFound(path, self.settings.id, splits.total(), len(found), dict(splits), found[0])
 
-    def _open(self) -> None:
-        """Make an environment of each held-out split; of one that is not there, names alone tell."""
-        if self._envs is not None:
-            return
-        self._envs = {}
-        knows: Any = creator_of(gym.spec(self.settings.id))
-        if not hasattr(knows, "held_out_splits"):  # one of somebody else's: an environment of its own says
-            knows = next(filter(None, map(self._made, getattr(knows, "splits", SPLITS))), None)
-        self._splits = tuple(getattr(knows, "splits", SPLITS))
-        self._held_out = tuple(getattr(knows, "held_out_splits", ("test",)))
-        for split in self._held_out:
-            env = self._made(split)
-            if env is not None:
-                self._envs[split] = env
-            for problem in getattr(env, "problems", ()):
-                self._questions.setdefault(problem.question.strip(), split)
+    def _opened(self) -> dict[str, Any]:
+        """Return an environment of each held-out split; of one that is not there, names alone tell."""
+        if self._envs is None:
+            made = {split: self._made(split) for split in self._held_out}
+            self._envs = {split: env for split, env in made.items() if env is not None}
+            for split, env in self._envs.items():
+                for problem in getattr(env, "problems", ()):
+                    self._questions.setdefault(problem.question.strip(), split)
+        return self._envs
 
     def _made(self, split: str) -> Any:
         """Return an environment of a split; None where it cannot be made."""
@@ -116,16 +110,23 @@ class HeldOutTasks:
             _log.debug("%s %s: its tasks are told by name alone (%s)", self.settings.id, split, error)
             return None
 
-    def _split_of(self, task_id: str) -> str:
-        """Return the held-out split that a task is of by its name; "": none."""
-        for split, env in (self._envs or {}).items():
-            if env.has_task(task_id):
-                return split
-        return next((part for part in task_id.split("/")[:2] if part in self._held_out), "")
+    def _split_of(self, task_id: str, buffer: EpisodeBuffer, first: int) -> str:
+        """Return the held-out split that a task is of; "": none.
 
-    def _is_named(self, task_id: str) -> bool:
-        """Whether a name is of some split."""
-        return any(part in self._splits for part in task_id.split("/")[:2])
+        Args:
+            task_id: its name.
+            buffer: with an episode of it.
+            first: index of that.
+        """
+        parts = task_id.split("/")[:2]
+        if said := next((part for part in parts if part in self._held_out), ""):
+            return said
+        named = any(part in self._splits for part in parts)
+        if named and not self.settings.options:
+            return ""
+        if has := next((split for split, env in self._opened().items() if env.has_task(task_id)), ""):
+            return has
+        return "" if named else self._split_told(buffer[first])
 
     def _split_told(self, episode: Episode) -> str:
         """Return the held-out split that an episode says it is of, or whose question it asks; "": none."""
@@ -134,6 +135,16 @@ class HeldOutTasks:
             return str(told)
         asked = (message["content"].strip() for message in episode.messages if message["role"] == "user")
         return next((self._questions[text] for text in asked if text in self._questions), "")
+
+
+def find_held_out(path: str, buffer: EpisodeBuffer) -> list[HeldOutFound]:
+    """Return what a buffer holds of held-out tasks of any registered environment, see ``HeldOutTasks.find``."""
+    found = []
+    for env_id in buffer.env_ids:
+        if env_id in gym.registry:
+            own = buffer if len(buffer.env_ids) == 1 else buffer.filter(lambda e, env_id=env_id: e.env_id == env_id)
+            found.append(HeldOutTasks(EnvSettings(id=env_id)).find(path, own))
+    return [one for one in found if one is not None]
 
 
 def require_learnable(

@@ -62,7 +62,6 @@ class RunData:
         """Nothing is read or made yet."""
         self.settings, self.layout, self.load = settings, layout, load
         self._seen: dict[Path, frozenset[str]] = {}
-        self._tasks = HeldOutTasks(settings.env)
         self._found: dict[str, HeldOutFound | None] = {}
 
     def demonstrations(self, policy_path: str) -> Part:
@@ -142,7 +141,7 @@ class RunData:
 
         Which tasks are held back depends on their names alone, so that it is the same in every run.
         """
-        parts = [self._learnable(part) for part in self._given(self.settings.data_folders, start, "data")]
+        parts = self._learnable(self._given(self.settings.data_folders, start, "data"))
         share = self.settings.evaluate.pairs.share
         if share is None:
             return parts
@@ -159,17 +158,18 @@ class RunData:
             found.append(replace(part, buffer=part.buffer[is_held == held]))
         return found
 
-    def _learnable(self, part: Part) -> Part:
-        """Refuse a buffer with episodes of held-out tasks, or say so where that is allowed.
+    def _learnable(self, parts: Sequence[Part]) -> list[Part]:
+        """Refuse buffers with episodes of held-out tasks, or say so where that is allowed; each is read once.
 
         Raises:
             ValueError: there are some, and it is not allowed.
         """
-        if part.path not in self._found:
-            found = self._tasks.find(str(part.given), part.buffer)
-            allowed = self.settings.allow_held_out
-            self._found[part.path] = require_learnable(found, allowed=allowed, switch=ALLOW, names="data=")
-        return replace(part, held_out=self._found[part.path])
+        if unread := [part for part in parts if part.path not in self._found]:
+            tasks, allowed = HeldOutTasks(self.settings.env), self.settings.allow_held_out
+            for part in unread:
+                found = tasks.find(str(part.given), part.buffer)
+                self._found[part.path] = require_learnable(found, allowed=allowed, switch=ALLOW, names="data=")
+        return [replace(part, held_out=self._found[part.path]) for part in parts]
 
     def seen_by(self, names: Iterable[str]) -> frozenset[str]:
         """Return what tells the tasks, see ``tasks.identity``, that networks of this run have learned from.
