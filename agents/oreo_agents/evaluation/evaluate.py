@@ -17,6 +17,7 @@ from oreo_agents.episodes.rollout import RolloutCounts
 from oreo_agents.episodes.sampler import Sampler
 from oreo_agents.episodes.tasks import is_played
 from oreo_agents.episodes.ungraded import WHY, grade_again, is_graded
+from oreo_agents.evaluation.preferences import PairSettings
 from oreo_agents.evaluation.statistics import standard_error, wilson_interval
 from oreo_agents.networks.policy import CausalPolicy
 from oreo_agents.networks.value import StateValue
@@ -62,6 +63,7 @@ class EvaluateSettings:
             see ``budget``. None given: in the size of its own settings.
         start_value: the algorithm whose value also serves the searches of the start policy; None: no value does.
         dev: what to measure while a network is trained.
+        pairs: held-out preference pairs to rank, beside the tasks of an environment or where there are none.
         keep: of how many tasks the judged answers are kept as text beside the results, the same ones for every
             algorithm and search; "all" or "none".
         sampling: limits; each search brings its own temperature.
@@ -74,6 +76,7 @@ class EvaluateSettings:
     budget: Sequence[int] = ()
     start_value: str | None = None
     dev: DevSettings = DevSettings()
+    pairs: PairSettings = PairSettings()
     keep: int | Literal["all", "none"] = 200
     sampling: Sampling = Sampling()
 

@@ -33,6 +33,7 @@ class ImportCounts:
         episodes: episodes imported.
         known: of tasks of the environment's data.
         held_out: of tasks of a held-out split.
+        first_held_out: name of the first of these tasks.
         graded: without a label, graded by the environment.
         disagreements: labelled ones of known tasks where the environment's grader says otherwise.
         not_graded: without a label, and the verdict was lost; they are left out, and not among ``episodes``.
@@ -49,6 +50,7 @@ class ImportCounts:
     episodes: int = 0
     known: int = 0
     held_out: int = 0
+    first_held_out: str = ""
     graded: int = 0
     disagreements: int = 0
     not_graded: int = 0
@@ -251,7 +253,9 @@ def _judged(
         draft, solution = one.draft, one.solution
         verdict = None if solution is None else solution.verdict()
         counts.known += solution is not None
-        counts.held_out += solution is not None and solution.task.held_out
+        if solution is not None and solution.task.held_out:
+            counts.held_out += 1
+            counts.first_held_out = counts.first_held_out or str(draft.task_id)
         if draft.exact is not None:
             reward, success = 0.0, bool(draft.label)
         elif draft.label is None and solution is not None:

@@ -14,6 +14,9 @@ from oreo_agents.formats.reading import HUB, files_of
 from oreo_agents.runs.encoding import encode_buffer
 from oreo_algos import EpisodeBuffer
 
+ALLOW = "allow_held_out=true"
+"""The setting by which a run learns from held-out tasks."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -34,8 +37,17 @@ def imported_name(place: str) -> str:
     return f"imported-{hashlib.sha256(repr(facts).encode()).hexdigest()[:12]}"
 
 
-def import_rows(place: str, env: EnvSettings, prompt_format: PromptFormat) -> EpisodeBuffer:
+def import_rows(
+    place: str, env: EnvSettings, prompt_format: PromptFormat, *, setting: str = "data", held_out: bool = False
+) -> EpisodeBuffer:
     """Import rows as they are, encode them for a policy, and say what was done.
+
+    Args:
+        place: see ``is_rows``.
+        env: that they are of.
+        prompt_format: of the policy.
+        setting: that names the place.
+        held_out: rows of held-out tasks are welcome.
 
     Raises:
         ValueError: a row cannot be used, or is of a held-out task.
@@ -45,12 +57,13 @@ def import_rows(place: str, env: EnvSettings, prompt_format: PromptFormat) -> Ep
     try:
         buffer, counts = import_episodes(files_of(place), settings)
     except ValueError as error:
-        raise ValueError(f"data={place} is no buffer, and was read as rows: {error}") from None
-    if counts.held_out:
+        raise ValueError(f"{setting}={place} is no buffer, and was read as rows: {error}") from None
+    if counts.held_out and not held_out:
         raise ValueError(
-            f"data={place}: {counts.held_out} of {counts.episodes} rows answer held-out tasks of {env.id}, which "
-            "nothing may learn from; leave them out"
+            f"{setting}={place}: {counts.held_out} of {counts.episodes} rows answer held-out tasks of {env.id}, such "
+            f"as {counts.first_held_out}, which nothing may learn from; leave them out, or learn from them all the "
+            f"same with {ALLOW}"
         )
     said = "; ".join([f"{counts.episodes} episodes, read as {counts.layout}", *counts.sentences()])
-    _log.warning("data=%s is imported on the way (oreo data import has more to choose): %s", place, said)
+    _log.warning("%s=%s is imported on the way (oreo data import has more to choose): %s", setting, place, said)
     return encode_buffer(buffer, prompt_format)

@@ -12,13 +12,11 @@ folder for ``sft`` and for each algorithm: ``policy/``, ``value/``, ``metrics.js
 """
 
 import dataclasses
-import hashlib
 import json
 import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
@@ -30,6 +28,9 @@ from filelock import FileLock
 from oreo_agents.episodes.collect import demonstrations
 from oreo_agents.episodes.tasks import Purpose
 from oreo_agents.evaluation.curve import DevTasks
+from oreo_agents.evaluation.preferences import MEASURE as PAIRS
+from oreo_agents.evaluation.preferences import DevPairs
+from oreo_agents.formats.importing import CHAT
 from oreo_agents.networks.tiny import byte_tokenizer, create_checkpoint, word_tokenizer
 from oreo_agents.plugins import import_named
 from oreo_agents.progress import start_worker
@@ -41,10 +42,12 @@ from oreo_agents.runs.hparams import write_hparams
 from oreo_agents.runs.layout import Layout
 from oreo_agents.runs.loading import Loader
 from oreo_agents.runs.memory import report_memory
+from oreo_agents.runs.pair_book import PairBook
 from oreo_agents.runs.parallel import cores, side_by_side
 from oreo_agents.runs.run_data import Part, RunData, join
 from oreo_agents.runs.scorebook import ScoreBook
 from oreo_agents.runs.settings import RunSettings
+from oreo_agents.runs.starts import start_key
 from oreo_algos import EpisodeBuffer, Models, train
 from oreo_algos.algos import Algorithm
 from oreo_algos.algos.selection import NothingToLearnError
@@ -72,13 +75,14 @@ class Run:
                 jobs of a sweep; None: in ``folder``.
         """
         self.settings, self.folder = settings, folder
-        self.start_folder = folder if shared is None else shared / _start_key(settings)
+        self.start_folder = folder if shared is None else shared / start_key(settings)
         folder.mkdir(parents=True, exist_ok=True)
         self.layout = Layout(folder, self.start_folder)
         self.engines = Engines(settings.sampler, settings.policy, settings.value.url, folder)
         self.load = Loader(settings.policy, settings.value, self.engines)
         self.data = RunData(settings, self.layout, self.load)
         self.scores = ScoreBook(settings, folder, self.load)
+        self.pairs = PairBook(settings, folder, self.load, self.data)
         self.small = settings.policy.path is None and self.load.device.type == "cpu"
         if self.small:
             # A second thread gains a tenth on such models; a second process, see `train_and_evaluate`, nearly all.
@@ -95,11 +99,12 @@ class Run:
             self.sft()
             if episodes:
                 self._examine(self.folder, self.episodes())
+                self.pairs.require(self.sft())
 
     def _check_dev(self) -> None:
         """Find out before anything is trained whether there are tasks to ask on the way."""
         settings = self.settings
-        if not settings.trainer.evaluate_every:
+        if self.pairs.on_the_way or not settings.trainer.evaluate_every:
             return
         split = dev_split(settings)
         if settings.trainer.chooses and split in settings.evaluate.splits:
@@ -241,11 +246,16 @@ class Run:
         )
 
     def _evaluate_round(self, name: str, number: int) -> list[dict[str, Any]]:
-        folder = self.layout.round(name, number)
+        folder, algorithm = self.layout.round(name, number), self.settings.algorithms[name]
         policy, value = str(folder / "policy"), folder / "value"
-        if not value.exists() or not getattr(self.settings.algorithms[name], "trains_final_value", False):
-            return self.evaluate(folder.name, policy, None)
-        rows = self.evaluate(folder.name, policy, str(value))
+        own = str(value) if value.exists() and getattr(algorithm, "trains_final_value", False) else None
+        rows = self.evaluate(folder.name, policy, own)
+        begun = self.sft() if number == 1 else str(self.layout.round(name, number - 1) / "policy")
+        reference = self.sft() if self.settings.iteration.reference == "start" else begun
+        learned = partial(self.data.tasks_of, name, number, self.sft())
+        rows += self.pairs.rows(folder.name, policy, own, reference, self.pairs.beta(algorithm), learned)
+        if own is None:
+            return rows
         if folder.name == self.settings.evaluate.start_value:
             known, asked = self.settings.searches, self.settings.evaluate.with_value
             guided = [search for search in asked if known[search].needs_value]
@@ -271,28 +281,35 @@ class Run:
     def evaluate(
         self, name: str, policy_path: str, value_path: str | None, *, searches: Sequence[str] | None = None
     ) -> list[dict[str, Any]]:
-        """Evaluate one policy, see ``ScoreBook.rows``."""
+        """Evaluate one policy on tasks, see ``ScoreBook.rows``."""
+        if self.settings.env.id == CHAT:  # which judges no answer
+            if not self.pairs.given:
+                text = "%s is not evaluated: %s judges no answer; evaluate.pairs.share=0.1, or .data=FILE, ranks pairs"
+                _log.warning(text, name, CHAT)
+            return []
         networks = [name] if value_path is None else [name, Path(value_path).parent.name]
         return self.scores.rows(name, policy_path, value_path, partial(self.data.seen_by, networks), searches=searches)
 
     def write_results(
         self, rows: list[dict[str, Any]], skipped: Mapping[str, str] | None = None
     ) -> list[dict[str, Any]]:
-        """Write ``results.json``: the rows, what each training run cost, and why algorithms were skipped."""
+        """Write ``results.json``: rows of tasks and of pairs, what training cost, why algorithms were skipped."""
         summaries = {path.parent.name: path for path in self.start_folder.glob("sft/summary.json")}
         summaries |= {path.parent.name: path for path in sorted(self.folder.glob("*/summary.json"))}
         training = {name: json.loads(path.read_text(encoding="utf-8")) for name, path in summaries.items()}
-        document = {"results": rows, "training": training, "skipped": dict(skipped or {})}
+        every, ranked = rows, [row for row in rows if row.get("measure") == PAIRS]
+        rows = [row for row in rows if row.get("measure") != PAIRS]
+        document = {"results": rows, "pairs": ranked, "training": training, "skipped": dict(skipped or {})}
         write_text(self.folder / "results.json", json.dumps(document, indent=2) + "\n")
         for name in (
-            dict.fromkeys(row["algo"] for row in rows) if "tensorboard" in self.settings.trainer.tracker else ()
+            dict.fromkeys(row["algo"] for row in every) if "tensorboard" in self.settings.trainer.tracker else ()
         ):
-            own = [row for row in rows if row["algo"] == name]
+            own = [row for row in every if row["algo"] == name]
             write_hparams(self.folder / name, self.settings, own, training.get(name, {}))
-        add_results(self.folder, rows)
+        add_results(self.folder, every)
         for name, finding in examine_results(rows, self.folder, self.settings.trainer.doctor):
             WarningLog(self.folder / name).give([finding])
-        return rows
+        return every
 
     # How they do it.
 
@@ -327,7 +344,7 @@ class Run:
         buffer = join(parts)
         models = self.load.models(algorithm, policy_path, buffer, reference_path=reference_path, value_path=value_path)
         config = dataclasses.replace(self.settings.trainer, seed=self.settings.seed)
-        dev = self._dev_tasks(folder, models, policy_path)
+        dev = self._dev_tasks(folder, algorithm, models, policy_path)
         env = self.settings.env
         facts = {"env": {"id": env.id, "options": env.options}, "policy": {"path": self.settings.policy.path}}
         result = train(algorithm, models, buffer, config, folder, evaluate=dev, facts=facts)
@@ -353,10 +370,14 @@ class Run:
         remove_checkpoints(folder)
         return str(folder / "policy")
 
-    def _dev_tasks(self, folder: Path, models: Models, policy_path: str) -> DevTasks | None:
+    def _dev_tasks(
+        self, folder: Path, algorithm: Algorithm[Any], models: Models, policy_path: str
+    ) -> DevTasks | DevPairs | None:
         """Return what a network is asked while it is trained; None where it is asked nothing."""
         if not self.settings.trainer.evaluate_every:
             return None
+        if self.pairs.on_the_way:
+            return self.pairs.dev(algorithm, models, policy_path)
         split = dev_split(self.settings)
         env_name = re.sub(r"[^-.\w]", "_", self.settings.env.id.rpartition("/")[2])  # as TensorBoard takes names
         make, indices = dev_indices(self.settings, split, partial(self.data.seen_by, [folder.name]))
@@ -376,18 +397,3 @@ def _start_worker(imports: Sequence[str]) -> None:
     for name in imports:
         import_named(name)
     start_worker()
-
-
-def _start_key(settings: RunSettings) -> str:
-    """Identify what decides the start and the offline episodes, the files they are made from included."""
-    facts: list[Any] = [settings.env, settings.policy, settings.sft, settings.collect, settings.seed]
-    facts += [settings.trainer.bf16, version("oreo-suite")]
-    if settings.trainer.chooses:
-        facts += [settings.evaluate.dev, settings.evaluate.sampling, settings.trainer]
-    if settings.sampler.engine != "local":
-        facts.append(settings.sampler.engine)
-    for path in (settings.policy.path, settings.policy.chat_template, *settings.env.paths):
-        if path is not None and Path(path).exists():
-            files = [Path(path), *sorted(Path(path).rglob("*"))]
-            facts += [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files if file.is_file()]
-    return hashlib.sha256(repr(facts).encode()).hexdigest()[:12]

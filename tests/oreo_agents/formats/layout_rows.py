@@ -1,4 +1,14 @@
-"""Rows of every layout, of our own text; the schemas are those that the modules of ``oreo_agents.formats`` name."""
+"""Rows of every layout, of our own text, 5 to 20 each. Columns are facts of public schemas:
+
+trl-*: "Dataset formats and types" of TRL 1.16; scores as in trl-lib/ultrafeedback_binarized.
+sharegpt, sharegpt-preference: FastChat 0.2; AgentTraj-L of AgentGym (2024), whose messages have ``loss``; ETO (2024).
+messages: OpenAI's chat completions (2025-06), ``tool_calls`` and ``weight``.
+conversations-reward, prompt-response, chat-response: rows of the trainer of Wang et al. 2024 (arXiv:2412.16145).
+labelled: this suite's own. alpaca: Stanford Alpaca (2023).
+prm800k: phases 1 and 2 of PRM800K (2023-05). math-shepherd: peiyi9979/Math-Shepherd (2023).
+verifiers: ``results.jsonl`` of ``vf-eval -s``, 0.1. lm-eval: ``--log_samples`` of lm-evaluation-harness 0.4.
+reasoning-gym: results of its eval, 0.1. metamath: MetaMathQA (2023). openr1: OpenR1-Math-220k (2025-02).
+"""
 
 import json
 from typing import Any
