@@ -11,8 +11,8 @@ from typing import Any
 
 from oreo_agents.episodes.ungraded import WHY
 from oreo_agents.formats.draft import Cut, Draft
-from oreo_agents.formats.labels import judge_label
-from oreo_agents.formats.layout import Layout, Row, columns_of, named, near, recognise
+from oreo_agents.formats.labels import LABELS, judge_label, relabelled
+from oreo_agents.formats.layout import Layout, Row, Watched, columns_of, named, near, recognise
 from oreo_agents.formats.matching import Tasks, delimiters_of
 from oreo_agents.formats.reading import rows_of
 from oreo_agents.formats.registry import LAYOUTS
@@ -22,6 +22,9 @@ from oreo_envs.datasets import MAX_UNPACKED_BYTES
 
 CHAT = "oreo/Chat-v0"
 """The environment of episodes of no environment."""
+
+_WATCHED = 100
+"""Rows whose columns are held against what is read of them."""
 
 
 @dataclass
@@ -43,6 +46,7 @@ class ImportCounts:
         skipped: rows that could not be used, with ``skip_bad``.
         first_skipped: what was wrong with the first of them.
         other_series: rows of another series than the first, such as the samples of a second filter.
+        unread: columns of the first rows that their layout does not read.
     """
 
     layout: str = ""
@@ -59,6 +63,7 @@ class ImportCounts:
     skipped: int = 0
     first_skipped: str = ""
     other_series: int = 0
+    unread: tuple[str, ...] = ()
 
     def sentences(self) -> list[str]:
         """Say what is not 0."""
@@ -75,7 +80,8 @@ class ImportCounts:
             "other_series": "{} rows of another filter than the first row's are left out",
             "skipped": "{} rows are left out, the first: " + self.first_skipped.replace("{", "{{").replace("}", "}}"),
         }
-        return [text.format(getattr(self, name)) for name, text in told.items() if getattr(self, name)]
+        said = [text.format(getattr(self, name)) for name, text in told.items() if getattr(self, name)]
+        return said + ([f"not read: the columns {', '.join(self.unread)}"] if self.unread else [])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +90,7 @@ class ImportSettings:
 
     Attributes:
         layout: a layout's name, or "auto".
+        label: the column with the verdict, dotted where it lies within another; None: as the layout says.
         env_id: a registered id; None: the rows are of no environment.
         path: where the environment's own data lies.
         prompt: prompt template for tasks that the environment knows; None: its default.
@@ -96,6 +103,7 @@ class ImportSettings:
     """
 
     layout: str = "auto"
+    label: str | None = None
     env_id: str | None = None
     path: str | None = None
     prompt: str | None = None
@@ -130,6 +138,7 @@ class _Reader:
     layout: Layout | None = None
     series: Any = None
     found: list[_Found] = field(default_factory=list)
+    watched: int = 0
 
     def read(self, where: str, row: Row) -> list[Draft]:
         """Return the drafts of a row.
@@ -138,7 +147,7 @@ class _Reader:
             ValueError: it cannot be used; says why, and where.
         """
         try:
-            return self._drafts(row)
+            return self._drafts(row if self.settings.label is None else relabelled(row, self.settings.label))
         except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
             told = str(error) if isinstance(error, ValueError) else f"a field has another form ({error!r})"
             if self.layout is not None and (missing := self.layout.missing(row)):
@@ -165,7 +174,13 @@ class _Reader:
         if self.layout.one_of(row) != self.series:
             self.counts.other_series += 1
             return []
-        return self.layout.read(row)
+        if self.watched >= _WATCHED:
+            return self.layout.read(row)
+        self.watched += 1
+        seen = Watched(row)
+        drafts = self.layout.read(seen)
+        self.counts.unread = tuple(dict.fromkeys([*self.counts.unread, *seen.unread(self.settings.label)]))
+        return drafts
 
     def _require_turns(self, layout: Layout) -> None:
         """Refuse answers to questions where there are none."""
@@ -219,8 +234,11 @@ def _matched(where: str, row: Row, draft: Draft, tasks: Tasks | None, settings: 
     task = tasks.find(draft.asked) if tasks is not None and draft.single else None
     if draft.label is None and task is None and not draft.shown:
         ending = f"is no task of {settings.env_id}" if settings.env_id else "is of no environment (--env)"
-        names = "correct" if "correct" in row and "prompt" not in row else "reward or correct or label"
-        raise ValueError(f"{where}: there is no {names}, and the question {ending} that could be graded; add a label")
+        names = [name for name in LABELS if name in row] or LABELS
+        raise ValueError(
+            f"{where}: there is no {' or '.join(names)}, and the question {ending} that could be graded; add one, or "
+            f"say with --label which of {columns_of(row)} is one"
+        )
     if draft.label is not None and draft.pair is None:
         try:
             judge_label(draft.label, settings.success_threshold)  # before anything is graded

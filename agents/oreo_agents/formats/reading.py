@@ -4,6 +4,7 @@ Knows: where rows lie. Does not know: what they mean.
 """
 
 import hashlib
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from oreo_envs.data_files import Naming, WrongSplit, describe, explicit_file, na
 from oreo_envs.data_rows import Allowance, rows
 
 HUB = "hub:"
-_NAMING = Naming("import", {}, {})
+_SEVERAL = "; name the file or folder that you mean, or several to join them, or say --split as it is called there"
 _SPLITS = ("train", "dev", "test")
 
 
@@ -21,24 +22,28 @@ def files_of(place: str, split: str = "train") -> tuple[Path, ...]:
 
     Args:
         place: as the user gives it.
-        split: of a folder, or of a hub data set.
+        split: of a folder, or of a hub data set: train, dev, test, or as files there are named, such as train_prefs.
 
     Raises:
         FileNotFoundError: there is nothing.
         ValueError: several files may be meant, or a file of no kind that is read.
     """
+    naming = Naming("import", {} if split in _SPLITS else {split: ()}, {})
     path = Path(_downloaded(place) if place.startswith(HUB) else place).expanduser()
     if path.is_file():
-        return explicit_file(path, split, _NAMING, ())
+        return explicit_file(path, split, naming, ())
     if not path.is_dir():
         raise FileNotFoundError(f"{place}: no such file or folder; a data set of the hub is hub:OWNER/NAME")
     try:
-        found = split_files(path, split, _NAMING, ("test",))
+        found = split_files(path, split, naming, ("test",))
     except WrongSplit as error:
         raise ValueError(f"{error.args[0].partition(';')[0]}; say --split") from None
+    except ValueError as error:  # whose words are those of an environment's argument
+        several = re.compile(r"; pass the file or folder that you mean as path=.*")
+        raise ValueError(several.sub(_SEVERAL, str(error))) from None
     if not found:
         raise FileNotFoundError(
-            f"{place}: no file of split {split!r}: {describe(path, _NAMING)}. A split is {name_files(_NAMING, split)}; "
+            f"{place}: no file of split {split!r}: {describe(path, naming)}. A split is {name_files(naming, split)}; "
             "say another one with --split, or name a file"
         )
     return found

@@ -3,14 +3,16 @@
 Knows: names. Does not know: rows.
 """
 
-from oreo_agents.formats import samples, steps, trajectories, trl
+from oreo_agents.formats import answers, played, samples, steps, trajectories, trl
 from oreo_agents.formats.layout import Layout
 
 LAYOUTS: tuple[Layout, ...] = (
     trajectories.OWN,
     *steps.LAYOUTS,
+    *played.LAYOUTS,
     *samples.LAYOUTS,
     *trl.LAYOUTS,
     *trajectories.LAYOUTS,
+    *answers.LAYOUTS,
     *trl.LAST_LAYOUTS,
 )

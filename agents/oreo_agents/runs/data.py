@@ -93,6 +93,7 @@ def import_solutions(
 def _import(options: argparse.Namespace) -> None:
     settings = ImportSettings(
         layout=options.format,
+        label=options.label,
         env_id=find_env(options.env) if options.env else None,
         path=options.path,
         prompt=options.prompt,

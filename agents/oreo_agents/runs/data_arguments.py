@@ -22,7 +22,11 @@ def parser() -> argparse.ArgumentParser:
     importer.add_argument(
         "--env", help="an environment id, its short name (gsm8k, math), or MODULE:ID; default: of no environment"
     )
-    importer.add_argument("--split", default="train", help="of a folder or a data set of the hub; default: train")
+    importer.add_argument(
+        "--split",
+        default="train",
+        help="of a folder or a data set of the hub, such as train, test, train_prefs; default: train",
+    )
     importer.add_argument(
         "--steps",
         choices=("auto", "line", "turn", "response"),
@@ -36,6 +40,7 @@ def parser() -> argparse.ArgumentParser:
     importer.add_argument(
         "--success-threshold", type=float, help="labels from this number on are right; for labels that are not 0 and 1"
     )
+    importer.add_argument("--label", metavar="COLUMN", help="the column that says how an episode ended; may be dotted")
     importer.add_argument("--prompt", help="prompt template; default: the environment's")
     importer.add_argument(
         "--out",
