@@ -229,6 +229,7 @@ def import_episodes(files: Sequence[Path], settings: ImportSettings) -> tuple[Ep
 def _matched(where: str, row: Row, draft: Draft, tasks: Tasks | None, settings: ImportSettings) -> _Found:
     """Find the task of a draft, and put its question as the environment does."""
     if draft.exact is not None:
+        draft.label = _judge(where, draft, settings)[1]
         return _Found(where, draft)
     draft.info.setdefault("source", str(row.get("source", "")))
     task = tasks.find(draft.asked) if tasks is not None and draft.single else None
@@ -240,10 +241,7 @@ def _matched(where: str, row: Row, draft: Draft, tasks: Tasks | None, settings: 
             f"say with --label which of {columns_of(row)} is one"
         )
     if draft.label is not None and draft.pair is None:
-        try:
-            judge_label(draft.label, settings.success_threshold)  # before anything is graded
-        except ValueError as error:
-            raise ValueError(f"{where}: {error}") from None
+        _judge(where, draft, settings)  # before anything is graded
     if task is None or tasks is None:
         return _Found(where, draft)
     draft.messages = [*(dict(m) for m in tasks.opening(draft.asked)), draft.messages[-1]]
@@ -251,6 +249,13 @@ def _matched(where: str, row: Row, draft: Draft, tasks: Tasks | None, settings: 
     draft.task_id = task.task_id
     cut = draft.truncated
     return _Found(where, draft, Solution(where, cut, draft.response, draft.label, task))
+
+
+def _judge(where: str, draft: Draft, settings: ImportSettings) -> tuple[float, bool]:
+    try:
+        return judge_label(draft.label, settings.success_threshold)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
 
 
 def _episodes(

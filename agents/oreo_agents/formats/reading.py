@@ -4,6 +4,7 @@ Knows: where rows lie. Does not know: what they mean.
 """
 
 import hashlib
+import json
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -30,6 +31,8 @@ def files_of(place: str, split: str = "train") -> tuple[Path, ...]:
     """
     naming = Naming("import", {} if split in _SPLITS else {split: ()}, {})
     path = Path(_downloaded(place) if place.startswith(HUB) else place).expanduser()
+    if (minari := _minari_folder(path)) is not None:
+        return (minari,)
     if path.is_file():
         return explicit_file(path, split, naming, ())
     if not path.is_dir():
@@ -57,8 +60,32 @@ def rows_of(files: Sequence[Path], max_unpacked_bytes: int) -> Iterator[tuple[st
     """
     allowance = Allowance(max_unpacked_bytes)
     for file in files:
+        if file.is_dir():
+            yield from _minari_rows(file)
+            continue
         for where, row in rows(file, hashlib.sha256(), allowance):
             yield f"{file}, {where}", row
+
+
+def _minari_folder(path: Path) -> Path | None:
+    """The folder with the data, if a folder is a data set of Minari."""
+    for folder in (path, path / "data"):
+        try:
+            said = json.loads((folder / "metadata.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue
+        if isinstance(said, dict) and {"data_format", "total_episodes"} <= {*said}:
+            return folder
+    return None
+
+
+def _minari_rows(folder: Path) -> Iterator[tuple[str, Row]]:
+    try:
+        from oreo_envs.minari import read
+    except ImportError as error:
+        raise ValueError(f"{folder}: a data set of Minari. {error}") from None
+    for number, row in enumerate(read(folder)):
+        yield f"{folder}, episode {number}", row
 
 
 def _downloaded(place: str) -> str:

@@ -197,6 +197,17 @@ ROWS: dict[str, list[Row]] = {
         }
         for n in range(5)
     ],
+    "minari": [
+        {
+            "observations": [f"Room {n}. You see a desk 1.", "On it is a mug 1.", ""],
+            "actions": ["go to desk 1", last],
+            "rewards": [0.0, float(good)],
+            "terminations": [False, True],
+            "truncations": [False, False],
+        }
+        for n in range(5)
+        for last, good in (("take mug 1", True), ("look", False))
+    ],
     "ultrachat": [{"id": str(n), "data": [Q[n], RIGHT[n], "Sure?", "Yes."]} for n in range(5)],
     "rllm": [
         {

@@ -227,3 +227,10 @@ def test_a_bare_answer_is_no_solution_to_imitate(tmp_path: Path):
 def test_a_file_that_is_one_object_says_where_its_rows_are(tmp_path: Path):
     with pytest.raises(ValueError, match="data holds 2 objects: if these are the rows, save that list alone"):
         read(tmp_path, [{"version": "1", "data": [{"prompt": "q"}] * 2}])
+
+
+def test_arrays_of_minari_are_read_from_json_too(tmp_path: Path):
+    row = {"observations": ["q", ""], "actions": ["a"], "rewards": [1], "terminations": [True], "truncations": [False]}
+    assert read(tmp_path, [row])[0].messages == [ask("q"), say("a")]
+    with pytest.raises(ValueError, match="line 1: actions must be texts, and observations texts too, one more"):
+        read(tmp_path, [row | {"actions": [1]}])
