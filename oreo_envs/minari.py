@@ -154,7 +154,7 @@ def read(folder: Path) -> Iterator[dict[str, Any]]:
     try:
         storage = MinariStorage.read(folder)
         for found in storage.get_episodes(range(storage.total_episodes)):
-            row = {name: _plain(value) for name, value in found.items()}
+            row = {name: _plain(value) for name, value in found.items() if name != "id"}
             yield row | {"env_id": env_id if str(env_id).startswith("oreo/") else None}
             number += 1
     except Exception as error:  # of h5py, pyarrow and Minari's assertions

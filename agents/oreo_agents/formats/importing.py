@@ -13,7 +13,7 @@ from oreo_agents.episodes.ungraded import WHY
 from oreo_agents.formats.draft import Cut, Draft
 from oreo_agents.formats.labels import LABELS, judge_label, relabelled
 from oreo_agents.formats.layout import Layout, Row, Watched, columns_of, named, near, recognise
-from oreo_agents.formats.matching import Tasks, delimiters_of
+from oreo_agents.formats.matching import Tasks, delimiters_of, is_held_out
 from oreo_agents.formats.reading import rows_of
 from oreo_agents.formats.registry import LAYOUTS
 from oreo_agents.formats.solutions import Solution, Verdict
@@ -277,6 +277,7 @@ def _judged(
         counts.held_out += solution is not None and solution.task.held_out
         if draft.exact is not None:
             reward, success = 0.0, bool(draft.label)
+            counts.held_out += is_held_out(draft.env_id or "", draft.task_id, draft.info.get("split"))
         elif draft.label is None and solution is not None:
             counts.cut_off += verdict is Verdict.CUT_OFF
             counts.not_graded += verdict is Verdict.LOST

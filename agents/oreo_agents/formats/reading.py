@@ -12,6 +12,7 @@ from pathlib import Path
 from oreo_agents.formats.layout import Row
 from oreo_envs.data_files import Naming, WrongSplit, describe, explicit_file, name_files, split_files
 from oreo_envs.data_rows import Allowance, rows
+from oreo_envs.recording import is_record
 
 HUB = "hub:"
 _SEVERAL = "; name the file or folder that you mean, or several to join them, or say --split as it is called there"
@@ -31,12 +32,16 @@ def files_of(place: str, split: str = "train") -> tuple[Path, ...]:
     """
     naming = Naming("import", {} if split in _SPLITS else {split: ()}, {})
     path = Path(_downloaded(place) if place.startswith(HUB) else place).expanduser()
-    if (minari := _minari_folder(path)) is not None:
+    if (minari := minari_folder(path)) is not None:
         return (minari,)
     if path.is_file():
         return explicit_file(path, split, naming, ())
     if not path.is_dir():
         raise FileNotFoundError(f"{place}: no such file or folder; a data set of the hub is hub:OWNER/NAME")
+    if is_record(path):
+        raise ValueError(f"{place}: a record of what an agent played; `oreo data encode` makes a buffer of it")
+    if (path / "metadata.json").is_file() and any(path.glob("part-*.parquet")):
+        raise ValueError(f"{place}: an episode buffer already; train on it, or `oreo data export` or `merge` it")
     try:
         found = split_files(path, split, naming, ("test",))
     except WrongSplit as error:
@@ -67,7 +72,7 @@ def rows_of(files: Sequence[Path], max_unpacked_bytes: int) -> Iterator[tuple[st
             yield f"{file}, {where}", row
 
 
-def _minari_folder(path: Path) -> Path | None:
+def minari_folder(path: Path) -> Path | None:
     """The folder with the data, if a folder is a data set of Minari."""
     for folder in (path, path / "data"):
         try:

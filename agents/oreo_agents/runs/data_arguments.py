@@ -80,12 +80,12 @@ def parser() -> argparse.ArgumentParser:
     divider.add_argument("--seed", type=int, default=0)
     balancer = commands.add_parser("balance", help="at most so many episodes of each outcome of each task")
     balancer.add_argument("buffer", type=Path)
-    balancer.add_argument("--per-outcome", type=int, default=4, help="default: 4, as the paper keeps of MATH")
+    balancer.add_argument("--per-outcome", type=int, help="default: 4, where no protocol is named")
     balancer.add_argument(
         "--protocol",
-        choices=("even", "paper-7b"),
-        default="even",
-        help="paper-7b: nor more successes than failures of a task, but one if there is any; default: even",
+        choices=("paper-1.5b", "paper-7b"),
+        help="what the paper kept of each task. paper-1.5b: 10 samples; paper-7b: of 16 samples 4 successes and 4 "
+        "failures, nor more successes than failures, but one if there is any",
     )
     balancer.add_argument("--out", type=Path, required=True)
     balancer.add_argument("--seed", type=int, default=0)

@@ -12,6 +12,7 @@ from layout_rows import ask, say
 from test_layouts_of_episodes import read, steps_of, write
 
 from oreo_agents.formats.importing import ImportSettings, import_episodes
+from oreo_agents.formats.reading import files_of
 
 CALL = {"name": "add", "arguments": '{"a": 1}'}
 WRITTEN = '<tool_call>\n{"name": "add", "arguments": {"a": 1}}\n</tool_call>'
@@ -211,6 +212,23 @@ def test_a_verdict_may_stand_in_any_column(tmp_path: Path):
     assert not read(tmp_path, nested, label="metrics.solved")[0].success
     with pytest.raises(ValueError, match=r"line 1: --label acc: there is no such column among prompt, completion"):
         import_episodes([write(tmp_path, rows)], ImportSettings(label="acc"))
+
+
+def test_splits_are_said_as_a_repository_calls_them(tmp_path: Path):
+    """UltraFeedback's five splits: two words of each are our own, and neither is enough."""
+    for split in ("train_prefs", "train_sft", "test_prefs"):
+        write(tmp_path / "data", [{"prompt": split, "completion": "a"}], f"{split}-00000-of-00001.jsonl")
+    with pytest.raises(ValueError, match="may be data/train_prefs.* or data/train_sft.*; name the file .* say --split"):
+        files_of(str(tmp_path))
+    assert [file.name for file in files_of(str(tmp_path), "train_sft")] == ["train_sft-00000-of-00001.jsonl"]
+    with pytest.raises(FileNotFoundError, match=r"no file of split 'train_gen': its data files are data/test_prefs"):
+        files_of(str(tmp_path), "train_gen")
+
+
+def test_a_buffer_is_not_imported_again(tmp_path: Path):
+    read(tmp_path, [{"prompt": "q", "completion": "a"}]).save(tmp_path / "buffer")
+    with pytest.raises(ValueError, match="buffer: an episode buffer already; train on it"):
+        files_of(str(tmp_path / "buffer"))
 
 
 def test_answers_and_verdicts_are_as_many(tmp_path: Path):
