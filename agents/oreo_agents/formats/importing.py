@@ -231,6 +231,8 @@ def _matched(where: str, row: Row, draft: Draft, tasks: Tasks | None, settings: 
     if draft.exact is not None:
         draft.label = _judge(where, draft, settings)[1]
         return _Found(where, draft)
+    if settings.pay_steps and draft.step_labels is None:
+        raise ValueError(f"{where}: --step-rewards pays labels of steps, and this row has none; leave it out")
     draft.info.setdefault("source", str(row.get("source", "")))
     task = tasks.find(draft.asked) if tasks is not None and draft.single else None
     if draft.label is None and task is None and not draft.shown:

@@ -173,13 +173,13 @@ def _stepwise(row: Row) -> list[Draft]:
         raise ValueError(f"field 'completions' must be a list of texts, one a step, got {pieces!r:.80}")
     if not isinstance(labels, list) or len(labels) != len(pieces):
         raise ValueError(f"field 'labels' must be a list of {len(pieces)} labels, one a step, got {labels!r:.80}")
-    if not all(isinstance(label, bool) or label in (0, 1) for label in labels):
-        raise ValueError(f"a label of a step is true or false, got {labels!r:.80}")
+    if not all(isinstance(label, bool) or label in (0, 1, -1) for label in labels):
+        raise ValueError(f"a label of a step is true or false, or 1, 0 or -1, got {labels!r:.80}")
     # TRL joins steps with a separator of its own; they are written one a line where they bring none.
     ends = ["" if piece.endswith("\n") else "\n" for piece in pieces[:-1]]
     steps = [piece + end for piece, end in zip(pieces, [*ends, ""], strict=True)]
     draft = conversation(
-        row["prompt"], "".join(steps), row, ("prompt", "completions"), label=bool(labels[-1]), pieces=steps
+        row["prompt"], "".join(steps), row, ("prompt", "completions"), label=labels[-1] > 0, pieces=steps
     )
     draft.step_labels = [float(label) for label in labels]
     return [draft]

@@ -218,7 +218,9 @@ def test_splits_are_said_as_a_repository_calls_them(tmp_path: Path):
     """UltraFeedback's five splits: two words of each are our own, and neither is enough."""
     for split in ("train_prefs", "train_sft", "test_prefs"):
         write(tmp_path / "data", [{"prompt": split, "completion": "a"}], f"{split}-00000-of-00001.jsonl")
-    with pytest.raises(ValueError, match="may be data/train_prefs.* or data/train_sft.*; name the file .* say --split"):
+    with pytest.raises(
+        ValueError, match=r"may be data/train_prefs.* or data/train_sft.*; name the file .* say --split"
+    ):
         files_of(str(tmp_path))
     assert [file.name for file in files_of(str(tmp_path), "train_sft")] == ["train_sft-00000-of-00001.jsonl"]
     with pytest.raises(FileNotFoundError, match=r"no file of split 'train_gen': its data files are data/test_prefs"):

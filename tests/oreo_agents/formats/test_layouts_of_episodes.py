@@ -93,6 +93,13 @@ def test_labels_of_steps_cut_the_steps_and_are_rewards_if_asked_for(name, second
     assert whole.num_steps == 1 and whole.rewards.tolist() == [sum(labels)]
 
 
+def test_steps_may_be_labelled_by_signs_and_are_paid_only_where_they_are_labelled(tmp_path: Path):
+    [episode] = read(tmp_path, [{"prompt": "q", "completions": ["a", "b"], "labels": [1, -1]}], pay_steps=True)
+    assert not episode.success and episode.rewards.tolist() == [1, -1]
+    with pytest.raises(ValueError, match="line 1: --step-rewards pays labels of steps, and this row has none"):
+        read(tmp_path, ROWS["labelled"], pay_steps=True)
+
+
 def test_steps_are_cut_as_asked(tmp_path: Path):
     rows = ROWS["messages"]
     assert read(tmp_path, rows)[0].num_steps == 2
@@ -127,6 +134,8 @@ def test_rewards_between_are_judged_by_a_threshold_that_is_asked_for(tmp_path: P
         ([{**ROWS["math-shepherd"][0], "label": "nothing"}], "step 1 is not"),
         ([{**ROWS["openr1"][0], "correctness_math_verify": None}], "there is no reward or correct or .*--label"),
         ([{"prompt": "q", "completions": ["a"], "labels": [1, 0]}], "must be a list of 1 labels"),
+        ([{"prompt": "q", "completions": ["a"], "labels": [0.7]}], "a label of a step is true or false, or 1, 0 or"),
+        ([{"messages": [ask("q"), say(" ")]}], "message 1: the assistant says nothing"),
         ([{"conversations": [{"from": "gpt", "value": 3}], "reward": 1}], "the content must be a text, got 3"),
     ],
 )  # fmt: skip
