@@ -10,7 +10,7 @@ from pathlib import Path
 from oreo_agents.episodes.prompts import PromptFormat
 from oreo_agents.episodes.tasks import EnvSettings
 from oreo_agents.formats.importing import CHAT, ImportSettings, import_episodes
-from oreo_agents.formats.reading import HUB, files_of
+from oreo_agents.formats.reading import HUB, files_of, minari_folder
 from oreo_agents.runs.encoding import encode_buffer
 from oreo_algos import EpisodeBuffer
 
@@ -28,12 +28,15 @@ def is_rows(place: str) -> bool:
 
 def _is_buffer(path: Path) -> bool:
     """Whether a folder is a buffer, also a damaged one, which says itself what is wrong."""
+    if minari_folder(path) is not None:
+        return False
     return (path / "metadata.json").exists() or any(path.glob("part-*.parquet")) or not any(path.iterdir())
 
 
 def imported_name(place: str) -> str:
     """Return the name of the buffer that rows become: another one where a file has changed."""
-    facts = [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files_of(place)]
+    named = [file for one in files_of(place) for file in ([one] if one.is_file() else sorted(one.iterdir()))]
+    facts = [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in named]
     return f"imported-{hashlib.sha256(repr(facts).encode()).hexdigest()[:12]}"
 
 

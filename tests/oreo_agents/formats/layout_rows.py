@@ -33,6 +33,12 @@ def game(n: int, last: str) -> list[Row]:
     return [ask(f"Room {n}. You see a desk 1."), say("go to desk 1"), ask("On it is a mug 1."), say(last)]
 
 
+def so_far(messages: list[Row]) -> list[Row]:
+    """As rLLM keeps them: each with the conversation so far."""
+    ends = [at + 1 for at, message in enumerate(messages) if message["role"] == "assistant"]
+    return [{"chat_completions": messages[:end], "reward": 0.0} for end in ends]
+
+
 def shared(messages: list[Row]) -> list[Row]:
     names = {"user": "human", "assistant": "gpt", "system": "system"}
     return [{"from": names[m["role"]], "value": m["content"]} for m in messages]
@@ -192,6 +198,84 @@ ROWS: dict[str, list[Row]] = {
             "messages": [ask(Q[n]), say(RIGHT[n])],
         }
         for n in range(5)
+    ],
+    "openai-preference": [
+        {
+            "input": {"messages": [ask(Q[n])], "tools": [], "parallel_tool_calls": True},
+            "preferred_output": [say(RIGHT[n])],
+            "non_preferred_output": [say(WRONG[n])],
+        }
+        for n in range(5)
+    ],
+    "minari": [
+        {
+            "observations": [f"Room {n}. You see a desk 1.", "On it is a mug 1.", ""],
+            "actions": ["go to desk 1", last],
+            "rewards": [0.0, float(good)],
+            "terminations": [False, True],
+            "truncations": [False, False],
+        }
+        for n in range(5)
+        for last, good in (("take mug 1", True), ("look", False))
+    ],
+    "ultrachat": [{"id": str(n), "data": [Q[n], RIGHT[n], "Sure?", "Yes."]} for n in range(5)],
+    "rllm": [
+        {
+            "id": f"t{n}:0",
+            "task": {"question": Q[n]},
+            "is_correct": good,
+            "termination_reason": "env_done" if good else "max_turns_exceeded",
+            "trajectories": [{"name": "agent", "steps": so_far(game(n, "take mug 1")), "reward": float(good)}],
+        }
+        for n in range(5)
+        for good in (True, False)
+    ],
+    "rllm-trajectory": [
+        {"task": {"question": Q[n]}, "steps": so_far(game(n, last)), "reward": reward}
+        for n in range(5)
+        for last, reward in (("take mug 1", 1.0), ("look", 0.0))
+    ],
+    "answers": [{"question": Q[n], "responses": [RIGHT[n], WRONG[n]], "scores": [1, 0]} for n in range(5)],
+    "answers, verl": [
+        {
+            "prompt": [ask(Q[n])],
+            "reward_model": {"style": "rule", "ground_truth": "2"},
+            "responses": [RIGHT[n], WRONG[n]],
+            "correct": [True, False],
+        }
+        for n in range(5)
+    ],
+    "problem-solution": [{"problem": Q[n], "solution": RIGHT[n], "answer": str(n + 2)} for n in range(5)],
+    "problem-solution, OpenMathInstruct": each(
+        lambda n, text, good: {"question": Q[n], "generated_solution": text, "is_correct": good}
+    ),
+    "input-output": [{"input": [ask(Q[n])], "output": RIGHT[n], "system_prompt": "Think."} for n in range(5)],
+    "input-output, verl": each(
+        lambda n, text, good: {"input": f"user\n{Q[n]}\nassistant\n", "output": text, "score": float(good), "step": 1}
+    ),
+    "reasoning-gym-eval": [
+        {
+            "categories": [
+                {
+                    "name": "algebra",
+                    "datasets": [
+                        {
+                            "name": "pears",
+                            "results": [
+                                {
+                                    "question": Q[n],
+                                    "completions": [
+                                        {"full_model_response": text, "score": score}
+                                        for text, score in ((RIGHT[n], 1.0), (WRONG[n], 0.0))
+                                    ],
+                                }
+                                for n in range(5)
+                            ],
+                        }
+                    ],
+                }
+            ]
+        }
     ],
     "reasoning-gym": each(
         lambda n, text, good: {
