@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from oreo_agents.formats.layout import Row
+from oreo_envs import hub
 from oreo_envs.data_files import Naming, WrongSplit, describe, explicit_file, name_files, split_files
 from oreo_envs.data_rows import Allowance, rows
 from oreo_envs.recording import is_record
@@ -98,9 +99,10 @@ def _downloaded(place: str) -> str:
 
     name = place.removeprefix(HUB)
     try:
-        return snapshot_download(name, repo_type="dataset")
+        with hub.cache_if_unreachable():
+            return snapshot_download(name, repo_type="dataset")
     except Exception as error:  # whatever keeps the hub away, the mend is the same
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        reason = hub.why_unreachable() or f"{type(error).__name__}: {error}".splitlines()[0]
         raise FileNotFoundError(
             f"{place}: the hub has no such data set, or cannot be reached ({reason}). Where there is a network run: "
             f"hf download --repo-type dataset {name} --local-dir FOLDER, and import FOLDER"
