@@ -6,6 +6,7 @@ Knows: names, defaults. Does not know: the loop (`trainer`), equations.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from oreo_algos.typed import require_types
 from oreo_algos.training.doctor import Thresholds
 from oreo_algos.training.trackers import DEFAULT, tracker_names
 
@@ -47,6 +48,7 @@ class TrainerConfig:
 
     def __post_init__(self) -> None:
         """Check the settings."""
+        require_types(self)
         for name in ("micro_batch_tokens", "checkpoint_every", "keep_checkpoints"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")

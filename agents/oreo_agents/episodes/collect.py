@@ -11,6 +11,7 @@ import gymnasium as gym
 import numpy as np
 from rich.progress import track
 
+from oreo_algos.typed import require_types
 from oreo_agents.episodes.generate import Sampling
 from oreo_agents.episodes.prompts import PromptFormat
 from oreo_agents.episodes.rollout import RolloutCounts, rollout
@@ -46,6 +47,7 @@ class SftSettings:
 
     def __post_init__(self) -> None:
         """Check the settings."""
+        require_types(self)
         require_whole(self, "samples")
         if self.samples < 1:
             raise ValueError(f"sft.samples must be at least 1, got {self.samples}")
@@ -75,6 +77,7 @@ class CollectSettings:
 
     def __post_init__(self) -> None:
         """Check the settings."""
+        require_types(self)
         if self.source not in ("policy", "demonstrations"):
             raise ValueError(f"collect.source must be policy or demonstrations, got {self.source!r}")
         if self.samples < 1 or (self.tasks is not None and self.tasks < 1):

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from oreo_algos.typed import require_types
 from oreo_agents.networks.checkpoints import cast_once
 from oreo_agents.networks.kv_cache import Prefix, pad_left
 from oreo_agents.networks.policy import CausalPolicy
@@ -44,6 +45,7 @@ class Sampling:
 
     def __post_init__(self) -> None:
         """Check the settings."""
+        require_types(self)
         if self.temperature < 0:
             raise ValueError(f"temperature must not be negative, got {self.temperature}")
         if self.max_new_tokens < 1 or self.batch_size < 1:

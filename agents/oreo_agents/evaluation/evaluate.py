@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import gymnasium as gym
 
+from oreo_algos.typed import require_types
 from oreo_agents.episodes.generate import Sampling
 from oreo_agents.episodes.prompts import PromptFormat
 from oreo_agents.episodes.record import INVALID
@@ -39,6 +40,7 @@ class DevSettings:
 
     def __post_init__(self) -> None:
         """Check the settings."""
+        require_types(self)
         if self.split is not None and (not isinstance(self.split, str) or not self.split):
             raise ValueError(f"evaluate.dev.split must be the name of a split, or null, got {self.split!r}")
         for name, least in (("tasks", 1), ("examples", 0)):
@@ -78,6 +80,7 @@ class EvaluateSettings:
 
     def __post_init__(self) -> None:
         """Check the settings."""
+        require_types(self)
         if isinstance(self.splits, str) or not self.splits:
             raise ValueError(f"evaluate.splits must be a list of at least one split, got {self.splits!r}")
         if isinstance(self.searches, str) or not self.searches:

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
+from oreo_algos.typed import require_types
 from oreo_agents.networks.adapters import Lora
 from oreo_agents.networks.checkpoints import (
     Checkpointing,
@@ -77,6 +78,7 @@ class PolicySettings:
 
     def __post_init__(self) -> None:
         """Check the settings."""
+        require_types(self)
         require_bool("policy.trust_remote_code", self.trust_remote_code)
         for name in ("chat_template", "system_prompt"):
             if not isinstance(getattr(self, name), str | None):

@@ -23,6 +23,7 @@ from transformers import (
 from transformers.modeling_layers import GenericForTokenClassification
 from transformers.modeling_outputs import TokenClassifierOutput
 
+from oreo_algos.typed import require_types
 from oreo_agents.networks.adapters import Lora, adapted_path
 from oreo_agents.networks.checkpoints import (
     Checkpointing,
@@ -57,6 +58,7 @@ class ValueSettings:
 
     def __post_init__(self) -> None:
         """Check the settings."""
+        require_types(self)
         require_checkpointing("value.gradient_checkpointing", self.gradient_checkpointing)
 
 

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import gymnasium as gym
 
+from oreo_algos.typed import require_types
 from oreo_agents import plugins
 from oreo_agents.episodes.collect import CollectSettings, SftSettings
 from oreo_agents.episodes.tasks import EnvSettings, choose_indices, derive, make_env
@@ -44,6 +45,7 @@ class IterationSettings:
 
     def __post_init__(self) -> None:
         """Check the settings."""
+        require_types(self)
         require_whole(self, "rounds")
         if self.rounds < 1:
             raise ValueError(f"rounds must be at least 1, got {self.rounds}")

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from oreo_algos.typed import require_types
 from oreo_agents.episodes.collect import CollectSettings, collect
 from oreo_agents.episodes.tasks import choose_indices
 from oreo_agents.networks.checkpoints import weights_digest
@@ -48,6 +49,7 @@ class ValueEvalSettings:
 
     def __post_init__(self) -> None:
         """Check the settings."""
+        require_types(self)
         if self.samples < 2 or (self.tasks is not None and self.tasks < 1):
             raise ValueError(
                 "value_eval: two samples a task and one task are the least that can be ordered, got "

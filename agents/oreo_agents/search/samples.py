@@ -10,6 +10,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from oreo_algos.typed import require_types
 from oreo_agents.search.base import Answer, Candidate, Search
 from oreo_agents.search.player import Judgement, Player
 from oreo_algos.episode import Episode
@@ -32,6 +33,7 @@ class SampleSearch(Search):
 
     def __post_init__(self) -> None:
         """Check the settings."""
+        require_types(self)
         if self.samples < 1:
             raise ValueError(f"samples must be at least 1, got {self.samples}")
         if self.temperature < 0 or (self.temperature == 0 and self.samples > 1):

@@ -6,6 +6,7 @@ Knows: names and defaults. Does not know: networks, HTTP.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from oreo_algos.typed import require_types
 from oreo_agents.search import (
     Admissible,
     BestOfKActions,
@@ -63,6 +64,7 @@ class ServeSettings:
 
     def __post_init__(self) -> None:
         """Check the settings."""
+        require_types(self)
         for name in ("max_tokens", "max_candidates", "batch_size", "queue", "max_body_bytes"):
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
