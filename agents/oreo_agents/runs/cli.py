@@ -22,16 +22,16 @@ from omegaconf.errors import OmegaConfBaseException
 
 from oreo_agents import plugins
 from oreo_agents.runs.arguments import flags_first, modules_of_env, one_search_a_job, plugged_in, with_environment
+from oreo_agents.runs.building import build
 from oreo_agents.runs.choices import config_folder, known, with_folders
 from oreo_agents.runs.helps import asked, asked_of_parser
-from oreo_agents.runs.overrides import UserError, build, check_overrides, closest, further_overrides, readable
+from oreo_agents.runs.overrides import UserError, check_overrides, closest, further_overrides, readable
 from oreo_agents.runs.run_folders import (
     Network,
     choose_value,
     evaluation_overrides,
     hydra_text,
     networks,
-    run_imports,
     run_of,
 )
 
@@ -253,10 +253,12 @@ def other_tasks(config: DictConfig) -> str | None:
     Returns:
         A sentence; None when they do not differ, or when the policy does not lie in a run folder.
     """
+    from oreo_agents.evaluation.run_settings import read_config
+
     trained = Path(config.policy.path or "").parent.parent / "config.yaml"
     if config.policy.path is None or not trained.exists():
         return None
-    before, now = OmegaConf.select(OmegaConf.load(trained), "env") or {}, config.env
+    before, now = read_config(trained).get("env") or {}, config.env
     names = sorted({*before.get("options", {}), *now.options})
     pairs = {"id": (before.get("id"), now.id)}
     pairs |= {f"options.{name}": (before.get("options", {}).get(name), now.options.get(name)) for name in names}
@@ -441,7 +443,6 @@ def _run_hydra(command: str, arguments: Sequence[str], imports: Sequence[str]) -
         overrides.insert(named, "env=own")
     if command == "eval" and overrides and not re.match(r"-|[^/]*=", overrides[0]):
         folder, *others = overrides
-        imports = [*map(plugins.import_named, run_imports(Path(folder))), *imports]
         overrides = [*evaluation_overrides(Path(folder), others), *others]
     overrides = with_environment(command, overrides)
     chosen = [text for text in overrides if re.match(r"policy\.path=(?!null$)", text)]
