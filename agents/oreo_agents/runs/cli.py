@@ -8,6 +8,7 @@ import logging
 import re
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NoReturn
@@ -21,6 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from oreo_agents import plugins
+from oreo_agents.runs import together
 from oreo_agents.runs.arguments import flags_first, modules_of_env, one_search_a_job, plugged_in, with_environment
 from oreo_agents.runs.choices import config_folder, known, with_folders
 from oreo_agents.runs.helps import asked, asked_of_parser
@@ -80,7 +82,17 @@ _SHORT = {"search": "evaluate.searches", "budget": "evaluate.budget", "tracker":
 
 
 # What a run may do more of, or otherwise, in a folder that it worked in before: nothing that is there becomes wrong.
-_GROWING = ("rounds", "iteration.rounds", "algos", "workers", "imports", "trainer.tracker", "evaluate.keep")
+_GROWING = (
+    "rounds",
+    "iteration.rounds",
+    "algos",
+    "workers",
+    "imports",
+    "trainer.tracker",
+    "trainer.sharding",
+    "trainer.cpu_offload",
+    "evaluate.keep",
+)
 
 # What lies in a folder before a run has done anything in it.
 _BEFORE_ANYTHING = {"config.yaml", "cli.log", ".run.lock", ".hydra"}
@@ -91,6 +103,7 @@ def main() -> None:
     command, *arguments = sys.argv[1:] or ["--help"]
     try:
         arguments, imports = plugged_in(arguments)
+        together.join(command)
         if command in ("-h", "--help", "help"):
             print(USAGE, end="")
         elif command == "--version":
@@ -141,6 +154,7 @@ def main() -> None:
             new(arguments)
         elif command in _JOBS:
             _run_hydra(command, arguments, imports)
+            together.leave()
         else:
             known = [*_JOBS, "report", "data", "doctor", "metrics", "serve", "chat", "play", "new", "push", "show"]
             raise UserError(f"unknown command {command!r}{closest(command, known)}\n\n{USAGE}")
@@ -191,8 +205,9 @@ def _run(config: DictConfig, folder: Path) -> None:
                 f"of algo joins them under another name by +algo@algorithms.NAME=FILE\nlooked in: {plugins.where()}"
             )
     chosen = {name: config.algorithms[name] for name in config.algos if name != "sft"}
-    _prepare(config, folder, chosen, supervised=True).train_and_evaluate(["sft", *chosen])
-    report([folder], folder, quiet=_in_sweep())
+    run = _prepare(config, folder, chosen, supervised=True)
+    run.train_and_evaluate(["sft", *chosen])
+    run.ranks.first(lambda: report([folder], folder, quiet=_in_sweep()))
 
 
 def _train(config: DictConfig, folder: Path) -> None:
@@ -201,8 +216,9 @@ def _train(config: DictConfig, folder: Path) -> None:
     name = HydraConfig.get().runtime.choices["algo"]
     # The start is no part of these results, so no value is tried on it.
     config.evaluate.start_value = None
-    _prepare(config, folder, {name: config.algo}, shared=_SHARED).train_and_evaluate([name])
-    report([folder], folder, quiet=_in_sweep())
+    run = _prepare(config, folder, {name: config.algo}, shared=_SHARED)
+    run.train_and_evaluate([name])
+    run.ranks.first(lambda: report([folder], folder, quiet=_in_sweep()))
 
 
 def _in_sweep() -> bool:
@@ -213,7 +229,9 @@ def _in_sweep() -> bool:
 def _sft(config: DictConfig, folder: Path) -> None:
     run = _prepare(config, folder, {}, supervised=True)
     run.prepare(episodes=False)
-    print(f"policy: {run.sft()}")
+    path = run.sft()
+    if run.ranks.leads:
+        print(f"policy: {path}")
 
 
 def _collect(config: DictConfig, folder: Path) -> None:
@@ -339,12 +357,13 @@ def _prepare(
     """
     from oreo_agents.progress import quiet
     from oreo_agents.runs.pipeline import Run
+    from oreo_algos import ranks
 
     quiet()
     settings = settings_from_config(config, algorithms)
     if settings.policy.path is not None and not supervised:
         settings = dataclasses.replace(settings, sft=dataclasses.replace(settings.sft, demonstrations=0))
-    _write_down(config, folder)
+    ranks.current().first(lambda: _write_down(config, folder))
     return Run(settings, folder, shared=shared)
 
 
@@ -409,22 +428,30 @@ def _run_hydra(command: str, arguments: Sequence[str], imports: Sequence[str]) -
         folder = Path(HydraConfig.get().runtime.output_dir)
         try:
             # A launcher may have started this process, and the id may stand in a file of settings.
+            leads = together.meet(folder)
             named = [*config.imports, *modules_of_env([f"env.id={config.env.id}"])]
             config.imports = list(dict.fromkeys(map(plugins.import_named, named)))
-            with FileLock(folder / ".run.lock", blocking=False):
+            with FileLock(folder / ".run.lock", blocking=False) if leads else nullcontext():
                 _JOBS[command](config, folder)
         except Timeout:
             _fail(ValueError(f"{folder}: another process works in this folder; wait for it or choose another folder"))
         except (ValueError, FileNotFoundError, OmegaConfBaseException) as error:
             logging.getLogger(__name__).debug("details", exc_info=True)
             _fail(error)
+        except Exception as error:  # whatever it was, the others have ended or are to end
+            try:
+                together.end(error, folder)
+            except together.LostError as lost:
+                print(f"oreo: {lost}", file=sys.stderr)
+                raise SystemExit(2) from error
 
-    sys.argv = [f"oreo {command}", *flags_first(with_folders(overrides))]
+    sys.argv = [f"oreo {command}", *flags_first(with_folders([*overrides, *together.follow()]))]
     hydra.main(version_base="1.3", config_path=str(config_folder()), config_name=command)(job)()
 
 
 def _fail(error: Exception) -> NoReturn:
-    print(f"oreo: {error}", file=sys.stderr)
+    if together.speaks():
+        print(f"oreo: {error}", file=sys.stderr)
     raise SystemExit(2)
 
 
