@@ -4,6 +4,7 @@ Knows: episodes as a sequence, and which tokenizer encoded them.
 Does not know: the files (`parquet`), padding, how an algorithm selects.
 """
 
+import hashlib
 import json
 import math
 import os
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 
 from oreo_algos.episode import Episode, JSONScalar
 from oreo_algos.storage import parquet
-from oreo_algos.storage.content import ContentHash
+from oreo_algos.storage.content import ContentHash, digest
 from oreo_algos.storage.stored import Columns, StoredEpisodes
 
 JSON: TypeAlias = "JSONScalar | Sequence[JSON] | Mapping[str, JSON]"
@@ -115,7 +116,19 @@ class EpisodeBuffer(Sequence[Episode]):
 
     def filter(self, predicate: Callable[[Episode], bool]) -> "EpisodeBuffer":
         """Keep the episodes for which `predicate` is true, in order."""
-        return self._select(episode for episode in self if predicate(episode))
+        return self[np.array([bool(predicate(episode)) for episode in self], np.bool_)]
+
+    def locate(self, episodes: Sequence[Episode]) -> NDArray[np.int64]:
+        """Return the index here of each of some episodes, -1 of those that are not this buffer's, int64 [M].
+
+        An equal episode that was made anew is another one.
+        """
+        own = self._episodes
+        others = episodes._episodes if isinstance(episodes, EpisodeBuffer) else episodes
+        if isinstance(own, StoredEpisodes):
+            return own.locate(others)
+        index = {episode: i for i, episode in enumerate(own)}
+        return np.array([index.get(episode, -1) for episode in others], np.int64)
 
     @classmethod
     def concatenate(cls, buffers: Sequence["EpisodeBuffer"]) -> "EpisodeBuffer":
@@ -155,6 +168,17 @@ class EpisodeBuffer(Sequence[Episode]):
         content = ContentHash()
         content.add(self)
         return content.hexdigest()
+
+    @cached_property
+    def identity(self) -> str:
+        """What tells these episodes, in this order, from others, hexadecimal.
+
+        Other than for ``content_hash``, no episode is read for it where they are stored, however the buffer was chosen
+        or joined.
+        """
+        own = self._episodes
+        digests = own.digests() if isinstance(own, StoredEpisodes) else b"".join(map(digest, own))
+        return hashlib.sha256(digests).hexdigest()
 
     def stats(self) -> dict[str, int | float]:
         """Count what is inside.

@@ -52,7 +52,7 @@ SCHEMA = pa.schema(
 _LATER = {"success"}  # columns that buffers of earlier releases do not have; an episode settles what they would say
 _KINDS = {str: "text", dict: "an object", list: "a list"}
 _SHARD = {"file": str, "rows": int, "sha256": str}
-_MAP_VERSION = 1  # of what is mapped, and of how its episodes were checked
+_MAP_VERSION = 2  # of what is mapped, and of how its episodes were checked
 _KEYS = {"tokenizer_fingerprint", "provenance", "content_hash", "shards"}
 _ARRAYS = ("rewards", "tokens", "step_id", "loss_mask", "behavior_logprobs")
 

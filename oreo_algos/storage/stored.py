@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from oreo_algos.episode import Episode, JSONScalar
+from oreo_algos.storage.content import DIGEST_BYTES, digest
 
 SCHEMA = pa.schema(
     [
@@ -36,6 +37,8 @@ SCHEMA = pa.schema(
         ("success", pa.uint8()),
         ("num_action_tokens", pa.int32()),
         ("total_reward", pa.float64()),
+        ("highest_token", pa.int32()),
+        ("digest", pa.binary(DIGEST_BYTES)),
     ]
 )
 """A byte a bool, so that every array of a row is a view of the table."""
@@ -51,6 +54,7 @@ class Columns:
         env_ids: the environments that occur, sorted.
         success, truncated: bool [N].
         num_tokens, num_action_tokens, num_steps: int64 [N].
+        highest_token: the highest token id, -1 where there is none, int32 [N].
         total_reward: undiscounted returns, reward units, float64 [N].
     """
 
@@ -62,6 +66,7 @@ class Columns:
     num_tokens: NDArray[np.int64]
     num_action_tokens: NDArray[np.int64]
     num_steps: NDArray[np.int64]
+    highest_token: NDArray[np.int32]
     total_reward: NDArray[np.float64]
 
     @classmethod
@@ -80,6 +85,7 @@ class Columns:
             num_tokens=np.array([e.num_tokens for e in episodes], np.int64),
             num_action_tokens=np.array([e.num_action_tokens for e in episodes], np.int64),
             num_steps=np.array([e.num_steps for e in episodes], np.int64),
+            highest_token=np.array([e.highest_token for e in episodes], np.int32),
             total_reward=np.array([e.total_reward for e in episodes], np.float64),
         )
 
@@ -88,8 +94,12 @@ def to_table(episodes: Iterable[Episode]) -> pa.Table:
     """Put episodes into a table of ``SCHEMA``."""
     rows = list(episodes)
     columns = {
-        name: [_plain(getattr(episode, name)) for episode in rows] for name in SCHEMA.names if name != "info"
-    } | {"info": [json.dumps(episode.info) for episode in rows]}
+        name: [_plain(getattr(episode, name)) for episode in rows]
+        for name in SCHEMA.names
+        if name not in ("info", "digest")
+    }
+    columns["info"] = [json.dumps(episode.info) for episode in rows]
+    columns["digest"] = [digest(episode) for episode in rows]
     return pa.table({name: columns[name] for name in SCHEMA.names}, schema=SCHEMA)
 
 
@@ -129,6 +139,11 @@ class StoredRows:
         if name not in self._numbers:
             self._numbers[name] = self.batch.column(name).to_numpy()
         return self._numbers[name]
+
+    def digests(self) -> NDArray[np.void]:
+        """Return the column of digests as a view."""
+        column = self.batch.column("digest")
+        return np.frombuffer(column.buffers()[1], f"V{DIGEST_BYTES}")[column.offset : column.offset + len(column)]
 
     def lengths(self, name: str) -> NDArray[np.int64]:
         """Return the length of every list of a column; it is kept."""
@@ -257,6 +272,11 @@ class StoredEpisode(Episode):
         return int(self._rows.numbers("num_action_tokens")[self._row])
 
     @property
+    def highest_token(self) -> int:
+        """As of `Episode`."""
+        return int(self._rows.numbers("highest_token")[self._row])
+
+    @property
     def total_reward(self) -> float:
         """As of `Episode`."""
         return float(self._rows.numbers("total_reward")[self._row])
@@ -337,8 +357,31 @@ class StoredEpisodes(Sequence[Episode]):
             num_tokens=self._lengths("tokens"),
             num_action_tokens=self._numbers("num_action_tokens").astype(np.int64),
             num_steps=self._lengths("rewards"),
+            highest_token=self._numbers("highest_token"),
             total_reward=self._numbers("total_reward"),
         )
+
+    def digests(self) -> bytes:
+        """Return those of `content.digest`, one behind another, without making an episode."""
+        parts = [batch.digests() for batch in self._batches]
+        return np.concatenate(parts)[self._places].tobytes() if parts else b""
+
+    def locate(self, episodes: Sequence[Episode]) -> NDArray[np.int64]:
+        """Return the index here of episodes that lie in the same tables, -1 of those that do not, int64 [M]."""
+        if isinstance(episodes, StoredEpisodes) and episodes._batches is self._batches:
+            places = episodes._places
+        else:
+            starts = dict(zip(map(id, self._batches), self._starts, strict=False))
+            places = np.array(
+                [
+                    starts[id(e._rows)] + e._row if isinstance(e, StoredEpisode) and id(e._rows) in starts else -1
+                    for e in episodes
+                ],
+                np.int64,
+            )
+        index = np.full(self._starts[-1] + 1, -1)  # the last one: of place -1
+        index[self._places] = np.arange(len(self))
+        return index[places]
 
     def named(self, key: str) -> list[str | None]:
         """Return the text that ``info`` has under a name, of each episode; None: there is none, or it is no text.

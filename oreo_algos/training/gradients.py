@@ -6,7 +6,8 @@ Knows: parameters, torch.distributed. Does not know: losses, optimisers, sharded
 from collections.abc import Iterable, Iterator, Sequence
 
 import torch
-from torch import Tensor, distributed as dist, nn
+from torch import Tensor, nn
+from torch import distributed as dist
 
 _PIECE = 2**22
 """Numbers that are sent at once; what is larger goes by itself, without a copy."""

@@ -3,18 +3,17 @@
 Knows: models, ranks, ``TrainerConfig.sharding``. Does not know: losses, steps, files.
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor, nn
 
 from oreo_algos.models import Models, Network
 from oreo_algos.ranks import Ranks
 from oreo_algos.training.gradients import sum_gradients
-from oreo_algos.training.sharding import Sharded, shard, whole_tensor
 from oreo_algos.training.settings import TrainerConfig
+from oreo_algos.training.sharding import Sharded, shard, whole_tensor
 from oreo_algos.training.trained import trained_state
 
 Found = TypeVar("Found")
@@ -30,7 +29,14 @@ class Holding:
     """
 
     def __init__(
-        self, models: Models, needs: Collection[str], config: TrainerConfig, ranks: Ranks, device: torch.device, *, bf16: bool
+        self,
+        models: Models,
+        needs: Collection[str],
+        config: TrainerConfig,
+        ranks: Ranks,
+        device: torch.device,
+        *,
+        bf16: bool,
     ) -> None:
         """Spread the networks that are needed, if the settings say so and there are processes to spread them over.
 
@@ -50,7 +56,8 @@ class Holding:
             there = {name: network for name, network in there.items() if network is not None}
             found = shard(list(there.values()), device, bf16=bf16, cpu_offload=config.cpu_offload)
             self._parts = dict(zip(there, found, strict=True))
-            self.models = replace(models, **{name: part.twin for name, part in self._parts.items()})
+            twins: dict[str, Any] = {name: part.twin for name, part in self._parts.items()}
+            self.models = replace(models, **twins)
         elif config.cpu_offload:
             raise ValueError(
                 "trainer.cpu_offload is for sharded networks: start with torchrun, --nproc-per-node 1 for one GPU"
@@ -87,7 +94,7 @@ class Holding:
         return whole if self.ranks.leads else {}
 
     def ask(self, question: Callable[[], Found]) -> Found:
-        """Ask something of the networks that were given, on rank 0, where they are whole meanwhile; all ranks hear it."""
+        """Ask something of the networks that were given, on rank 0, where they are whole meanwhile; tell all ranks."""
         asked = [part for name, part in self._parts.items() if name in ("policy", "value")]
         for part in asked:
             part.restore(self.ranks, self.device)

@@ -48,5 +48,5 @@ def run_fingerprint(
         networks["reference"] = policy_summary(models.reference, example)
     if "value" in algorithm.needs and models.value is not None:
         networks["value"] = value_summary(models.value, example)
-    facts = [type(algorithm).__name__, asdict(algorithm), config.seed, bf16, buffer.content_hash, networks]
+    facts = [type(algorithm).__name__, asdict(algorithm), config.seed, bf16, buffer.identity, networks]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()

@@ -6,6 +6,9 @@ Knows: lengths. Does not know: padding (`batch`), devices, losses.
 import heapq
 from collections.abc import Iterable, Sequence
 
+import numpy as np
+from numpy.typing import ArrayLike
+
 from oreo_algos.algos.base import Example
 from oreo_algos.episode import Episode
 
@@ -33,15 +36,24 @@ def cut_by_tokens(examples: Iterable[Example], max_tokens: int) -> list[list[Exa
         examples: what to cut.
         max_tokens: budget, tokens of all episodes of a micro-batch, >= 1.
     """
-    pieces: list[list[Example]] = []
+    given = list(examples)
+    lists = [episodes_of([example]) for example in given]
+    longest = [max(episode.num_tokens for episode in each) for each in lists]
+    sizes = [sum(episode.num_tokens for episode in each) for each in lists]
+    return [[given[i] for i in piece] for piece in cut(longest, sizes, max_tokens)]
+
+
+def cut(longest: ArrayLike, sizes: ArrayLike, max_tokens: int) -> list[list[int]]:
+    """Cut N examples in the same way, by the tokens of the longest episode of each and of all of its episodes, [N]."""
+    tokens = np.asarray(sizes).tolist()
+    pieces: list[list[int]] = []
     room = 0
-    for example in sorted(examples, key=longest, reverse=True):
-        size = sum(episode.num_tokens for episode in episodes_of([example]))
-        if not pieces or size > room:
+    for i in np.argsort(-np.asarray(longest), kind="stable").tolist():
+        if not pieces or tokens[i] > room:
             pieces.append([])
             room = max_tokens
-        pieces[-1].append(example)
-        room -= size
+        pieces[-1].append(i)
+        room -= tokens[i]
     return pieces
 
 

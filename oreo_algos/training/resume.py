@@ -67,7 +67,8 @@ def restore_run(run: "_Run") -> None:
         state = each_tensor(state, lambda tensor, place: _part(tensor, like(place)))
     for name, network in run.networks.items():
         load_trained_state(network, state["networks"][name][0])
-    for kind, parts in (("optimizers", run.optimizers), ("schedulers", run.schedulers)):
+    kinds: dict[str, Any] = {"optimizers": run.optimizers, "schedulers": run.schedulers}
+    for kind, parts in kinds.items():
         for name, each in parts.items():
             for part, saved in zip(each, state[kind][name], strict=True):
                 part.load_state_dict(saved)

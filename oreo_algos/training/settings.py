@@ -68,7 +68,7 @@ class TrainerConfig:
         if self.sharding not in get_args(Sharding):
             raise ValueError(f"trainer.sharding must be {' or '.join(get_args(Sharding))}, got {self.sharding!r}")
         if self.cpu_offload and self.sharding != "full":
-            raise ValueError("trainer.cpu_offload keeps shards in the memory of the host: give trainer.sharding=full too")
+            raise ValueError("trainer.cpu_offload keeps shards in the memory of the host: give trainer.sharding=full")
         if self.chooses and not self.evaluate_every:
             name = "load_best_model_at_end" if self.load_best_model_at_end else "early_stopping_patience"
             raise ValueError(f"trainer.{name} needs evaluations on the way: give trainer.evaluate_every=STEPS too")

@@ -6,10 +6,9 @@ The network that was given stays as it is but for its weights, which leave it; a
 is trained. ``Sharded.restore`` puts whole weights back.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from typing import Any, cast
-
 import copy
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn

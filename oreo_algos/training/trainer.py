@@ -3,6 +3,7 @@
 Knows: the protocols of ``models`` and ``algos.base``. Does not know: environments, tokenizers, model families.
 """
 
+import itertools
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -13,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 from torch.optim import Optimizer
@@ -22,20 +22,20 @@ from torch.optim.lr_scheduler import LambdaLR
 from oreo_algos import ranks
 from oreo_algos.algos.base import Algorithm
 from oreo_algos.bars import bar_console
-from oreo_algos.batch import TASK, Batch, collate, number_tasks, require_extra
-from oreo_algos.episode import Episode
+from oreo_algos.batch import TASK, Batch, collate, require_extra
 from oreo_algos.metrics import WeightedMean
-from oreo_algos.models import Models, Network, Policy
+from oreo_algos.models import Models, Network
 from oreo_algos.storage.buffer import EpisodeBuffer
 from oreo_algos.training.curve import Curve, Evaluate
 from oreo_algos.training.doctor import TrainingDoctor, examine_rewards
+from oreo_algos.training.examples import Examples
 from oreo_algos.training.fit import require_examples, require_fit
 from oreo_algos.training.holding import Holding
-from oreo_algos.training.identity import place, run_fingerprint, seed_of
+from oreo_algos.training.identity import run_fingerprint, seed_of
 from oreo_algos.training.metrics_writer import MetricsWriter, SilentWriter, read_metrics
-from oreo_algos.training.micro_batches import cut_by_tokens, episodes_of, longest, share
+from oreo_algos.training.micro_batches import cut_by_tokens, episodes_of, share
 from oreo_algos.training.optimizers import make_optimizers
-from oreo_algos.training.reference import reference_logprobs
+from oreo_algos.training.reference_scores import ReferenceScores
 from oreo_algos.training.resume import restore_run, save_run
 from oreo_algos.training.schedule import Schedule, cosine_with_warmup
 from oreo_algos.training.settings import TrainerConfig, TrainResult
@@ -104,14 +104,14 @@ class _Run:
         self.algorithm, self.buffer, self.config, self.folder = algorithm, buffer, config, folder
         self.cpu_seconds, self.cpu_since = 0.0, time.process_time()
         generator = np.random.default_rng(np.random.SeedSequence([config.seed, 0]))
-        selected = algorithm.select(buffer, generator)
-        self.examples = [e for e in selected if longest(e) <= models.policy.max_length]
+        selected = Examples(algorithm.select(buffer, generator))
+        self.examples = selected.fitting(models.policy.max_length)
         self.skipped = len(selected) - len(self.examples)
         require_examples(self.examples, len(selected), models.policy.max_length, algorithm)
-
-        require_fit(models, algorithm.needs, episodes_of(self.examples), buffer.tokenizer_fingerprint)
-        require_extra(algorithm.extra, episodes_of(self.examples))
-        self.tasks = number_tasks(episodes_of(self.examples)) if TASK in algorithm.extra else None
+        episodes, columns = self.examples.episodes, self.examples.episodes.columns
+        require_fit(models, algorithm.needs, int(columns.highest_token.max()), buffer.tokenizer_fingerprint)
+        require_extra(algorithm.extra, episodes)
+        self.tasks = dict(zip(columns.task_ids, itertools.count())) if TASK in algorithm.extra else None
 
         self.schedule = Schedule(
             examples=len(self.examples),
@@ -124,7 +124,8 @@ class _Run:
         )
         self.total_steps = self.schedule.total_steps
         there = next(models.policy.parameters()).device
-        self.device = device if device is not None and config.sharding == "full" and self.ranks.started else there
+        self.shards = config.sharding == "full" and self.ranks.started
+        self.device = device if device is not None and self.shards else there
         self.bf16 = self.device.type == "cuda" if config.bf16 is None else config.bf16
         # Of the networks as they were given: before anything is restored.
         self.fingerprint = run_fingerprint(
@@ -133,11 +134,12 @@ class _Run:
             buffer,
             models,
             bf16=self.bf16,
-            example=max(episodes_of(self.examples), key=lambda episode: episode.num_tokens),
+            example=episodes[int(np.argmax(columns.num_tokens))],
         )
         if len(set(self.ranks.gather(self.fingerprint))) > 1:
             raise ValueError("the processes of this run do not have the same networks, episodes and settings")
-        algorithm.begin_run(models, self.examples)
+        algorithm.begin_run(models, self.examples.given)
+        self.reference_scores = ReferenceScores(self, models)
         self.holding = Holding(models, algorithm.needs, config, self.ranks, self.device, bf16=self.bf16)
         self.models = self.holding.models
         self.networks: dict[str, Network] = {"policy": self.models.policy}
@@ -146,13 +148,11 @@ class _Run:
             self.networks["value"] = self.models.value
         self.optimizers = {name: self._optimizers(name) for name in self.networks}
         self.schedulers = {name: self._schedulers(name) for name in self.networks}
-        self.doctor = TrainingDoctor(config.doctor, float(np.std([episode.total_reward for episode in buffer])))
+        self.doctor = TrainingDoctor(config.doctor, float(np.std(buffer.columns.total_reward)))
         self.step, self.num_tokens = 0, 0
         waits = self.schedule.value_warmup_steps if self.schedule.policy_steps else self.total_steps
         self.curve = Curve(config, folder, total_steps=self.total_steps, counts_from=waits, writes=self.ranks.leads)
         self.last_metrics: dict[str, float] = {}
-        self.ref_logprobs: dict[Episode, NDArray[np.float32]] = {}
-        self.ref_logprobs_beside: dict[bytes, NDArray[np.float32]] = {}
         torch.manual_seed(config.seed)  # what networks draw, such as what adapters drop
         restore_run(self)
 
@@ -173,25 +173,12 @@ class _Run:
     def finish(self, evaluate: Evaluate | None) -> TrainResult:
         """Run the remaining steps."""
         if not self.done:
-            self._take_reference_logprobs()
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}"),
-        )
+            self.reference_scores.take()
+        what, note = TextColumn("{task.description}"), TextColumn("{task.fields[note]}")
+        columns = (what, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), note)
         silent = self.done or parent_process() is not None or not self.ranks.leads
-        with (
-            self._writer() as writer,
-            Progress(*columns, console=bar_console(), disable=silent) as progress,
-        ):
-            bar = progress.add_task(
-                self.folder.name,
-                total=self.total_steps,
-                completed=self.step,
-                note="",
-            )
+        with self._writer() as writer, Progress(*columns, console=bar_console(), disable=silent) as progress:
+            bar = progress.add_task(self.folder.name, total=self.total_steps, completed=self.step, note="")
             warnings = WarningLog(self.folder, writer.write_text) if self.ranks.leads else SilentWriter()
             if self.algorithm.reads_success_only:
                 warnings.give(examine_rewards(self.buffer))
@@ -265,15 +252,17 @@ class _Run:
         """Take one optimiser step and return its metrics."""
         algorithm, models = self.algorithm, self.models
         models.policy_frozen = not self.schedule.trains_policy(self.step)
-        examples = [self.examples[i] for i in self.schedule.batch(self.step)]
+        numbers = self.schedule.batch(self.step)
+        examples = [self.examples[i] for i in numbers]
+        self.reference_scores.begin(numbers)
         if self.ranks.size > 1:
             torch.manual_seed(seed_of(self.config.seed, self.step, self.ranks.rank))
         batches, total_weight = self._own_batches(examples)
         means, problem = WeightedMean(), None
-        with self._autocast():
+        with self.autocast():
             context = algorithm.begin_step(examples, models, self._micro_batches)
         for batch, weight in batches:
-            with self._autocast():
+            with self.autocast():
                 losses = algorithm.losses(batch, models, context)
             if not losses.terms or not losses.terms.keys() <= self.networks.keys():
                 raise ValueError(
@@ -334,42 +323,19 @@ class _Run:
 
     def _cut(self, examples: Sequence[Any], parts: int) -> list[Batch]:
         """Cut examples to the token budget and pad each piece, with what is known of the reference."""
-        budget = self.config.micro_batch_tokens
-        if parts > 1:
-            budget = max(min(budget, -(-sum(e.num_tokens for e in episodes_of(examples)) // parts)), 1)
-        pieces = [episodes_of(piece) for piece in cut_by_tokens(examples, budget)]
+        pieces = [episodes_of(piece) for piece in cut_by_tokens(examples, self.budget(examples, parts))]
         extra, tasks = self.algorithm.extra, self.tasks
-        batches = (collate(piece, ref_logprobs=self._known(piece), extra=extra, tasks=tasks) for piece in pieces)
+        batches = (
+            collate(piece, ref_logprobs=self.reference_scores.of(piece), extra=extra, tasks=tasks) for piece in pieces
+        )
         return [batch.to(self.device) for batch in batches]
 
-    def _known(self, episodes: Sequence[Episode]) -> list[NDArray[np.float32]] | None:
-        """Return the reference's log-probabilities of episodes, None unless all of them are known."""
-        rows = [
-            self.ref_logprobs[e] if e in self.ref_logprobs else self.ref_logprobs_beside.get(place(self.step, e))
-            for e in episodes
-        ]
-        return None if any(row is None for row in rows) else rows  # type: ignore[return-value]
-
-    def _take_reference_logprobs(self) -> None:
-        """Take once what the steps read of the reference, and let it go; it stays where they read all of it."""
-        reference = self.models.reference
-        if reference is None or self.algorithm.reference_use != "logprobs":
-            return
-        # While the policy is the reference every log-ratio is 0.
-        if not (self.models.policy_is_reference and self.schedule.policy_steps == 0):
-            self.ref_logprobs = reference_logprobs(reference, self.buffer, episodes_of(self.examples), bf16=self.bf16)
-            for step in range(self.step, self.total_steps):
-                self._score_beside(reference, step)
-        self.holding.let_go_of_reference()
-
-    def _score_beside(self, reference: Policy, step: int) -> None:
-        """Take what a step reads of the reference beside its examples, in the micro-batches in which it reads it."""
-        episodes = self.algorithm.scored_beside([self.examples[i] for i in self.schedule.batch(step)], self.models)
-        for piece in cut_by_tokens(episodes, self.config.micro_batch_tokens):
-            with torch.no_grad(), self._autocast():
-                rows = reference.score(collate(piece).to(self.device)).logprobs.float().cpu().numpy()
-            for episode, row in zip(piece, rows, strict=True):
-                self.ref_logprobs_beside[place(step, episode)] = row[: episode.num_tokens].copy()
+    def budget(self, examples: Sequence[Any], parts: int) -> int:
+        """Return the tokens of a micro-batch, fewer where examples are to become several."""
+        budget = self.config.micro_batch_tokens
+        if parts == 1:
+            return budget
+        return max(min(budget, -(-sum(episode.num_tokens for episode in episodes_of(examples)) // parts)), 1)
 
     def _update(self) -> dict[str, float]:
         """Clip and apply the gradients of each network that is being trained."""
@@ -395,7 +361,7 @@ class _Run:
     def _progress(self) -> dict[str, float]:
         return {"epoch": self.schedule.epoch(self.step), "num_tokens": self.num_tokens}
 
-    def _autocast(self) -> torch.autocast:
+    def autocast(self) -> torch.autocast:
         # A forward reads each weight once: to keep what is cast of it would hold half as much again of all weights.
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bf16, cache_enabled=False)
 

@@ -82,7 +82,7 @@ class Run:
         self.ranks = ranks.current()
         if self.ranks.size > 1 and settings.workers not in (None, 1):
             raise ValueError(
-                f"workers={settings.workers} is for one process, and {self.ranks.size} train together here; leave it out"
+                f"workers={settings.workers} is for one process, and here train {self.ranks.size} together; leave it out"
             )
         self.small = settings.policy.path is None and self.load.device.type == "cpu"
         if self.small:
@@ -159,7 +159,7 @@ class Run:
             The rows of the results.
         """
         # Held-out data that is missing is to be missed now, not after hours of training.
-        self.ranks.first(lambda: [self.make_env(split)().close() for split in self.settings.evaluate.splits])
+        self.ranks.first(self._require_splits)
         learning = any(name in self.settings.algorithms for name in names)
         if learning and not self.settings.data_folders:
             self.settings.train_indices(1, split=self.settings.collect.split)
@@ -191,6 +191,10 @@ class Run:
         for name in names:
             skipped |= parts[name][1]
         return self.write_results([row for name in names for row in parts[name][0]], skipped)
+
+    def _require_splits(self) -> None:
+        for split in self.settings.evaluate.splits:
+            self.make_env(split)().close()
 
     def _report_memory(self, names: Sequence[str]) -> None:
         """Say what updates take on a GPU, before anything is loaded; small models of our own are no matter."""
@@ -344,9 +348,7 @@ class Run:
         dev = self._dev_tasks(folder, models, policy_path)
         env = self.settings.env
         facts = {"env": {"id": env.id, "options": env.options}, "policy": {"path": self.settings.policy.path}}
-        result = train(
-            algorithm, models, buffer, config, folder, evaluate=dev, facts=facts, device=self.load.device
-        )
+        result = train(algorithm, models, buffer, config, folder, evaluate=dev, facts=facts, device=self.load.device)
         starts = {
             "policy": policy_path,
             "reference": (reference_path or policy_path) if "reference" in algorithm.needs else None,
@@ -387,7 +389,7 @@ class Run:
         summary = dataclasses.asdict(result) | {
             **{name: path if path is None else self.layout.name(path) for name, path in starts.items()},
             "episodes": len(buffer),
-            "content_hash": buffer.content_hash,
+            "identity": buffer.identity,
             "buffers": [part.record() for part in parts],
         }
         write_text(folder / "summary.json", json.dumps(summary, indent=2) + "\n")
@@ -413,7 +415,7 @@ class Run:
 
 def _is_done(folder: Path) -> bool:
     """Say whether the training in a folder is done; checkpoints that a kill left there then go."""
-    if (done := (folder / "summary.json").exists()):
+    if done := (folder / "summary.json").exists():
         remove_checkpoints(folder)
     return done
 

@@ -159,7 +159,12 @@ class RunData:
     def _part(self, path: Path, policy_path: str, make: Callable[[PromptFormat], EpisodeBuffer]) -> Part:
         """Read a buffer that a policy is to learn from; make it first unless it is there."""
         prompt_format = self.load.prompt_format(policy_path)
-        ranks.current().first(lambda: (path / "metadata.json").exists() or make(prompt_format).save(path))
+
+        def made() -> None:
+            if not (path / "metadata.json").exists():
+                make(prompt_format).save(path)
+
+        ranks.current().first(made)
         buffer = EpisodeBuffer.load(path, tokenizer_fingerprint=prompt_format.fingerprint)
         return Part(self.layout.name(path), buffer)
 

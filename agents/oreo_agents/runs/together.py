@@ -1,7 +1,7 @@
 """A command that ``torchrun`` started several times: one run folder, one voice, one end.
 
-Knows: ranks, and where Hydra writes. Does not know: what a command does. Without ``torchrun`` nothing here does anything,
-and torch is not loaded for it.
+Knows: ranks, and where Hydra writes. Does not know: what a command does. Without ``torchrun`` nothing here does
+anything, and torch is not loaded for it.
 """
 
 import logging
@@ -56,7 +56,7 @@ def follow() -> list[str]:
 
 
 def meet(folder: Path) -> bool:
-    """Begin a job: the first rank tells the others, which wait in ``follow``, the folder; they say nothing from here on.
+    """Begin a job: the first rank tells the folder to the others, which wait in ``follow`` and say nothing more.
 
     Returns:
         Whether this is the first, or the only one.

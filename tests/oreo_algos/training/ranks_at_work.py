@@ -2,8 +2,8 @@
 
     python ranks_at_work.py FOLDER PLAN
 
-FOLDER holds the buffers ``several`` and ``single``; PLAN names jobs, see ``jobs_of``. This process imports torch, computes
-nothing, and forks, so that a group costs no import.
+FOLDER holds the buffers ``several`` and ``single``; PLAN is ``compare:RANKS:CASE;CASE`` or
+``kill:SHARDING:VICTIMS:MOMENT``. This process imports torch, computes nothing, and forks: a group costs no import.
 """
 
 import os
