@@ -20,6 +20,7 @@ from oreo_algos.episode import Episode, JSONScalar
 from oreo_algos.storage import parquet
 from oreo_algos.storage.content import ContentHash, digest
 from oreo_algos.storage.stored import Columns, StoredEpisodes
+from oreo_algos.storage.writing import write_buffer
 
 JSON: TypeAlias = "JSONScalar | Sequence[JSON] | Mapping[str, JSON]"
 
@@ -216,23 +217,32 @@ class EpisodeBuffer(Sequence[Episode]):
         Raises:
             ValueError: the buffer is empty, or `path` holds something that is no buffer.
         """
-        metadata = {
-            "env_ids": self.env_ids,
-            "tokenizer_fingerprint": self.tokenizer_fingerprint,
-            "counts": self.stats(),
-            "provenance": self.provenance,
-            "content_hash": self.content_hash,
-        }
-        parquet.write_episodes(path, self._episodes, metadata, episodes_per_shard=episodes_per_shard)
+        if not len(self):
+            raise ValueError(f"{path}: nothing to save, the buffer has no episode")
+        with write_buffer(
+            path,
+            tokenizer_fingerprint=self.tokenizer_fingerprint,
+            provenance=self.provenance,
+            episodes_per_shard=episodes_per_shard,
+        ) as writer:
+            for episode in self:
+                writer.add(episode)
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str], *, tokenizer_fingerprint: str | None = None) -> "EpisodeBuffer":
+    def load(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        tokenizer_fingerprint: str | None = None,
+        max_shard_bytes: int | None = None,
+    ) -> "EpisodeBuffer":
         """Read a folder that `save` wrote, every shard checked against its checksum.
 
         Args:
             path: the folder; when a kill fell between the two renames of `save`, the earlier
                 buffer is put back.
             tokenizer_fingerprint: of the tokenizer that the policy reads; None: any.
+            max_shard_bytes: what a shard may unpack to; None: `OREO_MAX_SHARD_BYTES`, else 4 GiB.
 
         Raises:
             FileNotFoundError: nothing is at `path`, or a shard is missing.
@@ -248,7 +258,7 @@ class EpisodeBuffer(Sequence[Episode]):
                 f"(`oreo data encode {path} --tokenizer PATH`)"
             )
         buffer = cls(
-            parquet.read_episodes(path, metadata),
+            parquet.read_episodes(path, metadata, max_shard_bytes=max_shard_bytes),
             tokenizer_fingerprint=found,
             provenance=metadata["provenance"],
             folder=Path(path),

@@ -1,13 +1,13 @@
 """Episodes that are read from an Arrow table when they are asked for, and small columns of all of them at once.
 
-Knows: the columns of a table of checked episodes, of which a row becomes an episode without a copy of its arrays.
-Does not know: files (`mapped`, `parquet`), selections (`buffer`), what makes an episode valid (`episode`).
+Knows: how a row becomes an episode without a copy of its arrays. Does not know: the columns and their memory (`rows`),
+files (`mapped`, `parquet`), selections (`buffer`), what makes an episode valid (`episode`).
 """
 
 import bisect
 import itertools
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, overload
@@ -18,30 +18,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from oreo_algos.episode import Episode, JSONScalar
-from oreo_algos.storage.content import DIGEST_BYTES, digest
-
-SCHEMA = pa.schema(
-    [
-        ("task_id", pa.large_string()),
-        ("env_id", pa.large_string()),
-        ("messages", pa.large_list(pa.struct([("role", pa.large_string()), ("content", pa.large_string())]))),
-        ("action_spans", pa.large_list(pa.int32())),  # three numbers an action
-        ("rewards", pa.large_list(pa.float32())),
-        ("terminated", pa.uint8()),
-        ("truncated", pa.uint8()),
-        ("info", pa.large_string()),  # JSON
-        ("tokens", pa.large_list(pa.int32())),
-        ("step_id", pa.large_list(pa.int32())),
-        ("loss_mask", pa.large_list(pa.uint8())),
-        ("behavior_logprobs", pa.large_list(pa.float32())),
-        ("success", pa.uint8()),
-        ("num_action_tokens", pa.int32()),
-        ("total_reward", pa.float64()),
-        ("highest_token", pa.int32()),
-        ("digest", pa.binary(DIGEST_BYTES)),
-    ]
-)
-"""A byte a bool, so that every array of a row is a view of the table."""
+from oreo_algos.storage.rows import SCHEMA, StoredRows
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,69 +65,6 @@ class Columns:
             highest_token=np.array([e.highest_token for e in episodes], np.int32),
             total_reward=np.array([e.total_reward for e in episodes], np.float64),
         )
-
-
-def to_table(episodes: Iterable[Episode]) -> pa.Table:
-    """Put episodes into a table of ``SCHEMA``."""
-    rows = list(episodes)
-    columns = {
-        name: [_plain(getattr(episode, name)) for episode in rows]
-        for name in SCHEMA.names
-        if name not in ("info", "digest")
-    }
-    columns["info"] = [json.dumps(episode.info) for episode in rows]
-    columns["digest"] = [digest(episode) for episode in rows]
-    return pa.table({name: columns[name] for name in SCHEMA.names}, schema=SCHEMA)
-
-
-def _plain(value: Any) -> Any:
-    """Give an array or a bool the form that Arrow stores."""
-    if isinstance(value, np.ndarray):
-        return value.reshape(-1).view(np.uint8) if value.dtype == np.bool_ else value.reshape(-1)
-    return int(value) if isinstance(value, bool) else value
-
-
-class StoredRows:
-    """The episodes of one record batch."""
-
-    def __init__(self, batch: pa.RecordBatch) -> None:
-        """Keep a batch of ``SCHEMA``, whose memory stays where it is."""
-        self.batch = batch
-        self._numbers: dict[str, NDArray[Any]] = {}
-        self._lists: dict[str, tuple[NDArray[Any], NDArray[np.int64], NDArray[np.bool_] | None]] = {}
-
-    def array(self, name: str, row: int) -> NDArray[Any] | None:
-        """Return the list of a row as a read-only view; None: there is none."""
-        if name not in self._lists:
-            column = self.batch.column(name)
-            present = None if column.null_count == 0 else column.is_valid().to_numpy(zero_copy_only=False)
-            self._lists[name] = column.values.to_numpy(), column.offsets.to_numpy(), present
-        values, offsets, present = self._lists[name]
-        if present is not None and not present[row]:
-            return None
-        return values[offsets[row] : offsets[row + 1]]
-
-    def scalar(self, name: str, row: int) -> Any:
-        """Return what stands in a row, as Python has it."""
-        return self.batch.column(name)[row].as_py()
-
-    def numbers(self, name: str) -> NDArray[Any]:
-        """Return a column of numbers as a view."""
-        if name not in self._numbers:
-            self._numbers[name] = self.batch.column(name).to_numpy()
-        return self._numbers[name]
-
-    def digests(self) -> NDArray[np.void]:
-        """Return the column of digests as a view."""
-        column = self.batch.column("digest")
-        return np.frombuffer(column.buffers()[1], f"V{DIGEST_BYTES}")[column.offset : column.offset + len(column)]
-
-    def lengths(self, name: str) -> NDArray[np.int64]:
-        """Return the length of every list of a column; it is kept."""
-        key = f"{name}: lengths"
-        if key not in self._numbers:
-            self._numbers[key] = np.diff(self.batch.column(name).offsets.to_numpy())
-        return self._numbers[key]
 
 
 class StoredEpisode(Episode):
@@ -302,7 +216,7 @@ class StoredEpisodes(Sequence[Episode]):
             places: which rows, counted through all batches, int64 [N]; None: all of them, in order.
         """
         self._batches = batches
-        self._starts = [0, *itertools.accumulate(batch.batch.num_rows for batch in batches)]
+        self._starts = [0, *itertools.accumulate(map(len, batches))]
         self._places = np.arange(self._starts[-1]) if places is None else places
 
     def __len__(self) -> int:
@@ -311,7 +225,7 @@ class StoredEpisodes(Sequence[Episode]):
 
     def __reduce__(self) -> Any:
         """Take along the chosen rows, and no others."""
-        table = pa.Table.from_batches([batch.batch for batch in self._batches], SCHEMA).take(self._places)
+        table = pa.Table.from_batches([batch.batch() for batch in self._batches], SCHEMA).take(self._places)
         return _from_batches, (table.to_batches(),)
 
     @overload
@@ -389,7 +303,7 @@ class StoredEpisodes(Sequence[Episode]):
         Without making an episode, and without reading what does not hold the name.
         """
         name = json.dumps(key)
-        column = pa.chunked_array([batch.batch.column("info") for batch in self._batches], SCHEMA.field("info").type)
+        column = pa.chunked_array([batch.column("info") for batch in self._batches], SCHEMA.field("info").type)
         found: list[str | None] = [None] * len(column)
         for place in np.flatnonzero(pc.match_substring(column, f"{name}: ").to_numpy()).tolist():
             said = json.loads(column[place].as_py()).get(key)
@@ -408,7 +322,7 @@ class StoredEpisodes(Sequence[Episode]):
 
     def _ids(self, name: str) -> tuple[NDArray[np.int32], list[str]]:
         """Return the text of each episode as a place in the list of all that occur."""
-        column = pa.chunked_array([batch.batch.column(name) for batch in self._batches], SCHEMA.field(name).type)
+        column = pa.chunked_array([batch.column(name) for batch in self._batches], SCHEMA.field(name).type)
         encoded = column.dictionary_encode().combine_chunks()
         if isinstance(encoded, pa.ChunkedArray):  # of no batch
             return np.zeros(0, np.int32), []
