@@ -12,8 +12,6 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch import distributed as dist
-from torch.distributed import checkpoint as dcp
-from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 
 Place = tuple[str, ...]
 """Keys that lead to a tensor: of a list its numbers."""
@@ -60,6 +58,8 @@ def with_tensors(state: Any, tensors: Mapping[str, Tensor]) -> Any:
 
 def write_tensors(folder: Path, tensors: Mapping[str, Tensor]) -> None:
     """Write tensors, all processes of the default group together; of what all have whole, one writes it."""
+    from torch.distributed import checkpoint as dcp  # takes as long as torch itself, and one process does without
+
     dcp.save(dict(tensors), checkpoint_id=folder)
 
 
@@ -70,6 +70,9 @@ def read_tensors(folder: Path, like: Callable[[Place], Tensor | None]) -> dict[s
         folder: where they lie.
         like: returns what a tensor of that shape is to be like, in shards or whole; None: whole, on the CPU.
     """
+    from torch.distributed import checkpoint as dcp
+    from torch.distributed.checkpoint.metadata import TensorStorageMetadata
+
     reader = dcp.FileSystemReader(folder)
     tensors: dict[str, Tensor] = {}
     for name, known in reader.read_metadata().state_dict_metadata.items():

@@ -125,7 +125,7 @@ class _Scorer:
         for start in range(0, len(pieces), at_once):
             some = pieces[start : start + at_once]
             found = self.ranks.map(
-                lambda piece: self._score([episodes[i] for i in piece.tolist()]), some, together=self.together
+                lambda piece: _score(self, [episodes[i] for i in piece.tolist()]), some, together=self.together
             )
             for piece, logprobs in zip(some, found, strict=True):
                 for number, row in zip(piece.tolist(), logprobs, strict=True):
@@ -133,11 +133,12 @@ class _Scorer:
                         rows[number][:] = row[: len(rows[number])]
                         rows.known[number] = True
 
-    def _score(self, episodes: Sequence[Episode]) -> NDArray[np.float32]:
-        """Score episodes at once, float32 [B, T]."""
-        device = self.device or next(self.reference.parameters()).device
-        with torch.no_grad(), torch.autocast(device.type, dtype=torch.bfloat16, enabled=self.bf16):
-            return self.reference.score(collate(episodes).to(device)).logprobs.float().cpu().numpy()
+
+def _score(how: _Scorer, episodes: Sequence[Episode]) -> NDArray[np.float32]:
+    """Score episodes at once, float32 [B, T]."""
+    device = how.device or next(how.reference.parameters()).device
+    with torch.no_grad(), torch.autocast(device.type, dtype=torch.bfloat16, enabled=how.bf16):
+        return how.reference.score(collate(episodes).to(device)).logprobs.float().cpu().numpy()
 
 
 def reference_logprobs(
@@ -217,9 +218,11 @@ def _rows_of_buffer(scorer: _Scorer, buffer: EpisodeBuffer, chosen: NDArray[np.i
         pieces = [piece for piece in _pieces(scorer.reference, buffer) if missing[piece].any()]
         _log.info("scoring %d episodes with the reference, %d are known", sum(map(len, pieces)), int(rows.known.sum()))
         scorer.fill(rows, pieces, buffer)
-        if file is not None and ranks.leads:
+        if file is not None:
             _read(file, rows)  # of a run that was faster meanwhile
-            _write(file, rows)
+            ranks.barrier()
+            if ranks.leads:
+                _write(file, rows)
     return rows
 
 

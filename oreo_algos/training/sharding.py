@@ -4,6 +4,8 @@ Knows: ``fully_shard``, and which modules it gathers at once. Does not know: los
 
 The network that was given stays as it is but for its weights, which leave it; a twin of it holds the shards and
 is trained. ``Sharded.restore`` puts whole weights back.
+
+What is imported within functions takes as long as torch itself, and one process does without.
 """
 
 import copy
@@ -12,9 +14,6 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
-from torch.distributed.fsdp import CPUOffloadPolicy, FSDPModule, MixedPrecisionPolicy, OffloadPolicy, fully_shard
-from torch.distributed.tensor import DTensor, distribute_tensor
 
 from oreo_algos.models import Network
 from oreo_algos.ranks import Ranks
@@ -34,9 +33,8 @@ class Sharded:
 
     def rest(self) -> None:
         """Let go of what a forward gathered; parameters are shards afterwards."""
-        for module in self.twin.modules():
-            if isinstance(module, FSDPModule):
-                module.reshard()
+        for module in _groups(self.twin):
+            module.reshard()
 
     @torch.no_grad()
     def restore(self, ranks: Ranks, device: torch.device | None = None) -> None:
@@ -75,6 +73,9 @@ def shard(
     Raises:
         ValueError: a network is no module.
     """
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import CPUOffloadPolicy, MixedPrecisionPolicy, OffloadPolicy, fully_shard
+
     mesh = init_device_mesh(device.type, (torch.distributed.get_world_size(),))
     layers = MixedPrecisionPolicy(
         param_dtype=torch.bfloat16 if bf16 else None,
@@ -95,13 +96,19 @@ def shard(
             _let_go(whole, needed)
         whole = list(twin.parameters())
         fully_shard(twin, **how)
-        _let_go([parameter for parameter in whole if not isinstance(parameter, DTensor)], needed)
-        for module in twin.modules():
-            if isinstance(module, FSDPModule):  # neither reaches the modules below
-                module.set_gradient_divide_factor(1.0)
-                module.set_force_sum_reduction_for_comms(True)
+        _let_go([parameter for parameter in whole if not is_part(parameter)], needed)
+        for module in _groups(twin):  # neither reaches the modules below
+            module.set_gradient_divide_factor(1.0)
+            module.set_force_sum_reduction_for_comms(True)
         found.append(Sharded(network, twin, was))
     return found
+
+
+def _groups(network: nn.Module) -> list[Any]:
+    """Return the modules whose parameters are gathered together."""
+    from torch.distributed.fsdp import FSDPModule
+
+    return [module for module in network.modules() if isinstance(module, FSDPModule)]
 
 
 def _layers(network: nn.Module) -> Iterator[nn.Module]:
@@ -125,12 +132,19 @@ def _empty(parameter: nn.Parameter) -> None:
 
 def whole_tensor(tensor: Tensor) -> Tensor:
     """Return a tensor of which each process has a part, whole, on all of them; any other as it is."""
-    return cast(DTensor, tensor).full_tensor() if isinstance(tensor, DTensor) else tensor
+    return cast(Any, tensor).full_tensor() if is_part(tensor) else tensor
+
+
+def is_part(tensor: Tensor) -> bool:
+    """Say whether other processes have other parts of a tensor."""
+    return hasattr(tensor, "full_tensor")
 
 
 def spread_like(tensor: Tensor, like: Tensor) -> Tensor:
     """Return the part of a whole tensor, the same on all processes, that ``like`` has of its own."""
-    if not isinstance(like, DTensor):
+    if not is_part(like):
         return tensor
-    mesh: DeviceMesh = like.device_mesh
-    return distribute_tensor(tensor.to(like.device), mesh, like.placements, src_data_rank=None)
+    from torch.distributed.tensor import distribute_tensor
+
+    parts: Any = like
+    return distribute_tensor(tensor.to(like.device), parts.device_mesh, parts.placements, src_data_rank=None)

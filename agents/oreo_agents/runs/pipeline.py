@@ -82,7 +82,7 @@ class Run:
         self.ranks = ranks.current()
         if self.ranks.size > 1 and settings.workers not in (None, 1):
             raise ValueError(
-                f"workers={settings.workers} is for one process, and here train {self.ranks.size} together; leave it out"
+                f"workers={settings.workers} is for one process, and here are {self.ranks.size} together; leave it out"
             )
         self.small = settings.policy.path is None and self.load.device.type == "cpu"
         if self.small:

@@ -1,9 +1,9 @@
 """Train in groups of forked processes, and leave what each found, for the tests to compare with one process.
 
-    python ranks_at_work.py FOLDER PLAN
+    python ranks_at_work.py FOLDER PLAN...
 
-FOLDER holds the buffers ``several`` and ``single``; PLAN is ``compare:RANKS:CASE;CASE`` or
-``kill:SHARDING:VICTIMS:MOMENT``. This process imports torch, computes nothing, and forks: a group costs no import.
+FOLDER holds the buffers ``several`` and ``single``; plans are as in ``main``. This process imports torch, computes
+nothing, and forks: a group costs no import.
 """
 
 import os
@@ -11,8 +11,10 @@ import shutil
 import signal
 import sys
 import tempfile
+import time
 import traceback
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ import torch
 from layered import layered_models
 from torch import distributed as dist
 
-from oreo_algos import EpisodeBuffer, TrainerConfig, train
+from oreo_algos import EpisodeBuffer, TrainerConfig, ranks, train
 from oreo_algos.algos import ConstantBaseline, Dpo, Dqo, Kto, MoreSft, Oreo, RejectionSampling, Sft
 from oreo_algos.training import resume, trainer
 
@@ -77,7 +79,7 @@ def run_case(name: str, base: Path, folder: Path, sharding: str = "replicated", 
     return {"gradients": gradients[:2], "weights": weights, "steps": result.steps}
 
 
-def in_group(size: int, work: Callable[[int], Any]) -> list[int]:
+def in_group(size: int, work: Callable[[int], Any], *, grouped: bool = True, seconds: float = 300) -> list[int]:
     """Fork processes that form a group and work, each given its rank; return how each ended, as ``waitpid`` says."""
     meet = tempfile.mktemp()
     children = []
@@ -85,9 +87,14 @@ def in_group(size: int, work: Callable[[int], Any]) -> list[int]:
         child = os.fork()
         if child == 0:
             try:
-                dist.init_process_group("gloo", init_method=f"file://{meet}", rank=rank, world_size=size)
+                if grouped:
+                    wait = timedelta(seconds=seconds)
+                    dist.init_process_group(
+                        "gloo", init_method=f"file://{meet}", rank=rank, world_size=size, timeout=wait
+                    )
                 work(rank)
-                dist.destroy_process_group()
+                if grouped:
+                    dist.destroy_process_group()
                 os._exit(0)
             except BaseException:  # the parent is another process, to which nothing may be raised
                 traceback.print_exc()
@@ -153,6 +160,80 @@ def kill(base: Path, sharding: str, victims: Sequence[int], moment: str) -> None
             raise SystemExit(f"{place}: {size} ranks could not go on")
 
 
+def hand_over(base: Path, name: str) -> None:
+    """One process begins and two go on, in parts; two begin so and one goes on."""
+
+    def stop_after(folder: Path, sharding: str) -> None:
+        step = trainer._Run._train_step
+
+        def stopped(run: Any) -> Any:
+            if run.step == 3:
+                raise KeyboardInterrupt
+            return step(run)
+
+        trainer._Run._train_step = stopped  # type: ignore[method-assign]
+        try:
+            run_case(name, base, folder, sharding, checkpoint_every=3)
+        except KeyboardInterrupt:
+            return
+        finally:
+            trainer._Run._train_step = step  # type: ignore[method-assign]
+        raise SystemExit(f"{folder} was not stopped")
+
+    def go_on(rank: int, place: str, sharding: str) -> None:
+        found = run_case(name, base, base / "runs" / place, sharding)
+        if rank == 0:
+            torch.save(found, base / f"{place}.pt")
+
+    ends = in_group(2, lambda rank: stop_after(base / "runs" / "to-one", "full"))
+    ends += in_group(1, lambda rank: stop_after(base / "runs" / "from-one", "replicated"), grouped=False)
+    ends += in_group(2, lambda rank: go_on(rank, "from-one", "full"))
+    ends += in_group(1, lambda rank: go_on(rank, "to-one", "full"), grouped=False)
+    if any(ends):
+        raise SystemExit(f"not handed over: {ends}")
+
+
+def fail(base: Path) -> None:
+    """Two ranks train, of which the second finds a loss that is no number."""
+
+    def work(rank: int) -> None:
+        if rank == 1:
+            losses = Sft.losses
+
+            def broken(*arguments: Any) -> Any:
+                found = losses(*arguments)
+                found.terms["policy"] = found.terms["policy"] * float("nan")
+                return found
+
+            Sft.losses = broken  # type: ignore[method-assign]
+        try:
+            run_case("sft", base, base / "runs" / "fail")
+        except ValueError as error:
+            (base / f"said-{rank}").write_text(str(error))
+
+    if any(in_group(2, work)):
+        raise SystemExit("a rank did not end")
+
+
+def first(base: Path) -> None:
+    """The first rank works for longer than a collective may take here, and then fails."""
+
+    def broken() -> None:
+        time.sleep(3)
+        raise KeyError("it broke")
+
+    def work(rank: int) -> None:
+        us = ranks.current()
+        found = us.first(lambda: 7 + us.rank)
+        try:
+            us.first(broken)
+        except (KeyError, ranks.ElsewhereError) as error:
+            (base / f"heard-{rank}").write_text(f"{found}, {error.args[0]}".replace("'", ""))
+
+    if any(in_group(2, work, seconds=2)):
+        raise SystemExit("a rank did not end")
+
+
 def main(base: Path, plan: str) -> None:
     """Do what the plan says."""
     torch.set_num_threads(1)
@@ -162,7 +243,14 @@ def main(base: Path, plan: str) -> None:
             compare(base, int(size), names.split(";") if names else list(CASES))
         case "kill", sharding, victims, moment:
             kill(base, sharding, [int(victim) for victim in victims], moment)
+        case "hand over", name:
+            hand_over(base, name)
+        case "fail", *_:
+            fail(base)
+        case "first", *_:
+            first(base)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2])
+    for plan in sys.argv[2:]:
+        main(Path(sys.argv[1]), plan)
