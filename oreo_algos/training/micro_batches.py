@@ -3,6 +3,7 @@
 Knows: lengths. Does not know: padding (`batch`), devices, losses.
 """
 
+import heapq
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -54,3 +55,22 @@ def cut(longest: ArrayLike, sizes: ArrayLike, max_tokens: int) -> list[list[int]
         pieces[-1].append(i)
         room -= tokens[i]
     return pieces
+
+
+def share(sizes: Sequence[int], parts: int) -> list[list[int]]:
+    """Deal examples out so that all parts have about as many tokens: the largest first, to whoever has least.
+
+    Args:
+        sizes: tokens of each example.
+        parts: how many; some have nothing where there are fewer examples.
+
+    Returns:
+        Of each part the indices of its examples, ascending.
+    """
+    found: list[list[int]] = [[] for _ in range(parts)]
+    loads = [(0, part) for part in range(parts)]
+    for index in sorted(range(len(sizes)), key=lambda i: -sizes[i]):
+        load, part = heapq.heappop(loads)
+        found[part].append(index)
+        heapq.heappush(loads, (load + sizes[index], part))
+    return [sorted(each) for each in found]

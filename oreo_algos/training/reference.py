@@ -16,6 +16,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from copy import copy
+from dataclasses import dataclass
 from pathlib import Path
 from typing import overload
 
@@ -28,6 +29,7 @@ from numpy.typing import NDArray
 from oreo_algos.batch import collate
 from oreo_algos.episode import Episode
 from oreo_algos.models import Policy
+from oreo_algos.ranks import Ranks
 from oreo_algos.storage.atomic import replace_file
 from oreo_algos.storage.buffer import EpisodeBuffer
 from oreo_algos.storage.fingerprint import policy_summary
@@ -43,6 +45,9 @@ _FORMAT = 2
 
 _WINDOW, _PIECE_TOKENS = 64, 4096
 """Neighbours in the buffer, as those of one task are, of which pieces of similar length are made; tokens of a piece."""
+
+_AT_ONCE = 16
+"""Pieces of each process between two exchanges of what was found."""
 
 _SCHEMA = pa.schema([("episode", pa.int64()), ("logprobs", pa.large_list(pa.float32()))])
 
@@ -104,7 +109,49 @@ class Rows(Sequence[NDArray[np.float32]]):
         return pa.table({"episode": np.flatnonzero(self.known), "logprobs": lists}, schema=_SCHEMA)
 
 
-def reference_logprobs(reference: Policy, buffer: EpisodeBuffer, episodes: Sequence[Episode], *, bf16: bool) -> Rows:
+@dataclass(frozen=True)
+class _Scorer:
+    """How episodes are scored, perhaps by several processes, each some of the pieces."""
+
+    reference: Policy
+    bf16: bool
+    ranks: Ranks
+    together: bool
+    device: torch.device | None
+
+    def fill(self, rows: Rows, pieces: Sequence[NDArray[np.int64]], episodes: Sequence[Episode]) -> None:
+        """Score pieces, whose numbers are those of ``episodes``, into rows; what is known of these stays."""
+        at_once = _AT_ONCE * self.ranks.size
+        for start in range(0, len(pieces), at_once):
+            some = pieces[start : start + at_once]
+            found = self.ranks.map(
+                lambda piece: _score(self, [episodes[i] for i in piece.tolist()]), some, together=self.together
+            )
+            for piece, logprobs in zip(some, found, strict=True):
+                for number, row in zip(piece.tolist(), logprobs, strict=True):
+                    if not rows.known[number]:
+                        rows[number][:] = row[: len(rows[number])]
+                        rows.known[number] = True
+
+
+def _score(how: _Scorer, episodes: Sequence[Episode]) -> NDArray[np.float32]:
+    """Score episodes at once, float32 [B, T]."""
+    device = how.device or next(how.reference.parameters()).device
+    with torch.no_grad(), torch.autocast(device.type, dtype=torch.bfloat16, enabled=how.bf16):
+        return how.reference.score(collate(episodes).to(device)).logprobs.float().cpu().numpy()
+
+
+def reference_logprobs(
+    reference: Policy,
+    buffer: EpisodeBuffer,
+    episodes: Sequence[Episode],
+    *,
+    bf16: bool,
+    key: str | None = None,
+    ranks: Ranks | None = None,
+    together: bool = False,
+    device: torch.device | None = None,
+) -> Rows:
     """Return the log-probabilities of episodes under a reference; take those that the buffer's folder does not have.
 
     What is taken of the buffer's episodes is written there, if the buffer has a folder that can be written. Episodes
@@ -115,12 +162,18 @@ def reference_logprobs(reference: Policy, buffer: EpisodeBuffer, episodes: Seque
         buffer: where the episodes come from.
         episodes: at least one, each of which fits into the context of ``reference``.
         bf16: autocast to bfloat16.
+        key: what ``reference_key`` said of a reference that is in parts by now; None: it is whole.
+        ranks: of several processes, all of which call this, each scores some pieces, and the first one writes; None:
+            there is one.
+        together: a forward of the reference takes all of them.
+        device: that computes; None: where the reference is.
 
     Returns:
         Of each episode float32 [T], nats, 0 where ``step_id`` < 0.
     """
     origins = _origins(episodes, buffer)
-    kept = _rows_of_buffer(reference, buffer, np.unique(origins[origins >= 0]), bf16=bf16)
+    scorer = _Scorer(reference, bf16, ranks or Ranks(), together, device)
+    kept = _rows_of_buffer(scorer, buffer, np.unique(origins[origins >= 0]), key)
     made = np.flatnonzero(origins < 0)
     if not len(made):
         return kept.take(origins)
@@ -128,9 +181,7 @@ def reference_logprobs(reference: Policy, buffer: EpisodeBuffer, episodes: Seque
     rows = Rows(lengths)
     for i in np.flatnonzero(origins >= 0).tolist():
         rows[i][:] = kept[origins[i]]
-    for piece in cut(lengths[made], lengths[made], _PIECE_TOKENS):
-        numbers = made[piece]
-        _score(rows, reference, numbers, [episodes[i] for i in numbers.tolist()], bf16=bf16)
+    scorer.fill(rows, [made[piece] for piece in cut(lengths[made], lengths[made], _PIECE_TOKENS)], episodes)
     return rows
 
 
@@ -151,28 +202,32 @@ def _content(episode: Episode) -> bytes:
     return hashlib.blake2b(episode.tokens.tobytes() + episode.step_id.tobytes(), digest_size=16).digest()
 
 
-def _rows_of_buffer(reference: Policy, buffer: EpisodeBuffer, chosen: NDArray[np.int64], *, bf16: bool) -> Rows:
+def _rows_of_buffer(scorer: _Scorer, buffer: EpisodeBuffer, chosen: NDArray[np.int64], key: str | None) -> Rows:
     """Read or take the rows of episodes of the buffer, at least those chosen."""
     rows = Rows(buffer.columns.num_tokens)
     if not len(chosen):
         return rows
-    file = None if buffer.folder is None else buffer.folder / f"ref-{_key(reference, buffer, bf16=bf16)}.parquet"
-    if file is not None:
+    file, ranks = None, scorer.ranks
+    if buffer.folder is not None:
+        file = buffer.folder / f"ref-{key or reference_key(scorer.reference, buffer, bf16=scorer.bf16)}.parquet"
         _read(file, rows)
     missing = np.zeros(len(buffer), np.bool_)
     missing[chosen[~rows.known[chosen]]] = True
+    missing = np.any(ranks.gather(missing), axis=0)
     if missing.any():
-        pieces = [piece for piece in _pieces(reference, buffer) if missing[piece].any()]
+        pieces = [piece for piece in _pieces(scorer.reference, buffer) if missing[piece].any()]
         _log.info("scoring %d episodes with the reference, %d are known", sum(map(len, pieces)), int(rows.known.sum()))
-        for piece in pieces:
-            _score(rows, reference, piece, [buffer[i] for i in piece.tolist()], bf16=bf16)
+        scorer.fill(rows, pieces, buffer)
         if file is not None:
             _read(file, rows)  # of a run that was faster meanwhile
-            _write(file, rows)
+            ranks.barrier()
+            if ranks.leads:
+                _write(file, rows)
     return rows
 
 
-def _key(reference: Policy, buffer: EpisodeBuffer, *, bf16: bool) -> str:
+def reference_key(reference: Policy, buffer: EpisodeBuffer, *, bf16: bool) -> str:
+    """Identify the log-probabilities of a buffer under a reference: the name of the side file that keeps them."""
     fitting = _fitting(reference, buffer)
     example = buffer[int(fitting[np.argmax(buffer.columns.num_tokens[fitting])])]
     facts = [_FORMAT, policy_summary(reference, example), buffer.tokenizer_fingerprint, buffer.content_hash, bf16]
@@ -192,19 +247,6 @@ def _pieces(reference: Policy, buffer: EpisodeBuffer) -> Iterator[NDArray[np.int
         window = fitting[start : start + _WINDOW]
         for piece in cut(lengths[window], lengths[window], _PIECE_TOKENS):
             yield window[piece]
-
-
-def _score(
-    rows: Rows, reference: Policy, numbers: NDArray[np.int64], episodes: Sequence[Episode], *, bf16: bool
-) -> None:
-    """Score episodes at once; what is known of their rows stays."""
-    device = next(reference.parameters()).device
-    with torch.no_grad(), torch.autocast(device.type, dtype=torch.bfloat16, enabled=bf16):
-        logprobs = reference.score(collate(episodes).to(device)).logprobs.float().cpu().numpy()
-    for number, row in zip(numbers.tolist(), logprobs, strict=True):
-        if not rows.known[number]:
-            rows[number][:] = row[: len(rows[number])]
-            rows.known[number] = True
 
 
 def _read(file: Path, rows: Rows) -> None:

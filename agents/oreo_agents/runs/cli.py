@@ -8,6 +8,7 @@ import logging
 import re
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NoReturn
@@ -21,6 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from oreo_agents import plugins
+from oreo_agents.runs import together
 from oreo_agents.runs.arguments import flags_first, modules_of_env, one_search_a_job, plugged_in, with_environment
 from oreo_agents.runs.building import build
 from oreo_agents.runs.choices import config_folder, known, with_folders
@@ -90,6 +92,8 @@ _GROWING = (
     "evaluate.keep",
     "sampler",
     "value.url",
+    "trainer.sharding",
+    "trainer.cpu_offload",
 )
 
 # What lies in a folder before a run has done anything in it.
@@ -101,6 +105,7 @@ def main() -> None:
     command, *arguments = sys.argv[1:] or ["--help"]
     try:
         arguments, imports = plugged_in(arguments)
+        together.join(command)
         if command in ("-h", "--help", "help"):
             print(USAGE, end="")
         elif command == "--version":
@@ -151,6 +156,7 @@ def main() -> None:
             new(arguments)
         elif command in _JOBS:
             _run_hydra(command, arguments, imports)
+            together.leave()
         else:
             known = [*_JOBS, "report", "data", "doctor", "metrics", "serve", "chat", "play", "new", "push", "show"]
             raise UserError(f"unknown command {command!r}{closest(command, known)}\n\n{USAGE}")
@@ -203,8 +209,9 @@ def _run(config: DictConfig, folder: Path) -> None:
                 f"of algo joins them under another name by +algo@algorithms.NAME=FILE\nlooked in: {plugins.where()}"
             )
     chosen = {name: config.algorithms[name] for name in config.algos if name != "sft"}
-    _prepare(config, folder, chosen, supervised=True).train_and_evaluate(["sft", *chosen])
-    report([folder], folder, quiet=_in_sweep())
+    run = _prepare(config, folder, chosen, supervised=True)
+    run.train_and_evaluate(["sft", *chosen])
+    run.ranks.first(lambda: report([folder], folder, quiet=_in_sweep()))
 
 
 def _train(config: DictConfig, folder: Path) -> None:
@@ -213,8 +220,9 @@ def _train(config: DictConfig, folder: Path) -> None:
     name = HydraConfig.get().runtime.choices["algo"]
     # The start is no part of these results, so no value is tried on it.
     config.evaluate.start_value = None
-    _prepare(config, folder, {name: config.algo}, shared=_SHARED).train_and_evaluate([name])
-    report([folder], folder, quiet=_in_sweep())
+    run = _prepare(config, folder, {name: config.algo}, shared=_SHARED)
+    run.train_and_evaluate([name])
+    run.ranks.first(lambda: report([folder], folder, quiet=_in_sweep()))
 
 
 def _in_sweep() -> bool:
@@ -225,7 +233,9 @@ def _in_sweep() -> bool:
 def _sft(config: DictConfig, folder: Path) -> None:
     run = _prepare(config, folder, {}, supervised=True)
     run.prepare(episodes=False)
-    print(f"policy: {run.sft()}")
+    path = run.sft()
+    if run.ranks.leads:
+        print(f"policy: {path}")
 
 
 def _collect(config: DictConfig, folder: Path) -> None:
@@ -389,12 +399,13 @@ def _prepare(
     """
     from oreo_agents.progress import quiet
     from oreo_agents.runs.pipeline import Run
+    from oreo_algos import ranks
 
     quiet()
     settings = settings_from_config(config, algorithms)
     if settings.policy.path is not None and not supervised:
         settings = dataclasses.replace(settings, sft=dataclasses.replace(settings.sft, demonstrations=0))
-    _write_down(config, folder)
+    ranks.current().first(lambda: _write_down(config, folder))
     return Run(settings, folder, shared=shared)
 
 
@@ -458,9 +469,10 @@ def _run_hydra(command: str, arguments: Sequence[str], imports: Sequence[str]) -
         folder = Path(HydraConfig.get().runtime.output_dir)
         try:
             # A launcher may have started this process, and the id may stand in a file of settings.
+            leads = together.meet(folder)
             named = [*config.imports, *modules_of_env([f"env.id={config.env.id}"])]
             config.imports = list(dict.fromkeys(map(plugins.import_named, named)))
-            with FileLock(folder / ".run.lock", blocking=False):
+            with FileLock(folder / ".run.lock", blocking=False) if leads else nullcontext():
                 try:
                     _JOBS[command](config, folder)
                 finally:
@@ -471,13 +483,20 @@ def _run_hydra(command: str, arguments: Sequence[str], imports: Sequence[str]) -
         except (ValueError, FileNotFoundError, OmegaConfBaseException) as error:
             logging.getLogger(__name__).debug("details", exc_info=True)
             _fail(error)
+        except Exception as error:  # whatever it was, the others have ended or are to end
+            try:
+                together.end(error, folder)
+            except together.LostError as lost:
+                print(f"oreo: {lost}", file=sys.stderr)
+                raise SystemExit(2) from error
 
-    sys.argv = [f"oreo {command}", *flags_first(with_folders(overrides))]
+    sys.argv = [f"oreo {command}", *flags_first(with_folders([*overrides, *together.follow()]))]
     hydra.main(version_base="1.3", config_path=str(config_folder()), config_name=command)(job)()
 
 
 def _fail(error: Exception) -> NoReturn:
-    print(f"oreo: {error}", file=sys.stderr)
+    if together.speaks():
+        print(f"oreo: {error}", file=sys.stderr)
     raise SystemExit(2)
 
 

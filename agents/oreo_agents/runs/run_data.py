@@ -23,7 +23,7 @@ from oreo_agents.runs.given import ALLOW, import_rows, imported_name, is_rows
 from oreo_agents.runs.layout import Layout
 from oreo_agents.runs.loading import Loader
 from oreo_agents.runs.settings import RunSettings
-from oreo_algos import EpisodeBuffer
+from oreo_algos import EpisodeBuffer, ranks
 from oreo_algos.algos import MoreSft
 
 
@@ -232,8 +232,12 @@ class RunData:
     def _part(self, path: Path, policy_path: str, make: Callable[[PromptFormat], EpisodeBuffer]) -> Part:
         """Read a buffer that a policy is to learn from; make it first unless it is there."""
         prompt_format = self.load.prompt_format(policy_path)
-        if not (path / "metadata.json").exists():
-            make(prompt_format).save(path)
+
+        def made() -> None:
+            if not (path / "metadata.json").exists():
+                make(prompt_format).save(path)
+
+        ranks.current().first(made)
         buffer = EpisodeBuffer.load(path, tokenizer_fingerprint=prompt_format.fingerprint)
         return Part(self.layout.name(path), buffer)
 
