@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -29,35 +30,40 @@ from oreo_algos.training.schedule import Schedule
 TOKENS, PROMPT, SAMPLES, BATCH = 280, 80, 8, 128
 
 
-def make(number: int) -> EpisodeBuffer:
+def make(number: int) -> Iterator[Episode]:
     """Make ``number`` episodes of two messages and eight steps."""
     rng = np.random.default_rng(0)
     step_id = np.full(TOKENS, -1, np.int32)
     step_id[PROMPT:] = np.arange(TOKENS - PROMPT) * 8 // (TOKENS - PROMPT)
     text = "".join(rng.choice(list("abcdefgh ")) for _ in range(4 * TOKENS))
-    episodes = []
     for i in range(number):
         success = bool(rng.random() < 0.5)
         rewards = np.zeros(8, np.float32)
         rewards[-1] = success
-        episodes.append(
-            Episode(
-                tokens=rng.integers(0, 32000, TOKENS),
-                step_id=step_id,
-                rewards=rewards,
-                behavior_logprobs=np.where(step_id < 0, 0, -0.5),
-                terminated=True,
-                truncated=False,
-                task_id=f"train/{i // SAMPLES}",
-                env_id="oreo/GSM8K-v0",
-                messages=[
-                    {"role": "user", "content": text[: 4 * PROMPT]},
-                    {"role": "assistant", "content": f"{i} " + text[4 * PROMPT :]},
-                ],
-                info={"success": success, "seed": i},
-            )
+        yield Episode(
+            tokens=rng.integers(0, 32000, TOKENS),
+            step_id=step_id,
+            rewards=rewards,
+            behavior_logprobs=np.where(step_id < 0, 0, -0.5),
+            terminated=True,
+            truncated=False,
+            task_id=f"train/{i // SAMPLES}",
+            env_id="oreo/GSM8K-v0",
+            messages=[
+                {"role": "user", "content": text[: 4 * PROMPT]},
+                {"role": "assistant", "content": f"{i} " + text[4 * PROMPT :]},
+            ],
+            info={"success": success, "seed": i},
         )
-    return EpisodeBuffer(episodes, tokenizer_fingerprint="synthetic")
+
+
+def write(number: int, folder: Path) -> None:
+    """Write so many of them as a buffer; here, for an earlier release cannot."""
+    from oreo_algos.storage.writing import write_buffer
+
+    with write_buffer(folder, tokenizer_fingerprint="synthetic") as writer:
+        for episode in make(number):
+            writer.add(episode)
 
 
 class Clock:
@@ -134,7 +140,7 @@ def main() -> None:
     for size in arguments.sizes:
         folder = root / str(size)
         if not folder.exists():
-            make(size).save(folder)
+            write(size, folder)
         for file in folder.glob("mapped-*.arrow"):
             file.unlink()
         first = run(folder)["open (s)"]

@@ -166,7 +166,7 @@ class Sides:
         reference = CausalPolicy(copy.deepcopy(self.reference).to(self.device)).requires_grad_(False)
         stamp = Stamps(self.device)
         reader = "oreo_algos.training.trainer.reference_logprobs"
-        withheld = nullcontext() if precompute else patch(reader, lambda *_, **__: {})
+        withheld = nullcontext() if precompute else patch(reader, lambda *_, **__: None)
         with tempfile.TemporaryDirectory(dir=self.folder) as run, withheld:
 
             def end_step(step: int) -> dict[str, float]:

@@ -159,6 +159,11 @@ class Episode:
         return int((self.step_id >= 0).sum())
 
     @property
+    def highest_token(self) -> int:
+        """The highest token id, -1 where there is none."""
+        return int(self.tokens.max()) if self.encoded else -1
+
+    @property
     def total_reward(self) -> float:
         """Undiscounted return, reward units."""
         return float(self.rewards.sum(dtype=np.float64))

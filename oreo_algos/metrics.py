@@ -7,7 +7,7 @@ they go (``training.metrics_writer``).
 import math
 import statistics
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Self
 
 
@@ -137,6 +137,12 @@ class WeightedMean:
         """Contribute metrics with a weight."""
         for name, value in metrics.items():
             self._contributions[name].append(value if isinstance(value, Statistic) else Mean(value, weight))
+
+    def join(self, others: Iterable["WeightedMean"]) -> None:
+        """Take in what others were given, such as those of other processes."""
+        for other in others:
+            for name, several in other._contributions.items():
+                self._contributions[name] += several
 
     def result(self) -> dict[str, float]:
         """Return the numbers of the step so far, as plain ones; what a step does not define is left out."""

@@ -100,12 +100,13 @@ class Algorithm(Generic[Example]):
         """
         return "logprobs" if "reference" in self.needs else "nothing"
 
-    def select(self, buffer: EpisodeBuffer, rng: np.random.Generator) -> list[Example]:
+    def select(self, buffer: EpisodeBuffer, rng: np.random.Generator) -> Sequence[Example]:
         """Choose the examples to learn from; raises ``NothingToLearnError`` when there are none.
 
-        They may be episodes of the buffer, or others made of them with ``dataclasses.replace``: with numbers of one's
-        own in ``info``, other rewards, other tokens. What is returned is learned from, and the log-probabilities of
-        the reference are of that. With equal buffers and generators the episodes must be the same.
+        They are a list, or, so that none is made before it is read, the buffer, a part of it (``buffer[indices]``) or
+        ``Pairs`` of it. They may be episodes of the buffer, or others made of them with ``dataclasses.replace``: with
+        numbers of one's own in ``info``, other rewards, other tokens. What is returned is learned from, and the
+        log-probabilities of the reference are of that. With equal buffers and generators the episodes must be the same.
         """
         raise NotImplementedError
 
@@ -136,13 +137,13 @@ class Algorithm(Generic[Example]):
 class EpisodeAlgorithm(Algorithm[Episode]):
     """An algorithm whose example is one episode and whose means are over episodes."""
 
-    def select(self, buffer: EpisodeBuffer, rng: np.random.Generator) -> list[Episode]:
+    def select(self, buffer: EpisodeBuffer, rng: np.random.Generator) -> Sequence[Episode]:
         """Take every episode."""
         if not buffer:
             raise NothingToLearnError(
                 "this buffer has no episode, so there is nothing to learn from; collect or import some"
             )
-        return list(buffer)
+        return buffer
 
     def weight(self, batch: Batch) -> float:
         """Count episodes."""

@@ -26,6 +26,7 @@ from oreo_algos.episode import Episode
 from oreo_algos.losses import masked_episode_mean, oreo_policy_loss
 from oreo_algos.models import KLEstimate, Models
 from oreo_algos.segments import Granularity, regroup, reward_to_go, sum_by_step
+from oreo_algos.storage.buffer import EpisodeBuffer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +70,8 @@ class ConstantBaseline(EpisodeAlgorithm):
 
     def begin_run(self, models: Models, examples: Sequence[Episode]) -> None:
         """Take the mean reward of the examples for the constant, where none is given."""
-        mean = float(np.mean([episode.total_reward for episode in examples]))
+        buffer = examples if isinstance(examples, EpisodeBuffer) else EpisodeBuffer(examples)
+        mean = float(np.mean(buffer.columns.total_reward))
         models.numbers = {"baseline": mean if self.baseline is None else self.baseline}
 
     def losses(self, batch: Batch, models: Models, context: Any = None) -> Losses:

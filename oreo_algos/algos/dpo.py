@@ -20,7 +20,7 @@ from oreo_algos.algos.base import (
     score,
     transcript_log_ratio,
 )
-from oreo_algos.algos.selection import preference_pairs
+from oreo_algos.algos.selection import Pairs, preference_pairs
 from oreo_algos.batch import Batch
 from oreo_algos.episode import Episode
 from oreo_algos.losses import dpo_hinge_loss, dpo_loss, ipo_loss
@@ -64,7 +64,7 @@ class Dpo(Algorithm[tuple[Episode, Episode]]):
         if self.label_smoothing and self.loss_type != "sigmoid":
             raise ValueError(f"label_smoothing belongs to loss_type=sigmoid, got loss_type={self.loss_type}")
 
-    def select(self, buffer: EpisodeBuffer, rng: np.random.Generator) -> list[tuple[Episode, Episode]]:
+    def select(self, buffer: EpisodeBuffer, rng: np.random.Generator) -> Pairs:
         """Take the pairs that the data names, and draw some of each task that has both outcomes."""
         return preference_pairs(buffer, self.max_pairs, rng)
 

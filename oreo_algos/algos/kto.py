@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from oreo_algos import ranks
 from oreo_algos.algos.base import (
     EpisodeAlgorithm,
     Losses,
@@ -98,7 +99,9 @@ class Kto(EpisodeAlgorithm):
             )
         scored = micro_batches(examples if pairs is None else pairs)
         with torch.no_grad():
-            log_ratio = [transcript_log_ratio(score(batch, models)) for batch in scored]
+            log_ratio = ranks.current().map(
+                lambda batch: transcript_log_ratio(score(batch, models)).cpu(), scored, together=True
+            )
         if not log_ratio:
             return ReferencePoint(torch.tensor(0.0), 1.0)
         tokens = sum(batch.num_action_tokens for batch in scored) / sum(map(len, scored))

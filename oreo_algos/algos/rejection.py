@@ -9,7 +9,6 @@ import numpy as np
 
 from oreo_algos.algos.selection import NothingToLearnError
 from oreo_algos.algos.sft import Sft
-from oreo_algos.episode import Episode
 from oreo_algos.storage.buffer import EpisodeBuffer
 
 
@@ -22,13 +21,13 @@ class RejectionSampling(Sft):
 
     reads_success_only = True
 
-    def select(self, buffer: EpisodeBuffer, rng: np.random.Generator) -> list[Episode]:
+    def select(self, buffer: EpisodeBuffer, rng: np.random.Generator) -> EpisodeBuffer:
         """Keep the successful episodes."""
-        successes = [episode for episode in buffer if episode.success]
-        if not successes:
+        successes = np.flatnonzero(buffer.columns.success)
+        if not len(successes):
             raise NothingToLearnError(
                 f"none of the {len(buffer)} episodes of this buffer succeeded, so rejection sampling has "
                 "nothing to learn from: a success is what its maker called one, or else a return of 1; collect more "
                 "samples or easier tasks"
             )
-        return successes
+        return buffer[successes]

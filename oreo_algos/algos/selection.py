@@ -1,11 +1,18 @@
 """Which episodes of a buffer an algorithm learns from.
 
 Knows: outcomes and tasks. Does not know: tokens, losses.
-Source: Wang et al. 2024 (arXiv:2412.16145), data protocol: at most 4 right and 4 wrong samples a question are kept,
-DPO draws at most 6 pairs a question without replacement.
+Source: Wang et al. 2024 (arXiv:2412.16145), data protocol, of two runs:
+paper-1.5b (math): 10 samples a question, all kept; DPO draws at most 6 pairs of each without replacement.
+paper-7b (math): 16 samples a question, of which at most 4 right and 4 wrong ones are kept, not more right than wrong
+ones but one right one if there is any; DPO draws at most 10 pairs.
 """
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import overload
+
 import numpy as np
+from numpy.typing import NDArray
 
 from oreo_algos.episode import Episode
 from oreo_algos.storage.buffer import EpisodeBuffer
@@ -15,27 +22,120 @@ class NothingToLearnError(ValueError):
     """A buffer holds no example for an algorithm, such as no success; the message says why and what to collect."""
 
 
+class Pairs(Sequence[tuple[Episode, Episode]]):
+    """(right, wrong) pairs of a buffer's episodes, made when they are asked for.
+
+    Attributes:
+        buffer: of the episodes.
+        indices: of the right and of the wrong one of each pair in it, int64 [N, 2].
+    """
+
+    def __init__(self, buffer: EpisodeBuffer, indices: NDArray[np.int64]) -> None:
+        """Pair episodes of a buffer."""
+        self.buffer, self.indices = buffer, indices
+
+    def __len__(self) -> int:
+        """N."""
+        return len(self.indices)
+
+    @overload
+    def __getitem__(self, index: int) -> tuple[Episode, Episode]: ...
+    @overload
+    def __getitem__(self, index: slice | NDArray[np.int64]) -> "Pairs": ...
+    def __getitem__(self, index: int | slice | NDArray[np.int64]) -> "tuple[Episode, Episode] | Pairs":
+        """One pair, or those of a slice or of numbers."""
+        if isinstance(index, slice | np.ndarray):
+            return Pairs(self.buffer, self.indices[index])
+        right, wrong = self.indices[index].tolist()
+        return self.buffer[right], self.buffer[wrong]
+
+
 def outcomes_by_task(buffer: EpisodeBuffer) -> list[tuple[list[int], list[int]]]:
     """Return, for each task, the indices of its successful and of its failed episodes."""
-    success = buffer.columns.success
+    groups = _Groups(buffer)
+    order, starts = groups.order.tolist(), groups.starts.tolist()
     return [
-        ([i for i in indices if success[i]], [i for i in indices if not success[i]])
-        for indices in buffer.by_task().values()
+        (order[starts[k] : starts[k + 1]], order[starts[k + 1] : starts[k + 2]]) for k in range(0, len(starts) - 1, 2)
     ]
+
+
+class _Groups:
+    """Episodes by task and outcome: group 2 t are the successful ones of task t, 2 t + 1 its failed ones.
+
+    Attributes:
+        order: the indices group by group, each in order, int64 [N].
+        starts: group g is ``order[starts[g]:starts[g + 1]]``, int64 [2 * tasks + 1].
+    """
+
+    def __init__(self, buffer: EpisodeBuffer, without: NDArray[np.int64] | None = None) -> None:
+        """Group all episodes of a buffer but some."""
+        columns = buffer.columns
+        group = columns.task.astype(np.int64) * 2 + ~columns.success
+        number = 2 * len(columns.task_ids)
+        if without is not None and len(without):
+            group[without] = number  # behind the last
+        self.order = np.argsort(group, kind="stable")
+        self.starts = np.concatenate([[0], np.cumsum(np.bincount(group, minlength=number)[:number])])
+
+    @property
+    def sizes(self) -> NDArray[np.int64]:
+        """Episodes of each group, [2 * tasks]."""
+        return np.diff(self.starts)
+
+
+def _draw(sizes: NDArray[np.int64], most: int, rng: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Draw from each of G ranges at most so many numbers, without replacement.
+
+    Returns:
+        Of each number drawn, range by range, which range it is from and what it is, int64 [D] each.
+    """
+    drawn = [rng.permutation(size)[:most] for size in sizes.tolist() if size]
+    number = np.concatenate(drawn) if drawn else np.zeros(0, np.int64)
+    return np.repeat(np.arange(len(sizes)), np.minimum(sizes, most)), number
 
 
 def balance(buffer: EpisodeBuffer, per_outcome: int, rng: np.random.Generator) -> EpisodeBuffer:
     """Keep at most ``per_outcome`` successful and ``per_outcome`` failed episodes of each task, drawn at random."""
     if per_outcome < 1:
         raise ValueError(f"per_outcome must be at least 1 episode, got {per_outcome}")
+    groups = _Groups(buffer)
+    group, number = _draw(groups.sizes, per_outcome, rng)
+    return buffer[np.sort(groups.order[groups.starts[group] + number])]
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How many episodes of a task are kept, see the module.
+
+    Attributes:
+        samples: of a task, whatever their outcome.
+        per_outcome: at most so many successful and so many failed ones of these; None: all.
+        max_pairs: that DPO draws of them, for whoever trains.
+    """
+
+    samples: int
+    per_outcome: int | None
+    max_pairs: int
+
+
+PROTOCOLS = {"paper-1.5b": Protocol(10, None, 6), "paper-7b": Protocol(16, 4, 10)}
+
+
+def by_protocol(buffer: EpisodeBuffer, name: str, rng: np.random.Generator) -> EpisodeBuffer:
+    """Keep of each task what one of ``PROTOCOLS`` keeps, drawn at random, in the buffer's order."""
+    protocol = PROTOCOLS[name]
+    success = buffer.columns.success
     kept: list[int] = []
-    for outcomes in outcomes_by_task(buffer):
-        for indices in outcomes:
-            kept.extend(rng.permutation(indices)[:per_outcome].tolist())
+    for indices in buffer.by_task().values():
+        drawn = rng.permutation(indices)[: protocol.samples]
+        if protocol.per_outcome is not None:
+            right, wrong = (drawn[success[drawn] == outcome][: protocol.per_outcome] for outcome in (True, False))
+            drawn = np.concatenate([right[: max(1, len(wrong))], wrong])
+        kept.extend(drawn.tolist())
     return buffer[sorted(kept)]
 
 
-def preference_pairs(buffer: EpisodeBuffer, max_pairs: int, rng: np.random.Generator) -> list[tuple[Episode, Episode]]:
+def preference_pairs(buffer: EpisodeBuffer, max_pairs: int, rng: np.random.Generator) -> Pairs:
     """Return (right, wrong) pairs: all that the data names, and of each task's other episodes some that are drawn.
 
     Args:
@@ -46,16 +146,16 @@ def preference_pairs(buffer: EpisodeBuffer, max_pairs: int, rng: np.random.Gener
     Raises:
         NothingToLearnError: no pair is named, and no task has both a successful and a failed episode.
     """
-    named = buffer.pairs
-    taken = {index for pair in named for index in pair}
-    pairs = [(buffer[right], buffer[wrong]) for right, wrong in named]
-    for outcomes in outcomes_by_task(buffer):
-        right, wrong = ([index for index in indices if index not in taken] for indices in outcomes)
-        drawn = rng.permutation(len(right) * len(wrong))[:max_pairs]
-        pairs.extend((buffer[right[k // len(wrong)]], buffer[wrong[k % len(wrong)]]) for k in drawn.tolist())
-    if not pairs:
+    named = np.array(buffer.pairs, np.int64).reshape(-1, 2)
+    groups = _Groups(buffer, without=named.reshape(-1))
+    right, wrong = groups.sizes[0::2], groups.sizes[1::2]
+    task, number = _draw(right * wrong, max_pairs, rng)
+    first, second = np.divmod(number, wrong[task])
+    drawn = [groups.order[groups.starts[2 * task] + first], groups.order[groups.starts[2 * task + 1] + second]]
+    index = np.concatenate([named, np.stack(drawn, axis=1)])
+    if not len(index):
         raise NothingToLearnError(
-            f"none of the {len(buffer.by_task())} tasks of this buffer has both a successful and a failed episode, "
-            "so there are no preference pairs; collect more samples a task or harder tasks"
+            f"none of the {len(buffer.columns.task_ids)} tasks of this buffer has both a successful and a failed "
+            "episode, so there are no preference pairs; collect more samples a task or harder tasks"
         )
-    return pairs
+    return Pairs(buffer, index)

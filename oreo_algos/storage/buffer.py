@@ -4,6 +4,7 @@ Knows: episodes as a sequence, and which tokenizer encoded them.
 Does not know: the files (`parquet`), padding, how an algorithm selects.
 """
 
+import hashlib
 import json
 import math
 import os
@@ -17,8 +18,9 @@ from numpy.typing import NDArray
 
 from oreo_algos.episode import Episode, JSONScalar
 from oreo_algos.storage import parquet
-from oreo_algos.storage.content import ContentHash
+from oreo_algos.storage.content import ContentHash, digest
 from oreo_algos.storage.stored import Columns, StoredEpisodes
+from oreo_algos.storage.writing import write_buffer
 
 JSON: TypeAlias = "JSONScalar | Sequence[JSON] | Mapping[str, JSON]"
 
@@ -115,7 +117,19 @@ class EpisodeBuffer(Sequence[Episode]):
 
     def filter(self, predicate: Callable[[Episode], bool]) -> "EpisodeBuffer":
         """Keep the episodes for which `predicate` is true, in order."""
-        return self._select(episode for episode in self if predicate(episode))
+        return self[np.array([bool(predicate(episode)) for episode in self], np.bool_)]
+
+    def locate(self, episodes: Sequence[Episode]) -> NDArray[np.int64]:
+        """Return the index here of each of some episodes, -1 of those that are not this buffer's, int64 [M].
+
+        An equal episode that was made anew is another one.
+        """
+        own = self._episodes
+        others = episodes._episodes if isinstance(episodes, EpisodeBuffer) else episodes
+        if isinstance(own, StoredEpisodes):
+            return own.locate(others)
+        index = {episode: i for i, episode in enumerate(own)}
+        return np.array([index.get(episode, -1) for episode in others], np.int64)
 
     @classmethod
     def concatenate(cls, buffers: Sequence["EpisodeBuffer"]) -> "EpisodeBuffer":
@@ -156,6 +170,17 @@ class EpisodeBuffer(Sequence[Episode]):
         content.add(self)
         return content.hexdigest()
 
+    @cached_property
+    def identity(self) -> str:
+        """What tells these episodes, in this order, from others, hexadecimal.
+
+        Other than for ``content_hash``, no episode is read for it where they are stored, however the buffer was chosen
+        or joined.
+        """
+        own = self._episodes
+        digests = own.digests() if isinstance(own, StoredEpisodes) else b"".join(map(digest, own))
+        return hashlib.sha256(digests).hexdigest()
+
     def stats(self) -> dict[str, int | float]:
         """Count what is inside.
 
@@ -192,23 +217,32 @@ class EpisodeBuffer(Sequence[Episode]):
         Raises:
             ValueError: the buffer is empty, or `path` holds something that is no buffer.
         """
-        metadata = {
-            "env_ids": self.env_ids,
-            "tokenizer_fingerprint": self.tokenizer_fingerprint,
-            "counts": self.stats(),
-            "provenance": self.provenance,
-            "content_hash": self.content_hash,
-        }
-        parquet.write_episodes(path, self._episodes, metadata, episodes_per_shard=episodes_per_shard)
+        if not len(self):
+            raise ValueError(f"{path}: nothing to save, the buffer has no episode")
+        with write_buffer(
+            path,
+            tokenizer_fingerprint=self.tokenizer_fingerprint,
+            provenance=self.provenance,
+            episodes_per_shard=episodes_per_shard,
+        ) as writer:
+            for episode in self:
+                writer.add(episode)
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str], *, tokenizer_fingerprint: str | None = None) -> "EpisodeBuffer":
+    def load(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        tokenizer_fingerprint: str | None = None,
+        max_shard_bytes: int | None = None,
+    ) -> "EpisodeBuffer":
         """Read a folder that `save` wrote, every shard checked against its checksum.
 
         Args:
             path: the folder; when a kill fell between the two renames of `save`, the earlier
                 buffer is put back.
             tokenizer_fingerprint: of the tokenizer that the policy reads; None: any.
+            max_shard_bytes: what a shard may unpack to; None: `OREO_MAX_SHARD_BYTES`, else 4 GiB.
 
         Raises:
             FileNotFoundError: nothing is at `path`, or a shard is missing.
@@ -224,7 +258,7 @@ class EpisodeBuffer(Sequence[Episode]):
                 f"(`oreo data encode {path} --tokenizer PATH`)"
             )
         buffer = cls(
-            parquet.read_episodes(path, metadata),
+            parquet.read_episodes(path, metadata, max_shard_bytes=max_shard_bytes),
             tokenizer_fingerprint=found,
             provenance=metadata["provenance"],
             folder=Path(path),

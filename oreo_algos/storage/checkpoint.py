@@ -6,13 +6,24 @@ Knows: names and how many to keep. Does not know: what the state holds.
 
 import re
 import shutil
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
+from oreo_algos.ranks import Ranks
 from oreo_algos.storage.atomic import replace_folder
+from oreo_algos.storage.shards import (
+    Place,
+    have_tensors,
+    read_tensors,
+    with_tensors,
+    without_tensors,
+    write_tensors,
+)
 
 _STATE = "state.pt"
 
@@ -20,9 +31,31 @@ _STATE = "state.pt"
 def save_checkpoint(folder: Path, step: int, state: dict[str, Any], *, keep: int) -> Path:
     """Write ``folder/checkpoint-<step>`` and drop all but the last ``keep``."""
     path = _save(folder / f"checkpoint-{step}", state)
+    _keep(folder, keep)
+    return path
+
+
+def save_together(folder: Path, step: int, state: dict[str, Any], *, keep: int, ranks: Ranks) -> Path:
+    """Do what ``save_checkpoint`` does where each of several processes holds a part of the tensors, or all of them.
+
+    All write into the temporary folder; the first renames it when all have written.
+    """
+    path = folder / f"checkpoint-{step}"
+    rest, tensors = without_tensors(state)
+    with replace_folder(path) if ranks.leads else nullcontext(path) as temporary:
+        write_tensors(ranks.gather(temporary)[0], tensors)
+        ranks.barrier()
+        if ranks.leads:
+            torch.save(rest, temporary / _STATE)
+    if ranks.leads:
+        _keep(folder, keep)
+    ranks.barrier()
+    return path
+
+
+def _keep(folder: Path, keep: int) -> None:
     for _, old in list_checkpoints(folder)[:-keep]:
         shutil.rmtree(old)
-    return path
 
 
 def _save(path: Path, state: dict[str, Any]) -> Path:
@@ -74,8 +107,14 @@ def _list(folder: Path, kind: str) -> list[tuple[int, Path]]:
     return sorted(found)
 
 
-def load_last_checkpoint(folder: Path) -> dict[str, Any] | None:
+def load_last_checkpoint(
+    folder: Path, like: Callable[[Place], Tensor | None] = lambda place: None
+) -> dict[str, Any] | None:
     """Load the newest checkpoint of a run folder to the CPU, or return None when there is none.
+
+    Args:
+        folder: of the run.
+        like: of a checkpoint that several processes wrote, what a tensor is to be like, see ``shards.read_tensors``.
 
     Raises:
         ValueError: the newest checkpoint cannot be read; the message names the file and the mend.
@@ -83,8 +122,15 @@ def load_last_checkpoint(folder: Path) -> dict[str, Any] | None:
     checkpoints = list_checkpoints(folder)
     if not checkpoints:
         return None
-    path = checkpoints[-1][1] / _STATE
-    return _load(path, f"delete the folder {path.parent} to continue from the checkpoint before it, or from the start")
+    path = checkpoints[-1][1]
+    mend = f"delete the folder {path} to continue from the checkpoint before it, or from the start"
+    state = _load(path / _STATE, mend)
+    if not have_tensors(path):
+        return state
+    try:
+        return with_tensors(state, read_tensors(path, like))
+    except Exception as error:  # of damaged files anything
+        raise ValueError(f"{path}: this checkpoint cannot be read ({type(error).__name__}); {mend}") from error
 
 
 def _load(path: Path, mend: str) -> dict[str, Any]:

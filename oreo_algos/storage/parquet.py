@@ -1,7 +1,7 @@
 """Episodes on disk: a folder with `metadata.json` and Parquet shards.
 
-Knows: the columns, the metadata, checksums, and what to say when a folder is damaged or foreign.
-Does not know: selections or statistics of episodes (`buffer`), tokenizers, models.
+Knows: the columns, the metadata, checksums, and what to say when a folder is damaged, foreign or hostile.
+Does not know: how one is written (`writing`), selections of episodes (`buffer`), tokenizers, models.
 """
 
 # Row i of a shard is one episode; a shard is `part-00000.parquet`, `part-00001.parquet`, ...
@@ -11,33 +11,35 @@ import itertools
 import json
 import os
 import re
-import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from oreo_algos.episode import Episode
 from oreo_algos.storage import mapped
-from oreo_algos.storage.atomic import is_temporary, recover_folder, replace_folder
+from oreo_algos.storage.atomic import recover_folder
 from oreo_algos.storage.content import ContentHash
+from oreo_algos.storage.counts import Counts
 from oreo_algos.storage.mapped import map_episodes
-from oreo_algos.storage.stored import StoredEpisodes, to_table
+from oreo_algos.storage.rows import to_batch
+from oreo_algos.storage.stored import StoredEpisodes
 
 FORMAT = "oreo-episodes"
 VERSION = 1
 METADATA = "metadata.json"
 
-_SPAN = ("message", "start", "end")
+SPAN = ("message", "start", "end")
 SCHEMA = pa.schema(
     [
         ("task_id", pa.string()),
         ("env_id", pa.string()),
         ("messages", pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))),
-        ("action_spans", pa.list_(pa.struct([(name, pa.int32()) for name in _SPAN]))),
+        ("action_spans", pa.list_(pa.struct([(name, pa.int32()) for name in SPAN]))),
         ("rewards", pa.list_(pa.float32())),
         ("terminated", pa.bool_()),
         ("truncated", pa.bool_()),
@@ -52,51 +54,18 @@ SCHEMA = pa.schema(
 _LATER = {"success"}  # columns that buffers of earlier releases do not have; an episode settles what they would say
 _KINDS = {str: "text", dict: "an object", list: "a list"}
 _SHARD = {"file": str, "rows": int, "sha256": str}
-_MAP_VERSION = 1  # of what is mapped, and of how its episodes were checked
+MAX_SHARD_BYTES = 4 << 30
+"""What a shard may unpack to where nobody says otherwise; we write less than half of it, or one episode."""
+
+LIMIT = "OREO_MAX_SHARD_BYTES"
+"""The environment variable that says otherwise."""
+
+_MAX_METADATA_BYTES = 64 << 20
+_MAP_VERSION = 3  # of what is mapped, and of how its episodes were checked
 _KEYS = {"tokenizer_fingerprint", "provenance", "content_hash", "shards"}
+_ROWS = 1024  # that are read, checked and mapped at once
+_WIDTH = 4  # bytes a number, and its place
 _ARRAYS = ("rewards", "tokens", "step_id", "loss_mask", "behavior_logprobs")
-
-
-def write_episodes(
-    path: str | os.PathLike[str],
-    episodes: Sequence[Episode],
-    metadata: Mapping[str, Any],
-    *,
-    episodes_per_shard: int,
-) -> None:
-    """Write a folder of episodes, or replace one, whole or not at all.
-
-    Other files in a folder that is replaced stay, but side files `ref-*.parquet` only when
-    `metadata["content_hash"]` is the one they were computed for, and files that were never finished do not.
-
-    Args:
-        path: a new or empty folder, or one that an earlier call wrote.
-        episodes: what to write, in this order.
-        metadata: joins the format, its version and the list of shards in `metadata.json`.
-        episodes_per_shard: rows of each Parquet file but the last, >= 1.
-
-    Raises:
-        ValueError: there is nothing to save, `episodes_per_shard` is below 1, or `path` holds
-            something else.
-    """
-    if not episodes:
-        raise ValueError(f"{path}: nothing to save, the buffer has no episode")
-    if episodes_per_shard < 1:
-        raise ValueError(f"episodes_per_shard must be >= 1, got {episodes_per_shard}")
-    target = recover_folder(path)
-    kept = _files_to_keep(target, metadata)
-    with replace_folder(target) as folder:
-        shards: list[dict[str, str | int]] = []
-        for start in range(0, len(episodes), episodes_per_shard):
-            file = folder / f"part-{len(shards):05d}.parquet"
-            rows = episodes[start : start + episodes_per_shard]
-            pq.write_table(_to_table(rows), file, compression="zstd")
-            shards.append({"file": file.name, "rows": len(rows), "sha256": _sha256(file)})
-        record = {"format": FORMAT, "version": VERSION, **metadata, "shards": shards}
-        text = json.dumps(record, indent=2, allow_nan=False)
-        (folder / METADATA).write_text(text + "\n", encoding="utf-8")
-        for entry in kept:
-            (shutil.copytree if entry.is_dir() else shutil.copy2)(entry, folder / entry.name)
 
 
 def read_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -114,9 +83,12 @@ def read_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
     file = folder / METADATA
     if not file.is_file():
         raise ValueError(f"{folder}: not a buffer, it has no {METADATA}; name a folder of `.save`")
+    _require_inside(file)
+    if file.stat().st_size > _MAX_METADATA_BYTES:
+        raise ValueError(f"{file}: {file.stat().st_size} bytes, more than the metadata of any buffer")
     try:
         metadata = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{file}: not valid JSON ({error}); save the buffer again") from error
     if not isinstance(metadata, dict) or metadata.get("format") != FORMAT:
         raise ValueError(f"{file}: not the metadata of a buffer, expected format {FORMAT!r}")
@@ -142,6 +114,8 @@ def _check_metadata(file: Path, metadata: Mapping[str, Any]) -> None:
         if (
             not isinstance(shard, dict)
             or not all(isinstance(shard.get(key), kind) for key, kind in _SHARD.items())
+            or isinstance(shard["rows"], bool)
+            or shard["rows"] < 1
             or not re.fullmatch(r"part-\d+\.parquet", shard["file"])
         ):
             raise ValueError(
@@ -153,16 +127,32 @@ def _check_metadata(file: Path, metadata: Mapping[str, Any]) -> None:
         seen.add(shard["file"])
 
 
-def read_episodes(path: str | os.PathLike[str], metadata: Mapping[str, Any]) -> StoredEpisodes:
+def _require_inside(file: Path) -> None:
+    """Refuse a link that leads out of its folder."""
+    if not file.resolve().is_relative_to(file.parent.resolve()):
+        raise ValueError(
+            f"{file}: a link to {file.resolve()}, which is not in this folder; copy the files themselves (cp -rL)"
+        )
+
+
+def read_episodes(
+    path: str | os.PathLike[str], metadata: Mapping[str, Any], *, max_shard_bytes: int | None = None
+) -> StoredEpisodes:
     """Open the episodes of every shard that `metadata` lists, each checked against its checksum.
 
     The first time every episode is checked and the file is made that is mapped from then on (`mapped`).
 
+    Args:
+        path: the folder.
+        metadata: of it, see `read_metadata`.
+        max_shard_bytes: what a shard may unpack to; None: what `LIMIT` says, else `MAX_SHARD_BYTES`.
+
     Raises:
         FileNotFoundError: a shard is missing.
-        ValueError: a shard is truncated, foreign, changed since it was written, or unlisted; or the episodes are
-            others than the metadata says.
+        ValueError: a shard is truncated, foreign, changed since it was written, unlisted, or unpacks to too much; or
+            the episodes are others than the metadata says.
     """
+    limit = _limit() if max_shard_bytes is None else max_shard_bytes
     folder = recover_folder(path)
     listed = [shard["file"] for shard in metadata["shards"]]
     strays = sorted({file.name for file in folder.glob("part-*.parquet")} - set(listed))
@@ -175,64 +165,58 @@ def read_episodes(path: str | os.PathLike[str], metadata: Mapping[str, Any]) -> 
         _check_shard(folder / shard["file"], shard)
     facts = [_MAP_VERSION, metadata["content_hash"], [shard["sha256"] for shard in metadata["shards"]]]
     key = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
-    return map_episodes(folder, key, lambda: _read_tables(folder, metadata))
+    found = map_episodes(folder, key, lambda: _read_batches(folder, metadata, limit))
+    if len(found) != sum(shard["rows"] for shard in metadata["shards"]):
+        raise ValueError(
+            f"{folder}: its mapped file holds {len(found)} episodes, and the shards others; remove {mapped.PATTERN}"
+        )
+    return found
 
 
-def _read_tables(folder: Path, metadata: Mapping[str, Any]) -> Iterator[pa.Table]:
-    """Read shard after shard, check every episode, and that they are those of the metadata."""
-    content = ContentHash()
+def _limit() -> int:
+    said = os.environ.get(LIMIT, "")
+    if said and not (said.isascii() and said.isdigit() and int(said)):
+        raise ValueError(f"{LIMIT} must be a number of bytes, got {said!r}")
+    return int(said) if said else MAX_SHARD_BYTES
+
+
+def _read_batches(folder: Path, metadata: Mapping[str, Any], limit: int) -> Iterator[pa.RecordBatch]:
+    return (to_batch(episodes) for episodes in checked_episodes(folder, metadata, limit))
+
+
+def checked_episodes(folder: Path, metadata: Mapping[str, Any], limit: int | None = None) -> Iterator[list[Episode]]:
+    """Read shard after shard, check every episode, and at the end that they are those of the metadata.
+
+    Raises:
+        ValueError: as of `read_episodes`; the message names the file and, where there is one, the row.
+    """
+    content, counts = ContentHash(), Counts()
     for shard in metadata["shards"]:
-        episodes = _read_shard(folder / shard["file"], shard["rows"])
-        content.add(episodes)
-        yield to_table(episodes)
+        _check_shard(folder / shard["file"], shard)  # perhaps long after the buffer was opened
+        for episodes in read_shard(folder / shard["file"], shard["rows"], _limit() if limit is None else limit):
+            content.add(episodes)
+            for episode in episodes:
+                counts.add(episode)
+            yield episodes
     if content.hexdigest() != metadata["content_hash"]:
         raise ValueError(
             f"{folder / METADATA}: its content_hash is not that of the episodes in the shards; copy the whole folder "
             "again, or change episodes in Python and save them"
         )
-
-
-def _files_to_keep(target: Path, metadata: Mapping[str, Any]) -> list[Path]:
-    """List what else lies in the folder, and refuse to replace one that is no buffer."""
-    if not target.exists() or (target.is_dir() and not any(target.iterdir())):
-        return []
-    try:
-        present = read_metadata(target)
-    except ValueError as error:
-        raise ValueError(
-            f"{target}: not replaced, for it holds something else than a buffer that this release "
-            "reads; choose another folder"
-        ) from error
-    ours = {METADATA, *(shard["file"] for shard in present["shards"])}
-    same = present["content_hash"] == metadata["content_hash"]
-    return [
-        entry
-        for entry in target.iterdir()
-        if entry.name not in ours
-        and not is_temporary(entry)
-        and not entry.match(mapped.PATTERN)
-        and (same or not entry.match("ref-*.parquet"))
-    ]
-
-
-def _to_table(episodes: Sequence[Episode]) -> pa.Table:
-    columns: dict[str, list[Any]] = {
-        name: [getattr(episode, name) for episode in episodes]
-        for name in SCHEMA.names
-        if name not in ("action_spans", "info")
-    }
-    columns["action_spans"] = [
-        None if spans is None else [dict(zip(_SPAN, row, strict=True)) for row in spans.tolist()]
-        for spans in (episode.action_spans for episode in episodes)
-    ]
-    columns["info"] = [json.dumps(e.info, sort_keys=True, allow_nan=False) for e in episodes]
-    return pa.table(columns, schema=SCHEMA)
+    said = metadata.get("counts")
+    for name, count in counts.stats().items():
+        if isinstance(said, dict) and name in said and said[name] != count:
+            raise ValueError(
+                f"{folder / METADATA}: it says {name} {said[name]!r}, and the shards have {count}; copy the whole "
+                "folder again"
+            )
 
 
 def _check_shard(file: Path, shard: Mapping[str, Any]) -> None:
     """Check that a shard is there, is ours, and is as it was written."""
     if not file.is_file():
         raise FileNotFoundError(f"{file}: this shard of the buffer is missing; copy the whole folder again")
+    _require_inside(file)
     try:
         names = pq.read_schema(file).names
     except (pa.ArrowException, OSError) as error:
@@ -245,38 +229,77 @@ def _check_shard(file: Path, shard: Mapping[str, Any]) -> None:
             f"{file}: a Parquet file of something else, without the columns {', '.join(missing)}; "
             "import other data with `oreo data import`"
         )
-    if _sha256(file) != shard["sha256"]:
+    if sha256(file) != shard["sha256"]:
         raise ValueError(
             f"{file}: changed since it was written (its sha256 is not the one in {METADATA}); "
             "copy the folder again, or change episodes in Python and save them"
         )
 
 
-def _read_shard(file: Path, rows: int) -> list[Episode]:
-    """Read the episodes of a shard, of which there must be `rows`."""
-    names = pq.read_schema(file).names
-    schema = pa.schema([field for field in SCHEMA if field.name in names])
+def read_shard(file: Path, rows: int, limit: int) -> Iterator[list[Episode]]:
+    """Read the episodes of a shard, of which there must be `rows`, some at a time."""
     try:
-        table = pq.read_table(file, columns=schema.names).cast(schema)
-        table.validate(full=True)
+        with pq.ParquetFile(file) as shard:
+            found = shard.metadata.num_rows
+            if found != rows:
+                raise ValueError(f"{file}: {found} episodes, and {METADATA} says {rows}; copy the whole folder again")
+            schema = pa.schema([field for field in SCHEMA if field.name in shard.schema_arrow.names])
+            _require_bounded(file, shard, schema.names, limit)
+            first = 0
+            for batch in shard.iter_batches(_ROWS, columns=schema.names):
+                table = pa.Table.from_batches([batch]).select(schema.names).cast(schema)
+                table.validate(full=True)
+                yield _to_episodes(table, file, first)
+                first += batch.num_rows
     except (pa.ArrowException, OSError) as error:
         raise ValueError(f"{file}: its columns are not those of episodes ({error}); collect or import again") from error
-    if table.num_rows != rows:
-        raise ValueError(f"{file}: {table.num_rows} episodes, and {METADATA} says {rows}; copy the whole folder again")
-    return _to_episodes(table, file)
 
 
-def _to_episodes(table: pa.Table, file: Path) -> list[Episode]:
+def _require_bounded(file: Path, shard: pq.ParquetFile, names: list[str], limit: int) -> None:
+    """Refuse a shard that unpacks to more than `limit` bytes, before it does.
+
+    What pages and numbers take stands in the file; a text may be repeated by its number, so texts are read once as
+    numbers of a dictionary and counted.
+    """
+    groups = [shard.metadata.row_group(i) for i in range(shard.metadata.num_row_groups)]
+    columns = [group.column(i) for group in groups for i in range(group.num_columns)]
+    ours = [column for column in columns if column.path_in_schema.split(".")[0] in names]
+    texts = sorted({column.path_in_schema for column in ours if column.physical_type == "BYTE_ARRAY"})
+    size = sum(max(column.total_uncompressed_size, column.num_values * _WIDTH) for column in ours)
+    if size <= limit and texts:
+        with pq.ParquetFile(file, read_dictionary=texts) as encoded:
+            for batch in encoded.iter_batches(_ROWS, columns=texts):
+                size += sum(map(_text_bytes, batch.columns))
+                if size > limit:
+                    break
+    if size > limit:
+        raise ValueError(
+            f"{file}: it unpacks to more than {limit:,} bytes, the most that is read of a shard; if you trust it, set "
+            f"{LIMIT} to more, or give `max_shard_bytes` to `EpisodeBuffer.load`"
+        )
+
+
+def _text_bytes(column: pa.Array) -> int:
+    """Return the bytes that the texts of a column take where each is written out."""
+    if pa.types.is_dictionary(column.type):
+        lengths = pc.binary_length(column.dictionary).to_numpy(zero_copy_only=False)
+        return int(lengths[column.indices.drop_null().to_numpy()].sum())
+    if pa.types.is_nested(column.type):
+        return sum(map(_text_bytes, column.flatten() if pa.types.is_struct(column.type) else [column.flatten()]))
+    return int(column.nbytes)
+
+
+def _to_episodes(table: pa.Table, file: Path, first: int) -> list[Episode]:
     columns: dict[str, list[Any]] = {
         name: _to_numpy(table[name]) if name in _ARRAYS else table[name].to_pylist() for name in table.column_names
     }
-    columns["info"] = [_info(text, file, row) for row, text in enumerate(columns["info"])]
+    columns["info"] = [_info(text, file, row) for row, text in enumerate(columns["info"], first)]
     columns["action_spans"] = [
-        None if spans is None else [span and [span[name] for name in _SPAN] for span in spans]
+        None if spans is None else [span and [span[name] for name in SPAN] for span in spans]
         for spans in columns["action_spans"]
     ]
     episodes = []
-    for number, row in enumerate(zip(*columns.values(), strict=True)):
+    for number, row in enumerate(zip(*columns.values(), strict=True), first):
         try:
             episodes.append(Episode(**dict(zip(columns, row, strict=True))))
         except (ValueError, TypeError) as error:  # a null is no object that a field could read
@@ -302,6 +325,7 @@ def _to_numpy(column: pa.ChunkedArray) -> list[NDArray[Any] | None]:
     return rows
 
 
-def _sha256(file: Path) -> str:
+def sha256(file: Path) -> str:
+    """Return the checksum of a file, hexadecimal."""
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()

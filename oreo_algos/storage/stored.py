@@ -1,13 +1,13 @@
 """Episodes that are read from an Arrow table when they are asked for, and small columns of all of them at once.
 
-Knows: the columns of a table of checked episodes, of which a row becomes an episode without a copy of its arrays.
-Does not know: files (`mapped`, `parquet`), selections (`buffer`), what makes an episode valid (`episode`).
+Knows: how a row becomes an episode without a copy of its arrays. Does not know: the columns and their memory (`rows`),
+files (`mapped`, `parquet`), selections (`buffer`), what makes an episode valid (`episode`).
 """
 
 import bisect
 import itertools
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, overload
@@ -18,27 +18,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from oreo_algos.episode import Episode, JSONScalar
-
-SCHEMA = pa.schema(
-    [
-        ("task_id", pa.large_string()),
-        ("env_id", pa.large_string()),
-        ("messages", pa.large_list(pa.struct([("role", pa.large_string()), ("content", pa.large_string())]))),
-        ("action_spans", pa.large_list(pa.int32())),  # three numbers an action
-        ("rewards", pa.large_list(pa.float32())),
-        ("terminated", pa.uint8()),
-        ("truncated", pa.uint8()),
-        ("info", pa.large_string()),  # JSON
-        ("tokens", pa.large_list(pa.int32())),
-        ("step_id", pa.large_list(pa.int32())),
-        ("loss_mask", pa.large_list(pa.uint8())),
-        ("behavior_logprobs", pa.large_list(pa.float32())),
-        ("success", pa.uint8()),
-        ("num_action_tokens", pa.int32()),
-        ("total_reward", pa.float64()),
-    ]
-)
-"""A byte a bool, so that every array of a row is a view of the table."""
+from oreo_algos.storage.rows import SCHEMA, StoredRows
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +31,7 @@ class Columns:
         env_ids: the environments that occur, sorted.
         success, truncated: bool [N].
         num_tokens, num_action_tokens, num_steps: int64 [N].
+        highest_token: the highest token id, -1 where there is none, int32 [N].
         total_reward: undiscounted returns, reward units, float64 [N].
     """
 
@@ -62,6 +43,7 @@ class Columns:
     num_tokens: NDArray[np.int64]
     num_action_tokens: NDArray[np.int64]
     num_steps: NDArray[np.int64]
+    highest_token: NDArray[np.int32]
     total_reward: NDArray[np.float64]
 
     @classmethod
@@ -80,62 +62,9 @@ class Columns:
             num_tokens=np.array([e.num_tokens for e in episodes], np.int64),
             num_action_tokens=np.array([e.num_action_tokens for e in episodes], np.int64),
             num_steps=np.array([e.num_steps for e in episodes], np.int64),
+            highest_token=np.array([e.highest_token for e in episodes], np.int32),
             total_reward=np.array([e.total_reward for e in episodes], np.float64),
         )
-
-
-def to_table(episodes: Iterable[Episode]) -> pa.Table:
-    """Put episodes into a table of ``SCHEMA``."""
-    rows = list(episodes)
-    columns = {
-        name: [_plain(getattr(episode, name)) for episode in rows] for name in SCHEMA.names if name != "info"
-    } | {"info": [json.dumps(episode.info) for episode in rows]}
-    return pa.table({name: columns[name] for name in SCHEMA.names}, schema=SCHEMA)
-
-
-def _plain(value: Any) -> Any:
-    """Give an array or a bool the form that Arrow stores."""
-    if isinstance(value, np.ndarray):
-        return value.reshape(-1).view(np.uint8) if value.dtype == np.bool_ else value.reshape(-1)
-    return int(value) if isinstance(value, bool) else value
-
-
-class StoredRows:
-    """The episodes of one record batch."""
-
-    def __init__(self, batch: pa.RecordBatch) -> None:
-        """Keep a batch of ``SCHEMA``, whose memory stays where it is."""
-        self.batch = batch
-        self._numbers: dict[str, NDArray[Any]] = {}
-        self._lists: dict[str, tuple[NDArray[Any], NDArray[np.int64], NDArray[np.bool_] | None]] = {}
-
-    def array(self, name: str, row: int) -> NDArray[Any] | None:
-        """Return the list of a row as a read-only view; None: there is none."""
-        if name not in self._lists:
-            column = self.batch.column(name)
-            present = None if column.null_count == 0 else column.is_valid().to_numpy(zero_copy_only=False)
-            self._lists[name] = column.values.to_numpy(), column.offsets.to_numpy(), present
-        values, offsets, present = self._lists[name]
-        if present is not None and not present[row]:
-            return None
-        return values[offsets[row] : offsets[row + 1]]
-
-    def scalar(self, name: str, row: int) -> Any:
-        """Return what stands in a row, as Python has it."""
-        return self.batch.column(name)[row].as_py()
-
-    def numbers(self, name: str) -> NDArray[Any]:
-        """Return a column of numbers as a view."""
-        if name not in self._numbers:
-            self._numbers[name] = self.batch.column(name).to_numpy()
-        return self._numbers[name]
-
-    def lengths(self, name: str) -> NDArray[np.int64]:
-        """Return the length of every list of a column; it is kept."""
-        key = f"{name}: lengths"
-        if key not in self._numbers:
-            self._numbers[key] = np.diff(self.batch.column(name).offsets.to_numpy())
-        return self._numbers[key]
 
 
 class StoredEpisode(Episode):
@@ -257,6 +186,11 @@ class StoredEpisode(Episode):
         return int(self._rows.numbers("num_action_tokens")[self._row])
 
     @property
+    def highest_token(self) -> int:
+        """As of `Episode`."""
+        return int(self._rows.numbers("highest_token")[self._row])
+
+    @property
     def total_reward(self) -> float:
         """As of `Episode`."""
         return float(self._rows.numbers("total_reward")[self._row])
@@ -282,7 +216,7 @@ class StoredEpisodes(Sequence[Episode]):
             places: which rows, counted through all batches, int64 [N]; None: all of them, in order.
         """
         self._batches = batches
-        self._starts = [0, *itertools.accumulate(batch.batch.num_rows for batch in batches)]
+        self._starts = [0, *itertools.accumulate(map(len, batches))]
         self._places = np.arange(self._starts[-1]) if places is None else places
 
     def __len__(self) -> int:
@@ -291,7 +225,7 @@ class StoredEpisodes(Sequence[Episode]):
 
     def __reduce__(self) -> Any:
         """Take along the chosen rows, and no others."""
-        table = pa.Table.from_batches([batch.batch for batch in self._batches], SCHEMA).take(self._places)
+        table = pa.Table.from_batches([batch.batch() for batch in self._batches], SCHEMA).take(self._places)
         return _from_batches, (table.to_batches(),)
 
     @overload
@@ -337,8 +271,31 @@ class StoredEpisodes(Sequence[Episode]):
             num_tokens=self._lengths("tokens"),
             num_action_tokens=self._numbers("num_action_tokens").astype(np.int64),
             num_steps=self._lengths("rewards"),
+            highest_token=self._numbers("highest_token"),
             total_reward=self._numbers("total_reward"),
         )
+
+    def digests(self) -> bytes:
+        """Return those of `content.digest`, one behind another, without making an episode."""
+        parts = [batch.digests() for batch in self._batches]
+        return np.concatenate(parts)[self._places].tobytes() if parts else b""
+
+    def locate(self, episodes: Sequence[Episode]) -> NDArray[np.int64]:
+        """Return the index here of episodes that lie in the same tables, -1 of those that do not, int64 [M]."""
+        if isinstance(episodes, StoredEpisodes) and episodes._batches is self._batches:
+            places = episodes._places
+        else:
+            starts = dict(zip(map(id, self._batches), self._starts, strict=False))
+            places = np.array(
+                [
+                    starts[id(e._rows)] + e._row if isinstance(e, StoredEpisode) and id(e._rows) in starts else -1
+                    for e in episodes
+                ],
+                np.int64,
+            )
+        index = np.full(self._starts[-1] + 1, -1)  # the last one: of place -1
+        index[self._places] = np.arange(len(self))
+        return index[places]
 
     def named(self, key: str) -> list[str | None]:
         """Return the text that ``info`` has under a name, of each episode; None: there is none, or it is no text.
@@ -346,7 +303,7 @@ class StoredEpisodes(Sequence[Episode]):
         Without making an episode, and without reading what does not hold the name.
         """
         name = json.dumps(key)
-        column = pa.chunked_array([batch.batch.column("info") for batch in self._batches], SCHEMA.field("info").type)
+        column = pa.chunked_array([batch.column("info") for batch in self._batches], SCHEMA.field("info").type)
         found: list[str | None] = [None] * len(column)
         for place in np.flatnonzero(pc.match_substring(column, f"{name}: ").to_numpy()).tolist():
             said = json.loads(column[place].as_py()).get(key)
@@ -365,7 +322,7 @@ class StoredEpisodes(Sequence[Episode]):
 
     def _ids(self, name: str) -> tuple[NDArray[np.int32], list[str]]:
         """Return the text of each episode as a place in the list of all that occur."""
-        column = pa.chunked_array([batch.batch.column(name) for batch in self._batches], SCHEMA.field(name).type)
+        column = pa.chunked_array([batch.column(name) for batch in self._batches], SCHEMA.field(name).type)
         encoded = column.dictionary_encode().combine_chunks()
         if isinstance(encoded, pa.ChunkedArray):  # of no batch
             return np.zeros(0, np.int32), []

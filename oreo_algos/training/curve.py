@@ -43,7 +43,9 @@ Evaluate = Callable[[int], Evaluation | Mapping[str, float]]
 class Curve:
     """The evaluations of one training run."""
 
-    def __init__(self, config: TrainerConfig, folder: Path, *, total_steps: int, counts_from: int) -> None:
+    def __init__(
+        self, config: TrainerConfig, folder: Path, *, total_steps: int, counts_from: int, writes: bool = True
+    ) -> None:
         """Begin before the first step.
 
         Args:
@@ -51,7 +53,9 @@ class Curve:
             folder: of the run.
             total_steps: of the run.
             counts_from: steps that do not train the policy yet.
+            writes: keep weights here; False: another process of the run does.
         """
+        self._writes = writes
         self._config, self._folder, self._total, self._counts_from = config, folder, total_steps, counts_from
         self.scores: list[tuple[int, float]] = []
         self._saved_best: int | None = None
@@ -65,7 +69,8 @@ class Curve:
         """Drop the weights of all but the best so far, which a checkpoint now knows of."""
         best = self.best
         self._saved_best = None if best is None else best[0]
-        remove_best(self._folder, keep={self._saved_best})
+        if self._writes:
+            remove_best(self._folder, keep={self._saved_best})
 
     @property
     def best(self) -> tuple[int, float] | None:
@@ -115,8 +120,10 @@ class Curve:
         else:
             self.scores.append((step, float(found.score)))
             if self._config.load_best_model_at_end and self.best == self.scores[-1]:
-                save_best(self._folder, step, networks())
-                remove_best(self._folder, keep={step, self._saved_best})
+                state = networks()
+                if self._writes:
+                    save_best(self._folder, step, state)
+                    remove_best(self._folder, keep={step, self._saved_best})
         # Plain numbers: a checkpoint with numpy's could not be read back.
         return Evaluation({name: float(value) for name, value in found.metrics.items()}, found.score, found.texts)
 

@@ -11,7 +11,6 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from oreo_algos.algos.selection import outcomes_by_task
 from oreo_algos.storage.buffer import EpisodeBuffer
 from oreo_algos.training.warning_log import Finding
 
@@ -80,8 +79,9 @@ def examine_outcomes(buffer: EpisodeBuffer) -> list[Finding]:
 
     Where no task has two episodes, nothing is said of tasks: such data is collected on purpose.
     """
-    returns = [episode.total_reward for episode in buffer]
-    if len(set(returns)) == 1:
+    columns = buffer.columns
+    returns = np.unique(columns.total_reward)
+    if len(returns) == 1:
         return [
             Finding(
                 "equal_rewards",
@@ -90,13 +90,14 @@ def examine_outcomes(buffer: EpisodeBuffer) -> list[Finding]:
                 "temperature",
             )
         ]
-    tasks = outcomes_by_task(buffer)
-    several = [outcomes for outcomes in tasks if sum(map(len, outcomes)) > 1]
-    if several and not any(right and wrong for right, wrong in several):
+    samples = np.bincount(columns.task)
+    right = np.bincount(columns.task, columns.success)
+    several = int((samples > 1).sum())
+    if several and not ((right > 0) & (right < samples)).any():
         return [
             Finding(
                 "no_mixed_groups",
-                f"none of the {len(several)} tasks with several episodes has both a success and a failure; DPO has no "
+                f"none of the {several} tasks with several episodes has both a success and a failure; DPO has no "
                 "pairs, and a value learns which tasks are hard and not which steps are good; collect more samples a "
                 "task, sample at a higher temperature, or choose tasks that are sometimes solved",
             )
@@ -106,11 +107,12 @@ def examine_outcomes(buffer: EpisodeBuffer) -> list[Finding]:
 
 def examine_rewards(buffer: EpisodeBuffer) -> list[Finding]:
     """Check that success says all that rewards do, for algorithms that read nothing else."""
-    returns = sorted({round(episode.total_reward, 6) for episode in buffer})
-    told_apart = all(episode.success == (episode.total_reward > sum(returns) / 2) for episode in buffer)
+    columns = buffer.columns
+    returns = sorted({round(value, 6) for value in np.unique(columns.total_reward).tolist()})
+    told_apart = (columns.success == (columns.total_reward > sum(returns) / 2)).all()
     if len(returns) == 1 or (len(returns) == 2 and told_apart):
         return []
-    solved = sum(episode.success for episode in buffer)
+    solved = int(columns.success.sum())
     return [
         Finding(
             "rewards_unread",

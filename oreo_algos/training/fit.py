@@ -10,7 +10,6 @@ from typing import Any
 import torch
 
 from oreo_algos.algos.selection import NothingToLearnError
-from oreo_algos.episode import Episode
 from oreo_algos.models import Models
 
 _log = logging.getLogger(__name__)
@@ -43,9 +42,7 @@ def require_examples(examples: Sequence[Any], selected: int, limit: int, algorit
         )
 
 
-def require_fit(
-    models: Models, needs: Collection[str], episodes: Sequence[Episode], tokenizer_fingerprint: str
-) -> None:
+def require_fit(models: Models, needs: Collection[str], highest_token: int, tokenizer_fingerprint: str) -> None:
     """Refuse networks that cannot learn from these episodes, or would lose what they learn.
 
     A network may say how many token ids it reads (``vocabulary``) and its tokenizer (``tokenizer_fingerprint``).
@@ -53,13 +50,12 @@ def require_fit(
     Args:
         models: the networks.
         needs: those of them that an algorithm has beside the policy.
-        episodes: encoded, at least one.
+        highest_token: that the episodes hold.
         tokenizer_fingerprint: of the tokenizer that encoded them; "": nobody knows.
 
     Raises:
         ValueError: trained weights that are coarser than float32, ids beyond a vocabulary, or another tokenizer.
     """
-    highest = max(int(episode.tokens.max()) for episode in episodes)
     for name in ("policy", "value"):
         network = getattr(models, name)
         if network is None or (name == "value" and "value" not in needs):
@@ -72,9 +68,9 @@ def require_fit(
                 "computes in bfloat16), or adapters"
             )
         known = getattr(network, "vocabulary", None)
-        if known is not None and highest >= known:
+        if known is not None and highest_token >= known:
             raise ValueError(
-                f"the episodes hold token {highest}, and the {name} knows {known} tokens: they were encoded for "
+                f"the episodes hold token {highest_token}, and the {name} knows {known} tokens: they were encoded for "
                 "another model; encode them with its tokenizer (`oreo data encode`)"
             )
         reads, wrote = getattr(network, "tokenizer_fingerprint", None), tokenizer_fingerprint

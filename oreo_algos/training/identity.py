@@ -8,6 +8,8 @@ import json
 from dataclasses import asdict
 from typing import Any
 
+import numpy as np
+
 from oreo_algos.algos.base import Algorithm
 from oreo_algos.episode import Episode
 from oreo_algos.models import Models
@@ -21,6 +23,11 @@ def place(step: int, episode: Episode) -> bytes:
     digest = hashlib.blake2b(episode.tokens.tobytes(), key=step.to_bytes(8), digest_size=16)
     digest.update(episode.step_id.tobytes())
     return digest.digest()
+
+
+def seed_of(*numbers: int) -> int:
+    """Return a seed for one of many streams of random numbers."""
+    return int(np.random.SeedSequence(numbers).generate_state(1)[0])
 
 
 def run_fingerprint(
@@ -41,5 +48,5 @@ def run_fingerprint(
         networks["reference"] = policy_summary(models.reference, example)
     if "value" in algorithm.needs and models.value is not None:
         networks["value"] = value_summary(models.value, example)
-    facts = [type(algorithm).__name__, asdict(algorithm), config.seed, bf16, buffer.content_hash, networks]
+    facts = [type(algorithm).__name__, asdict(algorithm), config.seed, bf16, buffer.identity, networks]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()

@@ -5,7 +5,7 @@ Knows: names and steps. Does not know: what the numbers mean. Names follow ``roo
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -85,6 +85,29 @@ class MetricsWriter:
     ) -> None:
         """Close the file."""
         self.close()
+
+
+class SilentWriter:
+    """What another process writes, is not written here: takes all that is said to a ``MetricsWriter`` or a log."""
+
+    def write(self, step: int, metrics: Mapping[str, float], texts: Mapping[str, str] | None = None) -> None:
+        """Nothing."""
+
+    def flush(self) -> None:
+        """Nothing."""
+
+    def write_text(self, tag: str, text: str) -> None:
+        """Nothing."""
+
+    def give(self, findings: Iterable[Any]) -> None:
+        """Nothing."""
+
+    def __enter__(self) -> Self:
+        """Return the writer itself."""
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Nothing."""
 
 
 def _counted(row: Mapping[str, float | None]) -> dict[str, float | None]:

@@ -3,7 +3,11 @@
 Knows: lengths. Does not know: padding (`batch`), devices, losses.
 """
 
+import heapq
 from collections.abc import Iterable, Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike
 
 from oreo_algos.algos.base import Example
 from oreo_algos.episode import Episode
@@ -32,13 +36,41 @@ def cut_by_tokens(examples: Iterable[Example], max_tokens: int) -> list[list[Exa
         examples: what to cut.
         max_tokens: budget, tokens of all episodes of a micro-batch, >= 1.
     """
-    pieces: list[list[Example]] = []
+    given = list(examples)
+    lists = [episodes_of([example]) for example in given]
+    longest = [max(episode.num_tokens for episode in each) for each in lists]
+    sizes = [sum(episode.num_tokens for episode in each) for each in lists]
+    return [[given[i] for i in piece] for piece in cut(longest, sizes, max_tokens)]
+
+
+def cut(longest: ArrayLike, sizes: ArrayLike, max_tokens: int) -> list[list[int]]:
+    """Cut N examples in the same way, by the tokens of the longest episode of each and of all of its episodes, [N]."""
+    tokens = np.asarray(sizes).tolist()
+    pieces: list[list[int]] = []
     room = 0
-    for example in sorted(examples, key=longest, reverse=True):
-        size = sum(episode.num_tokens for episode in episodes_of([example]))
-        if not pieces or size > room:
+    for i in np.argsort(-np.asarray(longest), kind="stable").tolist():
+        if not pieces or tokens[i] > room:
             pieces.append([])
             room = max_tokens
-        pieces[-1].append(example)
-        room -= size
+        pieces[-1].append(i)
+        room -= tokens[i]
     return pieces
+
+
+def share(sizes: Sequence[int], parts: int) -> list[list[int]]:
+    """Deal examples out so that all parts have about as many tokens: the largest first, to whoever has least.
+
+    Args:
+        sizes: tokens of each example.
+        parts: how many; some have nothing where there are fewer examples.
+
+    Returns:
+        Of each part the indices of its examples, ascending.
+    """
+    found: list[list[int]] = [[] for _ in range(parts)]
+    loads = [(0, part) for part in range(parts)]
+    for index in sorted(range(len(sizes)), key=lambda i: -sizes[i]):
+        load, part = heapq.heappop(loads)
+        found[part].append(index)
+        heapq.heappush(loads, (load + sizes[index], part))
+    return [sorted(each) for each in found]

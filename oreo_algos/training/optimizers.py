@@ -13,6 +13,7 @@ from torch.optim import AdamW, Optimizer
 
 from oreo_algos.algos.base import OptimizerName
 from oreo_algos.models import Network
+from oreo_algos.training.sharding import spread_like, whole_tensor
 
 _BETAS = (0.9, 0.95)
 
@@ -75,10 +76,11 @@ class Muon(Optimizer):
                 if parameter.grad is not None:
                     by_shape[parameter.shape].append(parameter)
             for shape, parameters in by_shape.items():
-                directions = orthogonalise(torch.stack([self._momentum(p, group["momentum"]) for p in parameters]))
-                for parameter, direction in zip(parameters, directions, strict=True):
+                # Singular values are those of whole matrices, also where each process has some of their rows.
+                averages = [whole_tensor(self._momentum(p, group["momentum"])) for p in parameters]
+                for parameter, direction in zip(parameters, orthogonalise(torch.stack(averages)), strict=True):
                     parameter.mul_(1 - group["lr"] * group["weight_decay"])
-                    parameter.add_(direction, alpha=-group["lr"] * 0.2 * max(shape) ** 0.5)
+                    parameter.add_(spread_like(direction, parameter), alpha=-group["lr"] * 0.2 * max(shape) ** 0.5)
 
     def _momentum(self, parameter: nn.Parameter, momentum: float) -> Tensor:
         """Add the gradient to the moving average, and return Nesterov's look ahead."""

@@ -6,8 +6,10 @@ Knows: numbers of steps and orders of examples. Does not know: networks, losses,
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
+from numpy.typing import NDArray
 
 # Each phase shuffles on its own. Numbers of the seed sequences: a change changes every run.
 _WARMUP, _MAIN, _EXTRA = 1, 2, 3
@@ -64,7 +66,7 @@ class Schedule:
         """Indices of the examples of a step; every pass sees each example once."""
         phase, within = self._locate(step)
         epoch, number = divmod(within, self.steps_per_epoch)
-        order = np.random.default_rng(np.random.SeedSequence([self.seed, phase, epoch])).permutation(self.examples)
+        order = _order(self.seed, phase, epoch, self.examples)
         return order[number * self.batch_size : (number + 1) * self.batch_size].tolist()
 
     def _locate(self, step: int) -> tuple[int, int]:
@@ -75,6 +77,12 @@ class Schedule:
         if position == self.value_updates - 1:
             return _MAIN, group
         return _EXTRA, group * (self.value_updates - 1) + position
+
+
+@lru_cache(maxsize=3)  # of each phase one: an order of a million examples is not drawn again at every step
+def _order(seed: int, phase: int, epoch: int, examples: int) -> NDArray[np.int64]:
+    """Return the order of the examples in a pass of a phase."""
+    return np.random.default_rng(np.random.SeedSequence([seed, phase, epoch])).permutation(examples)
 
 
 def cosine_with_warmup(steps: int, warmup_ratio: float) -> Callable[[int], float]:

@@ -5,9 +5,13 @@ Knows: names, defaults. Does not know: the loop (`trainer`), equations.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 from oreo_algos.training.doctor import Thresholds
 from oreo_algos.training.trackers import DEFAULT, tracker_names
+from oreo_algos.typed import require_types
+
+Sharding = Literal["replicated", "full"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +32,10 @@ class TrainerConfig:
         early_stopping_patience: stop after so many evaluations in a row that are no better than the best before them;
             those before the policy is trained do not count. None: never.
         bf16: autocast to bfloat16; None: on a GPU.
+        sharding: of several processes (``torchrun``): ``replicated``: each holds all networks, and gradients are added
+            up; ``full``: each holds a part of weights, gradients and what optimisers keep (FSDP2). One process that is
+            started alone holds everything either way.
+        cpu_offload: with ``full`` on GPUs: the parts lie in the memory of the host.
         tracker: where the numbers are shown beside ``metrics.jsonl``: names among ``trackers.TRACKERS``; "none" or an
             empty list: nowhere.
         doctor: from where on to warn of what looks wrong.
@@ -42,11 +50,14 @@ class TrainerConfig:
     load_best_model_at_end: bool = False
     early_stopping_patience: int | None = None
     bf16: bool | None = None
+    sharding: Sharding = "replicated"
+    cpu_offload: bool = False
     tracker: str | Sequence[str] = DEFAULT
     doctor: Thresholds = Thresholds()
 
     def __post_init__(self) -> None:
         """Check the settings."""
+        require_types(self)
         for name in ("micro_batch_tokens", "checkpoint_every", "keep_checkpoints"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
@@ -56,6 +67,10 @@ class TrainerConfig:
             raise ValueError(
                 f"early_stopping_patience must be at least 1, or null for never, got {self.early_stopping_patience}"
             )
+        if self.sharding not in get_args(Sharding):
+            raise ValueError(f"trainer.sharding must be {' or '.join(get_args(Sharding))}, got {self.sharding!r}")
+        if self.cpu_offload and self.sharding != "full":
+            raise ValueError("trainer.cpu_offload keeps shards in the memory of the host: give trainer.sharding=full")
         if self.chooses and not self.evaluate_every:
             name = "load_best_model_at_end" if self.load_best_model_at_end else "early_stopping_patience"
             raise ValueError(f"trainer.{name} needs evaluations on the way: give trainer.evaluate_every=STEPS too")

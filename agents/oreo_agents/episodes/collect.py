@@ -25,6 +25,7 @@ from oreo_algos.algos.base import require_whole
 from oreo_algos.algos.selection import balance
 from oreo_algos.bars import bar_console
 from oreo_algos.storage.buffer import JSON
+from oreo_algos.typed import require_types
 from oreo_envs import Demonstration
 
 
@@ -47,6 +48,7 @@ class SftSettings:
 
     def __post_init__(self) -> None:
         """Check the settings."""
+        require_types(self)
         require_whole(self, "samples")
         if self.samples < 1:
             raise ValueError(f"sft.samples must be at least 1, got {self.samples}")
@@ -76,6 +78,7 @@ class CollectSettings:
 
     def __post_init__(self) -> None:
         """Check the settings."""
+        require_types(self)
         if self.source not in ("policy", "demonstrations"):
             raise ValueError(f"collect.source must be policy or demonstrations, got {self.source!r}")
         if self.samples < 1 or (self.tasks is not None and self.tasks < 1):

@@ -17,10 +17,12 @@ from oreo_agents.episodes.rollout import RolloutCounts
 from oreo_agents.episodes.sampler import Sampler
 from oreo_agents.episodes.tasks import is_played
 from oreo_agents.episodes.ungraded import WHY, grade_again, is_graded
+from oreo_agents.evaluation.preferences import PairSettings
 from oreo_agents.evaluation.statistics import standard_error, wilson_interval
 from oreo_agents.networks.policy import CausalPolicy
 from oreo_agents.networks.value import StateValue
 from oreo_agents.search import Answer, Player, Search
+from oreo_algos.typed import require_types
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +42,7 @@ class DevSettings:
 
     def __post_init__(self) -> None:
         """Check the settings."""
+        require_types(self)
         if self.split is not None and (not isinstance(self.split, str) or not self.split):
             raise ValueError(f"evaluate.dev.split must be the name of a split, or null, got {self.split!r}")
         for name, least in (("tasks", 1), ("examples", 0)):
@@ -62,6 +65,7 @@ class EvaluateSettings:
             see ``budget``. None given: in the size of its own settings.
         start_value: the algorithm whose value also serves the searches of the start policy; None: no value does.
         dev: what to measure while a network is trained.
+        pairs: held-out preference pairs to rank, beside the tasks of an environment or where there are none.
         keep: of how many tasks the judged answers are kept as text beside the results, the same ones for every
             algorithm and search; "all" or "none".
         sampling: limits; each search brings its own temperature.
@@ -74,11 +78,13 @@ class EvaluateSettings:
     budget: Sequence[int] = ()
     start_value: str | None = None
     dev: DevSettings = DevSettings()
+    pairs: PairSettings = PairSettings()
     keep: int | Literal["all", "none"] = 200
     sampling: Sampling = Sampling()
 
     def __post_init__(self) -> None:
         """Check the settings."""
+        require_types(self)
         if isinstance(self.splits, str) or not self.splits:
             raise ValueError(f"evaluate.splits must be a list of at least one split, got {self.splits!r}")
         if isinstance(self.searches, str) or not self.searches:

@@ -83,7 +83,7 @@ class Network(nn.Module):
         """One line: what it is, its size, where it is and came from."""
         parameter = next(self.parameters())
         count = sum(one.numel() for one in self.parameters())
-        size = next(f"{count / unit:.3g}{name}" for unit, name in _UNITS if count >= unit)
+        size = next((f"{count / unit:.3g}{name}" for unit, name in _UNITS if count >= unit), "no")
         adapted = "" if self.lora.rank == 0 else f", adapters of rank {self.lora.rank}"
         where = f"{str(parameter.dtype).removeprefix('torch.')} on {parameter.device}"
         source = "" if self.path is None else f", from {self.path}"

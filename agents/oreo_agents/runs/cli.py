@@ -8,6 +8,7 @@ import logging
 import re
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NoReturn
@@ -21,17 +22,18 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from oreo_agents import plugins
+from oreo_agents.runs import together
 from oreo_agents.runs.arguments import flags_first, modules_of_env, one_search_a_job, plugged_in, with_environment
+from oreo_agents.runs.building import build
 from oreo_agents.runs.choices import config_folder, known, with_folders
 from oreo_agents.runs.helps import asked, asked_of_parser
-from oreo_agents.runs.overrides import UserError, build, check_overrides, closest, further_overrides, readable
+from oreo_agents.runs.overrides import UserError, check_overrides, closest, further_overrides, readable
 from oreo_agents.runs.run_folders import (
     Network,
     choose_value,
     evaluation_overrides,
     hydra_text,
     networks,
-    run_imports,
     run_of,
 )
 
@@ -90,6 +92,8 @@ _GROWING = (
     "evaluate.keep",
     "sampler",
     "value.url",
+    "trainer.sharding",
+    "trainer.cpu_offload",
 )
 
 # What lies in a folder before a run has done anything in it.
@@ -101,6 +105,7 @@ def main() -> None:
     command, *arguments = sys.argv[1:] or ["--help"]
     try:
         arguments, imports = plugged_in(arguments)
+        together.join(command)
         if command in ("-h", "--help", "help"):
             print(USAGE, end="")
         elif command == "--version":
@@ -151,6 +156,7 @@ def main() -> None:
             new(arguments)
         elif command in _JOBS:
             _run_hydra(command, arguments, imports)
+            together.leave()
         else:
             known = [*_JOBS, "report", "data", "doctor", "metrics", "serve", "chat", "play", "new", "push", "show"]
             raise UserError(f"unknown command {command!r}{closest(command, known)}\n\n{USAGE}")
@@ -180,6 +186,7 @@ def settings_from_config(config: DictConfig, algorithms: dict[str, Any]) -> Any:
         sampler=build(config.sampler),
         seed=_whole(config, "seed"),
         data=config.data if isinstance(config.data, str | None) else list(config.data),
+        allow_held_out=config.allow_held_out,
         workers=None if config.workers is None else _whole(config, "workers"),
         imports=list(config.imports),
     )
@@ -202,8 +209,9 @@ def _run(config: DictConfig, folder: Path) -> None:
                 f"of algo joins them under another name by +algo@algorithms.NAME=FILE\nlooked in: {plugins.where()}"
             )
     chosen = {name: config.algorithms[name] for name in config.algos if name != "sft"}
-    _prepare(config, folder, chosen, supervised=True).train_and_evaluate(["sft", *chosen])
-    report([folder], folder, quiet=_in_sweep())
+    run = _prepare(config, folder, chosen, supervised=True)
+    run.train_and_evaluate(["sft", *chosen])
+    run.ranks.first(lambda: report([folder], folder, quiet=_in_sweep()))
 
 
 def _train(config: DictConfig, folder: Path) -> None:
@@ -212,8 +220,9 @@ def _train(config: DictConfig, folder: Path) -> None:
     name = HydraConfig.get().runtime.choices["algo"]
     # The start is no part of these results, so no value is tried on it.
     config.evaluate.start_value = None
-    _prepare(config, folder, {name: config.algo}, shared=_SHARED).train_and_evaluate([name])
-    report([folder], folder, quiet=_in_sweep())
+    run = _prepare(config, folder, {name: config.algo}, shared=_SHARED)
+    run.train_and_evaluate([name])
+    run.ranks.first(lambda: report([folder], folder, quiet=_in_sweep()))
 
 
 def _in_sweep() -> bool:
@@ -224,7 +233,9 @@ def _in_sweep() -> bool:
 def _sft(config: DictConfig, folder: Path) -> None:
     run = _prepare(config, folder, {}, supervised=True)
     run.prepare(episodes=False)
-    print(f"policy: {run.sft()}")
+    path = run.sft()
+    if run.ranks.leads:
+        print(f"policy: {path}")
 
 
 def _collect(config: DictConfig, folder: Path) -> None:
@@ -235,7 +246,9 @@ def _collect(config: DictConfig, folder: Path) -> None:
 
 
 def _evaluate(config: DictConfig, folder: Path) -> None:
-    subjects = {"accuracy": _evaluate_accuracy, "value": _evaluate_value}
+    subjects = {"accuracy": _evaluate_accuracy, "value": _evaluate_value, "pairs": _evaluate_pairs}
+    if config.what is None:
+        config.what = "accuracy" if config.data is None and config.env.id != "oreo/Chat-v0" else "pairs"
     if config.what not in subjects:
         raise ValueError(f"what={config.what}: oreo eval measures {' or '.join(subjects)}")
     other = other_tasks(config)
@@ -250,10 +263,12 @@ def other_tasks(config: DictConfig) -> str | None:
     Returns:
         A sentence; None when they do not differ, or when the policy does not lie in a run folder.
     """
+    from oreo_agents.evaluation.run_settings import read_config
+
     trained = Path(config.policy.path or "").parent.parent / "config.yaml"
     if config.policy.path is None or not trained.exists():
         return None
-    before, now = OmegaConf.select(OmegaConf.load(trained), "env") or {}, config.env
+    before, now = read_config(trained).get("env") or {}, config.env
     names = sorted({*before.get("options", {}), *now.options})
     pairs = {"id": (before.get("id"), now.id)}
     pairs |= {f"options.{name}": (before.get("options", {}).get(name), now.options.get(name)) for name in names}
@@ -278,27 +293,61 @@ def _evaluate_value(config: DictConfig, folder: Path) -> None:
     evaluate_value(_prepare(config, folder, {}), settings)
 
 
-def _evaluate_accuracy(config: DictConfig, folder: Path) -> None:
-    from oreo_agents.evaluation.report import report
-    from oreo_agents.evaluation.run_settings import TRAINED
-    from oreo_algos.storage.atomic import write_text
-
+def _subjects(config: DictConfig) -> tuple[list[Network], Path]:
+    """Return what to measure, and where the configuration of the run lies that trained it, if any did."""
     if config.run is not None:
         subjects = networks(Path(config.run))
-        trained = run_of(Path(config.run)) / "config.yaml"
         if config.label is not None and len(subjects) > 1:
             names = ", ".join(subject.name for subject in subjects)
             raise ValueError(f"label names one policy, and {config.run} holds several; give RUN/NAME, NAME of {names}")
-    elif config.policy.path:
-        path = Path(config.policy.path)
-        name = path.parent.name if path.name == "policy" else path.name
-        subjects = [Network(name, str(path), config.value.path)]
-        trained = path.parent.parent / "config.yaml"
-    else:
+        return subjects, run_of(Path(config.run)) / "config.yaml"
+    if not config.policy.path:
         raise ValueError("oreo eval measures a checkpoint: give policy.path=FOLDER_OR_HUB_NAME, or a run folder")
+    path = Path(config.policy.path)
+    name = path.parent.name if path.name == "policy" else path.name
+    return [Network(name, str(path), config.value.path)], path.parent.parent / "config.yaml"
+
+
+def _evaluation(config: DictConfig, folder: Path, trained: Path) -> Any:
+    """Prepare the folder of an evaluation, with the configuration of the run that trained what is measured."""
+    from oreo_agents.evaluation.run_settings import TRAINED
+    from oreo_algos.storage.atomic import write_text
+
     run = _prepare(config, folder, {})
     if trained.exists():
         write_text(folder / TRAINED, trained.read_text(encoding="utf-8"))
+    return run
+
+
+def _evaluate_pairs(config: DictConfig, folder: Path) -> None:
+    from oreo_agents.evaluation.report import report
+    from oreo_agents.runs.pair_book import pairs_of_run, rank
+
+    unread = [f"{short}=" for short in ("search", "budget") if _is_given(short)]
+    if unread:
+        raise ValueError(f"what=pairs ranks answers that are there and searches none: leave out {' and '.join(unread)}")
+    subjects, trained = _subjects(config)
+    pairs_of_run(config, trained)
+    run = _evaluation(config, folder, trained)
+    rows = [
+        row
+        for subject in subjects
+        for row in rank(run, config.label or subject.name, subject, config.reference.path, trained)
+    ]
+    if not rows:
+        raise ValueError(
+            "nothing ranks these pairs: a policy does so by its log-ratios to what it was trained from, given as "
+            "reference.path=CHECKPOINT, and V with value.path=FOLDER"
+        )
+    run.write_results(rows)
+    report([folder], folder, quiet=_in_sweep())
+
+
+def _evaluate_accuracy(config: DictConfig, folder: Path) -> None:
+    from oreo_agents.evaluation.report import report
+
+    subjects, trained = _subjects(config)
+    run = _evaluation(config, folder, trained)
     # Searches that were asked for are not left out in silence where there is no value for them.
     asked = list(config.evaluate.searches) if _is_given("search") else None
     rows = []
@@ -350,12 +399,13 @@ def _prepare(
     """
     from oreo_agents.progress import quiet
     from oreo_agents.runs.pipeline import Run
+    from oreo_algos import ranks
 
     quiet()
     settings = settings_from_config(config, algorithms)
     if settings.policy.path is not None and not supervised:
         settings = dataclasses.replace(settings, sft=dataclasses.replace(settings.sft, demonstrations=0))
-    _write_down(config, folder)
+    ranks.current().first(lambda: _write_down(config, folder))
     return Run(settings, folder, shared=shared)
 
 
@@ -404,7 +454,6 @@ def _run_hydra(command: str, arguments: Sequence[str], imports: Sequence[str]) -
         overrides.insert(named, "env=own")
     if command == "eval" and overrides and not re.match(r"-|[^/]*=", overrides[0]):
         folder, *others = overrides
-        imports = [*map(plugins.import_named, run_imports(Path(folder))), *imports]
         overrides = [*evaluation_overrides(Path(folder), others), *others]
     overrides = with_environment(command, overrides)
     chosen = [text for text in overrides if re.match(r"policy\.path=(?!null$)", text)]
@@ -420,9 +469,10 @@ def _run_hydra(command: str, arguments: Sequence[str], imports: Sequence[str]) -
         folder = Path(HydraConfig.get().runtime.output_dir)
         try:
             # A launcher may have started this process, and the id may stand in a file of settings.
+            leads = together.meet(folder)
             named = [*config.imports, *modules_of_env([f"env.id={config.env.id}"])]
             config.imports = list(dict.fromkeys(map(plugins.import_named, named)))
-            with FileLock(folder / ".run.lock", blocking=False):
+            with FileLock(folder / ".run.lock", blocking=False) if leads else nullcontext():
                 try:
                     _JOBS[command](config, folder)
                 finally:
@@ -433,13 +483,20 @@ def _run_hydra(command: str, arguments: Sequence[str], imports: Sequence[str]) -
         except (ValueError, FileNotFoundError, OmegaConfBaseException) as error:
             logging.getLogger(__name__).debug("details", exc_info=True)
             _fail(error)
+        except Exception as error:  # whatever it was, the others have ended or are to end
+            try:
+                together.end(error, folder)
+            except together.LostError as lost:
+                print(f"oreo: {lost}", file=sys.stderr)
+                raise SystemExit(2) from error
 
-    sys.argv = [f"oreo {command}", *flags_first(with_folders(overrides))]
+    sys.argv = [f"oreo {command}", *flags_first(with_folders([*overrides, *together.follow()]))]
     hydra.main(version_base="1.3", config_path=str(config_folder()), config_name=command)(job)()
 
 
 def _fail(error: Exception) -> NoReturn:
-    print(f"oreo: {error}", file=sys.stderr)
+    if together.speaks():
+        print(f"oreo: {error}", file=sys.stderr)
     raise SystemExit(2)
 
 

@@ -4,7 +4,7 @@ Knows: settings, checkpoints, devices. Does not know: stages, folders of a run.
 """
 
 import gc
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from oreo_agents.episodes.sampler import LocalSampler, Sampler
 from oreo_agents.networks.policy import CausalPolicy, PolicySettings
 from oreo_agents.networks.value import StateValue, TokenValue, ValueSettings
 from oreo_agents.runs.engines import Engines
-from oreo_algos import EpisodeBuffer, Models
+from oreo_algos import EpisodeBuffer, Models, ranks
 from oreo_algos.algos import Algorithm
 from oreo_envs.grading import Thoughts
 
@@ -40,7 +40,13 @@ class Loader:
         name = self.policy_settings.device
         if name == "auto":
             name = "cuda" if torch.cuda.is_available() else "cpu"
+        if name == "cuda":
+            ranks.require_own_gpu()
         return torch.device(name)
+
+    def on_host(self) -> "Loader":
+        """Return one that loads networks in the same way into the memory of the host."""
+        return replace(self, policy_settings=replace(self.policy_settings, device="cpu"))
 
     def prompt_format(self, path: str) -> PromptFormat:
         """Load the tokenizer of a checkpoint, with the chat template and the system prompt of the settings.

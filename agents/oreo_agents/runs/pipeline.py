@@ -12,13 +12,12 @@ folder for ``sft`` and for each algorithm: ``policy/``, ``value/``, ``metrics.js
 """
 
 import dataclasses
-import hashlib
 import json
 import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
@@ -30,6 +29,9 @@ from filelock import FileLock
 from oreo_agents.episodes.collect import demonstrations
 from oreo_agents.episodes.tasks import Purpose
 from oreo_agents.evaluation.curve import DevTasks
+from oreo_agents.evaluation.preferences import MEASURE as PAIRS
+from oreo_agents.evaluation.preferences import DevPairs
+from oreo_agents.formats.importing import CHAT
 from oreo_agents.networks.tiny import byte_tokenizer, create_checkpoint, word_tokenizer
 from oreo_agents.plugins import import_named
 from oreo_agents.progress import start_worker
@@ -41,16 +43,19 @@ from oreo_agents.runs.hparams import write_hparams
 from oreo_agents.runs.layout import Layout
 from oreo_agents.runs.loading import Loader
 from oreo_agents.runs.memory import report_memory
+from oreo_agents.runs.pair_book import PairBook
 from oreo_agents.runs.parallel import cores, side_by_side
 from oreo_agents.runs.run_data import Part, RunData, join
 from oreo_agents.runs.scorebook import ScoreBook
 from oreo_agents.runs.settings import RunSettings
-from oreo_algos import EpisodeBuffer, Models, train
+from oreo_agents.runs.starts import start_key
+from oreo_algos import EpisodeBuffer, Models, ranks, train
 from oreo_algos.algos import Algorithm
 from oreo_algos.algos.selection import NothingToLearnError
 from oreo_algos.storage.atomic import replace_folder, write_text
 from oreo_algos.storage.checkpoint import remove_checkpoints
 from oreo_algos.training.metrics_writer import read_metrics
+from oreo_algos.training.settings import TrainResult
 from oreo_algos.training.trackers import require_trackers
 from oreo_algos.training.warning_log import WarningLog
 
@@ -72,13 +77,19 @@ class Run:
                 jobs of a sweep; None: in ``folder``.
         """
         self.settings, self.folder = settings, folder
-        self.start_folder = folder if shared is None else shared / _start_key(settings)
+        self.start_folder = folder if shared is None else shared / start_key(settings)
         folder.mkdir(parents=True, exist_ok=True)
         self.layout = Layout(folder, self.start_folder)
         self.engines = Engines(settings.sampler, settings.policy, settings.value.url, folder)
         self.load = Loader(settings.policy, settings.value, self.engines)
         self.data = RunData(settings, self.layout, self.load)
         self.scores = ScoreBook(settings, folder, self.load)
+        self.pairs = PairBook(settings, folder, self.load, self.data)
+        self.ranks = ranks.current()
+        if self.ranks.size > 1 and settings.workers not in (None, 1):
+            raise ValueError(
+                f"workers={settings.workers} is for one process, and here are {self.ranks.size} together; leave it out"
+            )
         self.small = settings.policy.path is None and self.load.device.type == "cpu"
         if self.small:
             # A second thread gains a tenth on such models; a second process, see `train_and_evaluate`, nearly all.
@@ -91,15 +102,16 @@ class Run:
         self._check_dev()
         require_trackers(self.settings.trainer.tracker)
         self.start_folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(self.start_folder / ".start.lock"):
+        with FileLock(self.start_folder / ".start.lock") if self.ranks.leads else nullcontext():
             self.sft()
             if episodes:
                 self._examine(self.folder, self.episodes())
+                self.pairs.require(self.sft())
 
     def _check_dev(self) -> None:
         """Find out before anything is trained whether there are tasks to ask on the way."""
         settings = self.settings
-        if not settings.trainer.evaluate_every:
+        if self.pairs.on_the_way or not settings.trainer.evaluate_every:
             return
         split = dev_split(settings)
         if settings.trainer.chooses and split in settings.evaluate.splits:
@@ -112,6 +124,11 @@ class Run:
         if self.settings.policy.path is not None:
             return self.settings.policy.path
         folder = self.start_folder / "start"
+        self.ranks.first(partial(self._make_start, folder))
+        return str(folder)
+
+    def _make_start(self, folder: Path) -> None:
+        """Make a small model, unless it is there."""
         if not folder.exists():
             env: Any = self.make_env(self.settings.sft.split)().unwrapped
             if hasattr(env, "vocabulary"):
@@ -124,7 +141,6 @@ class Run:
                 tokenizer = byte_tokenizer(texts, self.settings.policy.tiny.tokenizer_size)
             with replace_folder(folder) as temporary:
                 create_checkpoint(self.settings.policy.tiny, tokenizer, temporary, self.settings.seed)
-        return str(folder)
 
     def sft(self) -> str:
         """Return the path of the policy after supervised fine-tuning, the start itself if that is switched off."""
@@ -150,8 +166,7 @@ class Run:
             The rows of the results.
         """
         # Held-out data that is missing is to be missed now, not after hours of training.
-        for split in self.settings.evaluate.splits:
-            self.make_env(split)().close()
+        self.ranks.first(self._require_splits)
         learning = any(name in self.settings.algorithms for name in names)
         if learning and not self.settings.data_folders:
             self.settings.train_indices(1, split=self.settings.collect.split)
@@ -184,9 +199,13 @@ class Run:
             skipped |= parts[name][1]
         return self.write_results([row for name in names for row in parts[name][0]], skipped)
 
+    def _require_splits(self) -> None:
+        for split in self.settings.evaluate.splits:
+            self.make_env(split)().close()
+
     def _report_memory(self, names: Sequence[str]) -> None:
         """Say what updates take on a GPU, before anything is loaded; small models of our own are no matter."""
-        if self.load.device.type == "cuda" and self.settings.policy.path is not None:
+        if self.load.device.type == "cuda" and self.settings.policy.path is not None and self.ranks.leads:
             device = torch.cuda.get_device_properties(self.load.device)
             report_memory(self.settings, names, device.total_memory, self._workers())
 
@@ -241,11 +260,17 @@ class Run:
         )
 
     def _evaluate_round(self, name: str, number: int) -> list[dict[str, Any]]:
-        folder = self.layout.round(name, number)
+        folder, algorithm = self.layout.round(name, number), self.settings.algorithms[name]
         policy, value = str(folder / "policy"), folder / "value"
-        if not value.exists() or not getattr(self.settings.algorithms[name], "trains_final_value", False):
-            return self.evaluate(folder.name, policy, None)
-        rows = self.evaluate(folder.name, policy, str(value))
+        own = str(value) if value.exists() and getattr(algorithm, "trains_final_value", False) else None
+        rows = self.evaluate(folder.name, policy, own)
+        begun = self.sft() if number == 1 else str(self.layout.round(name, number - 1) / "policy")
+        reference = self.sft() if self.settings.iteration.reference == "start" else begun
+        learned = partial(self.data.tasks_of, name, number, self.sft())
+        beta = self.pairs.beta(algorithm)
+        rows += self.ranks.first(lambda: self.pairs.rows(folder.name, policy, own, reference, beta, learned))
+        if own is None:
+            return rows
         if folder.name == self.settings.evaluate.start_value:
             known, asked = self.settings.searches, self.settings.evaluate.with_value
             guided = [search for search in asked if known[search].needs_value]
@@ -262,8 +287,8 @@ class Run:
 
     def _workers(self) -> int:
         workers = self.settings.workers
-        if workers is not None:
-            return workers
+        if workers is not None or self.ranks.size > 1:
+            return workers or 1
         if self.settings.sampler.engine != "local" or self.settings.value.url is not None:
             return 1
         return cores() if self.small else 1
@@ -271,28 +296,39 @@ class Run:
     def evaluate(
         self, name: str, policy_path: str, value_path: str | None, *, searches: Sequence[str] | None = None
     ) -> list[dict[str, Any]]:
-        """Evaluate one policy, see ``ScoreBook.rows``."""
+        """Evaluate one policy on tasks, see ``ScoreBook.rows``."""
+        if self.settings.env.id == CHAT:  # which judges no answer
+            if not self.pairs.given:
+                text = "%s is not evaluated: %s judges no answer; evaluate.pairs.share=0.1, or .data=FILE, ranks pairs"
+                _log.warning(text, name, CHAT)
+            return []
         networks = [name] if value_path is None else [name, Path(value_path).parent.name]
-        return self.scores.rows(name, policy_path, value_path, partial(self.data.seen_by, networks), searches=searches)
+        seen = partial(self.data.seen_by, networks)
+        return self.ranks.first(lambda: self.scores.rows(name, policy_path, value_path, seen, searches=searches))
 
     def write_results(
         self, rows: list[dict[str, Any]], skipped: Mapping[str, str] | None = None
     ) -> list[dict[str, Any]]:
-        """Write ``results.json``: the rows, what each training run cost, and why algorithms were skipped."""
+        """Write ``results.json``: rows of tasks and of pairs, what training cost, why algorithms were skipped."""
+        return self.ranks.first(lambda: self._write_results(rows, skipped))
+
+    def _write_results(self, rows: list[dict[str, Any]], skipped: Mapping[str, str] | None) -> list[dict[str, Any]]:
         summaries = {path.parent.name: path for path in self.start_folder.glob("sft/summary.json")}
         summaries |= {path.parent.name: path for path in sorted(self.folder.glob("*/summary.json"))}
         training = {name: json.loads(path.read_text(encoding="utf-8")) for name, path in summaries.items()}
-        document = {"results": rows, "training": training, "skipped": dict(skipped or {})}
+        every, ranked = rows, [row for row in rows if row.get("measure") == PAIRS]
+        rows = [row for row in rows if row.get("measure") != PAIRS]
+        document = {"results": rows, "pairs": ranked, "training": training, "skipped": dict(skipped or {})}
         write_text(self.folder / "results.json", json.dumps(document, indent=2) + "\n")
         for name in (
-            dict.fromkeys(row["algo"] for row in rows) if "tensorboard" in self.settings.trainer.tracker else ()
+            dict.fromkeys(row["algo"] for row in every) if "tensorboard" in self.settings.trainer.tracker else ()
         ):
-            own = [row for row in rows if row["algo"] == name]
+            own = [row for row in every if row["algo"] == name]
             write_hparams(self.folder / name, self.settings, own, training.get(name, {}))
-        add_results(self.folder, rows)
+        add_results(self.folder, every)
         for name, finding in examine_results(rows, self.folder, self.settings.trainer.doctor):
             WarningLog(self.folder / name).give([finding])
-        return rows
+        return every
 
     # How they do it.
 
@@ -306,7 +342,10 @@ class Run:
         # To imitate needs no other network, and is content with episodes that are all good.
         needs = [algorithm.needs for algorithm in self.settings.algorithms.values()]
         compared = any(needs) or (not needs and self.settings.collect.source == "policy")
-        findings = examine_episodes(episodes, self.load.prompt_format(self.sft()), limits, compared=compared)
+        start = self.sft()
+        if not self.ranks.leads:
+            return
+        findings = examine_episodes(episodes, self.load.prompt_format(start), limits, compared=compared)
         WarningLog(folder).give(findings + ([] if before is None else examine_rounds(before, episodes, limits)))
 
     def _train(
@@ -320,17 +359,48 @@ class Run:
         value_path: str | None = None,
     ) -> str:
         """Train in a folder unless that is done; return the path of the policy, see ``Loader.models``."""
-        if (folder / "summary.json").exists():
-            remove_checkpoints(folder)  # those that a kill left
+        if self.ranks.first(partial(_is_done, folder)):
             return str(folder / "policy")
         parts = data()
         buffer = join(parts)
-        models = self.load.models(algorithm, policy_path, buffer, reference_path=reference_path, value_path=value_path)
+        # A shard fits where a whole network may not.
+        load = self.load.on_host() if self.ranks.started and self.settings.trainer.sharding == "full" else self.load
+        models = load.models(algorithm, policy_path, buffer, reference_path=reference_path, value_path=value_path)
         config = dataclasses.replace(self.settings.trainer, seed=self.settings.seed)
-        dev = self._dev_tasks(folder, models, policy_path)
+        dev = self._dev_tasks(folder, algorithm, models, policy_path)
         env = self.settings.env
         facts = {"env": {"id": env.id, "options": env.options}, "policy": {"path": self.settings.policy.path}}
-        result = train(algorithm, models, buffer, config, folder, evaluate=dev, facts=facts)
+        result = train(algorithm, models, buffer, config, folder, evaluate=dev, facts=facts, device=self.load.device)
+        starts = {
+            "policy": policy_path,
+            "reference": (reference_path or policy_path) if "reference" in algorithm.needs else None,
+            "value": (value_path or self.settings.value.path) if "value" in algorithm.needs else None,
+        }
+        self.ranks.first(lambda: self._save(folder, algorithm, models, parts, buffer, result, starts))
+        return str(folder / "policy")
+
+    def _save(
+        self,
+        folder: Path,
+        algorithm: Algorithm[Any],
+        models: Models,
+        parts: Sequence[Part],
+        buffer: EpisodeBuffer,
+        result: TrainResult,
+        starts: Mapping[str, str | None],
+    ) -> None:
+        """Write the networks that were trained, and last that this is done.
+
+        Args:
+            folder: to write to.
+            algorithm: that trained them.
+            models: whole.
+            parts: what was learned from.
+            buffer: all of it.
+            result: of the training.
+            starts: paths of what the networks began with, by name.
+        """
+        policy_path = str(starts["policy"])
         prompt_format = self.load.prompt_format(policy_path)
         for part in _PARTS:
             network = getattr(models, part)
@@ -338,25 +408,23 @@ class Run:
                 card = card_of(part, algorithm, self.settings, parts, buffer, prompt_format)
                 with replace_folder(folder / part) as temporary:
                     network.save(temporary, prompt_format.tokenizer, card)
-        starts = {
-            "policy": policy_path,
-            "reference": (reference_path or policy_path) if "reference" in algorithm.needs else None,
-            "value": (value_path or self.settings.value.path) if "value" in algorithm.needs else None,
-        }
         summary = dataclasses.asdict(result) | {
             **{name: path if path is None else self.layout.name(path) for name, path in starts.items()},
             "episodes": len(buffer),
-            "content_hash": buffer.content_hash,
+            "identity": buffer.identity,
             "buffers": [part.record() for part in parts],
         }
         write_text(folder / "summary.json", json.dumps(summary, indent=2) + "\n")
         remove_checkpoints(folder)
-        return str(folder / "policy")
 
-    def _dev_tasks(self, folder: Path, models: Models, policy_path: str) -> DevTasks | None:
+    def _dev_tasks(
+        self, folder: Path, algorithm: Algorithm[Any], models: Models, policy_path: str
+    ) -> DevTasks | DevPairs | None:
         """Return what a network is asked while it is trained; None where it is asked nothing."""
         if not self.settings.trainer.evaluate_every:
             return None
+        if self.pairs.on_the_way:
+            return self.pairs.dev(algorithm, models, policy_path)
         split = dev_split(self.settings)
         env_name = re.sub(r"[^-.\w]", "_", self.settings.env.id.rpartition("/")[2])  # as TensorBoard takes names
         make, indices = dev_indices(self.settings, split, partial(self.data.seen_by, [folder.name]))
@@ -371,23 +439,15 @@ class Run:
         )
 
 
+def _is_done(folder: Path) -> bool:
+    """Say whether the training in a folder is done; checkpoints that a kill left there then go."""
+    if done := (folder / "summary.json").exists():
+        remove_checkpoints(folder)
+    return done
+
+
 def _start_worker(imports: Sequence[str]) -> None:
     """Set up another process, with the modules that this one imported."""
     for name in imports:
         import_named(name)
     start_worker()
-
-
-def _start_key(settings: RunSettings) -> str:
-    """Identify what decides the start and the offline episodes, the files they are made from included."""
-    facts: list[Any] = [settings.env, settings.policy, settings.sft, settings.collect, settings.seed]
-    facts += [settings.trainer.bf16, version("oreo-suite")]
-    if settings.trainer.chooses:
-        facts += [settings.evaluate.dev, settings.evaluate.sampling, settings.trainer]
-    if settings.sampler.engine != "local":
-        facts.append(settings.sampler.engine)
-    for path in (settings.policy.path, settings.policy.chat_template, *settings.env.paths):
-        if path is not None and Path(path).exists():
-            files = [Path(path), *sorted(Path(path).rglob("*"))]
-            facts += [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files if file.is_file()]
-    return hashlib.sha256(repr(facts).encode()).hexdigest()[:12]

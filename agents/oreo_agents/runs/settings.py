@@ -8,6 +8,7 @@ import tarfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from os.path import expanduser
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,6 +25,7 @@ from oreo_agents.search import Greedy, Search
 from oreo_algos.algos import Algorithm
 from oreo_algos.algos.base import require_whole
 from oreo_algos.training.trainer import TrainerConfig
+from oreo_algos.typed import require_types
 from oreo_envs.checks import closest
 
 
@@ -45,6 +47,7 @@ class IterationSettings:
 
     def __post_init__(self) -> None:
         """Check the settings."""
+        require_types(self)
         require_whole(self, "rounds")
         if self.rounds < 1:
             raise ValueError(f"rounds must be at least 1, got {self.rounds}")
@@ -74,6 +77,7 @@ class RunSettings:
         sampler: who generates.
         seed: of everything random.
         data: folder of a buffer to train on, or several, whose episodes are joined; None: collect one.
+        allow_held_out: learn also from episodes of ``data`` that are of held-out tasks.
         workers: processes that train and evaluate side by side; None: one a core for small models on a CPU, else 1.
         imports: modules that each process imports first, see ``plugins.import_named``.
     """
@@ -91,16 +95,19 @@ class RunSettings:
     sampler: SamplerSettings = SamplerSettings()
     seed: int = 0
     data: str | Sequence[str] | None = None
+    allow_held_out: bool = False
     workers: int | None = None
     imports: Sequence[str] = ()
 
     @property
     def data_folders(self) -> list[str]:
         """Folders of the buffers to train on; none: collect one."""
-        return [self.data] if isinstance(self.data, str) else list(self.data or ())
+        return list(map(expanduser, [self.data] if isinstance(self.data, str) else self.data or ()))
 
     def __post_init__(self) -> None:
         """Check that what is named is there, and that one server is asked for one policy at a time."""
+        if not isinstance(self.allow_held_out, bool):
+            raise ValueError(f"allow_held_out must be true or false, got {self.allow_held_out!r}")
         served = "value.url" if self.value.url is not None else "sampler=vllm"
         if (self.sampler.engine != "local" or self.value.url is not None) and (self.workers or 1) > 1:
             raise ValueError(

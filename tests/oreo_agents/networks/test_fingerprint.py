@@ -48,8 +48,8 @@ def test_references_with_equal_weights_and_other_settings_have_rows_of_their_own
     other = reference_logprobs(make_policy(**settings), buffer, buffer, bf16=False)
     assert len(list(buffer.folder.glob("ref-*.parquet"))) == 2
     fresh = reference_logprobs(make_policy(**settings), buffer[:], buffer, bf16=False)
-    assert all(np.array_equal(other[episode], fresh[episode]) for episode in buffer)
-    assert not all(np.allclose(other[episode], first[episode], atol=1e-4) for episode in buffer)
+    assert all(map(np.array_equal, other, fresh))
+    assert not all(np.allclose(one, two, atol=1e-4) for one, two in zip(other, first, strict=True))
 
 
 def test_a_checkpoint_is_not_continued_by_a_policy_with_other_settings(buffer: EpisodeBuffer, tmp_path):

@@ -121,7 +121,7 @@ def test_a_round_goes_on_from_the_one_before_with_all_data(carried: Run):
         assert [buffer["path"] for buffer in found["buffers"]] == paths
         newest = {"path": paths[-1], "content_hash": own.content_hash, "episodes": 6}
         assert found["buffers"][-1] == newest
-        assert found["content_hash"] == expected.content_hash and found["episodes"] == 6 * number
+        assert found["identity"] == expected.identity and found["episodes"] == 6 * number
     first = summary(carried.folder / "oreo")
     assert (first["policy"], first["reference"], first["value"]) == ("sft/policy", "sft/policy", None)
 
@@ -131,12 +131,10 @@ def test_data_reference_and_value_can_be_reset(carried: Run, tmp_path: Path):
     run.train_and_evaluate(["oreo"])
     found = summary(run.folder / "oreo-round2")
     assert (found["policy"], found["reference"], found["value"]) == ("oreo/policy", "sft/policy", None)
-    assert found["content_hash"] == EpisodeBuffer.load(run.folder / "oreo-round2" / "data" / "episodes").content_hash
+    assert found["identity"] == EpisodeBuffer.load(run.folder / "oreo-round2" / "data" / "episodes").identity
     # The first round is the same in either case, so the same episodes are collected for the second.
     assert found["episodes"] == 6
-    assert (
-        found["content_hash"] == EpisodeBuffer.load(carried.folder / "oreo-round2" / "data" / "episodes").content_hash
-    )
+    assert found["identity"] == EpisodeBuffer.load(carried.folder / "oreo-round2" / "data" / "episodes").identity
     start = run.load.models(
         run.settings.algorithms["oreo"], str(run.folder / "oreo" / "policy"), run.episodes(), reference_path=run.sft()
     )

@@ -19,7 +19,7 @@ from tabular import tiny_models
 from oreo_algos import EpisodeBuffer, TrainerConfig, train
 from oreo_algos.algos import Oreo
 from oreo_algos.storage import checkpoint
-from oreo_algos.training import trainer
+from oreo_algos.training import resume
 
 ALGORITHM = Oreo(policy_lr=0.01, value_lr=0.01, batch_size=4, epochs=2, value_warmup_steps=2)
 CONFIG = TrainerConfig(checkpoint_every=3)
@@ -52,7 +52,7 @@ def die_in_save(operation: int | None) -> None:
         if step == KILLED_STEP:
             os._exit(0)
 
-    trainer.save_checkpoint = save
+    resume.save_checkpoint = save
 
 
 def attempt(folder: Path, buffer: EpisodeBuffer, operation: int | None) -> bool:

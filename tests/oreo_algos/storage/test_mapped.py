@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import json
+import logging
 import os
 import pickle
 import shutil
@@ -10,11 +11,12 @@ import subprocess
 import sys
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from oreo_algos.batch import collate
 from oreo_algos.episode import Episode
-from oreo_algos.storage import mapped, stored
+from oreo_algos.storage import mapped, rows, stored
 from oreo_algos.storage.buffer import EpisodeBuffer
 
 MESSAGES = [{"role": "user", "content": "2+3?"}, {"role": "assistant", "content": "→ 5"}]
@@ -122,6 +124,79 @@ def test_a_damaged_file_is_made_again(buffer, folder, damage):
     file = map_file(folder)
     file.write_bytes(damage(file.read_bytes()))
     assert all(left.equals(right) for left, right in zip(EpisodeBuffer.load(folder), buffer, strict=True))
+
+
+def damaged_in(folder, part, by=1):
+    """Change a byte of what a column holds, where it lies in the file."""
+    file = map_file(folder)
+    data = bytearray(file.read_bytes())
+    at = data.index(part)
+    data[at] ^= by
+    file.write_bytes(data)
+    return file
+
+
+def test_damage_is_found_where_it_is_read_and_the_shards_have_what_it_was(buffer, folder, caplog):
+    loaded = EpisodeBuffer.load(folder)
+    file = damaged_in(folder, "→ 5".encode())
+    with caplog.at_level(logging.WARNING, logger="oreo_algos"):
+        loaded = EpisodeBuffer.load(folder)
+        assert loaded[4].tokens.tolist() == buffer[4].tokens.tolist() and loaded.stats() == buffer.stats()
+        assert not caplog.messages and file.exists()
+        assert loaded[0].equals(buffer[0])
+        assert all(kept.equals(made) for kept, made in zip(loaded, buffer, strict=True))
+    [said] = caplog.messages
+    assert said.startswith(f"{file}: damaged, messages of the episodes 0 to 1 is not as it was written")
+    assert not file.exists()
+    assert EpisodeBuffer.load(folder)[0].equals(buffer[0]) and file.exists()
+
+
+def test_damage_that_the_shards_cannot_repair_is_an_error_with_file_and_rows(folder, buffer):
+    EpisodeBuffer.load(folder)
+    file = damaged_in(folder, np.array([0.0, 0.25], np.float32).tobytes())
+    loaded = EpisodeBuffer.load(folder)
+    EpisodeBuffer([*buffer][::-1]).save(folder)
+    with pytest.raises(ValueError, match=rf"{file}: damaged, rewards of the episodes 0 to 1 .* sha256"):
+        loaded[0].rewards  # noqa: B018
+    assert loaded[4].rewards.tolist() == [0.5]
+
+
+def test_opening_reads_the_form_alone_and_statistics_what_they_are_about(folder, monkeypatch):
+    EpisodeBuffer.load(folder)
+    read, original = set(), rows._is_as_written
+
+    def look(column, part, checksum):
+        read.add((str(column.type), part))
+        return original(column, part, checksum)
+
+    monkeypatch.setattr(rows, "_is_as_written", look)
+    loaded = EpisodeBuffer.load(folder)
+    assert read == set()
+    loaded.stats()
+    assert {part for kind, part in read if "list" in kind} == {rows.SHAPE}
+    loaded[0].tokens  # noqa: B018
+    assert ("large_list<item: int32>", rows.CONTENT) in read and not any("struct" in kind for kind, _ in read)
+
+
+def test_a_file_whose_offsets_lead_out_of_it_is_not_believed(buffer, folder, monkeypatch):
+    """One that came with the folder has right checksums of wrong columns."""
+
+    def write(file, batches):
+        wrong = []
+        for batch in batches:
+            column = batch.column("info")
+            valid, offsets, data = column.buffers()
+            moved = np.frombuffer(offsets, np.int64).copy()
+            moved[1:-1] = 1 << 40
+            bad = pa.Array.from_buffers(column.type, len(column), [valid, pa.py_buffer(moved.tobytes()), data])
+            wrong.append(batch.set_column(batch.schema.get_field_index("info"), batch.schema.field("info"), bad))
+        written(file, wrong)
+
+    written = mapped._write
+    monkeypatch.setattr(mapped, "_write", write)
+    EpisodeBuffer.load(folder)
+    monkeypatch.undo()
+    assert all(kept.equals(made) for kept, made in zip(EpisodeBuffer.load(folder), buffer, strict=True))
 
 
 def test_one_of_other_shards_is_not_taken(buffer, folder):

@@ -11,7 +11,7 @@ def buffer(random_episodes):
     return EpisodeBuffer(random_episodes(14))
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def single_turn(make_episode):
     """Single-turn episodes of ten prompts with both outcomes, ragged."""
     rng = np.random.default_rng(2)

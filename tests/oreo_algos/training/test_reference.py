@@ -63,8 +63,8 @@ def side_files(buffer):
 
 
 def assert_right(found, model, episodes):
-    assert found.keys() == set(episodes)
-    for episode, row in found.items():
+    assert len(found) == len(episodes)
+    for episode, row in zip(episodes, found, strict=True):
         assert row.dtype == np.float32
         expected = model.policy.score(collate([episode])).logprobs[0].detach().numpy()
         np.testing.assert_allclose(row, expected, rtol=1e-6)
@@ -80,8 +80,7 @@ def test_rows_are_taken_once_and_read_from_the_folder_afterwards(buffer, model):
     again = EpisodeBuffer.load(buffer.folder)
     second = reference_logprobs(model, again, again, **OPTIONS)
     assert model.rows == LOOK + len(buffer) + LOOK
-    for one, other in zip(buffer, again, strict=True):
-        assert np.array_equal(first[one], second[other])
+    assert all(np.array_equal(one, other) for one, other in zip(first, second, strict=True))
 
 
 def test_only_pieces_with_episodes_asked_for_are_scored_and_others_join_their_file(buffer, model, monkeypatch):
@@ -109,10 +108,10 @@ def test_a_row_has_the_same_bits_whatever_was_asked_for_before(random_episodes, 
         buffer = EpisodeBuffer.load(tmp_path / str(number))
         for some in asked:
             rows = reference_logprobs(model, buffer, [buffer[i] for i in some], **OPTIONS)
-        found.append([rows[episode].tolist() for episode in buffer])
+        found.append([row.tolist() for row in rows])
     assert found[0] == found[1] == found[2]
     in_memory = reference_logprobs(model, buffer[:], buffer, **OPTIONS)
-    assert found[0] == [in_memory[episode].tolist() for episode in buffer]
+    assert found[0] == [row.tolist() for row in in_memory]
 
 
 def test_what_the_reference_cannot_read_and_an_episode_that_occurs_twice_are_no_obstacle(random_episodes, model):
@@ -183,14 +182,13 @@ def test_two_runs_that_score_at_the_same_time_both_keep_what_was_written_first(b
     def meanwhile(*arguments, **options):
         monkeypatch.setattr(reference, "_score", original)
         reference_logprobs(model, buffer, list(buffer)[:9], **OPTIONS)
-        rows = original(*arguments, **options)
-        return {episode: row + 1e-3 for episode, row in rows.items()}  # as if rounded otherwise
+        return original(*arguments, **options) + 1e-3  # as if rounded otherwise
 
     monkeypatch.setattr(reference, "_score", meanwhile)
     mine = reference_logprobs(model, buffer, list(buffer)[5:], **OPTIONS)
     kept = reference_logprobs(model, buffer, buffer, **OPTIONS)
-    assert_right({episode: kept[episode] for episode in list(buffer)[:9]}, model, list(buffer)[:9])
-    assert all(np.array_equal(mine[episode], kept[episode]) for episode in mine)
+    assert_right(kept[:9], model, list(buffer)[:9])
+    assert all(np.array_equal(one, other) for one, other in zip(mine, kept[5:], strict=True))
 
 
 def test_the_side_files_used_last_stay(buffer):

@@ -1,0 +1,182 @@
+"""One record batch of episodes in Arrow's memory: its columns, its views, and checksums by which damage is found.
+
+Knows: the columns of a table of checked episodes. Does not know: what a row becomes (`stored`), files (`mapped`).
+
+A column is checked when it is first read, its shape (offsets, nulls, numbers) and its content (what lists and texts
+hold) apart, so that lengths are known without reading what is long.
+"""
+
+import json
+import zlib
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from oreo_algos.episode import Episode
+from oreo_algos.storage.content import DIGEST_BYTES, digest
+
+SCHEMA = pa.schema(
+    [
+        ("task_id", pa.large_string()),
+        ("env_id", pa.large_string()),
+        ("messages", pa.large_list(pa.struct([("role", pa.large_string()), ("content", pa.large_string())]))),
+        ("action_spans", pa.large_list(pa.int32())),  # three numbers an action
+        ("rewards", pa.large_list(pa.float32())),
+        ("terminated", pa.uint8()),
+        ("truncated", pa.uint8()),
+        ("info", pa.large_string()),  # JSON
+        ("tokens", pa.large_list(pa.int32())),
+        ("step_id", pa.large_list(pa.int32())),
+        ("loss_mask", pa.large_list(pa.uint8())),
+        ("behavior_logprobs", pa.large_list(pa.float32())),
+        ("success", pa.uint8()),
+        ("num_action_tokens", pa.int32()),
+        ("total_reward", pa.float64()),
+        ("highest_token", pa.int32()),
+        ("digest", pa.binary(DIGEST_BYTES)),
+    ]
+)
+"""A byte a bool, so that every array of a row is a view of the table."""
+
+SHAPE, CONTENT = 0, 1
+_BUFFERS = (slice(0, 2), slice(2, None))
+"""Shape and content among the buffers of a column in Arrow's layout."""
+
+_PLACES = {name: place for place, name in enumerate(SCHEMA.names)}
+
+Sums = NDArray[np.uint32]
+"""CRC-32 of shape and content of every column, [columns, 2]."""
+
+
+def to_batch(episodes: Iterable[Episode]) -> pa.RecordBatch:
+    """Put episodes into a batch of ``SCHEMA``, laid out as Arrow writes it."""
+    rows = list(episodes)
+    columns = {
+        name: [_plain(getattr(episode, name)) for episode in rows]
+        for name in SCHEMA.names
+        if name not in ("info", "digest")
+    }
+    columns["info"] = [json.dumps(episode.info) for episode in rows]
+    columns["digest"] = [digest(episode) for episode in rows]
+    batch = pa.record_batch([pa.array(columns[field.name], field.type) for field in SCHEMA], schema=SCHEMA)
+    return pa.ipc.read_record_batch(batch.serialize(), SCHEMA)
+
+
+def _plain(value: Any) -> Any:
+    """Give an array or a bool the form that Arrow stores."""
+    if isinstance(value, np.ndarray):
+        return value.reshape(-1).view(np.uint8) if value.dtype == np.bool_ else value.reshape(-1)
+    return int(value) if isinstance(value, bool) else value
+
+
+def checksums(batch: pa.RecordBatch) -> Sums:
+    """Return the checksums of a batch, which do not change when it is written and read."""
+    return np.array([[_checksum(column, SHAPE), _checksum(column, CONTENT)] for column in batch.columns], np.uint32)
+
+
+def _checksum(column: pa.Array, part: int) -> int:
+    found = 0
+    for buffer in column.buffers()[_BUFFERS[part]]:
+        if buffer is not None:
+            found = zlib.crc32(buffer, found)
+    return found
+
+
+def _is_as_written(column: pa.Array, part: int, checksum: int) -> bool:
+    """Whether a column is what its checksum says, and, where Arrow itself reads it, its offsets lead nowhere else."""
+    if _checksum(column, part) != checksum:
+        return False
+    if part == CONTENT and not pa.types.is_primitive(getattr(column.type, "value_type", column.type)):
+        with suppress(pa.ArrowInvalid):
+            column.validate(full=True)
+            return True
+        return False
+    return True
+
+
+class StoredRows:
+    """The episodes of one record batch."""
+
+    def __init__(
+        self,
+        batch: pa.RecordBatch,
+        sums: Sums | None = None,
+        repair: Callable[[str], pa.RecordBatch] | None = None,
+    ) -> None:
+        """Keep a batch of ``SCHEMA``, whose memory stays where it is.
+
+        Args:
+            batch: the rows.
+            sums: what it is checked against before it is read; None: it is trusted.
+            repair: asked, with the name of the damaged column, for the rows as they were; it may raise.
+        """
+        self._batch, self._sums, self._repair = batch, sums, repair
+        self._trusted = [[sums is None] * 2 for _ in SCHEMA]
+        self._numbers: dict[str, NDArray[Any]] = {}
+        self._lists: dict[str, tuple[NDArray[Any], NDArray[np.int64], NDArray[np.bool_] | None]] = {}
+
+    def __len__(self) -> int:
+        """Number of rows."""
+        return self._batch.num_rows
+
+    def batch(self) -> pa.RecordBatch:
+        """Return all of it, checked."""
+        for name in SCHEMA.names:
+            self.column(name)
+        return self._batch
+
+    def column(self, name: str) -> pa.Array:
+        """Return a column, checked."""
+        self._check(name, CONTENT)
+        return self._check(name, SHAPE)
+
+    def array(self, name: str, row: int) -> NDArray[Any] | None:
+        """Return the list of a row as a read-only view; None: there is none."""
+        if name not in self._lists:
+            column = self.column(name)
+            present = None if column.null_count == 0 else column.is_valid().to_numpy(zero_copy_only=False)
+            self._lists[name] = column.values.to_numpy(), column.offsets.to_numpy(), present
+        values, offsets, present = self._lists[name]
+        if present is not None and not present[row]:
+            return None
+        return values[offsets[row] : offsets[row + 1]]
+
+    def scalar(self, name: str, row: int) -> Any:
+        """Return what stands in a row, as Python has it."""
+        return self.column(name)[row].as_py()
+
+    def numbers(self, name: str) -> NDArray[Any]:
+        """Return a column of numbers as a view."""
+        if name not in self._numbers:
+            self._numbers[name] = self._check(name, SHAPE).to_numpy()
+        return self._numbers[name]
+
+    def digests(self) -> NDArray[np.void]:
+        """Return the column of digests as a view."""
+        column = self._check("digest", SHAPE)
+        return np.frombuffer(column.buffers()[1], f"V{DIGEST_BYTES}")[column.offset : column.offset + len(column)]
+
+    def lengths(self, name: str) -> NDArray[np.int64]:
+        """Return the length of every list of a column; it is kept."""
+        key = f"{name}: lengths"
+        if key not in self._numbers:
+            self._numbers[key] = np.diff(self._check(name, SHAPE).offsets.to_numpy())
+        return self._numbers[key]
+
+    def has_lists(self, name: str) -> NDArray[np.bool_]:
+        """Return which rows have a list in a column."""
+        return self._check(name, SHAPE).is_valid().to_numpy(zero_copy_only=False)
+
+    def _check(self, name: str, part: int) -> pa.Array:
+        """Return a column, of which this part is as it was written."""
+        place = _PLACES[name]
+        if not self._trusted[place][part]:
+            assert self._sums is not None and self._repair is not None
+            if not _is_as_written(self._batch.column(place), part, int(self._sums[place, part])):
+                self._batch = self._repair(name)
+            self._trusted[place][part] = True
+        return self._batch.column(place)
