@@ -97,7 +97,7 @@ _GROWING = (
 )
 
 # What lies in a folder before a run has done anything in it.
-_BEFORE_ANYTHING = {"config.yaml", "cli.log", ".run.lock", ".hydra"}
+_BEFORE_ANYTHING = {"config.yaml", "cli.log", ".run.lock", ".config.lock", ".hydra"}
 
 
 def main() -> None:
@@ -239,10 +239,20 @@ def _sft(config: DictConfig, folder: Path) -> None:
 
 
 def _collect(config: DictConfig, folder: Path) -> None:
-    run = _prepare(config, folder, {})
-    run.prepare(episodes=True)
-    buffer = run.episodes()
-    print(f"{folder / 'data' / 'episodes'}: {buffer.stats()}")
+    from oreo_agents.episodes.parts import Shard
+
+    shard = None if config.shard is None else Shard.parse(config.shard)
+    config.shard = None  # shards may share a folder, and its configuration
+    # The jobs of a sweep over shards begin with one start.
+    run = _prepare(config, folder, {}, shared=_SHARED if shard and _in_sweep() else None)
+    if shard is None:
+        run.prepare(episodes=True)
+        print(f"{folder / 'data' / 'episodes'}: {run.episodes().stats()}")
+    else:
+        run.data.require_shard(shard)
+        run.prepare(episodes=False)
+        buffer = run.data.shard(run.sft(), shard).buffer
+        print(f"{buffer.folder}: {buffer.stats()}; oreo data merge joins the {shard.of} shards")
 
 
 def _evaluate(config: DictConfig, folder: Path) -> None:
@@ -420,18 +430,26 @@ def _write_down(config: DictConfig, folder: Path) -> None:
 
     path = folder / "config.yaml"
     text = OmegaConf.to_yaml(config, resolve=True)
-    if path.exists():
-        before = path.read_text(encoding="utf-8")
-        if before == text:
-            return
-        begun = any(entry.name not in _BEFORE_ANYTHING for entry in folder.iterdir())
-        if begun and _lasting(OmegaConf.create(before)) != _lasting(OmegaConf.create(text)):
-            raise ValueError(
-                f"{folder} holds a run with another configuration (see {path}); choose another hydra.run.dir, or "
-                f"delete it to start again; only {', '.join(_GROWING)} may change"
-            )
     folder.mkdir(parents=True, exist_ok=True)
-    write_text(path, text)
+    with FileLock(folder / ".config.lock"):
+        if path.exists():
+            before = path.read_text(encoding="utf-8")
+            if before == text:
+                return
+            names = {entry.name for entry in folder.iterdir() if not re.fullmatch(r"\.run-.*\.lock", entry.name)}
+            begun = bool(names - _BEFORE_ANYTHING)
+            if begun and _lasting(OmegaConf.create(before)) != _lasting(OmegaConf.create(text)):
+                raise ValueError(
+                    f"{folder} holds a run with another configuration (see {path}); choose another hydra.run.dir, or "
+                    f"delete it to start again; only {', '.join(_GROWING)} may change"
+                )
+        write_text(path, text)
+
+
+def _lock(config: DictConfig) -> str:
+    """Return the name of the lock on a run folder; shards of a collection may work in one at the same time."""
+    shard = config.get("shard")
+    return ".run.lock" if shard is None else f".run-{re.sub('[^0-9]', '-', str(shard))}.lock"
 
 
 def _lasting(config: Any) -> Any:
@@ -472,7 +490,7 @@ def _run_hydra(command: str, arguments: Sequence[str], imports: Sequence[str]) -
             leads = together.meet(folder)
             named = [*config.imports, *modules_of_env([f"env.id={config.env.id}"])]
             config.imports = list(dict.fromkeys(map(plugins.import_named, named)))
-            with FileLock(folder / ".run.lock", blocking=False) if leads else nullcontext():
+            with FileLock(folder / _lock(config), blocking=False) if leads else nullcontext():
                 try:
                     _JOBS[command](config, folder)
                 finally:

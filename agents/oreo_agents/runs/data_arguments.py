@@ -70,7 +70,7 @@ def parser() -> argparse.ArgumentParser:
     stats.add_argument("--tasks", type=int, default=10, help="the hardest tasks that are listed; default: 10")
     checker = commands.add_parser("validate", help="read buffers whole, and say what keeps one from learning of them")
     checker.add_argument("buffers", type=Path, nargs="+")
-    joiner = commands.add_parser("merge", help="join buffers of one tokenizer")
+    joiner = commands.add_parser("merge", help="join buffers of one tokenizer, or the shards of a collection")
     joiner.add_argument("buffers", type=Path, nargs="+")
     joiner.add_argument("--out", type=Path, required=True)
     divider = commands.add_parser("split", help="divide a buffer by tasks")

@@ -14,6 +14,7 @@ from rich.table import Table
 
 from oreo_agents.episodes.recorded import recorded_episodes
 from oreo_agents.formats.draft import digest
+from oreo_agents.runs.shards import join as join_shards
 from oreo_algos import EpisodeBuffer
 from oreo_algos.algos.selection import PROTOCOLS, by_protocol
 from oreo_algos.algos.selection import balance as balanced
@@ -24,9 +25,15 @@ _BINS = 12
 
 
 def merge(options: argparse.Namespace) -> None:
-    """Join buffers of one tokenizer."""
-    buffer = EpisodeBuffer.concatenate([EpisodeBuffer.load(folder) for folder in options.buffers])
-    _save(buffer, options.out)
+    """Join buffers of one tokenizer; shards of a collection to what one process would have written.
+
+    Raises:
+        ValueError: a buffer is named twice; see ``shards.join``.
+    """
+    for folder in options.buffers:
+        if options.buffers.count(folder) > 1:
+            raise ValueError(f"{folder} is named twice")
+    _save(join_shards({str(folder): EpisodeBuffer.load(folder) for folder in options.buffers}), options.out)
 
 
 def split(options: argparse.Namespace) -> None:

@@ -57,6 +57,7 @@ PLAIN = {
     "rounds": "how often to collect and train; 1: the offline episodes of the start alone",
     "what": "accuracy: how often the policy solves the tasks; value: how good V is",
     "run": "what `oreo eval RUN` sets",
+    "shard": "2/8: collect the second of eight shares; null: all; `oreo data merge` joins them",
     "label": "name in the results; null: that of the folder which holds the checkpoint",
     "reference.path": "what=value: the policy that OREO started from, for log-ratios; null: they count as 0",
 }
@@ -121,11 +122,12 @@ HELPS = {
         {
             "collect": "of the small model, after its supervised start",
             "collect policy.path=checkpoint/ env=gsm8k collect.tasks=500": "of a checkpoint",
-            "collect collect.samples=16 collect.sampling.temperature=0.8": "more of each task, less spread",
             "collect policy=expert env=alfworld env.path=generated": "demonstrations of an expert",
             "collect policy.path=RUN/oreo/policy hydra.run.dir=outputs/more": "of a policy that was trained here",
+            "collect policy.path=checkpoint/ env=gsm8k shard=2/8": "an eighth of it; `oreo data merge` joins all eight",
         },
         (*_BEFORE, *_AFTER),
+        ("shard", "seed"),
     ),
     "eval": Help(
         "Measure what a run trained, on its own tasks; or a checkpoint; or, with what=value, how good a value is.",
