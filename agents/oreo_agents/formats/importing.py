@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from oreo_agents.episodes.ungraded import WHY
+from oreo_agents.formats.chat import unzipped
 from oreo_agents.formats.draft import Cut, Draft
 from oreo_agents.formats.labels import LABELS, judge_label, relabelled
 from oreo_agents.formats.layout import Layout, Row, Watched, columns_of, named, near, recognise
@@ -148,6 +149,7 @@ class _Reader:
         Raises:
             ValueError: it cannot be used; says why, and where.
         """
+        row = unzipped(row)
         try:
             return self._drafts(row if self.settings.label is None else relabelled(row, self.settings.label))
         except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
