@@ -45,7 +45,7 @@ oreo: offline reinforcement learning of multi-step reasoning
   oreo collect  the start, then offline episodes of it
   oreo train    one algorithm (algo=oreo|dpo|kto|rejection|...), then its evaluation
   oreo eval     RUN, or RUN/NAME: measure what a run trained, on its tasks; or a checkpoint (policy.path=...,
-                value.path=...), or its value (what=value)
+                value.path=...), or how it ranks preference pairs (data=PAIRS), or its value (what=value)
   oreo report   DIR... : one table and plots from any set of run folders (--base ROW, --over SETTING, --format csv)
   oreo show     RUN, RUN/NAME or a buffer: read answers and how they were judged (--wrong, --compare, --values)
   oreo push     FOLDER REPO_ID : a policy or value network with its card to the Hugging Face hub (--dry-run)

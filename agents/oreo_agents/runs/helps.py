@@ -44,7 +44,7 @@ GROUPS = {
     "iteration": "rounds of collection and training: rounds=3",
     "searches": "how answers are chosen, one group a search: searches.majority.samples=...; search=[...] says which",
     "sampler": "who generates: this process, or sampler=vllm sampler.url=http://HOST:PORT",
-    "evaluate": "on what is measured: evaluate.tasks=..., evaluate.splits=[...]",
+    "evaluate": "on what is measured: evaluate.tasks=..., evaluate.splits=[...], evaluate.pairs.share=0.1",
     "value_eval": "what=value: how V is measured, value_eval.samples=...",
     "trainer": "how training runs: trainer.micro_batch_tokens=..., trainer.doctor.NAME=... (warnings)",
 }
@@ -130,12 +130,15 @@ HELPS = {
         ("shard", "seed"),
     ),
     "eval": Help(
-        "Measure what a run trained, on its own tasks; or a checkpoint; or, with what=value, how good a value is.",
+        "Measure what a run trained, on its own tasks; or a checkpoint; or, with data=PAIRS, how well preference pairs "
+        "are ranked; or, with what=value, how good a value is.",
         {
             "eval RUN": "everything that the run trained, once more",
             "eval RUN/oreo search=[greedy,best_of_n,step_beam]": "one policy of it, with searches by its value",
             "eval RUN evaluate.tasks=50 env.options.world=1": "on other tasks",
             "eval policy.path=checkpoint/ env=gsm8k search=[greedy,majority]": "a checkpoint",
+            "eval RUN/dpo data=pairs.jsonl": "how often it ranks held-out preference pairs as they should be",
+            "eval policy.path=dpo/ reference.path=start/ data=pairs.jsonl": "a checkpoint, by log-ratios to its start",
             "eval RUN/oreo what=value": "how well V orders right and wrong answers",
         },
         (*_BEFORE, *_AFTER, "value_eval"),
