@@ -52,6 +52,8 @@ class SftSettings:
         require_whole(self, "samples")
         if self.samples < 1:
             raise ValueError(f"sft.samples must be at least 1, got {self.samples}")
+        if self.demonstrations is not None and self.demonstrations < 0:
+            raise ValueError(f"sft.demonstrations must be at least 0, or null for all, got {self.demonstrations}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +86,10 @@ class CollectSettings:
         if self.samples < 1 or (self.tasks is not None and self.tasks < 1):
             raise ValueError(
                 f"collect.samples and collect.tasks must be at least 1, got {self.samples} and {self.tasks}"
+            )
+        if self.keep_per_outcome is not None and self.keep_per_outcome < 1:
+            raise ValueError(
+                f"collect.keep_per_outcome must be at least 1, or null for all, got {self.keep_per_outcome}"
             )
 
 
