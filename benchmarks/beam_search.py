@@ -34,7 +34,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoModelForCausalLM, DynamicCache, LlamaForCausalLM
 
 import oreo_envs  # noqa: F401 (registers the ids)
-from oreo_agents.episodes.generate import Sample, Sampling, draw_by_row
+from oreo_agents.episodes.generate import Sample, Sampling, draw
 from oreo_agents.episodes.prompts import PromptFormat
 from oreo_agents.episodes.record import Record
 from oreo_agents.networks.checkpoints import autocast, base_model
@@ -84,7 +84,7 @@ class ReencodingPlayer(Player):
                     use_cache=True,
                     logits_to_keep=1,
                 )
-            chosen, logprobs = draw_by_row(output.logits[:, -1].float(), temperature, [source for _, source, _ in rows])
+            chosen, logprobs = draw(output.logits[:, -1].float(), temperature, [source for _, source, _ in rows])
             drawn = zip(rows, chosen.tolist(), logprobs.tolist(), strict=True)
             kept = [i for i, (row, token, logprob) in enumerate(drawn) if self._goes_on(row, token, logprob)]
             if len(kept) < len(rows):

@@ -30,6 +30,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from oreo_agents import CausalPolicy, Sampling, TokenValue, generate
+from oreo_agents.episodes.sources import row_source
 from oreo_agents.networks.adapters import Lora
 from oreo_agents.networks.capability import Capability
 from oreo_agents.networks.kv_cache import Prefix
@@ -131,7 +132,8 @@ def samples(case: Case) -> str | None:
     """Greedy answers, and the log-probabilities of drawn ones."""
     for temperature in (0.0, 1.0):
         limits = Sampling(temperature=temperature, max_new_tokens=10)
-        drawn = generate(case.policy, PROMPTS, [], limits, torch.Generator().manual_seed(0))
+        sources = [row_source(0, index, 0) for index in range(len(PROMPTS))]
+        drawn = generate(case.policy, PROMPTS, [], limits, sources=sources)
         for prompt, sample in zip(PROMPTS, drawn, strict=True):
             tokens = torch.tensor(prompt + sample.tokens)
             with torch.no_grad():

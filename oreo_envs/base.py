@@ -328,6 +328,10 @@ class TextEnv(gymnasium.Env[str, str], ABC):
         solution = self._demonstrate(index, seed)
         return demonstration(self._open(index), index, solution, {"split": self.split, "seed": seed})
 
+    def has_task(self, task_id: str) -> bool:
+        """Whether a task of this split is called so."""
+        return self._index_of(task_id) is not None
+
     def canonical(self, answer: str) -> str:
         """Return what is equal for equal answers, to count votes by: here the text but for blanks and capitals."""
         return " ".join(answer.split()).casefold()

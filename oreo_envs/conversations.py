@@ -30,6 +30,7 @@ class ConversationEnv(TextEnv):
     """
 
     splits: ClassVar[tuple[str, ...]] = ("train", "dev", "test")
+    held_out_splits: ClassVar[tuple[str, ...]] = ()  # all have the same prompts, and nothing measures an answer
 
     def __init__(
         self,

@@ -19,6 +19,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from oreo_envs import hub
 from oreo_envs.data_files import Naming, WrongSplit, describe, explicit_file, name_files, split_files
 from oreo_envs.data_rows import Allowance, Row, rows
 from oreo_envs.layouts import Fields, NoReference, as_fields, columns, known_columns, pick
@@ -245,9 +246,10 @@ def _hub_files(source: Source, split: str) -> tuple[Path, ...]:
     try:
         from huggingface_hub import hf_hub_download
 
-        return tuple(Path(hf_hub_download(repository, name, repo_type="dataset")) for name in names)
+        with hub.cache_if_unreachable():
+            return tuple(Path(hf_hub_download(repository, name, repo_type="dataset")) for name in names)
     except Exception as error:  # whatever keeps the hub away, the mend is the same
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        reason = hub.why_unreachable() or f"{type(error).__name__}: {error}".splitlines()[0]
         raise FileNotFoundError(
             f"no data for split {split!r} of {source.name}: {looked}, and the hub cannot be reached ({reason}). "
             f"Where there is a network run: hf download --repo-type dataset {repository} --local-dir FOLDER; then pass "

@@ -1,9 +1,9 @@
-"""Episodes as data sets of Minari (the extra ``minari``): recorded while they are played, or exported from a buffer.
+"""Episodes as data sets of Minari (the extra ``minari``): recorded while they are played, exported, and read again.
 
 Knows: what Minari can store: texts in a space that it can write down, and infos of the same single values at each step.
 Does not know: buffers' files, tokens.
 Both ways of making a data set write the same infos, one a state: ``task_id``, ``step``, ``success``, ``answer`` ("":
-none) and ``more``, which is JSON of everything else; at the first state it holds the ``messages`` of the opening.
+none) and ``more``, which is JSON of everything else, see ``minari_texts``.
 Facts of minari 0.5.4: it knows no space but Gymnasium's own, stores no text that holds a NUL, and seeds each ``reset``
 that has no seed, which would begin an order of tasks anew each time.
 """
@@ -11,18 +11,21 @@ that has no seed, which would begin an order of tasks anew each time.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import gymnasium
 from gymnasium.spaces import Text
 
 from oreo_envs.base import TextEnv
+from oreo_envs.minari_texts import told_of
 
 try:
     import minari
     from minari import StepDataCallback
     from minari.data_collector.episode_buffer import EpisodeBuffer
+    from minari.dataset.minari_storage import MinariStorage
 except ImportError as error:
     raise ImportError(f'oreo_envs.minari needs the extra: pip install "oreo-suite[minari]" ({error})') from error
 
@@ -127,6 +130,51 @@ def export(episodes: Iterable[Any], dataset_id: str, *, data_format: str | None 
     )
 
 
+def read(folder: Path) -> Iterator[dict[str, Any]]:
+    """Yield a data set's episodes, as lists by the names of ``minari.EpisodeData``, and the ``env_id``, if one of ours.
+
+    Args:
+        folder: that holds its metadata.json.
+
+    Raises:
+        ValueError: it is of other spaces than text, or damaged.
+    """
+    metadata = MinariStorage.read_raw_metadata(folder)
+    for name in ("observation_space", "action_space"):  # never made from env_spec, which runs what it names
+        said = metadata.get(name)
+        kind = json.loads(said).get("type") if isinstance(said, str) else None
+        if kind != "Text":
+            raise ValueError(
+                f"{folder}: its {name} is {kind or 'not said'}, and an episode here is text: only data sets whose "
+                "observations and actions are both of gymnasium.spaces.Text can be imported"
+            )
+    spec = metadata.get("env_spec")
+    env_id = json.loads(spec).get("id") if isinstance(spec, str) else None
+    number = 0
+    try:
+        storage = MinariStorage.read(folder)
+        for found in storage.get_episodes(range(storage.total_episodes)):
+            row = {name: _plain(value) for name, value in found.items() if name != "id"}
+            yield row | {"env_id": env_id if str(env_id).startswith("oreo/") else None}
+            number += 1
+    except Exception as error:  # of h5py, pyarrow and Minari's assertions
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise ValueError(
+            f"{folder}, episode {number}: not a whole data set of Minari ({reason}); get it again"
+        ) from error
+
+
+def _plain(value: Any) -> Any:
+    """Arrays as lists, bytes as texts."""
+    if isinstance(value, Mapping):
+        return {name: _plain(one) for name, one in value.items()}
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+
+
 def _buffer(number: int, episode: Any) -> Any:
     if episode.action_spans is None:
         raise ValueError(f"episode {number} ({episode.task_id}) does not say where its actions stand in its messages")
@@ -143,15 +191,21 @@ def _buffer(number: int, episode: Any) -> Any:
         *("\n".join(one["content"] for one in said) for said in between),
     ]
     last = {**episode.info, "success": episode.success, "task_id": episode.task_id}
-    infos = [
-        _single({"task_id": episode.task_id, "step": step, "messages": opening} | (last if step == count else {}))
-        for step in range(count + 1)
-    ]
+    states = [{"task_id": episode.task_id, "step": step} for step in range(count + 1)]
+    states[0] |= {"messages": opening, "env_id": episode.env_id}
+    states[-1] = last | {"step": count}
+    rewards = [float(reward) for reward in episode.rewards]
+    kept = {"observations": [*map(_storable, texts)], "actions": [*map(_storable, actions)]}
+    infos = [_single(state) for state in states]
+    whole = {"messages": list(messages), "action_spans": [*map(list, spans)], "info": dict(episode.info)}
+    whole |= {"task_id": episode.task_id}
+    told = told_of(kept | {"rewards": rewards, "infos": {name: [info[name] for info in infos] for name in infos[0]}})
+    if unsaid := {name: value for name, value in whole.items() if told[name] != value}:
+        infos[0] = _single(states[0] | {"episode": unsaid})
     return EpisodeBuffer(
         id=number,
-        observations=[_storable(text) for text in texts],
-        actions=[_storable(action) for action in actions],
-        rewards=[float(reward) for reward in episode.rewards],
+        **kept,
+        rewards=rewards,
         terminations=[False] * (count - 1) + [bool(episode.terminated)],
         truncations=[False] * (count - 1) + [bool(episode.truncated)],
         infos={name: [info[name] for info in infos] for name in infos[0]},

@@ -17,7 +17,7 @@ COMMANDS = sorted(path.stem for path in FOLDER.glob("*.yaml") if path.stem != "b
 GROUPS = {
     folder.name: sorted(path.stem for path in folder.glob("*.yaml")) for folder in FOLDER.iterdir() if folder.is_dir()
 }
-PLAIN_GROUPS = ["env", "policy", "value", "sft", "collect", "evaluate"]
+PLAIN_GROUPS = ["env", "policy", "value", "sft", "collect", "evaluate", "sampler"]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -38,8 +38,13 @@ def settings(command: str, *overrides: str) -> tuple[DictConfig, RunSettings]:
 
 
 def checkpoint(choice: str) -> list[str]:
-    """What a choice needs beside itself: a checkpoint has no default path, an environment of one's own no id."""
-    return {"checkpoint": ["policy=checkpoint", "policy.path=some/model"], "own": ["env.id=oreo/QA-v0"]}.get(choice, [])
+    """What a choice needs beside itself: a checkpoint has no path, an own environment no id, a server no address."""
+    needs = {
+        "checkpoint": ["policy=checkpoint", "policy.path=some/model"],
+        "own": ["env.id=oreo/QA-v0"],
+        "vllm": ["sampler.url=http://127.0.0.1:8000"],
+    }
+    return needs.get(choice, [])
 
 
 @pytest.mark.parametrize("command", COMMANDS)

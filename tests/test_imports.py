@@ -21,7 +21,9 @@ FORBIDDEN = {
 FLOORS = {
     "oreo_envs": ["alfworld", "", "grading"],
     "oreo_algos": ["training", "algos", "storage", "losses", ""],
-    "oreo_agents": ["runs", "serving", "value_quality", "evaluation", "search", "formats", "episodes", "networks", ""],
+    "oreo_agents": [
+        *("runs", "serving", "value_quality", "evaluation", "search", "formats", "engines", "episodes", "networks", ""),
+    ],
 }
 MODULES = [(room, path) for room, folder in ROOMS.items() for path in sorted(folder.rglob("*.py"))]
 NAMES = [f"{room}/{path.relative_to(ROOMS[room])}" for room, path in MODULES]

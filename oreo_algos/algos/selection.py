@@ -1,11 +1,14 @@
 """Which episodes of a buffer an algorithm learns from.
 
 Knows: outcomes and tasks. Does not know: tokens, losses.
-Source: Wang et al. 2024 (arXiv:2412.16145), data protocol: at most 4 right and 4 wrong samples a question are kept,
-DPO draws at most 6 pairs a question without replacement.
+Source: Wang et al. 2024 (arXiv:2412.16145), data protocol, of two runs:
+paper-1.5b (math): 10 samples a question, all kept; DPO draws at most 6 pairs of each without replacement.
+paper-7b (math): 16 samples a question, of which at most 4 right and 4 wrong ones are kept, not more right than wrong
+ones but one right one if there is any; DPO draws at most 10 pairs.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import overload
 
 import numpy as np
@@ -98,6 +101,38 @@ def balance(buffer: EpisodeBuffer, per_outcome: int, rng: np.random.Generator) -
     groups = _Groups(buffer)
     group, number = _draw(groups.sizes, per_outcome, rng)
     return buffer[np.sort(groups.order[groups.starts[group] + number])]
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How many episodes of a task are kept, see the module.
+
+    Attributes:
+        samples: of a task, whatever their outcome.
+        per_outcome: at most so many successful and so many failed ones of these; None: all.
+        max_pairs: that DPO draws of them, for whoever trains.
+    """
+
+    samples: int
+    per_outcome: int | None
+    max_pairs: int
+
+
+PROTOCOLS = {"paper-1.5b": Protocol(10, None, 6), "paper-7b": Protocol(16, 4, 10)}
+
+
+def by_protocol(buffer: EpisodeBuffer, name: str, rng: np.random.Generator) -> EpisodeBuffer:
+    """Keep of each task what one of ``PROTOCOLS`` keeps, drawn at random, in the buffer's order."""
+    protocol = PROTOCOLS[name]
+    success = buffer.columns.success
+    kept: list[int] = []
+    for indices in buffer.by_task().values():
+        drawn = rng.permutation(indices)[: protocol.samples]
+        if protocol.per_outcome is not None:
+            right, wrong = (drawn[success[drawn] == outcome][: protocol.per_outcome] for outcome in (True, False))
+            drawn = np.concatenate([right[: max(1, len(wrong))], wrong])
+        kept.extend(drawn.tolist())
+    return buffer[sorted(kept)]
 
 
 def preference_pairs(buffer: EpisodeBuffer, max_pairs: int, rng: np.random.Generator) -> Pairs:

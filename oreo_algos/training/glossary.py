@@ -43,6 +43,7 @@ _DPO = "oreo_algos/algos/dpo.py"
 _KTO = "oreo_algos/algos/kto.py"
 _VALUES = "oreo_algos/algos/value_metrics.py"
 _CURVE = "agents/oreo_agents/evaluation/curve.py"
+_PAIRS = "agents/oreo_agents/evaluation/preferences.py"
 _HPARAMS = "agents/oreo_agents/runs/hparams.py"
 
 TABLE: dict[str, tuple[Metric, ...]] = {
@@ -142,6 +143,18 @@ TABLE: dict[str, tuple[Metric, ...]] = {
                "", _CURVE),
         Metric("eval/<env>/<split>/not_graded", "tasks", "Answers whose verdict was lost; in no other number.",
                "Above 0: see the log.", _CURVE),
+        Metric("eval/<env>/<pairs>/<judge>_accuracy", "share", "Held-out pairs whose chosen answer is ranked first; "
+               "ties count half. The judge is `reward`, beta times the log-ratio to what the training began with, or "
+               "`value`, V before the last token.", "That of `reward` is what `load_best_model_at_end` keeps where "
+               "there is no environment to play. 0.5: a coin.", _PAIRS),
+        Metric("eval/<env>/<pairs>/<judge>_accuracy_low", "share", "Lower end of its 95% interval.", "", _PAIRS),
+        Metric("eval/<env>/<pairs>/<judge>_accuracy_high", "share", "Upper end.", "", _PAIRS),
+        Metric("eval/<env>/<pairs>/<judge>_margin", "reward units", "Score of the chosen answer less that of the "
+               "other, mean.", "It may grow while the accuracy falls: few pairs are told apart ever more.", _PAIRS),
+        Metric("eval/<env>/<pairs>/<judge>_chosen", "reward units", "Score of the chosen answers, mean.",
+               "Implicit rewards of both falling: the policy leaves the data.", _PAIRS),
+        Metric("eval/<env>/<pairs>/<judge>_rejected", "reward units", "Score of the other answers, mean.", "", _PAIRS),
+        Metric("eval/<env>/<pairs>/pairs", "pairs", "How many were ranked.", "", _PAIRS),
         Metric("eval/cpu_seconds", "s", "Processor time of the training until here, evaluations not counted.",
                "", _TRAINER),
         Metric("eval/examples", "text", "The first judged answers, shortened; TensorBoard only.",
@@ -151,7 +164,7 @@ TABLE: dict[str, tuple[Metric, ...]] = {
         Metric("final/<split>/<search>/accuracy", "share", "As in the table of results.", "", _HPARAMS),
         Metric("final/steps", "steps", "Optimiser steps.", "", _HPARAMS),
         Metric("final/cpu_seconds", "s", "Processor time of the training.", "", _HPARAMS),
-        Metric("final/dev_best", "share", "Best accuracy of the evaluations on the way.",
+        Metric("final/dev_best", "share", "Best accuracy, of tasks or pairs, of the evaluations on the way.",
                "A maximum of noisy numbers: higher than the policy's accuracy.", _HPARAMS),
         Metric("final/dev_best_step", "steps", "After which step it was found.", "", _HPARAMS),
     ),

@@ -12,13 +12,12 @@ import torch
 from torch import Tensor, nn
 
 import oreo_envs  # noqa: F401 (registers the ids)
-from oreo_agents.episodes import rollout as rollout_module
+from oreo_agents.episodes import sampler as sampler_module
 from oreo_agents.episodes.generate import Sample, Sampling
 from oreo_agents.episodes.prompts import PromptFormat
 from oreo_agents.networks.kv_cache import Prefix
 from oreo_agents.networks.tiny import word_tokenizer
 from oreo_agents.search import Answer, Player, Search
-from oreo_agents.search import player as player_module
 from oreo_envs.arithmetic import Problem, Reading, solve
 
 MAKE_ENV = partial(
@@ -102,10 +101,6 @@ class TrueValue(nn.Module):
         return values, [prefix.then(chunk) for prefix, chunk in zip(known, new, strict=True)]
 
 
-def _uniform(generator: torch.Generator | None) -> float:
-    return float(torch.rand((), generator=generator))
-
-
 class TablePolicy(nn.Module):
     """What `generate` below is given; it says what `complete` says, and remembers how many tokens that was."""
 
@@ -123,7 +118,6 @@ def generate(
     prompts: Sequence[Sequence[int]],
     end_ids: Any,
     sampling: Sampling,
-    generator: torch.Generator | None = None,
     *,
     choices: Any = None,
     sources: Sequence[np.random.Generator | None] | None = None,
@@ -137,8 +131,6 @@ def generate(
     for i, prompt in enumerate(prompts):
         source = None if sources is None else sources[i]
         draw: Callable[[], float] | None = None if source is None else source.random
-        if sources is None and sampling.temperature > 0:
-            draw = partial(_uniform, generator)
         tokens = [*FORMAT.encode(complete(FORMAT.decode(prompt), draw)), FORMAT.end_of_turn]
         limit = sampling.max_new_tokens - (spoken[i] if spoken else 0)
         sample = Sample([], [])
@@ -158,8 +150,7 @@ def generate(
 @pytest.fixture
 def table(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let ``TablePolicy`` speak in rollouts and searches."""
-    monkeypatch.setattr(rollout_module, "generate", generate)
-    monkeypatch.setattr(player_module, "generate", generate)
+    monkeypatch.setattr(sampler_module, "generate", generate)
 
 
 def make_player(

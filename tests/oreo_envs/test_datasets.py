@@ -12,7 +12,7 @@ import pytest
 from env_samples import ENV_IDS, GSM8K_ROWS, MATH_ROWS, write_jsonl
 
 import oreo_envs  # noqa: F401 (registers the ids)
-from oreo_envs import math
+from oreo_envs import hub, math
 from oreo_envs.answers import ProblemSetEnv
 from oreo_envs.datasets import Problem, Source, load_problems
 from oreo_envs.gsm8k import SOURCE
@@ -120,6 +120,7 @@ def test_an_unreachable_hub_says_how_to_get_the_data(tmp_path, monkeypatch):
         raise OSError("no route to host\nmore")
 
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", out_of_reach)
+    monkeypatch.setattr(hub, "why_unreachable", lambda: None)
     monkeypatch.delenv("OREO_DATA", raising=False)
     with pytest.raises(
         FileNotFoundError,

@@ -14,6 +14,7 @@ from rich.progress import track
 from oreo_agents.episodes.generate import Sampling
 from oreo_agents.episodes.prompts import PromptFormat
 from oreo_agents.episodes.rollout import RolloutCounts, rollout
+from oreo_agents.episodes.sampler import Sampler
 from oreo_agents.episodes.texts import demonstration_episode, encode_episode
 from oreo_agents.episodes.ungraded import grade_again, is_graded, leave_out_ungraded
 from oreo_agents.networks.policy import CausalPolicy
@@ -142,6 +143,7 @@ def collect(
     seed: int,
     selection_seed: int,
     provenance: Mapping[str, JSON],
+    sampler: Sampler | None = None,
 ) -> EpisodeBuffer:
     """Sample episodes of a policy.
 
@@ -156,17 +158,28 @@ def collect(
         seed: of the sampling.
         selection_seed: of the choice among samples.
         provenance: what else is to be known of the buffer.
+        sampler: draws from the policy; None: this process does.
 
     Raises:
-        ValueError: no episode could begin, or not one could be graded.
+        ValueError: no episode could begin, not one could be graded, or the policy would not have drawn them.
     """
     repeated = [index for index in indices for _ in range(settings.samples)]
     counts = RolloutCounts()
     with progress("collect", len(repeated)) as advance:
         drawn = rollout(
-            make_env, policy, prompt_format, repeated, settings.sampling, seed=seed, counts=counts, progress=advance
+            make_env,
+            policy,
+            prompt_format,
+            repeated,
+            settings.sampling,
+            seed=seed,
+            sampler=sampler,
+            counts=counts,
+            progress=advance,
         )
         ordered = sorted(drawn, key=lambda pair: pair[0])
+    if sampler is not None:
+        sampler.audit([episode for _, episode in ordered], "what was collected")
     played = grade_again(make_env, prompt_format, [(repeated[slot], episode) for slot, episode in ordered])
     counts.report("collection")
     if not played:

@@ -3,7 +3,7 @@
 Knows: tokens and caches. Does not know: text, environments.
 
 Equal prompts of a batch are read once, and so is what a kept cache holds of a prompt; rows that are finished leave the
-batch, and the last rows take their places, so that little is copied.
+batch, and the last rows take their places, so that little is copied. Each row draws from a source of its own.
 """
 
 # B rows still being generated, V vocabulary
@@ -113,7 +113,6 @@ def generate(
     prompts: Sequence[Sequence[int]],
     end_ids: Collection[int],
     sampling: Sampling,
-    generator: torch.Generator | None = None,
     *,
     choices: Sequence[Choices] | None = None,
     sources: Sequence[np.random.Generator | None] | None = None,
@@ -128,10 +127,9 @@ def generate(
         prompts: token ids, none empty, each shorter than the policy's context.
         end_ids: tokens that end a turn.
         sampling: how.
-        generator: source of randomness, on the policy's device; not needed at temperature 0 or with ``sources``.
         choices: what may be said after each prompt, see ``make_choices``; None: anything.
-        sources: randomness of each row, None where the likeliest tokens are wanted; what a row says then does not
-            depend on the rows beside it.
+        sources: randomness of each row, see ``sources.row_source``, None where the likeliest tokens are wanted; not
+            needed at temperature 0. A row draws the same numbers whatever rows are beside it.
         stops: where else to stop, for each row.
         spoken: tokens at the end of each prompt that belong to the same turn and count against ``max_new_tokens``.
         caches: what the policy has read of each prompt, from the samples of earlier calls; each sample then says what
@@ -142,11 +140,13 @@ def generate(
         One sample a prompt, in their order.
 
     Raises:
-        ValueError: a prompt is empty or fills the context.
+        ValueError: a prompt is empty or fills the context, or tokens are to be drawn without sources.
     """
     for length in map(len, prompts):
         if not 0 < length < policy.max_length:
             raise ValueError(f"a prompt of {length} tokens cannot be continued in a context of {policy.max_length}")
+    if prompts and sampling.temperature > 0 and sources is None:
+        raise ValueError(f"temperature {sampling.temperature} draws tokens: give the source of each row")
     keep_caches = caches is not None and policy.resumes
     rows = [
         _Row(
@@ -163,11 +163,10 @@ def generate(
     ]
     # Prompts of similar length share a batch, so that little padding is computed.
     order = sorted(rows, key=lambda row: len(row.prompt))
-    how = {"from_sources": sources is not None, "keep_caches": keep_caches}
     with cast_once(policy):
         for start in range(0, len(order), sampling.batch_size):
             batch = order[start : start + sampling.batch_size]
-            _generate_batch(policy, batch, end_ids, sampling.temperature, generator, **how)
+            _generate_batch(policy, batch, end_ids, sampling.temperature, keep_caches=keep_caches)
     return [row.sample for row in rows]
 
 
@@ -186,9 +185,7 @@ def _generate_batch(
     rows: list[_Row],
     end_ids: Collection[int],
     temperature: float,
-    generator: torch.Generator | None,
     *,
-    from_sources: bool,
     keep_caches: bool,
 ) -> None:
     """Fill the samples of ``rows``; finished rows leave the batch."""
@@ -216,10 +213,7 @@ def _generate_batch(
         constrained = [row.choices for row in rows if row.choices is not None]
         if constrained:
             logits = logits + _forbid_all_but(constrained, logits.shape[1]).to(device)
-        if from_sources:
-            chosen, logprobs = draw_by_row(logits, temperature, [row.source for row in rows])
-        else:
-            chosen, logprobs = draw(logits, temperature, generator)
+        chosen, logprobs = draw(logits, temperature, [row.source for row in rows])
         drawn = zip(rows, chosen.tolist(), logprobs.tolist(), strict=True)
         finished = [i for i, (row, token, logprob) in enumerate(drawn) if not row.append(token, logprob, end_ids)]
         if keep_caches and finished:
@@ -258,27 +252,34 @@ def _forbid_all_but(choices: Sequence[Choices], vocabulary: int) -> Tensor:
     return added
 
 
-def draw(logits: Tensor, temperature: float, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
-    """Choose one token a row of logits [B, V]; returns tokens int64 [B] and their log-probabilities [B], nats."""
-    if temperature == 0:
-        likeliest, chosen = logits.max(dim=-1)
-        return chosen, likeliest - logits.logsumexp(dim=-1)
-    logprobs = (logits / temperature).log_softmax(dim=-1)
-    chosen = torch.multinomial(logprobs.exp(), 1, generator=generator).squeeze(-1)
-    return chosen, logprobs.gather(-1, chosen[:, None]).squeeze(-1)
-
-
-def draw_by_row(
-    logits: Tensor, temperature: float, sources: Sequence[np.random.Generator | None]
+def draw(
+    logits: Tensor, temperature: float, sources: Sequence[np.random.Generator | None] | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Choose one token a row as ``draw`` does, each from its own source; None: the likeliest token, as if at 0."""
-    likeliest = torch.tensor([source is None for source in sources], device=logits.device)
+    """Choose one token a row of logits [B, V], by one number of the row's source.
+
+    Args:
+        logits: of every token that may come next.
+        temperature: divides them; 0: the likeliest tokens.
+        sources: one a row, None for the likeliest token, as if at 0; None: no row has one.
+
+    Returns:
+        Tokens int64 [B] and their log-probabilities [B], nats.
+    """
+    sources = sources if temperature and sources else [None] * len(logits)
+    greedy = [source is None for source in sources]
+    if any(greedy):
+        best, likeliest = logits.max(dim=-1)
+        best = best - logits.logsumexp(dim=-1)
+        if all(greedy):
+            return likeliest, best
     numbers = [0.0 if source is None else source.random() for source in sources]
     uniform = torch.tensor(numbers, dtype=torch.float64, device=logits.device)[:, None]
-    greedy, greedy_logprobs = draw(logits, 0.0, None)
     logprobs = (logits / temperature).log_softmax(dim=-1)
     # The first token whose cumulative probability exceeds the number; none of probability 0 does.
-    total = logprobs.double().exp().cumsum(dim=-1)
+    total = logprobs.exp().cumsum(dim=-1, dtype=torch.float64)
     drawn = torch.searchsorted(total, uniform * total[:, -1:], right=True).clamp(max=logits.shape[1] - 1)
-    chosen = torch.where(likeliest, greedy, drawn.squeeze(-1))
-    return chosen, torch.where(likeliest, greedy_logprobs, logprobs.gather(-1, chosen[:, None]).squeeze(-1))
+    chosen, said = drawn.squeeze(-1), logprobs.gather(-1, drawn).squeeze(-1)
+    if any(greedy):
+        where = torch.tensor(greedy, device=logits.device)
+        return torch.where(where, likeliest, chosen), torch.where(where, best, said)
+    return chosen, said

@@ -7,10 +7,9 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
-import numpy as np
-
 from oreo_agents.episodes.generate import Sample, Sampling, generate
 from oreo_agents.episodes.prompts import PromptFormat
+from oreo_agents.episodes.sources import row_source
 from oreo_agents.networks.policy import CausalPolicy
 from oreo_envs.replies import Reply, Usage
 
@@ -96,14 +95,14 @@ class PolicyAgent:
         places = range(self._asked, self._asked + len(waiting))
         self._asked += len(waiting)
         greedy = self.sampling.temperature == 0
-        sources = [None if greedy else np.random.default_rng(np.random.SeedSequence([self.seed, i])) for i in places]
+        sources = None if greedy else [row_source(self.seed, i) for i in places]
         try:
             samples = generate(
                 self.policy,
                 [tokens for tokens, _ in waiting],
                 self.prompt_format.end_ids,
                 self.sampling,
-                sources=None if greedy else sources,
+                sources=sources,
             )
         except Exception as error:  # whoever asked is to hear of it
             for _, future in waiting:

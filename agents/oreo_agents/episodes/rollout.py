@@ -6,15 +6,17 @@ Knows: both worlds. Does not know: a particular environment, a search, a loss.
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
-import torch
 
-from oreo_agents.episodes.generate import Sampling, generate
+from oreo_agents.episodes.generate import Sampling
 from oreo_agents.episodes.prompts import PromptFormat
 from oreo_agents.episodes.record import Record
+from oreo_agents.episodes.sampler import LocalSampler, Sampler, Turn
+from oreo_agents.episodes.sources import row_source, sample_numbers
 from oreo_agents.episodes.ungraded import WHY
 from oreo_agents.networks.policy import CausalPolicy
 from oreo_algos.episode import Episode
@@ -58,6 +60,8 @@ def rollout(
     sampling: Sampling,
     *,
     seed: int,
+    samples: Sequence[int] | None = None,
+    sampler: Sampler | None = None,
     constrained: bool = False,
     info: dict[str, Any] | None = None,
     counts: RolloutCounts | None = None,
@@ -66,12 +70,15 @@ def rollout(
     """Run one episode for each entry of ``indices`` and yield (position in ``indices``, episode), in any order.
 
     Args:
-        make_env: makes one environment; a pool of ``sampling.batch_size`` of them plays side by side.
+        make_env: makes one environment; a pool of as many as the sampler has rows on their way plays side by side.
         policy: acts.
         prompt_format: of the policy's tokenizer.
         indices: task indices, as for ``env.reset(options={"index": ...})``; one may occur several times.
         sampling: how tokens are drawn.
-        seed: of the sampling.
+        seed: of the sampling: each row draws from ``row_source(seed, index, sample)``.
+        samples: which sample of its task each row is; None: as often as its index has occurred before.
+        sampler: draws from the policy; None: this process does. Where turns come back one by one, each episode goes on,
+            and the next begins, without waiting for the others.
         constrained: only actions that the environment admits can be said: every token that leads to none of them is
             masked, at each position.
         info: JSON scalars to add to the info of every episode, e.g. which policy acted.
@@ -82,9 +89,10 @@ def rollout(
         ValueError: ``constrained`` in an environment that does not say what it admits.
     """
     counts = counts if counts is not None else RolloutCounts()
-    generator = torch.Generator(next(policy.parameters()).device)
-    generator.manual_seed(int(np.random.SeedSequence([seed, len(indices)]).generate_state(1)[0]))
-    pool = [make_env() for _ in range(min(sampling.batch_size, len(indices)))]
+    samples = sample_numbers(indices) if samples is None else samples
+    sampler = LocalSampler(policy) if sampler is None else sampler
+    pool = [make_env() for _ in range(min(sampler.width(sampling), len(indices)))]
+    stream = sampler.stream(prompt_format.end_ids, sampling)
     extra = {"seed": seed, "temperature": sampling.temperature, **(info or {})}
     try:
         # An answer is one turn: nothing of it is read a second time.
@@ -93,45 +101,48 @@ def rollout(
             prompt_format.require_turns()
         if constrained and pool and not hasattr(pool[0].unwrapped, "action_text"):
             raise ValueError("constrained: this environment admits any text; use a search that does not constrain")
-        for start in range(0, len(indices), sampling.batch_size):
-            slots = range(start, min(start + sampling.batch_size, len(indices)))
-            begun = [
-                Record.begin(env, slot, indices[slot], prompt_format) for env, slot in zip(pool, slots, strict=False)
-            ]
-            running = [episode for episode in begun if len(episode.tokens) < policy.max_length]
-            if len(running) < len(begun):
-                counts.prompts_too_long += len(begun) - len(running)
-                progress(len(begun) - len(running))
-            for episode in _play(running, policy, prompt_format, sampling, generator, constrained, in_turns):
-                counts.cut_off += episode.truncated
+
+        def ask(record: Record) -> None:
+            choices = record.choices(prompt_format) if constrained else None
+            stream.ask(
+                record.slot,
+                Turn(record.tokens, sources.get(record.slot), choices, record.policy_cache if in_turns else None),
+            )
+
+        free, waiting = [*pool], iter(range(len(indices)))
+        running: dict[int, Record] = {}
+        sources: dict[int, np.random.Generator] = {}
+        over: list[tuple[int, Episode]] = []
+        while True:
+            # Where all turns come back at once, an episode that began now would wait for the longest of the others.
+            begun = [] if running and sampler.waits else list(islice(waiting, len(free)))
+            for slot in begun:
+                record = Record.begin(free[-1], slot, indices[slot], prompt_format)
+                if len(record.tokens) >= sampler.max_length:
+                    counts.prompts_too_long += 1
+                    progress(1)
+                    continue
+                free.pop()
+                running[slot] = record
+                if sampling.temperature:
+                    sources[slot] = row_source(seed, indices[slot], samples[slot])
+                ask(record)
+            for found in over:
                 progress(1)
-                yield episode.slot, episode.episode(extra)
+                yield found
+            if not begun and not running:
+                return
+            over = []
+            for slot, sample in stream.answers():
+                record = running[slot]
+                record.advance(sample, prompt_format, sampler.max_length)
+                if record.over:
+                    counts.cut_off += record.truncated
+                    over.append((slot, record.episode(extra)))
+                    free.append(running.pop(slot).env)
+                else:
+                    ask(record)
     finally:
+        stream.close()
         for env in pool:
             env.close()
-
-
-def _play(
-    running: Sequence[Record],
-    policy: CausalPolicy,
-    prompt_format: PromptFormat,
-    sampling: Sampling,
-    generator: torch.Generator,
-    constrained: bool,
-    in_turns: bool,
-) -> Iterator[Record]:
-    """Play episodes side by side, turn by turn, and yield each when it is over."""
-    while running:
-        samples = generate(
-            policy,
-            [episode.tokens for episode in running],
-            prompt_format.end_ids,
-            sampling,
-            generator,
-            choices=[episode.choices(prompt_format) for episode in running] if constrained else None,
-            caches=[episode.policy_cache for episode in running] if in_turns else None,
-        )
-        for episode, sample in zip(running, samples, strict=True):
-            episode.advance(sample, prompt_format, policy.max_length)
-        yield from (episode for episode in running if episode.over)
-        running = [episode for episode in running if not episode.over]

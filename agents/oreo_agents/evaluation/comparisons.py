@@ -3,7 +3,7 @@
 Knows: which entries belong together, and which is the base. Does not know: intervals, files.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from rich.table import Table
@@ -37,7 +37,9 @@ class Pair:
         return compare_entries(self.first, self.second)
 
 
-def comparison_pairs(entries: Sequence[Entry], base: str | None = None) -> list[Pair]:
+def comparison_pairs(
+    entries: Sequence[Entry], base: str | None = None, judges: Mapping[str, str] | None = None
+) -> list[Pair]:
     """Return what to compare.
 
     With a base: every entry with it that has its search, in the same setting where they share settings. Without one
@@ -48,6 +50,7 @@ def comparison_pairs(entries: Sequence[Entry], base: str | None = None) -> list[
     Args:
         entries: of all environments and splits.
         base: name of a row, or of an algorithm.
+        judges: of preference pairs, by what stands where other rows name a search, each in words; None: rows of tasks.
 
     Raises:
         ValueError: no row has the name of the base.
@@ -60,27 +63,32 @@ def comparison_pairs(entries: Sequence[Entry], base: str | None = None) -> list[
     for env, split in places(entries):
         here = [entry for entry in entries if (entry.env, entry.split) == (env, split)]
         where = f" on {env}, split {split}" if several else ""
-        searches = ["greedy"] if base is None else list(dict.fromkeys(entry.search for entry in here))
+        searches = (
+            ["greedy"] if base is None and judges is None else list(dict.fromkeys(entry.search for entry in here))
+        )
         for search in searches:
-            done = "Greedy decoding" if search == "greedy" else search
+            done = "Greedy decoding, same tasks" if search == "greedy" else f"{search}, same tasks"
+            done = done if judges is None else f"Ranking by {judges[search]}, same pairs"
             own = [entry for entry in here if entry.search == search]
             found = _leading(own) if base is None else _against(own, base)
-            pairs += [Pair(f"{done}, same tasks{where} (points)", *pair) for pair in found]
+            pairs += [Pair(f"{done}{where} (points)", *pair) for pair in found]
         pairs += [Pair(f"Searches, same tasks{where} (points)", *pair) for pair in _searches(here)]
     return pairs
 
 
-def comparison_tables(entries: Sequence[Entry], base: str | None = None) -> list[Table]:
+def comparison_tables(
+    entries: Sequence[Entry], base: str | None = None, judges: Mapping[str, str] | None = None
+) -> list[Table]:
     """Return the paired differences of ``comparison_pairs``."""
     tables: dict[str, Table] = {}
-    for pair in comparison_pairs(entries, base):
+    for pair in comparison_pairs(entries, base, judges):
         compared = pair.compared
         if compared is None:
             continue
         if pair.title not in tables:
             tables[pair.title] = Table(title=pair.title)
             tables[pair.title].add_column("comparison")
-            for name in ("runs", "tasks", "difference", "95% interval", "p"):
+            for name in ("runs", "tasks" if judges is None else "pairs", "difference", "95% interval", "p"):
                 tables[pair.title].add_column(name, justify="right")
         tables[pair.title].add_row(
             pair.label,

@@ -14,11 +14,13 @@ from oreo_agents.episodes.generate import Sampling
 from oreo_agents.episodes.prompts import PromptFormat
 from oreo_agents.episodes.record import INVALID
 from oreo_agents.episodes.rollout import RolloutCounts
+from oreo_agents.episodes.sampler import Sampler
 from oreo_agents.episodes.tasks import is_played
 from oreo_agents.episodes.ungraded import WHY, grade_again, is_graded
+from oreo_agents.evaluation.preferences import PairSettings
 from oreo_agents.evaluation.statistics import standard_error, wilson_interval
 from oreo_agents.networks.policy import CausalPolicy
-from oreo_agents.networks.value import TokenValue
+from oreo_agents.networks.value import StateValue
 from oreo_agents.search import Answer, Player, Search
 
 
@@ -61,6 +63,7 @@ class EvaluateSettings:
             see ``budget``. None given: in the size of its own settings.
         start_value: the algorithm whose value also serves the searches of the start policy; None: no value does.
         dev: what to measure while a network is trained.
+        pairs: held-out preference pairs to rank, beside the tasks of an environment or where there are none.
         keep: of how many tasks the judged answers are kept as text beside the results, the same ones for every
             algorithm and search; "all" or "none".
         sampling: limits; each search brings its own temperature.
@@ -73,6 +76,7 @@ class EvaluateSettings:
     budget: Sequence[int] = ()
     start_value: str | None = None
     dev: DevSettings = DevSettings()
+    pairs: PairSettings = PairSettings()
     keep: int | Literal["all", "none"] = 200
     sampling: Sampling = Sampling()
 
@@ -148,7 +152,8 @@ def evaluate(
     sampling: Sampling,
     *,
     seed: int,
-    value: TokenValue | None = None,
+    value: StateValue | None = None,
+    sampler: Sampler | None = None,
     counts: RolloutCounts | None = None,
     progress: Callable[[float], None] = lambda done: None,
     keep: Callable[[str, Sequence[Answer | None]], None] = lambda name, answers: None,
@@ -167,6 +172,7 @@ def evaluate(
         sampling: limits; the temperature is that of each search.
         seed: of the sampling.
         value: for the searches that need one.
+        sampler: draws from the policy; None: this process does.
         counts: filled with what went wrong; a task that could not be begun is an unsolved one.
         progress: called with the number of tasks just answered, perhaps in part, each search for itself.
         keep: called with the name of a search and its judged answers, in the order of ``indices``, before they are
@@ -191,6 +197,7 @@ def evaluate(
         sampling,
         seed=seed,
         value=value,
+        sampler=sampler,
         counts=counts,
         progress=progress,
     )

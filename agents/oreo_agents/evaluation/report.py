@@ -5,8 +5,9 @@ Every interval and test is of ``statistics``, from answers by run and task.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -15,10 +16,11 @@ from oreo_agents.evaluation.comparisons import comparison_pairs, comparison_tabl
 from oreo_agents.evaluation.curve_plots import plot_curves
 from oreo_agents.evaluation.examples import example_section
 from oreo_agents.evaluation.formats import as_json, comma_separated, latex, markdown
+from oreo_agents.evaluation.pair_tables import JUDGES, pair_tables
 from oreo_agents.evaluation.plots import plot_accuracy, plot_budgets, plot_cost, plot_search, seeds_in_words
 from oreo_agents.evaluation.records import entry_record, pair_record
 from oreo_agents.evaluation.report_arguments import FORMATS, parser
-from oreo_agents.evaluation.results import Entry, find_results, load_entries, load_skipped
+from oreo_agents.evaluation.results import Entry, find_results, load_entries, load_held_out, load_skipped
 from oreo_agents.evaluation.tables import accuracy_tables, choice_tables, kind_tables, refusal_tables, win_tables
 from oreo_agents.evaluation.training_plots import plot_training
 from oreo_algos.training.metrics_writer import FILE_NAME, read_metrics
@@ -71,19 +73,22 @@ def report(
         ValueError: there is no such base or setting.
     """
     runs = sorted({path for folder in folders for path in find_results(folder)}, key=_in_order)
-    entries = load_entries(runs, group_by=group_by, over=over)
+    entries, pairs = (load_entries(runs, group_by=group_by, over=over, rows=rows) for rows in ("results", "pairs"))
+    base_of_tasks, base_of_pairs = _bases(entries, pairs, base)
     tables = [
         *accuracy_tables(entries),
         *kind_tables(entries),
         *refusal_tables(entries),
-        *comparison_tables(entries, base),
+        *comparison_tables(entries, base_of_tasks),
         *win_tables(entries, dev),
         *choice_tables(entries, dev),
+        *pair_tables(pairs),
+        *comparison_tables(pairs, base_of_pairs, JUDGES),
     ]
     out.mkdir(parents=True, exist_ok=True)
     (out / "plots").mkdir(exist_ok=True)
-    plots = _draw(entries, out / "plots")
-    notes = _notes(entries, runs)
+    plots = _draw(entries, [*entries, *pairs], out / "plots")
+    notes = _notes([*entries, *pairs], runs)
     warnings = _grouped(_warnings(runs))
     console = Console(width=max(Console().width, 120), quiet=quiet)
     for table in tables:
@@ -102,13 +107,15 @@ def report(
         text += [f"![{path.stem}](plots/{path.name})\n" for path in plots]
         (out / "report.md").write_text("\n".join(text), encoding="utf-8")
     rows = [entry_record(entry) for entry in entries]
+    ranked = [entry_record(entry) | {"margin": entry.mean("margin"), "beta": entry.mean("beta")} for entry in pairs]
     if "csv" in formats:
-        (out / "report.csv").write_text(comma_separated(rows), encoding="utf-8")
+        (out / "report.csv").write_text(comma_separated([*rows, *ranked]), encoding="utf-8")
     if "latex" in formats:
         (out / "report.tex").write_text("\n".join(map(latex, tables)), encoding="utf-8")
     if "json" in formats:
-        pairs = [record for pair in comparison_pairs(entries, base) if (record := pair_record(pair)) is not None]
-        document = {"rows": rows, "comparisons": pairs, "notes": notes, "warnings": warnings}
+        compared = comparison_pairs(entries, base_of_tasks) + comparison_pairs(pairs, base_of_pairs, JUDGES)
+        records = [record for pair in compared if (record := pair_record(pair)) is not None]
+        document = {"rows": rows, "pairs": ranked, "comparisons": records, "notes": notes, "warnings": warnings}
         (out / "report.json").write_text(as_json(document), encoding="utf-8")
     endings = {"markdown": "md", "json": "json", "csv": "csv", "latex": "tex"}
     written = ", ".join(str(out / f"report.{endings[name]}") for name in FORMATS if name in formats)
@@ -117,9 +124,15 @@ def report(
     )
 
 
-def _draw(entries: Sequence[Entry], folder: Path) -> list[Path]:
+def _bases(entries: Sequence[Entry], pairs: Sequence[Entry], base: str | None) -> list[str | None]:
+    """Return the base to compare tasks with, and that for pairs: each where there is such a row, or in neither."""
+    kinds = [[name for entry in rows for name in (entry.algo, entry.name)] for rows in (entries, pairs)]
+    return [base if base in names or not any(base in kind for kind in kinds) else None for names in kinds]
+
+
+def _draw(entries: Sequence[Entry], trained: Sequence[Entry], folder: Path) -> list[Path]:
     """Draw what there is to draw; pictures of an earlier report that no longer are any go."""
-    metrics = _metrics(entries)
+    metrics = _metrics(trained)
     drawn = {
         "accuracy": plot_accuracy(entries, folder / "accuracy.png"),
         "search": plot_search(entries, folder / "search.png"),
@@ -150,8 +163,22 @@ def _notes(entries: Sequence[Entry], runs: Sequence[Path]) -> list[str]:
         )
     if lost := sum(row.get("not_graded", 0) for entry in entries for row in entry.rows):
         notes.append(f"{lost} answers were not graded and are left out of n and of every number: {WHY}")
+    told = {
+        f"{name} learned from {_held_out(parts)}": None for path in runs for name, parts in load_held_out(path).items()
+    }
+    notes += told
     skipped = {name: reason for path in runs for name, reason in load_skipped(path).items()}
     return notes + [f"{name} was skipped: {reason}" for name, reason in skipped.items()]
+
+
+def _held_out(parts: Sequence[Mapping[str, Any]]) -> str:
+    """Say what was learned of held-out tasks."""
+    episodes, tasks = (sum(int(part[name]) for part in parts) for name in ("episodes", "tasks"))
+    splits = ", ".join(dict.fromkeys(split for part in parts for split in part["splits"]))
+    return (
+        f"{episodes} episodes of {tasks} held-out tasks (split {splits}, such as {parts[0]['example']}; "
+        "allow_held_out=true): what it does on these measures nothing"
+    )
 
 
 def _grouped(found: Sequence[tuple[str, str, Finding]]) -> list[str]:

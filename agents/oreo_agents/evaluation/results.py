@@ -174,7 +174,7 @@ def find_results(folder: Path) -> list[Path]:
 
 
 def load_entries(
-    runs: Sequence[Path], *, group_by: Sequence[str] | None = None, over: Sequence[str] = ()
+    runs: Sequence[Path], *, group_by: Sequence[str] | None = None, over: Sequence[str] = (), rows: str = "results"
 ) -> list[Entry]:
     """Read ``results.json`` files and the items beside them.
 
@@ -187,11 +187,14 @@ def load_entries(
         runs: files.
         group_by: settings that make entries; the others are averaged over. None: all that differ.
         over: settings to average over, such as ``env.options.world``. A name stands for all settings below it.
+        rows: which: ``results``, of tasks, or ``pairs``.
 
     Raises:
         ValueError: a name is none of a setting of these runs.
     """
-    found = load_evaluations(runs, by_seed="seed" in (group_by or ()))
+    found = load_evaluations(runs, by_seed="seed" in (group_by or ()), rows=rows)
+    if not found:
+        return []
     _require_known([*(group_by or ()), *over], found)
     differs = settings_that_differ(found)
 
@@ -214,17 +217,18 @@ def load_entries(
     return sorted(made, key=lambda entry: (names.index(entry.name), labels.index(entry.algo)))
 
 
-def load_evaluations(runs: Sequence[Path], *, by_seed: bool = False) -> list[Evaluation]:
+def load_evaluations(runs: Sequence[Path], *, by_seed: bool = False, rows: str = "results") -> list[Evaluation]:
     """Read the rows of ``results.json`` files, each with the settings that it depends on.
 
     Args:
         runs: files.
         by_seed: count the seed among the settings.
+        rows: see ``load_entries``.
     """
     found, paths = [], dict[str, Any]()
     for path in runs:
         document = read_document(path)
-        for row in document["results"]:
+        for row in document.get(rows, ()):
             settings = row_settings(path.parent, row)
             values = dict(settings.values) | ({"seed": settings.seed} if by_seed else {})
             if "checkpoint" in row and "sft.demonstrations" not in values and values.get("policy.path"):
@@ -371,6 +375,16 @@ def read_items(path: Path, row: dict[str, Any]) -> list[dict[str, Any]]:
     file = path.parent / row["algo"] / f"items-{row['split']}-{label}.jsonl"
     items = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()] if file.exists() else []
     return [item for item in items if is_graded(item)]
+
+
+def load_held_out(path: Path) -> dict[str, list[dict[str, Any]]]:
+    """Return what the networks of a run learned of held-out tasks, by name, see ``held_out.HeldOutFound``."""
+    training = read_document(path).get("training") or {}
+    found = {
+        name: [part["held_out"] for part in summary.get("buffers") or () if part.get("held_out")]
+        for name, summary in training.items()
+    }
+    return {name: parts for name, parts in found.items() if parts}
 
 
 def load_skipped(path: Path) -> dict[str, str]:

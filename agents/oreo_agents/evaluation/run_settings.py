@@ -27,9 +27,10 @@ _DEFAULTS = (
 # Which rows there are, what is kept of a run and what it warns of: nothing that decides a row.
 _NO_MATTER = (
     *(f"evaluate.{name}" for name in ("splits", "searches", "value_searches", "budget", "start_value", "keep")),
+    *("evaluate.pairs.data", "evaluate.pairs.beta"),  # rows of pairs say both
     *(f"trainer.{name}" for name in ("checkpoint_every", "keep_checkpoints", "doctor", "tracker")),
     *(f"env.{name}" for name in _DEFAULTS),
-    "iteration.rounds",
+    *("iteration.rounds", "value.url"),
 )
 
 # By the first part of their names: what decides a start, what is learned from it, and an evaluation.

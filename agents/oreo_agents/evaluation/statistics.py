@@ -220,7 +220,7 @@ def wilson_interval(correct: int, n: int) -> tuple[float, float]:
     return _wilson(correct / n, n, _Z)
 
 
-def share_interval(share: float, n: int) -> tuple[float, float]:
+def share_interval(share: float, n: float) -> tuple[float, float]:
     """Return the 95% Wilson score interval of a mean of ``n`` independent numbers in 0..1, such as tasks' shares."""
     return _wilson(share, n, _Z)
 

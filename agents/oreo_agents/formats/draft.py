@@ -71,6 +71,8 @@ class Draft:
         require_answered(self.messages)
         if not self.turns:
             raise ValueError("no message of the assistant is to be learned from (weight 0, or loss false, in all)")
+        if silent := [place for place in self.turns if not self.messages[place]["content"].strip()]:
+            raise ValueError(f"message {silent[0]}: the assistant says nothing, which is no action")
         self.messages = self.messages[: self.turns[-1] + 1]
 
     @property

@@ -11,9 +11,9 @@ from typing import Any
 
 from oreo_agents.episodes.ungraded import WHY
 from oreo_agents.formats.draft import Cut, Draft
-from oreo_agents.formats.labels import judge_label
-from oreo_agents.formats.layout import Layout, Row, columns_of, named, near, recognise
-from oreo_agents.formats.matching import Tasks, delimiters_of
+from oreo_agents.formats.labels import LABELS, judge_label, relabelled
+from oreo_agents.formats.layout import Layout, Row, Watched, columns_of, named, near, recognise
+from oreo_agents.formats.matching import Tasks, delimiters_of, is_held_out
 from oreo_agents.formats.reading import rows_of
 from oreo_agents.formats.registry import LAYOUTS
 from oreo_agents.formats.solutions import Solution, Verdict
@@ -22,6 +22,9 @@ from oreo_envs.datasets import MAX_UNPACKED_BYTES
 
 CHAT = "oreo/Chat-v0"
 """The environment of episodes of no environment."""
+
+_WATCHED = 100
+"""Rows whose columns are held against what is read of them."""
 
 
 @dataclass
@@ -33,6 +36,7 @@ class ImportCounts:
         episodes: episodes imported.
         known: of tasks of the environment's data.
         held_out: of tasks of a held-out split.
+        first_held_out: name of the first of these tasks.
         graded: without a label, graded by the environment.
         disagreements: labelled ones of known tasks where the environment's grader says otherwise.
         not_graded: without a label, and the verdict was lost; they are left out, and not among ``episodes``.
@@ -43,12 +47,14 @@ class ImportCounts:
         skipped: rows that could not be used, with ``skip_bad``.
         first_skipped: what was wrong with the first of them.
         other_series: rows of another series than the first, such as the samples of a second filter.
+        unread: columns of the first rows that their layout does not read.
     """
 
     layout: str = ""
     episodes: int = 0
     known: int = 0
     held_out: int = 0
+    first_held_out: str = ""
     graded: int = 0
     disagreements: int = 0
     not_graded: int = 0
@@ -59,6 +65,7 @@ class ImportCounts:
     skipped: int = 0
     first_skipped: str = ""
     other_series: int = 0
+    unread: tuple[str, ...] = ()
 
     def sentences(self) -> list[str]:
         """Say what is not 0."""
@@ -75,7 +82,8 @@ class ImportCounts:
             "other_series": "{} rows of another filter than the first row's are left out",
             "skipped": "{} rows are left out, the first: " + self.first_skipped.replace("{", "{{").replace("}", "}}"),
         }
-        return [text.format(getattr(self, name)) for name, text in told.items() if getattr(self, name)]
+        said = [text.format(getattr(self, name)) for name, text in told.items() if getattr(self, name)]
+        return said + ([f"not read: the columns {', '.join(self.unread)}"] if self.unread else [])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +92,7 @@ class ImportSettings:
 
     Attributes:
         layout: a layout's name, or "auto".
+        label: the column with the verdict, dotted where it lies within another; None: as the layout says.
         env_id: a registered id; None: the rows are of no environment.
         path: where the environment's own data lies.
         prompt: prompt template for tasks that the environment knows; None: its default.
@@ -96,6 +105,7 @@ class ImportSettings:
     """
 
     layout: str = "auto"
+    label: str | None = None
     env_id: str | None = None
     path: str | None = None
     prompt: str | None = None
@@ -130,6 +140,7 @@ class _Reader:
     layout: Layout | None = None
     series: Any = None
     found: list[_Found] = field(default_factory=list)
+    watched: int = 0
 
     def read(self, where: str, row: Row) -> list[Draft]:
         """Return the drafts of a row.
@@ -138,7 +149,7 @@ class _Reader:
             ValueError: it cannot be used; says why, and where.
         """
         try:
-            return self._drafts(row)
+            return self._drafts(row if self.settings.label is None else relabelled(row, self.settings.label))
         except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
             told = str(error) if isinstance(error, ValueError) else f"a field has another form ({error!r})"
             if self.layout is not None and (missing := self.layout.missing(row)):
@@ -165,7 +176,13 @@ class _Reader:
         if self.layout.one_of(row) != self.series:
             self.counts.other_series += 1
             return []
-        return self.layout.read(row)
+        if self.watched >= _WATCHED:
+            return self.layout.read(row)
+        self.watched += 1
+        seen = Watched(row)
+        drafts = self.layout.read(seen)
+        self.counts.unread = tuple(dict.fromkeys([*self.counts.unread, *seen.unread(self.settings.label)]))
+        return drafts
 
     def _require_turns(self, layout: Layout) -> None:
         """Refuse answers to questions where there are none."""
@@ -214,18 +231,21 @@ def import_episodes(files: Sequence[Path], settings: ImportSettings) -> tuple[Ep
 def _matched(where: str, row: Row, draft: Draft, tasks: Tasks | None, settings: ImportSettings) -> _Found:
     """Find the task of a draft, and put its question as the environment does."""
     if draft.exact is not None:
+        draft.label = _judge(where, draft, settings)[1]
         return _Found(where, draft)
+    if settings.pay_steps and draft.step_labels is None:
+        raise ValueError(f"{where}: --step-rewards pays labels of steps, and this row has none; leave it out")
     draft.info.setdefault("source", str(row.get("source", "")))
     task = tasks.find(draft.asked) if tasks is not None and draft.single else None
     if draft.label is None and task is None and not draft.shown:
         ending = f"is no task of {settings.env_id}" if settings.env_id else "is of no environment (--env)"
-        names = "correct" if "correct" in row and "prompt" not in row else "reward or correct or label"
-        raise ValueError(f"{where}: there is no {names}, and the question {ending} that could be graded; add a label")
+        names = [name for name in LABELS if name in row] or LABELS
+        raise ValueError(
+            f"{where}: there is no {' or '.join(names)}, and the question {ending} that could be graded; add one, or "
+            f"say with --label which of {columns_of(row)} is one"
+        )
     if draft.label is not None and draft.pair is None:
-        try:
-            judge_label(draft.label, settings.success_threshold)  # before anything is graded
-        except ValueError as error:
-            raise ValueError(f"{where}: {error}") from None
+        _judge(where, draft, settings)  # before anything is graded
     if task is None or tasks is None:
         return _Found(where, draft)
     draft.messages = [*(dict(m) for m in tasks.opening(draft.asked)), draft.messages[-1]]
@@ -233,6 +253,13 @@ def _matched(where: str, row: Row, draft: Draft, tasks: Tasks | None, settings: 
     draft.task_id = task.task_id
     cut = draft.truncated
     return _Found(where, draft, Solution(where, cut, draft.response, draft.label, task))
+
+
+def _judge(where: str, draft: Draft, settings: ImportSettings) -> tuple[float, bool]:
+    try:
+        return judge_label(draft.label, settings.success_threshold)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
 
 
 def _episodes(
@@ -251,9 +278,12 @@ def _judged(
         draft, solution = one.draft, one.solution
         verdict = None if solution is None else solution.verdict()
         counts.known += solution is not None
-        counts.held_out += solution is not None and solution.task.held_out
+        if solution is not None and solution.task.held_out:
+            counts.held_out += 1
+            counts.first_held_out = counts.first_held_out or str(draft.task_id)
         if draft.exact is not None:
             reward, success = 0.0, bool(draft.label)
+            counts.held_out += is_held_out(draft.env_id or "", draft.task_id, draft.info.get("split"))
         elif draft.label is None and solution is not None:
             counts.cut_off += verdict is Verdict.CUT_OFF
             counts.not_graded += verdict is Verdict.LOST

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-LABELS = ("reward", "correct", "success", "label", "score")
+LABELS = ("reward", "correct", "is_correct", "success", "resolved", "label", "score")
 """Columns of which one says how an episode ended, the first that says something."""
 
 _WORDS = {"true": True, "false": False}
@@ -24,6 +24,29 @@ def text_field(row: Mapping[str, Any], name: str) -> str:
     if not isinstance(value, str) or not value.strip():
         raise ValueError(f"field {name!r} must be a text that is not empty, got {value!r:.200}")
     return value
+
+
+def relabelled(row: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Return a row with the column ``name`` as its reward, and without other verdicts.
+
+    Raises:
+        ValueError: there is none.
+    """
+    found: Any = row
+    for part in name.split("."):
+        found = found.get(part) if isinstance(found, Mapping) else None
+    if found is None:
+        raise ValueError(f"--label {name}: there is no such column among {', '.join(row)}, or it holds nothing")
+    return {other: value for other, value in row.items() if other not in LABELS} | {"reward": found}
+
+
+def number(value: Any) -> float | None:
+    """Return a finite number that is one or is written as one, as in CSV; None: it is none."""
+    try:
+        found = float(value) if isinstance(value, int | float | str) else math.nan
+    except ValueError:
+        return None
+    return found if math.isfinite(found) else None
 
 
 def label_of(row: Mapping[str, Any], names: Sequence[str] = LABELS) -> Any:
@@ -53,6 +76,6 @@ def judge_label(label: Any, threshold: float | None) -> tuple[float, bool]:
     if said not in (0, 1, -1):
         raise ValueError(
             f"the label {said:g} is neither 1 nor 0 nor -1, so it does not say whether the solution is "
-            "right; say from which number on it is with --success-threshold"
+            "right; say from which number on it is with --success-threshold, or name another column with --label"
         )
     return float(said), said == 1

@@ -13,6 +13,30 @@ from oreo_agents.formats.draft import Draft
 Row = Mapping[str, Any]
 
 
+class Watched(dict[str, Any]):
+    """A row that knows which of its columns were asked for."""
+
+    def __init__(self, row: Row) -> None:
+        """Watch a row."""
+        super().__init__(row)
+        self._read: set[str] = {"source"}
+
+    def __getitem__(self, name: str) -> Any:
+        """Return a column, and note it."""
+        self._read.add(name)
+        return super().__getitem__(name)
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """Return a column, and note it."""
+        self._read.add(name)
+        return super().get(name, default)
+
+    def unread(self, label: str | None) -> list[str]:
+        """Return the columns that hold something and were not asked for, but for the one that ``label`` lies in."""
+        own = (label or "").partition(".")[0]
+        return [name for name, value in self.items() if name not in self._read and name != own and value is not None]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Layout:
     """How some rows are written.
@@ -58,7 +82,15 @@ def recognise(row: Row, layouts: Sequence[Layout]) -> Layout:
     for layout in layouts:
         if layout.is_of(row):
             return layout
-    raise ValueError(f"no layout fits {columns_of(row)}. {near(row, layouts)}")
+    raise ValueError(f"no layout fits {columns_of(row)}. {_rows_within(row)}{near(row, layouts)}")
+
+
+def _rows_within(row: Row) -> str:
+    """Say which columns seem to hold the rows themselves, as they do in a file that is one object."""
+    for name, value in row.items():
+        if isinstance(value, list) and value and all(isinstance(one, Mapping) for one in value):
+            return f"{name} holds {len(value)} objects: if these are the rows, save that list alone as a .json file. "
+    return ""
 
 
 def near(row: Row, layouts: Sequence[Layout]) -> str:

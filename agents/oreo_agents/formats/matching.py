@@ -3,6 +3,7 @@
 Knows: environments, their splits and prompts. Does not know: files, layouts.
 """
 
+import functools
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -21,6 +22,21 @@ _log = logging.getLogger(__name__)
 def delimiters_of(env_id: str) -> tuple[str, ...] | None:
     """What ends a step of an answer; none where an action is a turn, None where an environment does not say."""
     return getattr(creator_of(gym.spec(env_id)), "step_delimiters", None)
+
+
+@functools.cache
+def held_out_splits_of(env_id: str) -> tuple[str, ...]:
+    """Splits that nothing may learn from; () of an environment that is not registered."""
+    try:
+        return tuple(getattr(creator_of(gym.spec(env_id)), "held_out_splits", ()))
+    except (gym.error.Error, ImportError, AttributeError):
+        return ()
+
+
+def is_held_out(env_id: str, task_id: str | None, split: Any) -> bool:
+    """Whether an episode is of a split that nothing may learn from, by what it says or its task's name."""
+    named = (task_id or "").split("/")
+    return (split or (named[1] if len(named) > 2 else None)) in held_out_splits_of(env_id)
 
 
 def opening_of(env_class: Any, env_id: str, prompt: str | None) -> Callable[[str], Sequence[Mapping[str, str]]]:

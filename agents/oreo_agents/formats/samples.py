@@ -37,7 +37,11 @@ def _harness(row: Row) -> list[Draft]:
             f"{len(responses)} responses share one metric, which does not say which of them is right; log samples of a "
             "task with repeats: 1"
         )
-    info = {"target": str(row["target"]), "filter": str(row.get("filter", "")), "doc_id": str(row["doc_id"])}
+    info = {
+        "target": "" if row.get("target") is None else str(row["target"]),
+        "filter": str(row.get("filter", "")),
+        "doc_id": str(row["doc_id"]),
+    }
     return [answered(prompt, responses[0], label=label, info=info)]
 
 
@@ -85,6 +89,17 @@ def _open_r1(row: Row) -> list[Draft]:
     return drafts
 
 
+def _reasoning_gym_file(row: Row) -> list[Draft]:
+    """Read all that an evaluation wrote, of each data set of each category."""
+    sets = [row] if row.get("categories") is None else [one for kind in row["categories"] for one in kind["datasets"]]
+    return [
+        draft
+        for one in sets
+        for result in one["results"]
+        for draft in _reasoning_gym({"dataset": one.get("name"), **result})
+    ]
+
+
 def _reasoning_gym(row: Row) -> list[Draft]:
     prompt = [{"role": "user", "content": text_field(row, "question")}]
     info = scalars(row, ("dataset",))
@@ -107,7 +122,7 @@ LAYOUTS = (
     ),
     Layout(
         name="lm-eval",
-        columns=("doc_id", "arguments", "resps", "target"),
+        columns=("doc_id", "arguments", "resps"),
         about="lm-evaluation-harness, --log_samples of tasks that generate",
         read=_harness,
         one_of=lambda row: row.get("filter"),
@@ -125,9 +140,16 @@ LAYOUTS = (
         read=_reasoning_gym,
         fits=lambda row: (
             any(isinstance(row.get(name), str) for name in ("full_model_response", "model_answer", "response"))
-            or isinstance(row.get("completions"), list)
+            or (isinstance(row.get("completions"), list) and all(isinstance(one, dict) for one in row["completions"]))
             or isinstance(row.get("best_full_model_response"), str)
         ),
+    ),
+    Layout(
+        name="reasoning-gym-eval",
+        columns=("categories|results",),
+        about="reasoning-gym, the file that its eval writes: of all data sets, or of one",
+        read=_reasoning_gym_file,
+        fits=lambda row: any(isinstance(row.get(name), list) and row[name] for name in ("categories", "results")),
     ),
     Layout(
         name="metamath",

@@ -64,7 +64,7 @@ def _prm800k(row: Row) -> list[Draft]:
     draft = answered(
         [{"role": "user", "content": str(question["problem"])}],
         "".join(steps),
-        label=reason == "solution" and ratings[-1] >= 0,
+        label=reason == "solution" and min(ratings) >= 0,
         pieces=steps,
         step_labels=ratings,
         truncated=reason in ("give_up", "bad_problem"),
@@ -80,7 +80,8 @@ def _taken(step: Any, number: int) -> tuple[str | None, float]:
     completions, chosen = step.get("completions") or [], step.get("chosen_completion")
     if not completions:
         return None, 0.0
-    taken = completions[0 if chosen is None else int(chosen)]
+    wrong = (number for number, one in enumerate(completions) if one.get("rating") == -1)
+    taken = completions[next(wrong, 0) if chosen is None else int(chosen)]
     if not isinstance(taken.get("text"), str):
         raise ValueError(f"label.steps, step {number}: a completion has a text, got {taken!r:.80}")
     return taken["text"], float(taken.get("rating") or 0)

@@ -1,7 +1,8 @@
 """Whole conversations and answers with a verdict: agents' data sets, the authors' rows, our own.
 
 Sources: AgentTraj-L (AgentGym, 2024), ETO's SFT data (2024), rows of the authors' trainer (``prompt, response, reward``
-and, of ALFWorld, ``conversations, reward``), Alpaca. Ours are those that ``oreo data export`` writes.
+and, of ALFWorld, ``conversations, reward``), Alpaca, LMSYS-Chat-1M and UltraChat (both
+2023). Ours are those that ``oreo data export`` writes.
 """
 
 import json
@@ -16,10 +17,9 @@ from oreo_agents.formats.layout import Layout, Row
 _TASKS = ("task_id", "item_id", "id")
 
 
-def _talk(row: Row, column: str, *, labelled: bool) -> list[Draft]:
-    said, learned = turns(row.get(column), column, row.get("tools"))
-    if isinstance(row.get("system"), str) and row["system"].strip() and said[0]["role"] != "system":
-        said, learned = [{"role": "system", "content": row["system"]}, *said], [False, *learned]
+def _talk(row: Row, *columns: str, labelled: bool) -> list[Draft]:
+    column = next((name for name in columns if row.get(name) is not None), columns[0])
+    said, learned = turns(row.get(column), column, row)
     label = label_of(row)
     if labelled and label is None:
         raise ValueError(f"there is no {' or '.join(LABELS)} to say how it ended")
@@ -88,7 +88,7 @@ def _answer(question: str, labels: Sequence[str]) -> Any:
 
 
 def _chat_answer(row: Row) -> list[Draft]:
-    said, _ = turns(row["prompt"], "prompt")
+    said, _ = turns(row["prompt"], "prompt", row)
     cut = row.get("finish_reason") in ("length", "max_tokens")
     return [answered(said, text_field(row, "response"), label=label_of(row), truncated=cut)]
 
@@ -96,10 +96,17 @@ def _chat_answer(row: Row) -> list[Draft]:
 def _alpaca(row: Row) -> list[Draft]:
     asked = text_field(row, "instruction")
     more = row.get("input")
-    prompt = [{"role": "user", "content": f"{asked}\n\n{more}" if isinstance(more, str) and more.strip() else asked}]
-    if isinstance(row.get("system"), str) and row["system"].strip():
-        prompt.insert(0, {"role": "system", "content": row["system"]})
+    said = [{"role": "user", "content": f"{asked}\n\n{more}" if isinstance(more, str) and more.strip() else asked}]
+    for question, answer in reversed(row.get("history") or ()):
+        said[:0] = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+    prompt, _ = turns(said, "instruction", row)
     return [answered(prompt, text_field(row, "output"), label=label_of(row), shown=label_of(row) is None)]
+
+
+def _alternating(row: Row) -> list[Draft]:
+    roles = ("user", "assistant")
+    said = [{"role": roles[number % 2], "content": text} for number, text in enumerate(row["data"])]
+    return _talk({**row, "messages": said}, "messages", labelled=False)
 
 
 OWN = Layout(
@@ -112,15 +119,15 @@ OWN = Layout(
 LAYOUTS = (
     Layout(
         name="conversations-reward",
-        columns=("conversations", "|".join(LABELS)),
+        columns=("conversations|conversation", "|".join(LABELS)),
         about="the authors' rows of ALFWorld; agents' trajectories with a verdict",
-        read=lambda row: _talk(row, "conversations", labelled=True),
+        read=lambda row: _talk(row, "conversations", "conversation", labelled=True),
     ),
     Layout(
         name="sharegpt",
-        columns=("conversations",),
+        columns=("conversations|conversation",),
         about="ShareGPT, AgentTraj-L, ETO; conversations to imitate",
-        read=lambda row: _talk(row, "conversations", labelled=False),
+        read=lambda row: _talk(row, "conversations", "conversation", labelled=False),
     ),
     Layout(
         name="messages",
@@ -129,10 +136,19 @@ LAYOUTS = (
         read=lambda row: _talk(row, "messages", labelled=True),
     ),
     Layout(
+        name="ultrachat",
+        columns=("data",),
+        about="UltraChat, texts of user and assistant in turn; conversations to imitate",
+        read=_alternating,
+        fits=lambda row: (
+            isinstance(row["data"], list) and len(row["data"]) > 1 and all(isinstance(one, str) for one in row["data"])
+        ),
+    ),
+    Layout(
         name="labelled",
-        columns=("question", "response", "correct"),
+        columns=("question", "response", "|".join(LABELS)),
         about="solutions with a verdict",
-        read=_answer("question", ("correct",)),
+        read=_answer("question", ("correct", *LABELS)),
     ),
     Layout(
         name="chat-response",
@@ -144,8 +160,8 @@ LAYOUTS = (
     Layout(
         name="prompt-response",
         columns=("prompt", "response"),
-        about="the authors' rows, perhaps with reward, correct or label; without one the environment grades",
-        read=_answer("prompt", ("reward", "correct", "label")),
+        about="the authors' rows, perhaps with a verdict; without one the environment grades",
+        read=_answer("prompt", LABELS),
     ),
     Layout(
         name="alpaca",

@@ -2,21 +2,23 @@
 
 Source: "Dataset formats and types" of TRL 1.16: language modeling, prompt-only, prompt-completion, unpaired preference,
 preference with an explicit or an implicit prompt, stepwise supervision; scores as in
-``trl-lib/ultrafeedback_binarized``. A prompt that is a text becomes what the user says.
+``trl-lib/ultrafeedback_binarized`` and Argilla's; prompts of other names as in ``Intel/orca_dpo_pairs`` and
+LLaMA-Factory's; OpenAI's preferences (2025-06); Step-DPO (2024). A prompt that is a text becomes what the user says.
 """
 
 from collections.abc import Mapping
 from typing import Any
 
-from oreo_agents.formats.chat import Message, is_chat, turns
+from oreo_agents.formats.chat import Message, is_chat, transcript, turns
 from oreo_agents.formats.draft import Draft, digest, scalars
-from oreo_agents.formats.labels import LABELS, label_of
+from oreo_agents.formats.labels import LABELS, label_of, number
 from oreo_agents.formats.layout import Layout, Row
 
 _SCORES = (
     ("score_chosen", "score_rejected"),
     ("chosen_score", "rejected_score"),
     ("chosen_rating", "rejected_rating"),
+    ("chosen-rating", "rejected-rating"),
 )
 
 
@@ -26,7 +28,7 @@ def conversation(prompt: Any, completion: Any, row: Row, names: tuple[str, str],
     Args:
         prompt: what is not learned from.
         completion: whose messages of the assistant are.
-        row: with ``tools``, perhaps.
+        row: with what the system says and ``tools``, perhaps.
         names: of the columns, for errors.
         fields: of the draft.
 
@@ -36,15 +38,17 @@ def conversation(prompt: Any, completion: Any, row: Row, names: tuple[str, str],
     opening = _listed(prompt, "user", names[0])
     if isinstance(completion, str) and not completion.strip():
         raise ValueError(f"field {names[1]!r} is empty")
-    said, learned = turns([*opening, *_listed(completion, "assistant", names[1])], names[1], row.get("tools"))
-    before = len(turns(opening, names[0], row.get("tools"))[0])
+    if isinstance(completion, str) and transcript(prompt):
+        completion = completion.strip()
+    said, learned = turns([*opening, *_listed(completion, "assistant", names[1])], names[1], row)
+    before = len(turns(opening, names[0], row)[0])
     places = [place for place, learn in enumerate(learned) if learn and place >= before]
     return Draft(messages=said, turns=places, **fields)
 
 
 def _listed(value: Any, role: str, column: str) -> list[Any]:
     if isinstance(value, str):
-        return [{"role": role, "content": value}]
+        return (role == "user" and transcript(value)) or [{"role": role, "content": value}]
     if isinstance(value, Mapping):
         return [value]
     if not is_chat(value):
@@ -62,7 +66,7 @@ def _unpaired(row: Row) -> list[Draft]:
 
 
 def _messages(row: Row) -> list[Draft]:
-    said, learned = turns(row["messages"], "messages", row.get("tools"))
+    said, learned = turns(row["messages"], "messages", row)
     return [Draft(messages=said, turns=[place for place, learn in enumerate(learned) if learn], shown=True)]
 
 
@@ -91,6 +95,8 @@ def pair(prompt: Any, chosen: Any, rejected: Any, row: Row) -> list[Draft]:
     Raises:
         ValueError: one half is no answer, or both are the same.
     """
+    if prompt is None:
+        chosen, rejected = transcript(chosen) or chosen, transcript(rejected) or rejected
     if prompt is None or (is_chat(chosen) and _role(chosen[0]) != "assistant"):
         prompt, chosen, rejected = _implicit(chosen, rejected)
     if chosen == rejected:
@@ -99,17 +105,11 @@ def pair(prompt: Any, chosen: Any, rejected: Any, row: Row) -> list[Draft]:
         conversation(prompt, half, row, ("prompt", name), label=name == "chosen")
         for name, half in (("chosen", chosen), ("rejected", rejected))
     ]
-    scores = next(
-        (
-            [float(row[name]) for name in names]
-            for names in _SCORES
-            if all(isinstance(row.get(name), int | float) for name in names)
-        ),
-        None,
-    )
-    if scores is not None and scores[1] > scores[0]:
+    given = [[number(row.get(name)) for name in names] for names in _SCORES]
+    first, second = next((both for both in given if None not in both), (None, None))
+    if first is not None and second is not None and second > first:
         drafts[0].label, drafts[1].label = False, True
-    for draft, score in zip(drafts, scores or (None, None), strict=True):
+    for draft, score in zip(drafts, (first, second), strict=True):
         draft.info |= scalars(row, ("source",)) | ({} if score is None else {"score": score})
     drafts.sort(key=lambda draft: not draft.label)
     name = digest(repr([draft.messages for draft in drafts]))
@@ -125,10 +125,12 @@ def _role(message: Any) -> Any:
 
 
 def _implicit(chosen: Any, rejected: Any) -> tuple[Any, Any, Any]:
-    """Cut what both begin with; of texts up to a blank, as TRL does."""
+    """Cut what both begin with; of texts up to a blank, as TRL does, but not within a word, as TRL does too."""
     if isinstance(chosen, str) and isinstance(rejected, str):
         length = next((i for i, (a, b) in enumerate(zip(chosen, rejected, strict=False)) if a != b), None)
         length = min(len(chosen), len(rejected)) if length is None else length
+        while length > 0 and f"{chosen[length - 1]}{(chosen[length:] or rejected[length:])[:1]}".isalnum():
+            length -= 1
         if length and chosen[length - 1] == " ":
             length -= 1
         if not chosen[:length].strip():
@@ -146,7 +148,19 @@ def _implicit(chosen: Any, rejected: Any) -> tuple[Any, Any, Any]:
 
 
 def _preference(row: Row) -> list[Draft]:
-    return pair(row.get("prompt"), row["chosen"], row["rejected"], row)
+    prompt = next((row[name] for name in ("prompt", "question", "instruction") if row.get(name) is not None), None)
+    more, begun = row.get("input"), row.get("initial_reason_steps")
+    if isinstance(more, str) and more.strip():  # LLaMA-Factory's, or a prompt's only name
+        prompt = more if prompt is None else f"{prompt}\n\n{more}" if isinstance(prompt, str) else prompt
+    chosen, rejected = row["chosen"], row["rejected"]
+    if isinstance(begun, str):  # Step-DPO's: both go on from there
+        chosen, rejected = f"{begun}{chosen}", f"{begun}{rejected}"
+    return pair(prompt, chosen, rejected, row)
+
+
+def _openai_preference(row: Row) -> list[Draft]:
+    asked = row["input"]
+    return pair(asked["messages"], row["preferred_output"], row["non_preferred_output"], asked)
 
 
 def _shared_conversation(row: Row) -> list[Draft]:
@@ -159,13 +173,13 @@ def _stepwise(row: Row) -> list[Draft]:
         raise ValueError(f"field 'completions' must be a list of texts, one a step, got {pieces!r:.80}")
     if not isinstance(labels, list) or len(labels) != len(pieces):
         raise ValueError(f"field 'labels' must be a list of {len(pieces)} labels, one a step, got {labels!r:.80}")
-    if not all(isinstance(label, bool) or label in (0, 1) for label in labels):
-        raise ValueError(f"a label of a step is true or false, got {labels!r:.80}")
+    if not all(isinstance(label, bool) or label in (0, 1, -1) for label in labels):
+        raise ValueError(f"a label of a step is true or false, or 1, 0 or -1, got {labels!r:.80}")
     # TRL joins steps with a separator of its own; they are written one a line where they bring none.
     ends = ["" if piece.endswith("\n") else "\n" for piece in pieces[:-1]]
     steps = [piece + end for piece, end in zip(pieces, [*ends, ""], strict=True)]
     draft = conversation(
-        row["prompt"], "".join(steps), row, ("prompt", "completions"), label=bool(labels[-1]), pieces=steps
+        row["prompt"], "".join(steps), row, ("prompt", "completions"), label=labels[-1] > 0, pieces=steps
     )
     draft.step_labels = [float(label) for label in labels]
     return [draft]
@@ -189,6 +203,12 @@ LAYOUTS = (
         columns=("chosen", "rejected"),
         about="TRL, preference, its prompt explicit or what both begin with",
         read=_preference,
+    ),
+    Layout(
+        name="openai-preference",
+        columns=("input", "preferred_output", "non_preferred_output"),
+        about="OpenAI's preferences to fine-tune on",
+        read=_openai_preference,
     ),
     Layout(
         name="trl-unpaired",

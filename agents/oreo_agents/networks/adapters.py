@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from transformers import PreTrainedModel
 from transformers.utils.peft_utils import find_adapter_config_file
 
-from oreo_agents.networks.places import first_line, require_folder_or_name
+from oreo_agents.networks.places import first_line, hub_asked_once, require_folder_or_name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,12 +152,14 @@ def adapted_path(path: str) -> str | None:
         ValueError: it does not say, or not in a way that can be read, or names a folder that is not there.
     """
     try:
-        if find_adapter_config_file(path) is None:
-            return None
+        with hub_asked_once(path):
+            if find_adapter_config_file(path) is None:
+                return None
     except OSError:
         return None
     try:
-        base = PeftConfig.from_pretrained(path).base_model_name_or_path
+        with hub_asked_once(path):
+            base = PeftConfig.from_pretrained(path).base_model_name_or_path
     except Exception as error:  # peft hands on whatever its readers and its settings raise
         raise ValueError(f"{path}: its adapter_config.json cannot be read ({first_line(error)})") from error
     if not base:

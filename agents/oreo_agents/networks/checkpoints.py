@@ -33,6 +33,7 @@ from oreo_agents.networks.old_names import GENERIC_TOKENIZERS, write_old_names
 from oreo_agents.networks.places import (
     WANTED,
     first_line,
+    hub_asked_once,
     may_have_tokenizer,
     require_checkpoint_at,
     require_folder_or_name,
@@ -79,7 +80,8 @@ def load_config(path: str, *, trust_remote_code: bool = False) -> PretrainedConf
     if base is not None and not (Path(path) / "config.json").exists():
         return load_config(base, trust_remote_code=trust_remote_code)
     try:
-        return AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
+        with hub_asked_once(path):
+            return AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
     except Exception as error:  # transformers lets through what any reader of files raises
         require_no_remote_code(path, error)
         raise ValueError(
@@ -96,10 +98,11 @@ def load_tokenizer(path: str, *, trust_remote_code: bool = False) -> PreTrainedT
     require_folder_or_name(path)
     try:
         # For some families (Qwen2) AutoTokenizer would put a class of theirs in place of what tokenizer.json says.
-        declared = get_tokenizer_config(path)
-        plain = declared.get("tokenizer_class") in GENERIC_TOKENIZERS and "auto_map" not in declared
-        reader: Any = PreTrainedTokenizerFast if plain else AutoTokenizer
-        tokenizer: PreTrainedTokenizerBase = reader.from_pretrained(path, trust_remote_code=trust_remote_code)
+        with hub_asked_once(path):
+            declared = get_tokenizer_config(path)
+            plain = declared.get("tokenizer_class") in GENERIC_TOKENIZERS and "auto_map" not in declared
+            reader: Any = PreTrainedTokenizerFast if plain else AutoTokenizer
+            tokenizer: PreTrainedTokenizerBase = reader.from_pretrained(path, trust_remote_code=trust_remote_code)
     except Exception as error:  # of tokenizers, that very class
         require_no_remote_code(path, error)
         here = may_have_tokenizer(path)
@@ -121,7 +124,8 @@ def load_end_tokens(path: str) -> list[int]:
         ValueError: it cannot be read, or names no tokens.
     """
     try:
-        ends = GenerationConfig.from_pretrained(path).eos_token_id
+        with hub_asked_once(path):
+            ends = GenerationConfig.from_pretrained(path).eos_token_id
     except Exception as error:  # as for configurations
         if isinstance(error, OSError) and not (Path(path) / GENERATION_CONFIG_NAME).exists():
             base = adapted_path(path)

@@ -136,18 +136,39 @@ def with_results(text: str, rows: Sequence[Mapping[str, Any]]) -> str:
     data: Any = card.data
     data.model_name = str(rows[0]["algo"])
     data.eval_results = [_result(row) for row in rows]
+    ranked = [row for row in rows if "margin" in row]
+    answered = [row for row in rows if row not in ranked]
     table = ["| search | split | tasks | accuracy, % | 95% interval | tokens a task |", "|---|---|---:|---:|---:|---:|"]
-    for row in rows:
+    table = table if answered else []
+    for row in answered:
         low, high = (100 * float(row[key]) for key in ("wilson_low", "wilson_high"))
         interval, tokens = f"{low:.1f} to {high:.1f}", f"{row['tokens_per_task']:.0f}"
         cells = [_searched(row), row["split"], row["n"], f"{100 * row['accuracy']:.1f}", interval, tokens]
         table.append(f"| {' | '.join(map(_cell, cells))} |")
     lost = sum(int(row.get("not_graded", 0)) for row in rows)
-    notes = "\nIntervals: Wilson, over tasks, of this one seed."
+    table += ["", *_ranked(ranked)] if answered and ranked else _ranked(ranked)
+    notes = f"\nIntervals: Wilson, over {'tasks' if answered else 'pairs'}, of this one seed."
     notes += f" {lost} answers could not be graded and are left out." if lost else ""
     section = "\n".join(table) + f"\n{notes}\n"
     body = re.sub(r"(?<=\n## Results\n\n).*?(?=\n## |\Z)", lambda _: section, card.text, count=1, flags=re.DOTALL)
     return f"---\n{card.data.to_yaml().strip()}\n---\n{body}"
+
+
+def _ranked(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return a table of held-out preference pairs."""
+    if not rows:
+        return []
+    table = [
+        "| held-out pairs | judged by | pairs | ranked right, % | 95% interval | margin |",
+        "|---|---|---:|---:|---:|---:|",
+    ]
+    for row in rows:
+        low, high = (100 * float(row[key]) for key in ("wilson_low", "wilson_high"))
+        beta = "" if row.get("beta") is None else f" (beta {row['beta']:g})"
+        accuracy, interval = f"{100 * row['accuracy']:.1f}", f"{low:.1f} to {high:.1f}"
+        cells = [row["split"], _searched(row), row["n"], accuracy, interval, f"{row['margin']:.3g}{beta}"]
+        table.append(f"| {' | '.join(map(_cell, cells))} |")
+    return table
 
 
 def base_of(path: str | None) -> Base:
@@ -194,7 +215,7 @@ def _result(row: Mapping[str, Any]) -> EvalResult:
         dataset_split=row["split"],
         dataset_args=dict(row.get("env_options") or {}) or None,
         metric_type="accuracy",
-        metric_name=f"accuracy, {_searched(row)}",
+        metric_name=f"{'reward accuracy' if 'margin' in row else 'accuracy'}, {_searched(row)}",
         metric_value=row["accuracy"],
         metric_args={**counted, "confidence": 0.95, "interval": "Wilson", "seed": row["seed"]},
     )

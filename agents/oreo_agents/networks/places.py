@@ -3,11 +3,16 @@
 Knows: names of files and of the hub. Does not know: what is in the files.
 """
 
+import difflib
 import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
+
+from oreo_envs import hub
 
 WANTED = "give a folder with config.json, model.safetensors and tokenizer files, or a model's name on the hub"
 
@@ -16,10 +21,10 @@ _TOKENIZERS = ("*token*", "vocab*", "merges*", "*.model")
 
 
 def require_folder_or_name(path: str) -> None:
-    """Refuse what is no folder and could be no name on the hub.
+    """Refuse what is no folder and could be no name on the hub, or is on the hub alone, which cannot be reached.
 
     Raises:
-        ValueError: nothing, a file, or a folder that is not there.
+        ValueError: nothing, a file, a folder that is not there, or a name of what cannot be had now.
     """
     if not path.strip():
         raise ValueError(f"no checkpoint is named (the path is {path!r}); {WANTED}")
@@ -31,7 +36,30 @@ def require_folder_or_name(path: str) -> None:
     try:
         validate_repo_id(path)
     except HFValidationError as error:
-        raise ValueError(f"{path}: there is no such folder; {WANTED}") from error
+        raise ValueError(f"{path}: there is no such folder{_near(place)}; {WANTED}") from error
+    if not hub.is_cached(path) and (why := hub.why_unreachable()):
+        raise ValueError(
+            f"{path}: there is no such folder{_near(place)}, and no model of that name in the cache of the hub, which "
+            f"cannot be reached ({why}); {WANTED}"
+        )
+
+
+def _near(place: Path) -> str:
+    """Return what tells a folder of almost that name, where there is one."""
+    beside = place.parent
+    names = [child.name for child in beside.iterdir() if child.is_dir()] if beside.is_dir() else []
+    near = difflib.get_close_matches(place.name, names, n=1, cutoff=0.75)
+    return f" (did you mean {str(beside / near[0])!r}?)" if near else ""
+
+
+@contextmanager
+def hub_asked_once(path: str) -> Iterator[None]:
+    """Read what is not in a folder from the hub's cache alone, where one short attempt does not reach the hub."""
+    if Path(path).is_dir():
+        yield
+    else:
+        with hub.cache_if_unreachable():
+            yield
 
 
 def require_checkpoint_at(path: str) -> None:

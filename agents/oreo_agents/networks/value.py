@@ -7,8 +7,9 @@ bias-free linear head that is zero at the start. Saved, it is a plain Hugging Fa
 """
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, Self, Unpack
+from typing import Any, Protocol, Self, Unpack
 
 import torch
 from peft import PeftModel
@@ -24,8 +25,10 @@ from transformers.modeling_layers import GenericForTokenClassification
 from transformers.modeling_outputs import TokenClassifierOutput
 
 from oreo_agents.networks.adapters import Lora, adapted_path
+from oreo_agents.networks.addresses import require_url
 from oreo_agents.networks.checkpoints import (
     Checkpointing,
+    cast_once,
     compute_in_float32,
     load_config,
     require_checkpointing,
@@ -44,6 +47,8 @@ class ValueSettings:
 
     Attributes:
         path: folder of a trained value network; None: the policy's weights with a head that says 0.
+        url: of a server of vLLM that has this network, such as http://127.0.0.1:8001, for searches; None: they read it
+            in this process.
         bias_at_mean_reward: give the head a trained bias that starts at the buffer's mean reward.
         lora: adapters in place of full fine-tuning.
         gradient_checkpointing: compute layers again in the backward: less memory, about a third more time; ``auto``:
@@ -51,13 +56,40 @@ class ValueSettings:
     """
 
     path: str | None = None
+    url: str | None = None
     bias_at_mean_reward: bool = False
     lora: Lora = Lora()
     gradient_checkpointing: Checkpointing = False
 
     def __post_init__(self) -> None:
         """Check the settings."""
+        if self.url is not None:
+            require_url("value.url", self.url)
         require_checkpointing("value.gradient_checkpointing", self.gradient_checkpointing)
+
+
+class StateValue(Protocol):
+    """What says V of states: a network in this process, or on a server.
+
+    Attributes:
+        resumes: it goes on from what it has read of a transcript.
+    """
+
+    @property
+    def resumes(self) -> bool:
+        """See above."""
+        ...
+
+    def values_after(
+        self, transcripts: Sequence[Sequence[int]], prefixes: Sequence[Prefix]
+    ) -> tuple[Tensor, list[Prefix]]:
+        """Return V of the state after each transcript, see ``TokenValue.values_after``."""
+        ...
+
+
+def readings(value: StateValue) -> AbstractContextManager[None]:
+    """Hold what several readings have in common: a network in this process casts each weight once."""
+    return cast_once(value) if isinstance(value, nn.Module) else nullcontext()
 
 
 class TokenValue(Network):

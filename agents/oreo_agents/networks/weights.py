@@ -14,7 +14,7 @@ from transformers.utils import CONFIG_NAME
 from transformers.utils import logging as transformers_logging
 
 from oreo_agents.networks.adapters import adapted_path, merge_adapter
-from oreo_agents.networks.places import first_line, require_no_remote_code
+from oreo_agents.networks.places import first_line, hub_asked_once, require_no_remote_code
 
 
 def load_model(
@@ -64,7 +64,7 @@ def _load_whole(
 ) -> Any:
     given: dict[str, Any] = {"trust_remote_code": trust} | ({} if config is None else {"config": config})
     try:
-        with _without_load_report():
+        with _without_load_report(), hub_asked_once(path):
             model, found = auto_class.from_pretrained(
                 path, dtype=dtype, output_loading_info=True, ignore_mismatched_sizes=True, **given
             )

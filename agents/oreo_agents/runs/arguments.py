@@ -58,19 +58,18 @@ def modules_of_env(overrides: Sequence[str]) -> list[str]:
 
 def with_environment(command: str, overrides: Sequence[str]) -> list[str]:
     """Return overrides in which rows of ``data`` that are given without an environment are of none: ``env=chat``."""
-    chosen = any(re.match(r"(env|env\.id|experiment)=", text) for text in overrides)
+    chosen = any(re.match(r"((env|env\.id|experiment|\+\+env)=|run=)", text) for text in overrides)
     place = next((text.removeprefix("data=") for text in overrides if text.startswith("data=")), "")
     first = re.split(r"[\[,\]]", place.lstrip("[").strip("'\""))[0]
-    rows = (
-        first.startswith("hub:")
-        or Path(first).is_file()
-        or (Path(first).is_dir() and (Path(first) / "metadata.json").is_file() and _of_none(Path(first)))
-    )
-    return ["env=chat", *overrides] if command in ("run", "train") and first and rows and not chosen else [*overrides]
+    rows = first.startswith("hub:") or Path(first).is_file() or (Path(first).is_dir() and _of_none(Path(first)))
+    reads = command in ("run", "train", "eval")
+    return ["env=chat", *overrides] if reads and first and rows and not chosen else [*overrides]
 
 
 def _of_none(folder: Path) -> bool:
-    """Whether a buffer is of no environment."""
+    """Whether a folder is a buffer of no environment, or holds rows."""
+    if not (folder / "metadata.json").is_file():
+        return any(folder.iterdir()) and not any(folder.glob("part-*.parquet"))
     try:
         return json.loads((folder / "metadata.json").read_text(encoding="utf-8")).get("env_ids") == ["oreo/Chat-v0"]
     except (ValueError, OSError):

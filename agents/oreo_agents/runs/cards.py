@@ -95,7 +95,13 @@ def _data(algorithm: Algorithm[Any], settings: RunSettings, parts: Sequence[Part
     split = settings.sft.split if isinstance(algorithm, Sft) else settings.collect.split
     given = settings.data_folders and not isinstance(algorithm, Sft)
     where = f"given as {', '.join(Path(one).name for one in settings.data_folders)}" if given else f"split {split}"
+    held_out = [part.held_out for part in parts if part.held_out is not None]
+    told = "".join(
+        f"; {found.episodes} of them answer tasks that are held out (split {', '.join(found.splits)}), such as "
+        f"{found.example}: results on these measure nothing"
+        for found in held_out
+    )
     return (
         f"{stats['episodes']} episodes of {stats['tasks']} tasks ({kind}, {where}), "
-        f"{100 * stats['success_rate']:.1f}% of them right"
+        f"{100 * stats['success_rate']:.1f}% of them right{told}"
     )

@@ -92,6 +92,8 @@ _GROWING = (
     "trainer.sharding",
     "trainer.cpu_offload",
     "evaluate.keep",
+    "sampler",
+    "value.url",
 )
 
 # What lies in a folder before a run has done anything in it.
@@ -181,8 +183,10 @@ def settings_from_config(config: DictConfig, algorithms: dict[str, Any]) -> Any:
         searches={name: build(node) for name, node in config.searches.items()},
         evaluate=build(config.evaluate),
         trainer=build(config.trainer),
+        sampler=build(config.sampler),
         seed=_whole(config, "seed"),
         data=config.data if isinstance(config.data, str | None) else list(config.data),
+        allow_held_out=config.allow_held_out,
         workers=None if config.workers is None else _whole(config, "workers"),
         imports=list(config.imports),
     )
@@ -242,7 +246,9 @@ def _collect(config: DictConfig, folder: Path) -> None:
 
 
 def _evaluate(config: DictConfig, folder: Path) -> None:
-    subjects = {"accuracy": _evaluate_accuracy, "value": _evaluate_value}
+    subjects = {"accuracy": _evaluate_accuracy, "value": _evaluate_value, "pairs": _evaluate_pairs}
+    if config.what is None:
+        config.what = "accuracy" if config.data is None and config.env.id != "oreo/Chat-v0" else "pairs"
     if config.what not in subjects:
         raise ValueError(f"what={config.what}: oreo eval measures {' or '.join(subjects)}")
     other = other_tasks(config)
@@ -285,27 +291,61 @@ def _evaluate_value(config: DictConfig, folder: Path) -> None:
     evaluate_value(_prepare(config, folder, {}), settings)
 
 
-def _evaluate_accuracy(config: DictConfig, folder: Path) -> None:
-    from oreo_agents.evaluation.report import report
-    from oreo_agents.evaluation.run_settings import TRAINED
-    from oreo_algos.storage.atomic import write_text
-
+def _subjects(config: DictConfig) -> tuple[list[Network], Path]:
+    """Return what to measure, and where the configuration of the run lies that trained it, if any did."""
     if config.run is not None:
         subjects = networks(Path(config.run))
-        trained = run_of(Path(config.run)) / "config.yaml"
         if config.label is not None and len(subjects) > 1:
             names = ", ".join(subject.name for subject in subjects)
             raise ValueError(f"label names one policy, and {config.run} holds several; give RUN/NAME, NAME of {names}")
-    elif config.policy.path:
-        path = Path(config.policy.path)
-        name = path.parent.name if path.name == "policy" else path.name
-        subjects = [Network(name, str(path), config.value.path)]
-        trained = path.parent.parent / "config.yaml"
-    else:
+        return subjects, run_of(Path(config.run)) / "config.yaml"
+    if not config.policy.path:
         raise ValueError("oreo eval measures a checkpoint: give policy.path=FOLDER_OR_HUB_NAME, or a run folder")
+    path = Path(config.policy.path)
+    name = path.parent.name if path.name == "policy" else path.name
+    return [Network(name, str(path), config.value.path)], path.parent.parent / "config.yaml"
+
+
+def _evaluation(config: DictConfig, folder: Path, trained: Path) -> Any:
+    """Prepare the folder of an evaluation, with the configuration of the run that trained what is measured."""
+    from oreo_agents.evaluation.run_settings import TRAINED
+    from oreo_algos.storage.atomic import write_text
+
     run = _prepare(config, folder, {})
     if trained.exists():
         write_text(folder / TRAINED, trained.read_text(encoding="utf-8"))
+    return run
+
+
+def _evaluate_pairs(config: DictConfig, folder: Path) -> None:
+    from oreo_agents.evaluation.report import report
+    from oreo_agents.runs.pair_book import pairs_of_run, rank
+
+    unread = [f"{short}=" for short in ("search", "budget") if _is_given(short)]
+    if unread:
+        raise ValueError(f"what=pairs ranks answers that are there and searches none: leave out {' and '.join(unread)}")
+    subjects, trained = _subjects(config)
+    pairs_of_run(config, trained)
+    run = _evaluation(config, folder, trained)
+    rows = [
+        row
+        for subject in subjects
+        for row in rank(run, config.label or subject.name, subject, config.reference.path, trained)
+    ]
+    if not rows:
+        raise ValueError(
+            "nothing ranks these pairs: a policy does so by its log-ratios to what it was trained from, given as "
+            "reference.path=CHECKPOINT, and V with value.path=FOLDER"
+        )
+    run.write_results(rows)
+    report([folder], folder, quiet=_in_sweep())
+
+
+def _evaluate_accuracy(config: DictConfig, folder: Path) -> None:
+    from oreo_agents.evaluation.report import report
+
+    subjects, trained = _subjects(config)
+    run = _evaluation(config, folder, trained)
     # Searches that were asked for are not left out in silence where there is no value for them.
     asked = list(config.evaluate.searches) if _is_given("search") else None
     rows = []
@@ -432,7 +472,11 @@ def _run_hydra(command: str, arguments: Sequence[str], imports: Sequence[str]) -
             named = [*config.imports, *modules_of_env([f"env.id={config.env.id}"])]
             config.imports = list(dict.fromkeys(map(plugins.import_named, named)))
             with FileLock(folder / ".run.lock", blocking=False) if leads else nullcontext():
-                _JOBS[command](config, folder)
+                try:
+                    _JOBS[command](config, folder)
+                finally:
+                    if (engines := sys.modules.get("oreo_agents.runs.engines")) is not None:
+                        engines.close_engines()
         except Timeout:
             _fail(ValueError(f"{folder}: another process works in this folder; wait for it or choose another folder"))
         except (ValueError, FileNotFoundError, OmegaConfBaseException) as error:

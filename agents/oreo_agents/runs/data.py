@@ -93,6 +93,7 @@ def import_solutions(
 def _import(options: argparse.Namespace) -> None:
     settings = ImportSettings(
         layout=options.format,
+        label=options.label,
         env_id=find_env(options.env) if options.env else None,
         path=options.path,
         prompt=options.prompt,
@@ -109,7 +110,11 @@ def _import(options: argparse.Namespace) -> None:
     # A folder beside the one it was read from, not in its place.
     out = options.out or Path(first.name.partition(".")[0] if first.is_file() else f"{first.name}-episodes")
     buffer.save(out)
-    print(f"{out}: {counts.episodes} episodes of {', '.join(buffer.env_ids)}, read as {counts.layout}")
+    stats = buffer.stats()
+    print(
+        f"{out}: {counts.episodes} episodes of {', '.join(buffer.env_ids)}, read as {counts.layout}: "
+        f"of {stats['tasks']} tasks, {stats['success_rate']:.3f} successful"
+    )
     for sentence in counts.sentences():
         print(sentence)
 

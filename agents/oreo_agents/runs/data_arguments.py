@@ -22,7 +22,11 @@ def parser() -> argparse.ArgumentParser:
     importer.add_argument(
         "--env", help="an environment id, its short name (gsm8k, math), or MODULE:ID; default: of no environment"
     )
-    importer.add_argument("--split", default="train", help="of a folder or a data set of the hub; default: train")
+    importer.add_argument(
+        "--split",
+        default="train",
+        help="of a folder or a data set of the hub, such as train, test, train_prefs; default: train",
+    )
     importer.add_argument(
         "--steps",
         choices=("auto", "line", "turn", "response"),
@@ -36,6 +40,7 @@ def parser() -> argparse.ArgumentParser:
     importer.add_argument(
         "--success-threshold", type=float, help="labels from this number on are right; for labels that are not 0 and 1"
     )
+    importer.add_argument("--label", metavar="COLUMN", help="the column that says how an episode ended; may be dotted")
     importer.add_argument("--prompt", help="prompt template; default: the environment's")
     importer.add_argument(
         "--out",
@@ -75,12 +80,12 @@ def parser() -> argparse.ArgumentParser:
     divider.add_argument("--seed", type=int, default=0)
     balancer = commands.add_parser("balance", help="at most so many episodes of each outcome of each task")
     balancer.add_argument("buffer", type=Path)
-    balancer.add_argument("--per-outcome", type=int, default=4, help="default: 4, as the paper keeps of MATH")
+    balancer.add_argument("--per-outcome", type=int, help="default: 4, where no protocol is named")
     balancer.add_argument(
         "--protocol",
-        choices=("even", "paper-7b"),
-        default="even",
-        help="paper-7b: nor more successes than failures of a task, but one if there is any; default: even",
+        choices=("paper-1.5b", "paper-7b"),
+        help="what the paper kept of each task. paper-1.5b: 10 samples; paper-7b: of 16 samples 4 successes and 4 "
+        "failures, nor more successes than failures, but one if there is any",
     )
     balancer.add_argument("--out", type=Path, required=True)
     balancer.add_argument("--seed", type=int, default=0)

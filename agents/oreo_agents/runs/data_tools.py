@@ -15,8 +15,8 @@ from rich.table import Table
 from oreo_agents.episodes.recorded import recorded_episodes
 from oreo_agents.formats.draft import digest
 from oreo_algos import EpisodeBuffer
+from oreo_algos.algos.selection import PROTOCOLS, by_protocol
 from oreo_algos.algos.selection import balance as balanced
-from oreo_algos.algos.selection import outcomes_by_task
 from oreo_envs.recording import is_record
 
 _BARS = " ▁▂▃▄▅▆▇█"
@@ -50,17 +50,20 @@ def split(options: argparse.Namespace) -> None:
 
 
 def balance(options: argparse.Namespace) -> None:
-    """Keep at most so many successful and so many other episodes of each task, drawn at random."""
+    """Keep at most so many successful and so many other episodes of each task, or what the paper kept.
+
+    Raises:
+        ValueError: a protocol is named, and a number too.
+    """
+    if options.protocol and options.per_outcome is not None:
+        raise ValueError(f"--protocol {options.protocol} says itself how many are kept; leave out --per-outcome")
     buffer, rng = EpisodeBuffer.load(options.buffer), np.random.default_rng(options.seed)
-    kept = balanced(buffer, options.per_outcome, rng)
-    if options.protocol == "paper-7b":  # not more successes than failures, but one if there is any
-        fewer = [
-            index
-            for right, wrong in outcomes_by_task(kept)
-            for index in (*rng.permutation(right)[: max(1, len(wrong))].tolist(), *wrong)
-        ]
-        kept = kept[sorted(map(int, fewer))]
-    _save(kept, options.out)
+    if options.protocol is None:
+        most = 4 if options.per_outcome is None else options.per_outcome
+        _save(balanced(buffer, most, rng), options.out)
+        return
+    _save(by_protocol(buffer, options.protocol, rng), options.out)
+    print(f"DPO by this protocol: algo.max_pairs={PROTOCOLS[options.protocol].max_pairs}")
 
 
 def dedup(options: argparse.Namespace) -> None:

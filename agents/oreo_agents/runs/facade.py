@@ -16,6 +16,7 @@ from oreo_agents.episodes.collect import CollectSettings, encode
 from oreo_agents.episodes.collect import collect as collect_episodes
 from oreo_agents.episodes.collect import demonstrations as demonstrate
 from oreo_agents.episodes.generate import Sampling
+from oreo_agents.episodes.held_out import find_held_out, require_learnable
 from oreo_agents.episodes.tasks import Purpose, choose_indices, derive
 from oreo_agents.evaluation.evaluate import evaluate as evaluate_searches
 from oreo_agents.evaluation.score import Score
@@ -162,6 +163,7 @@ def train(
     folder: str | os.PathLike[str] | None = None,
     trainer: TrainerConfig | None = None,
     seed: int = 0,
+    allow_held_out: bool = False,
     **settings: Any,
 ) -> TrainResult:
     """Train a policy, and its value where the algorithm has one, in place.
@@ -176,10 +178,12 @@ def train(
             None: nothing is kept but the networks.
         trainer: how to run, see ``TrainerConfig``.
         seed: order of the data; that of ``trainer`` where one is given.
+        allow_held_out: learn also from episodes of tasks that are held out to measure with.
         settings: of the algorithm, in place of its own.
 
     Raises:
-        ValueError: the algorithm needs a value, or finds nothing to learn; a setting that it does not have.
+        ValueError: the algorithm needs a value, or finds nothing to learn; a setting that it does not have; episodes of
+            held-out tasks.
     """
     written = format_of(policy)
     require_same_tokens(policy, value, "value", TokenValue)
@@ -199,6 +203,8 @@ def train(
     if folder is not None and Path(folder).is_file():
         raise ValueError(f"folder={folder}: this is a file; name a folder")
     buffer = episodes if isinstance(episodes, EpisodeBuffer) else EpisodeBuffer.load(episodes)
+    for found in find_held_out("episodes" if buffer is episodes else str(episodes), buffer):
+        require_learnable(found, allowed=allow_held_out, switch="allow_held_out=True")
     if not buffer.tokenizer_fingerprint:
         buffer = encode_buffer(buffer, written)
     models = Models(policy, value=value if "value" in chosen.needs else None)

@@ -43,6 +43,7 @@ GROUPS = {
     "algorithms": "one group for each algorithm: algorithms.oreo.beta=...; algos=[...] says which are trained",
     "iteration": "rounds of collection and training: rounds=3",
     "searches": "how answers are chosen, one group a search: searches.majority.samples=...; search=[...] says which",
+    "sampler": "who generates: this process, or sampler=vllm sampler.url=http://HOST:PORT",
     "evaluate": "on what is measured: evaluate.tasks=..., evaluate.splits=[...]",
     "value_eval": "what=value: how V is measured, value_eval.samples=...",
     "trainer": "how training runs: trainer.micro_batch_tokens=..., trainer.doctor.NAME=... (warnings)",
@@ -74,7 +75,7 @@ gives the same numbers) or "refused" (with what to do). Exit code 2 when somethi
 
 _COLUMN = 52
 _BEFORE = ("env", "policy", "value", "sft", "collect")
-_AFTER = ("searches", "evaluate", "trainer")
+_AFTER = ("searches", "evaluate", "sampler", "trainer")
 
 HELPS = {
     "run": Help(

@@ -11,8 +11,10 @@ import numpy as np
 import torch
 
 from oreo_agents.episodes.prompts import PromptFormat
+from oreo_agents.episodes.sampler import LocalSampler, Sampler
 from oreo_agents.networks.policy import CausalPolicy, PolicySettings
-from oreo_agents.networks.value import TokenValue, ValueSettings
+from oreo_agents.networks.value import StateValue, TokenValue, ValueSettings
+from oreo_agents.runs.engines import Engines
 from oreo_algos import EpisodeBuffer, Models, ranks
 from oreo_algos.algos import Algorithm
 from oreo_envs.grading import Thoughts
@@ -25,10 +27,12 @@ class Loader:
     Attributes:
         policy_settings: adapters, dtype and device of policies.
         value_settings: start and adapters of value networks.
+        engines: servers that generate and read V; None: the networks do.
     """
 
     policy_settings: PolicySettings
     value_settings: ValueSettings
+    engines: Engines | None = None
 
     @property
     def device(self) -> torch.device:
@@ -90,6 +94,28 @@ class Loader:
         value.prompt_format = self.prompt_format(path)
         value.tokenizer_fingerprint = value.prompt_format.fingerprint
         return value
+
+    def sampler(self, policy: CausalPolicy, path: str) -> Sampler:
+        """Return what draws from a policy that was loaded from ``path``.
+
+        Raises:
+            ValueError: a server is to, and does not draw what the policy would.
+        """
+        if self.engines is None:
+            return LocalSampler(policy)
+        return self.engines.sampler(policy, path, self.prompt_format(path))
+
+    def judge(self, path: str, policy_path: str) -> StateValue:
+        """Return what reads V for searches, see ``value``.
+
+        Raises:
+            ValueError: see ``value``; or a server is to read, and does not say what the network does.
+        """
+        return self.reader(self.value(path, policy_path), path)
+
+    def reader(self, value: TokenValue, path: str) -> StateValue:
+        """Return what reads V of a value network that was loaded from ``path``, see ``judge``."""
+        return value if self.engines is None else self.engines.judge(value, path, self.prompt_format(path))
 
     def require_same_tokens(self, setting: str, path: str, policy_path: str) -> None:
         """Refuse a checkpoint that reads other tokens than the policy.

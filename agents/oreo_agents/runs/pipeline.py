@@ -12,52 +12,50 @@ folder for ``sft`` and for each algorithm: ``policy/``, ``value/``, ``metrics.js
 """
 
 import dataclasses
-import hashlib
 import json
 import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
 import torch
 from filelock import FileLock
 
-from oreo_agents.episodes.collect import demonstrations
-from oreo_agents.episodes.tasks import Purpose
 from oreo_agents.evaluation.curve import DevTasks
-from oreo_agents.networks.tiny import byte_tokenizer, create_checkpoint, word_tokenizer
+from oreo_agents.evaluation.preferences import MEASURE as PAIRS
+from oreo_agents.evaluation.preferences import DevPairs
+from oreo_agents.formats.importing import CHAT
 from oreo_agents.plugins import import_named
 from oreo_agents.progress import start_worker
-from oreo_agents.runs.cards import add_results, card_of
+from oreo_agents.runs.cards import add_results
 from oreo_agents.runs.dev_tasks import dev_indices, dev_split
 from oreo_agents.runs.doctor import examine_episodes, examine_results, examine_rounds
+from oreo_agents.runs.engines import Engines
 from oreo_agents.runs.hparams import write_hparams
 from oreo_agents.runs.layout import Layout
 from oreo_agents.runs.loading import Loader
 from oreo_agents.runs.memory import report_memory
+from oreo_agents.runs.pair_book import PairBook
 from oreo_agents.runs.parallel import cores, side_by_side
 from oreo_agents.runs.run_data import Part, RunData, join
 from oreo_agents.runs.scorebook import ScoreBook
 from oreo_agents.runs.settings import RunSettings
+from oreo_agents.runs.starts import make_start, start_key
+from oreo_agents.runs.trained import Trained, is_done
 from oreo_algos import EpisodeBuffer, Models, ranks, train
 from oreo_algos.algos import Algorithm
 from oreo_algos.algos.selection import NothingToLearnError
-from oreo_algos.storage.atomic import replace_folder, write_text
-from oreo_algos.storage.checkpoint import remove_checkpoints
+from oreo_algos.storage.atomic import write_text
 from oreo_algos.training.metrics_writer import read_metrics
-from oreo_algos.training.settings import TrainResult
 from oreo_algos.training.trackers import require_trackers
 from oreo_algos.training.warning_log import WarningLog
 
 _log = logging.getLogger(__name__)
-
-_PARTS: tuple[Literal["policy", "value"], ...] = ("policy", "value")
 
 
 class Run:
@@ -73,12 +71,14 @@ class Run:
                 jobs of a sweep; None: in ``folder``.
         """
         self.settings, self.folder = settings, folder
-        self.start_folder = folder if shared is None else shared / _start_key(settings)
+        self.start_folder = folder if shared is None else shared / start_key(settings)
         folder.mkdir(parents=True, exist_ok=True)
         self.layout = Layout(folder, self.start_folder)
-        self.load = Loader(settings.policy, settings.value)
+        self.engines = Engines(settings.sampler, settings.policy, settings.value.url, folder)
+        self.load = Loader(settings.policy, settings.value, self.engines)
         self.data = RunData(settings, self.layout, self.load)
         self.scores = ScoreBook(settings, folder, self.load)
+        self.pairs = PairBook(settings, folder, self.load, self.data)
         self.ranks = ranks.current()
         if self.ranks.size > 1 and settings.workers not in (None, 1):
             raise ValueError(
@@ -100,11 +100,12 @@ class Run:
             self.sft()
             if episodes:
                 self._examine(self.folder, self.episodes())
+                self.pairs.require(self.sft())
 
     def _check_dev(self) -> None:
         """Find out before anything is trained whether there are tasks to ask on the way."""
         settings = self.settings
-        if not settings.trainer.evaluate_every:
+        if self.pairs.on_the_way or not settings.trainer.evaluate_every:
             return
         split = dev_split(settings)
         if settings.trainer.chooses and split in settings.evaluate.splits:
@@ -117,23 +118,8 @@ class Run:
         if self.settings.policy.path is not None:
             return self.settings.policy.path
         folder = self.start_folder / "start"
-        self.ranks.first(partial(self._make_start, folder))
+        self.ranks.first(lambda: make_start(self.settings, folder))
         return str(folder)
-
-    def _make_start(self, folder: Path) -> None:
-        """Make a small model, unless it is there."""
-        if not folder.exists():
-            env: Any = self.make_env(self.settings.sft.split)().unwrapped
-            if hasattr(env, "vocabulary"):
-                tokenizer = word_tokenizer(env.vocabulary())
-            else:
-                sft = self.settings.sft
-                indices = self.settings.train_indices(sft.demonstrations, Purpose.DEMONSTRATIONS, split=sft.split)
-                shown = demonstrations(env, indices, [self.settings.seed])
-                texts = [message["content"] for one in shown for message in one.messages]
-                tokenizer = byte_tokenizer(texts, self.settings.policy.tiny.tokenizer_size)
-            with replace_folder(folder) as temporary:
-                create_checkpoint(self.settings.policy.tiny, tokenizer, temporary, self.settings.seed)
 
     def sft(self) -> str:
         """Return the path of the policy after supervised fine-tuning, the start itself if that is switched off."""
@@ -253,11 +239,17 @@ class Run:
         )
 
     def _evaluate_round(self, name: str, number: int) -> list[dict[str, Any]]:
-        folder = self.layout.round(name, number)
+        folder, algorithm = self.layout.round(name, number), self.settings.algorithms[name]
         policy, value = str(folder / "policy"), folder / "value"
-        if not value.exists() or not getattr(self.settings.algorithms[name], "trains_final_value", False):
-            return self.evaluate(folder.name, policy, None)
-        rows = self.evaluate(folder.name, policy, str(value))
+        own = str(value) if value.exists() and getattr(algorithm, "trains_final_value", False) else None
+        rows = self.evaluate(folder.name, policy, own)
+        begun = self.sft() if number == 1 else str(self.layout.round(name, number - 1) / "policy")
+        reference = self.sft() if self.settings.iteration.reference == "start" else begun
+        learned = partial(self.data.tasks_of, name, number, self.sft())
+        beta = self.pairs.beta(algorithm)
+        rows += self.ranks.first(lambda: self.pairs.rows(folder.name, policy, own, reference, beta, learned))
+        if own is None:
+            return rows
         if folder.name == self.settings.evaluate.start_value:
             known, asked = self.settings.searches, self.settings.evaluate.with_value
             guided = [search for search in asked if known[search].needs_value]
@@ -276,12 +268,19 @@ class Run:
         workers = self.settings.workers
         if workers is not None or self.ranks.size > 1:
             return workers or 1
+        if self.settings.sampler.engine != "local" or self.settings.value.url is not None:
+            return 1
         return cores() if self.small else 1
 
     def evaluate(
         self, name: str, policy_path: str, value_path: str | None, *, searches: Sequence[str] | None = None
     ) -> list[dict[str, Any]]:
-        """Evaluate one policy, see ``ScoreBook.rows``."""
+        """Evaluate one policy on tasks, see ``ScoreBook.rows``."""
+        if self.settings.env.id == CHAT:  # which judges no answer
+            if not self.pairs.given:
+                text = "%s is not evaluated: %s judges no answer; evaluate.pairs.share=0.1, or .data=FILE, ranks pairs"
+                _log.warning(text, name, CHAT)
+            return []
         networks = [name] if value_path is None else [name, Path(value_path).parent.name]
         seen = partial(self.data.seen_by, networks)
         return self.ranks.first(lambda: self.scores.rows(name, policy_path, value_path, seen, searches=searches))
@@ -289,7 +288,7 @@ class Run:
     def write_results(
         self, rows: list[dict[str, Any]], skipped: Mapping[str, str] | None = None
     ) -> list[dict[str, Any]]:
-        """Write ``results.json``: the rows, what each training run cost, and why algorithms were skipped."""
+        """Write ``results.json``: rows of tasks and of pairs, what training cost, why algorithms were skipped."""
         self.ranks.first(lambda: self._write_results(rows, skipped))
         return rows
 
@@ -297,14 +296,16 @@ class Run:
         summaries = {path.parent.name: path for path in self.start_folder.glob("sft/summary.json")}
         summaries |= {path.parent.name: path for path in sorted(self.folder.glob("*/summary.json"))}
         training = {name: json.loads(path.read_text(encoding="utf-8")) for name, path in summaries.items()}
-        document = {"results": rows, "training": training, "skipped": dict(skipped or {})}
+        every, ranked = rows, [row for row in rows if row.get("measure") == PAIRS]
+        rows = [row for row in rows if row.get("measure") != PAIRS]
+        document = {"results": rows, "pairs": ranked, "training": training, "skipped": dict(skipped or {})}
         write_text(self.folder / "results.json", json.dumps(document, indent=2) + "\n")
         for name in (
-            dict.fromkeys(row["algo"] for row in rows) if "tensorboard" in self.settings.trainer.tracker else ()
+            dict.fromkeys(row["algo"] for row in every) if "tensorboard" in self.settings.trainer.tracker else ()
         ):
-            own = [row for row in rows if row["algo"] == name]
+            own = [row for row in every if row["algo"] == name]
             write_hparams(self.folder / name, self.settings, own, training.get(name, {}))
-        add_results(self.folder, rows)
+        add_results(self.folder, every)
         for name, finding in examine_results(rows, self.folder, self.settings.trainer.doctor):
             WarningLog(self.folder / name).give([finding])
 
@@ -337,7 +338,7 @@ class Run:
         value_path: str | None = None,
     ) -> str:
         """Train in a folder unless that is done; return the path of the policy, see ``Loader.models``."""
-        if self.ranks.first(partial(_is_done, folder)):
+        if self.ranks.first(partial(is_done, folder)):
             return str(folder / "policy")
         parts = data()
         buffer = join(parts)
@@ -345,7 +346,7 @@ class Run:
         load = self.load.on_host() if self.ranks.started and self.settings.trainer.sharding == "full" else self.load
         models = load.models(algorithm, policy_path, buffer, reference_path=reference_path, value_path=value_path)
         config = dataclasses.replace(self.settings.trainer, seed=self.settings.seed)
-        dev = self._dev_tasks(folder, models, policy_path)
+        dev = self._dev_tasks(folder, algorithm, models, policy_path)
         env = self.settings.env
         facts = {"env": {"id": env.id, "options": env.options}, "policy": {"path": self.settings.policy.path}}
         result = train(algorithm, models, buffer, config, folder, evaluate=dev, facts=facts, device=self.load.device)
@@ -354,51 +355,21 @@ class Run:
             "reference": (reference_path or policy_path) if "reference" in algorithm.needs else None,
             "value": (value_path or self.settings.value.path) if "value" in algorithm.needs else None,
         }
-        self.ranks.first(lambda: self._save(folder, algorithm, models, parts, buffer, result, starts))
+        trained, prompt_format = (
+            Trained(algorithm, models, parts, buffer, result, starts),
+            self.load.prompt_format(policy_path),
+        )
+        self.ranks.first(lambda: trained.save(folder, self.settings, self.layout, prompt_format))
         return str(folder / "policy")
 
-    def _save(
-        self,
-        folder: Path,
-        algorithm: Algorithm[Any],
-        models: Models,
-        parts: Sequence[Part],
-        buffer: EpisodeBuffer,
-        result: TrainResult,
-        starts: Mapping[str, str | None],
-    ) -> None:
-        """Write the networks that were trained, and last that this is done.
-
-        Args:
-            folder: to write to.
-            algorithm: that trained them.
-            models: whole.
-            parts: what was learned from.
-            buffer: all of it.
-            result: of the training.
-            starts: paths of what the networks began with, by name.
-        """
-        policy_path = str(starts["policy"])
-        prompt_format = self.load.prompt_format(policy_path)
-        for part in _PARTS:
-            network = getattr(models, part)
-            if network is not None:
-                card = card_of(part, algorithm, self.settings, parts, buffer, prompt_format)
-                with replace_folder(folder / part) as temporary:
-                    network.save(temporary, prompt_format.tokenizer, card)
-        summary = dataclasses.asdict(result) | {
-            **{name: path if path is None else self.layout.name(path) for name, path in starts.items()},
-            "episodes": len(buffer),
-            "identity": buffer.identity,
-            "buffers": [part.record() for part in parts],
-        }
-        write_text(folder / "summary.json", json.dumps(summary, indent=2) + "\n")
-        remove_checkpoints(folder)
-
-    def _dev_tasks(self, folder: Path, models: Models, policy_path: str) -> DevTasks | None:
+    def _dev_tasks(
+        self, folder: Path, algorithm: Algorithm[Any], models: Models, policy_path: str
+    ) -> DevTasks | DevPairs | None:
         """Return what a network is asked while it is trained; None where it is asked nothing."""
         if not self.settings.trainer.evaluate_every:
             return None
+        if self.pairs.on_the_way:
+            return self.pairs.dev(algorithm, models, policy_path)
         split = dev_split(self.settings)
         env_name = re.sub(r"[^-.\w]", "_", self.settings.env.id.rpartition("/")[2])  # as TensorBoard takes names
         make, indices = dev_indices(self.settings, split, partial(self.data.seen_by, [folder.name]))
@@ -413,28 +384,8 @@ class Run:
         )
 
 
-def _is_done(folder: Path) -> bool:
-    """Say whether the training in a folder is done; checkpoints that a kill left there then go."""
-    if done := (folder / "summary.json").exists():
-        remove_checkpoints(folder)
-    return done
-
-
 def _start_worker(imports: Sequence[str]) -> None:
     """Set up another process, with the modules that this one imported."""
     for name in imports:
         import_named(name)
     start_worker()
-
-
-def _start_key(settings: RunSettings) -> str:
-    """Identify what decides the start and the offline episodes, the files they are made from included."""
-    facts: list[Any] = [settings.env, settings.policy, settings.sft, settings.collect, settings.seed]
-    facts += [settings.trainer.bf16, version("oreo-suite")]
-    if settings.trainer.chooses:
-        facts += [settings.evaluate.dev, settings.evaluate.sampling, settings.trainer]
-    for path in (settings.policy.path, settings.policy.chat_template, *settings.env.paths):
-        if path is not None and Path(path).exists():
-            files = [Path(path), *sorted(Path(path).rglob("*"))]
-            facts += [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files if file.is_file()]
-    return hashlib.sha256(repr(facts).encode()).hexdigest()[:12]

@@ -4,18 +4,22 @@ Knows: settings, rounds, tasks. A buffer that is there is not made again. Does n
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from oreo_agents.episodes.collect import collect, demonstrations, encode
+from oreo_agents.episodes.held_out import HeldOutFound, HeldOutTasks, require_learnable
 from oreo_agents.episodes.prompts import PromptFormat
 from oreo_agents.episodes.tasks import Purpose, derive, identity
 from oreo_agents.episodes.ungraded import only_graded
 from oreo_agents.evaluation.kept import SOURCE
 from oreo_agents.evaluation.round_names import split_round
-from oreo_agents.runs.given import import_rows, imported_name, is_rows
+from oreo_agents.formats.draft import digest
+from oreo_agents.runs.given import ALLOW, import_rows, imported_name, is_rows
 from oreo_agents.runs.layout import Layout
 from oreo_agents.runs.loading import Loader
 from oreo_agents.runs.settings import RunSettings
@@ -30,14 +34,20 @@ class Part:
     Attributes:
         path: where it lies, as records name it.
         buffer: its episodes.
+        given: what the settings call it, where it was given.
+        held_out: what it holds of held-out tasks, where that is allowed.
     """
 
     path: str
     buffer: EpisodeBuffer
+    given: str | None = None
+    held_out: HeldOutFound | None = None
 
     def record(self) -> dict[str, Any]:
         """Return what identifies it, for a summary."""
-        return {"path": self.path, "content_hash": self.buffer.content_hash, "episodes": len(self.buffer)}
+        found = {"path": self.path, "content_hash": self.buffer.content_hash, "episodes": len(self.buffer)}
+        found |= {} if self.given in (None, self.path) else {"given": self.given}
+        return found | ({} if self.held_out is None else {"held_out": self.held_out.record()})
 
 
 def join(parts: Sequence[Part]) -> EpisodeBuffer:
@@ -52,6 +62,7 @@ class RunData:
         """Nothing is read or made yet."""
         self.settings, self.layout, self.load = settings, layout, load
         self._seen: dict[Path, frozenset[str]] = {}
+        self._found: dict[str, HeldOutFound | None] = {}
 
     def demonstrations(self, policy_path: str) -> Part:
         """Return the demonstrations of the supervised start, encoded for a policy."""
@@ -71,6 +82,11 @@ class RunData:
         """
         first = 1 if self.settings.iteration.keep_data else number
         return [part for k in range(first, number + 1) for part in self.collected(algorithm, k, start)]
+
+    def tasks_of(self, algorithm: str, number: int, start: str) -> frozenset[str]:
+        """Return the names of the tasks that a round of an algorithm learns from, see ``learned_in``."""
+        parts = self.learned_in(algorithm, number, start)
+        return frozenset(task_id for part in parts for task_id in part.buffer.columns.task_ids)
 
     def collected(self, algorithm: str, number: int, start: str) -> list[Part]:
         """Return what was made for one round, see ``learned_in``: episodes, or demonstrations where it wants these."""
@@ -92,15 +108,68 @@ class RunData:
         return [self._part(path, policy_path, partial(self._collect, policy_path, number))]
 
     def offline(self, start: str) -> list[Part]:
-        """Return what all algorithms begin with: the buffers of ``settings.data``, else what ``collect`` asks for."""
+        """Return what all algorithms begin with: the buffers of ``settings.data``, else what ``collect`` asks for.
+
+        Of the former what is held back, see ``held_out_pairs``, is no part.
+        """
         if self.settings.data_folders:
-            return self._given(self.settings.data_folders, start)
+            return [part for part in self._divided(start, held=False) if part.buffer]
         settings = self.settings.collect
         make: Callable[[PromptFormat], EpisodeBuffer] = partial(self._collect, start, 1)
         if settings.source == "demonstrations":
             indices = self.settings.train_indices(settings.tasks, Purpose.COLLECTION, split=settings.split)
             make = partial(self._demonstrate, settings.split, indices, self._seeds(settings.samples))
         return [self._part(self.layout.offline, start, make)]
+
+    def held_out_pairs(self, start: str) -> EpisodeBuffer | None:
+        """Return the episodes whose pairs are ranked, encoded for a policy; None: ``evaluate.pairs`` asks for none.
+
+        Raises:
+            ValueError: what is there cannot be read, or no part of it can be held back.
+        """
+        asked = self.settings.evaluate.pairs
+        if asked.places:
+            return join(self._given(asked.places, start, "evaluate.pairs.data"))
+        if asked.share is None:
+            return None
+        if not self.settings.data_folders:
+            raise ValueError("evaluate.pairs.share holds back a part of data=..., and none is given")
+        return join(self._divided(start, held=True))
+
+    def _divided(self, start: str, *, held: bool) -> list[Part]:
+        """Return what is learned from of the buffers that the settings name, or what is held back of them.
+
+        Which tasks are held back depends on their names alone, so that it is the same in every run.
+        """
+        parts = self._learnable(self._given(self.settings.data_folders, start, "data"))
+        share = self.settings.evaluate.pairs.share
+        if share is None:
+            return parts
+        tasks = sorted({task for part in parts for task in part.buffer.columns.task_ids}, key=digest)
+        count = max(1, round(share * len(tasks)))
+        if count >= len(tasks):
+            raise ValueError(
+                f"evaluate.pairs.share={share:g} of the {len(tasks)} prompts of data=... leaves none to learn from"
+            )
+        held_back, found = set(tasks[:count]), []
+        for part in parts:
+            columns = part.buffer.columns
+            is_held = np.array([task in held_back for task in columns.task_ids])[columns.task]
+            found.append(replace(part, buffer=part.buffer[is_held == held]))
+        return found
+
+    def _learnable(self, parts: Sequence[Part]) -> list[Part]:
+        """Refuse buffers with episodes of held-out tasks, or say so where that is allowed; each is read once.
+
+        Raises:
+            ValueError: there are some, and it is not allowed.
+        """
+        if unread := [part for part in parts if part.path not in self._found]:
+            tasks, allowed = HeldOutTasks(self.settings.env), self.settings.allow_held_out
+            for part in unread:
+                found = tasks.find(str(part.given), part.buffer)
+                self._found[part.path] = require_learnable(found, allowed=allowed, switch=ALLOW, names="data=")
+        return [replace(part, held_out=self._found[part.path]) for part in parts]
 
     def seen_by(self, names: Iterable[str]) -> frozenset[str]:
         """Return what tells the tasks, see ``tasks.identity``, that networks of this run have learned from.
@@ -127,23 +196,27 @@ class RunData:
             self._seen[path] = frozenset(identity(env, episode.task_id, episode.messages) for episode in episodes)
         return self._seen[path]
 
-    def _given(self, folders: Sequence[str], policy_path: str) -> list[Part]:
-        """Read the buffers that the settings name."""
+    def _given(self, folders: Sequence[str], policy_path: str, setting: str) -> list[Part]:
+        """Read the buffers that a setting names; only what is not to be learned from may be of other environments."""
+        learned = setting == "data"
+        allowed = self.settings.allow_held_out or not learned
         fingerprint = self.load.prompt_format(policy_path).fingerprint
         parts = []
         for folder in folders:
             if is_rows(folder):
                 place = self._given_path(folder)
-                part = self._part(place, policy_path, partial(import_rows, folder, self.settings.env))
+                make = partial(import_rows, folder, self.settings.env, setting=setting, held_out=allowed)
+                part = self._part(place, policy_path, make)
             else:
                 part = Part(folder, EpisodeBuffer.load(folder, tokenizer_fingerprint=fingerprint))
-            parts.append(Part(part.path, only_graded(part.buffer, f"data={folder}")))
-        for part in parts:
-            if part.buffer.provenance.get("source") == SOURCE and part.buffer.provenance.get("held_out"):
-                split = part.buffer.provenance["split"]
+            parts.append(Part(part.path, only_graded(part.buffer, f"{setting}={folder}"), given=folder))
+        for part in parts if learned else ():
+            told = part.buffer.provenance
+            if not allowed and told.get("source") == SOURCE and told.get("held_out"):
+                split = told["split"]
                 raise ValueError(
                     f"data={part.path} holds judged answers to the split {split}, which is held out to measure with; "
-                    "learn from episodes of the train split (`oreo collect`)"
+                    f"learn from episodes of the train split (`oreo collect`), or of these all the same ({ALLOW})"
                 )
             if part.buffer.env_ids != [self.settings.env.id]:
                 raise ValueError(
@@ -190,15 +263,17 @@ class RunData:
         # Tasks that were demonstrated stay the same; others are drawn anew for each round.
         tasks = (Purpose.DEMONSTRATIONS,) if settings.demonstrated else _of_round(Purpose.COLLECTION, number)
         split = self.settings.sft.split if settings.demonstrated else settings.split
+        policy = self.load.policy(policy_path)
         return collect(
             self.settings.env_maker(split),
-            self.load.policy(policy_path),
+            policy,
             prompt_format,
             self.settings.train_indices(settings.tasks, *tasks, split=split),
             settings,
             seed=derive(self.settings.seed, *_of_round(Purpose.COLLECTION, number)),
             selection_seed=derive(self.settings.seed, *_of_round(Purpose.SELECTION, number)),
             provenance=self._provenance() | {"round": number, "policy": self.layout.name(policy_path)},
+            sampler=self.load.sampler(policy, policy_path),
         )
 
     def _provenance(self) -> dict[str, Any]:

@@ -86,7 +86,8 @@ def evaluation_overrides(folder: Path, given: Sequence[str]) -> list[str]:
     if not any(text.startswith("env=") for text in given):
         overrides += ["~env", f"++env={hydra_text(config['env'])}"]
     for name, value in flatten({key: config[key] for key in _TAKEN if key in config}).items():
-        if not (tiny and name == "policy.path"):
+        # A server that a run asked may be gone.
+        if not (tiny and name == "policy.path") and name != "value.url":
             overrides.append(f"++{name}={hydra_text(value)}")
     return overrides
 

@@ -6,7 +6,7 @@ Knows: searches and their sizes, files of items, rows of results. Does not know:
 import dataclasses
 import json
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,11 @@ from oreo_agents.evaluation.budget import Contender, at_budgets, report_excess, 
 from oreo_agents.evaluation.evaluate import Item, evaluate, require_fit, summarize
 from oreo_agents.evaluation.round_names import split_round
 from oreo_agents.networks.checkpoints import weights_digest
+from oreo_agents.networks.value import StateValue
 from oreo_agents.progress import progress
 from oreo_agents.runs.loading import Loader
 from oreo_agents.runs.settings import RunSettings
-from oreo_agents.search import Answer, Greedy
+from oreo_agents.search import Answer, Greedy, Search
 from oreo_algos.storage.atomic import write_text
 
 _log = logging.getLogger(__name__)
@@ -142,7 +143,8 @@ class ScoreBook:
                 indices,
                 self.settings.evaluate.sampling,
                 seed=derive(self.settings.seed, Purpose.EVALUATION),
-                value=None if value_path is None else self.load.value(value_path, policy_path),
+                value=None if value_path is None else self._judge(missing.values(), value_path, policy_path),
+                sampler=self.load.sampler(policy, policy_path),
                 counts=counts,
                 progress=advance,
                 keep=keep,
@@ -151,6 +153,12 @@ class ScoreBook:
                 write_text(_items_path(folder, split, label), "\n".join(lines) + "\n")
         counts.report(f"evaluation of {name} on {split}")
         self._say_what_is_kept(name, split, len(indices))
+
+    def _judge(self, searches: Iterable[Search], value_path: str, policy_path: str) -> StateValue:
+        """Return what reads V; where nothing does, no server is asked whether it would."""
+        if any(search.needs_value for search in searches):
+            return self.load.judge(value_path, policy_path)
+        return self.load.value(value_path, policy_path)
 
     def _keep(
         self,

@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from oreo_agents.networks.adapters import Lora
 from oreo_agents.networks.policy import PolicySettings
 from oreo_agents.networks.value import ValueSettings
 from oreo_agents.progress import quiet
+from oreo_agents.runs.engines import Engines
 from oreo_agents.runs.loading import Loader
 from oreo_agents.runs.overrides import UserError, build, composed, readable
 from oreo_agents.runs.run_folders import evaluation_overrides, networks
@@ -114,6 +116,7 @@ def load_served(arguments: Sequence[str], *, command: str, usage: str) -> Served
     load = Loader(
         dataclasses.replace(policy, lora=Lora(), gradient_checkpointing=False),
         dataclasses.replace(value, lora=Lora(), gradient_checkpointing=False),
+        Engines(build(config.sampler), policy, value.url, Path(tempfile.gettempdir())),
     )
     settings: ServeSettings = build(config.serve)
     searches: dict[str, Search] = {name: build(node) for name, node in config.searches.items()}
@@ -166,6 +169,8 @@ def _engine(load: Loader, policy: PolicySettings, value: ValueSettings, settings
         ends_at_answer=isinstance(trained, type) and issubclass(trained, AnswerEnv) if ends is None else ends,
         batch_size=settings.batch_size,
         front=load.prompt_format(policy.path),
+        sampler=load.sampler(networks[0], policy.path),  # type: ignore[arg-type]
+        judge=None if networks[1] is None else load.reader(networks[1], value.path),  # type: ignore[arg-type]
     )
 
 

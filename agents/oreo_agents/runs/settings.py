@@ -8,12 +8,14 @@ import tarfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from os.path import expanduser
 from pathlib import Path
 from typing import Any, Literal
 
 import gymnasium as gym
 
 from oreo_agents import plugins
+from oreo_agents.engines.settings import SamplerSettings
 from oreo_agents.episodes.collect import CollectSettings, SftSettings
 from oreo_agents.episodes.tasks import EnvSettings, choose_indices, derive, make_env
 from oreo_agents.evaluation.evaluate import EvaluateSettings
@@ -70,8 +72,10 @@ class RunSettings:
         searches: how to answer at test time, by name.
         evaluate: what to measure.
         trainer: how to train.
+        sampler: who generates.
         seed: of everything random.
         data: folder of a buffer to train on, or several, whose episodes are joined; None: collect one.
+        allow_held_out: learn also from episodes of ``data`` that are of held-out tasks.
         workers: processes that train and evaluate side by side; None: one a core for small models on a CPU, else 1.
         imports: modules that each process imports first, see ``plugins.import_named``.
     """
@@ -86,18 +90,27 @@ class RunSettings:
     searches: Mapping[str, Search] = field(default_factory=lambda: {"greedy": Greedy()})
     evaluate: EvaluateSettings = EvaluateSettings()
     trainer: TrainerConfig = TrainerConfig()
+    sampler: SamplerSettings = SamplerSettings()
     seed: int = 0
     data: str | Sequence[str] | None = None
+    allow_held_out: bool = False
     workers: int | None = None
     imports: Sequence[str] = ()
 
     @property
     def data_folders(self) -> list[str]:
         """Folders of the buffers to train on; none: collect one."""
-        return [self.data] if isinstance(self.data, str) else list(self.data or ())
+        return list(map(expanduser, [self.data] if isinstance(self.data, str) else self.data or ()))
 
     def __post_init__(self) -> None:
-        """Check that what is named is there."""
+        """Check that what is named is there, and that one server is asked for one policy at a time."""
+        if not isinstance(self.allow_held_out, bool):
+            raise ValueError(f"allow_held_out must be true or false, got {self.allow_held_out!r}")
+        served = "value.url" if self.value.url is not None else "sampler=vllm"
+        if (self.sampler.engine != "local" or self.value.url is not None) and (self.workers or 1) > 1:
+            raise ValueError(
+                f"workers={self.workers}: with {served} one server has one policy at a time; leave out workers"
+            )
         asked = {"searches": self.evaluate.searches, "value_searches": self.evaluate.value_searches}
         for setting, names in asked.items():
             for name in names:

@@ -132,6 +132,7 @@ def _samples(run: Run, settings: ValueEvalSettings, policy_path: str, policy: Ca
             seed=run.settings.seed,
             selection_seed=run.settings.seed,
             provenance={"policy": policy_path, **drawn_with},
+            sampler=run.load.sampler(policy, policy_path),
         ).save(folder)
     samples = EpisodeBuffer.load(folder, tokenizer_fingerprint=prompt_format.fingerprint)
     found = samples.provenance

@@ -55,7 +55,7 @@ class Game:
         best, judgement = max(zip(self.proposed, judged, strict=True), key=lambda c: (c[0].ended, c[1].value))
         self.read += sum(each.read for each in judged)
         self.record.value_cache = judgement.cache
-        self.record.advance(best, player.prompt_format, player.policy.max_length)
+        self.record.advance(best, player.prompt_format, player.sampler.max_length)
         self.proposed, self.votes = [], []
         self.turn += 1
 

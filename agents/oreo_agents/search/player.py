@@ -13,14 +13,15 @@ from functools import cached_property, partial
 import gymnasium as gym
 import numpy as np
 
-from oreo_agents.episodes.generate import Sample, Sampling, generate
+from oreo_agents.episodes.generate import Sample, Sampling
 from oreo_agents.episodes.prompts import PromptFormat
 from oreo_agents.episodes.record import Record
 from oreo_agents.episodes.rollout import RolloutCounts, rollout
-from oreo_agents.networks.checkpoints import cast_once
+from oreo_agents.episodes.sampler import LocalSampler, Sampler
+from oreo_agents.episodes.sources import row_source
 from oreo_agents.networks.kv_cache import Prefix
 from oreo_agents.networks.policy import CausalPolicy
-from oreo_agents.networks.value import TokenValue
+from oreo_agents.networks.value import StateValue, readings
 from oreo_algos.episode import Episode
 
 
@@ -64,7 +65,8 @@ class Player:
         sampling: Sampling,
         *,
         seed: int,
-        value: TokenValue | None = None,
+        value: StateValue | None = None,
+        sampler: Sampler | None = None,
         counts: RolloutCounts | None = None,
         progress: Callable[[float], None] = lambda done: None,
     ) -> None:
@@ -78,11 +80,13 @@ class Player:
             sampling: limits; the temperature is that of each search.
             seed: of the sampling.
             value: for the searches that need one.
+            sampler: draws from the policy; None: this process does.
             counts: filled with what went wrong.
             progress: called with the number of tasks just answered; one of which a part of the samples is drawn
                 counts in part.
         """
         self.make_env, self.policy, self.prompt_format = make_env, policy, prompt_format
+        self.sampler: Sampler = LocalSampler(policy) if sampler is None else sampler
         self.indices, self.sampling, self.seed, self.value = indices, sampling, seed, value
         self.counts = RolloutCounts() if counts is None else counts
         self.progress = progress
@@ -107,12 +111,15 @@ class Player:
             replace(self.sampling, temperature=temperature),
             seed=self.seed,
             constrained=constrained,
+            sampler=self.sampler,
             counts=self.counts,
             progress=lambda done: self.progress(done / count),
         ):
             drawn[slot] = episode
         blocks = [drawn[start : start + count] for start in range(0, len(drawn), count)]
         self._samples[key] = [[episode for episode in block if episode is not None] for block in blocks]
+        if not constrained:
+            self.sampler.audit([episode for block in self._samples[key] for episode in block], "a set of answers")
         return self._samples[key]
 
     def final_values(self, count: int, temperature: float, constrained: bool = False) -> list[list[Judgement]]:
@@ -178,7 +185,7 @@ class Player:
                     Record.begin(env, slot, self.indices[slot], self.prompt_format)
                     for env, slot in zip(pool, slots, strict=False)
                 ]
-                begun = [record for record in records if len(record.tokens) < self.policy.max_length]
+                begun = [record for record in records if len(record.tokens) < self.sampler.max_length]
                 self.counts.prompts_too_long += len(records) - len(begun)
                 self.progress(len(records) - len(begun))
                 yield begun
@@ -199,7 +206,7 @@ class Player:
 
     def source(self, record: Record, *place: int) -> np.random.Generator:
         """Return the randomness of one place in the search for an answer: the same whatever else is searched."""
-        return np.random.default_rng(np.random.SeedSequence([self.seed, self.indices[record.slot], *place]))
+        return row_source(self.seed, self.indices[record.slot], *place)
 
     def continue_turns(
         self,
@@ -223,8 +230,7 @@ class Player:
                 partial(self.prompt_format.complete_step, delimiters=record.delimiters, inside=record.spoken > 0)
                 for record in records
             ]
-        return generate(
-            self.policy,
+        return self.sampler.generate(
             [record.tokens for record in records],
             self.prompt_format.end_ids,
             replace(self.sampling, temperature=temperature),
@@ -248,7 +254,7 @@ class Player:
         """
         if self.value is None:
             raise ValueError("this search reads V, and the player has no value network")
-        with cast_once(self.value):
+        with readings(self.value):
             distinct = {id(record): record for record in records} if self.value.resumes else {}
             behind = [record for record in distinct.values() if len(record.value_cache) < len(record.tokens)]
             read: Counter[int] = Counter()
@@ -266,7 +272,7 @@ class Player:
         ]
 
     def _read(
-        self, value: TokenValue, transcripts: Sequence[Sequence[int]], prefixes: Sequence[Prefix]
+        self, value: StateValue, transcripts: Sequence[Sequence[int]], prefixes: Sequence[Prefix]
     ) -> list[Judgement]:
         """Judge the state after each of these token sequences, of which ``prefixes`` have been read."""
         # Transcripts of similar length share a batch.

@@ -126,7 +126,7 @@ class StepBeam(Search):
             if transcript not in tree.seen:
                 tree.seen.add(transcript)
                 child = parent.fork()
-                child.advance(sample, player.prompt_format, player.policy.max_length)
+                child.advance(sample, player.prompt_format, player.sampler.max_length)
                 children.append((tree, parent, child))
         self._judge(player, children)
         for tree in trees:

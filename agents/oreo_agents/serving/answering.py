@@ -11,9 +11,10 @@ from typing import Protocol
 import numpy as np
 
 from oreo_agents.episodes.prompts import PromptFormat
+from oreo_agents.episodes.sampler import LocalSampler, Sampler
 from oreo_agents.episodes.texts import encode_episode
 from oreo_agents.networks.policy import CausalPolicy
-from oreo_agents.networks.value import TokenValue
+from oreo_agents.networks.value import StateValue, TokenValue
 from oreo_agents.search import Answer, Search
 from oreo_agents.serving.conversations import Conversations, Question
 from oreo_agents.value_quality.path import ValuePath, read_paths
@@ -145,6 +146,8 @@ class LocalEngine:
         ends_at_answer: bool = False,
         batch_size: int = 64,
         front: PromptFormat | None = None,
+        sampler: Sampler | None = None,
+        judge: StateValue | None = None,
     ) -> None:
         """Take the networks.
 
@@ -158,6 +161,8 @@ class LocalEngine:
             batch_size: rows generated, or read, together.
             front: the same format once more, for the thread that encodes while another one answers: a tokenizer
                 serves one thread at a time. None: there is one thread.
+            sampler: draws from the policy; None: this process does.
+            judge: reads V for searches; None: ``value`` does.
 
         Raises:
             ValueError: no delimiters.
@@ -167,7 +172,9 @@ class LocalEngine:
         self.policy, self.prompt_format, self.value = policy, prompt_format, value
         self.delimiters, self.ends_at_answer, self.batch_size = tuple(delimiters), ends_at_answer, batch_size
         self._front = front or prompt_format
-        self.context, self.has_value = policy.max_length, value is not None
+        self.sampler: Sampler = LocalSampler(policy) if sampler is None else sampler
+        self._judge = value if judge is None else judge
+        self.context, self.has_value = self.sampler.max_length, value is not None
 
     def encode(self, messages: Sequence[Message]) -> list[int]:
         """Return a conversation as the policy reads it before its answer.
@@ -207,7 +214,8 @@ class LocalEngine:
             # A search over actions chooses whole turns.
             delimiters=() if _in_turns(search) else self.delimiters,
             ends_at_answer=self.ends_at_answer,
-            value=self.value,
+            value=self._judge,
+            sampler=self.sampler,
             batch_size=self.batch_size,
         )
         answers = [answer for answer in search.answer(player) if answer is not None]

@@ -239,6 +239,7 @@ class _Server:
                 messages=asked.messages or ({"role": "user", "content": asked.prompt or ""},),
                 tokens=tokens,
                 seed=seed,
+                task=asked.task,
                 max_tokens=limit,
                 stops=asked.stops,
                 commands=asked.commands,

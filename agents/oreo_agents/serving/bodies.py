@@ -42,6 +42,7 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
 _HONOURED = {"model", "max_tokens", "temperature", "n", "stop", "seed", "stream", "stream_options", "oreo", "search"}
 _OF_CHAT = {"messages", "max_completion_tokens", "logprobs"}
 _OF_TEXT = {"prompt"}
+_NO_SETTINGS = {"search", "commands", "task"}  # of a search, in the extension
 
 
 class RefusedError(Exception):
@@ -68,6 +69,7 @@ class Asked:
         search: how to answer.
         search_name: as it was asked for.
         seed: of the first choice.
+        task: see ``Question``.
         n: choices.
         max_tokens: of a choice; None: as many as the server and the context allow.
         stops: see ``Question``.
@@ -82,6 +84,7 @@ class Asked:
     search: Search
     search_name: str
     seed: int
+    task: int = 0
     n: int = 1
     max_tokens: int | None = None
     stops: tuple[str, ...] = ()
@@ -157,6 +160,7 @@ def read_request(
         search=search,
         search_name="sampled" if type(search) is Sampled and name == "greedy" else name,
         seed=_seed(body),
+        task=_task(extension),
         n=n,
         max_tokens=limit,
         stops=_stops(body.get("stop")),
@@ -275,10 +279,10 @@ def _search(extension: Mapping[str, Any], searches: Mapping[str, Search], defaul
     own = {field.name for field in dataclasses.fields(search)}
     changes: dict[str, Any] = {}
     for key, value in extension.items():
-        if key in ("search", "commands"):
+        if key in _NO_SETTINGS:
             continue
         if key not in own:
-            known = sorted({*own, "search", "commands"})
+            known = sorted(own | _NO_SETTINGS)
             raise RefusedError(f"oreo.{key}: {name} has no such setting{closest(key, known)}", "oreo")
         here = getattr(search, key)
         if isinstance(value, bool) or not isinstance(value, int if isinstance(here, int) else int | float):
@@ -340,6 +344,13 @@ def _seed(body: Mapping[str, Any]) -> int:
     if isinstance(seed, bool) or not isinstance(seed, int) or not -(2**63) <= seed < 2**63:
         raise RefusedError(f"seed: a whole number of 64 bits, got {_shown(seed)}", "seed")
     return seed if seed >= 0 else seed + 2**64
+
+
+def _task(extension: Mapping[str, Any]) -> int:
+    task = extension.get("task", 0)
+    if isinstance(task, bool) or not isinstance(task, int) or not 0 <= task < 2**63:
+        raise RefusedError(f"oreo.task: the number of a task, from 0, got {_shown(task)}", "oreo")
+    return task
 
 
 def _whole(body: Mapping[str, Any], name: str, default: int | None, *, low: int, high: int | None = None) -> Any:

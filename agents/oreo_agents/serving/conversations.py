@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 from gymnasium.envs.registration import EnvSpec
 
-from oreo_agents.episodes.generate import Sample, Sampling, Stop, generate
+from oreo_agents.episodes.generate import Sample, Sampling, Stop
 from oreo_agents.episodes.prompts import PromptFormat
 from oreo_agents.episodes.record import Record
-from oreo_agents.networks.checkpoints import cast_once
+from oreo_agents.episodes.sampler import Sampler
+from oreo_agents.episodes.sources import row_source
 from oreo_agents.networks.kv_cache import Prefix
 from oreo_agents.networks.policy import CausalPolicy
-from oreo_agents.networks.value import TokenValue
+from oreo_agents.networks.value import StateValue, readings
 from oreo_agents.search import Player
 from oreo_algos.episode import Episode
 from oreo_envs.base import Opening, Outcome, TextEnv
@@ -36,6 +37,7 @@ class Question:
         messages: the conversation up to the answer.
         tokens: the same, as the policy reads it.
         seed: of everything that is drawn for the answer, >= 0.
+        task: number of the task that this is for who draws with the same seed, >= 0.
         max_tokens: of the answer, at least 1.
         stops: texts that end the answer, which then stands before them.
         commands: what may be said, where nothing else may.
@@ -47,6 +49,7 @@ class Question:
     messages: tuple[Message, ...]
     tokens: tuple[int, ...]
     seed: int = 0
+    task: int = 0
     max_tokens: int = 256
     stops: tuple[str, ...] = ()
     commands: tuple[str, ...] = ()
@@ -117,7 +120,8 @@ class Conversations(Player):
         *,
         delimiters: Sequence[str],
         ends_at_answer: bool = False,
-        value: TokenValue | None = None,
+        value: StateValue | None = None,
+        sampler: Sampler | None = None,
         batch_size: int = 128,
     ) -> None:
         """Draw nothing yet.
@@ -129,12 +133,15 @@ class Conversations(Player):
             delimiters: texts that end a step; none: an answer is one turn.
             ends_at_answer: the line of a final answer ends an answer.
             value: for the searches that need one, and for what is told of steps as they come.
+            sampler: draws from the policy; None: this process does.
             batch_size: rows generated, or read, together.
         """
         self.questions, self.delimiters, self.ends_at_answer = questions, tuple(delimiters), ends_at_answer
         self._thoughts: dict[int, Thoughts] = {}
         limits = Sampling(max_new_tokens=max(q.max_tokens for q in questions), batch_size=batch_size)
-        super().__init__(self._no_env, policy, prompt_format, range(len(questions)), limits, seed=0, value=value)
+        super().__init__(
+            self._no_env, policy, prompt_format, range(len(questions)), limits, seed=0, value=value, sampler=sampler
+        )
 
     @staticmethod
     def _no_env() -> ConversationEnv:
@@ -152,11 +159,11 @@ class Conversations(Player):
             yield [self._record(slot) for slot in range(start, min(start + size, len(self.questions)))]
 
     def source(self, record: Record, *place: int) -> np.random.Generator:
-        """Return the randomness of one place in the search, as that of task 0 in a player of the question's seed."""
+        """Return the randomness of one place in the search, as in a player of the question's seed at its task."""
         return self._source(record.slot, *place)
 
     def _source(self, slot: int, *place: int) -> np.random.Generator:
-        return np.random.default_rng(np.random.SeedSequence([self.questions[slot].seed, 0, *place]))
+        return row_source(self.questions[slot].seed, self.questions[slot].task, *place)
 
     def samples(self, count: int, temperature: float, constrained: bool = False) -> list[list[Episode]]:
         """Draw ``count`` answers to each question."""
@@ -188,7 +195,7 @@ class Conversations(Player):
                 constrained,
             )
             for (record, _), sample in zip(running, samples, strict=True):
-                record.advance(sample, self.prompt_format, self.policy.max_length)
+                record.advance(sample, self.prompt_format, self.sampler.max_length)
             running = [(record, source) for record, source in running if not record.over]
 
     def continue_turns(
@@ -212,8 +219,7 @@ class Conversations(Player):
         constrained: bool,
     ) -> list[Sample]:
         longest = self.sampling.max_new_tokens
-        return generate(
-            self.policy,
+        return self.sampler.generate(
             [record.tokens for record in records],
             self.prompt_format.end_ids,
             replace(self.sampling, temperature=temperature or 1.0),
@@ -291,7 +297,7 @@ class Conversations(Player):
             nonlocal read
             value = None
             if self.value is not None:
-                with cast_once(self.value):
+                with readings(self.value):
                     values, [read] = self.value.values_after([[*question.tokens, *said]], [read])
                 value = float(values[0])
             assert question.on_step is not None

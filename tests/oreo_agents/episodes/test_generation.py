@@ -1,10 +1,12 @@
 """Batched sampling against transformers' own decoding and against re-scoring."""
 
+import numpy as np
 import pytest
 import torch
 from tiny_models import VOCABULARY, make_episode, make_model
 
 from oreo_agents.episodes.generate import Sampling, draw, generate, make_choices
+from oreo_agents.episodes.sources import row_source
 from oreo_agents.networks.policy import CausalPolicy
 from oreo_algos.batch import collate
 
@@ -19,8 +21,8 @@ def make_policy(family: str, *, context: int = 64) -> CausalPolicy:
     return CausalPolicy(make_model(family, context=context))
 
 
-def seeded(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
+def seeded(count: int = len(PROMPTS), seed: int = 0) -> list[np.random.Generator]:
+    return [row_source(seed, index, 0) for index in range(count)]
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -46,7 +48,9 @@ def test_greedy_equals_transformers_generate_token_for_token(family: str):
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 def test_recorded_logprobs_equal_a_rescoring_by_the_policy(family: str, temperature: float):
     policy = make_policy(family)
-    samples = generate(policy, PROMPTS, MANY_ENDS, Sampling(temperature=temperature, max_new_tokens=9), seeded())
+    samples = generate(
+        policy, PROMPTS, MANY_ENDS, Sampling(temperature=temperature, max_new_tokens=9), sources=seeded()
+    )
     assert len({len(sample.tokens) for sample in samples}) > 1
     episodes = [make_episode(p, s.tokens) for p, s in zip(PROMPTS, samples, strict=True)]
     scores = policy.score(collate(episodes)).logprobs
@@ -76,7 +80,7 @@ def test_batches_of_two_return_the_samples_in_the_order_of_the_prompts():
 def test_temperature_logprobs_are_those_of_the_divided_logits():
     policy = make_policy("qwen2")
     prompt = [7, 8, 9]
-    [sample] = generate(policy, [prompt], END, Sampling(temperature=0.5, max_new_tokens=6), seeded())
+    [sample] = generate(policy, [prompt], END, Sampling(temperature=0.5, max_new_tokens=6), sources=seeded(1))
     tokens = [*prompt, *sample.tokens]
     with torch.no_grad():
         logp = (policy.plain(torch.tensor([tokens])).logits[0] / 0.5).log_softmax(-1)
@@ -86,23 +90,25 @@ def test_temperature_logprobs_are_those_of_the_divided_logits():
 
 def test_draws_follow_the_distribution():
     logits = torch.tensor([0.5, 0.3, 0.2]).log().expand(20_000, 3)
-    chosen, logprobs = draw(logits, 1.0, seeded())
+    chosen, logprobs = draw(logits, 1.0, [np.random.default_rng(0)] * 20_000)
     shares = torch.bincount(chosen, minlength=3) / len(chosen)
     assert shares.tolist() == pytest.approx([0.5, 0.3, 0.2], abs=0.015)
     assert logprobs.exp().tolist() == pytest.approx(logits[0].exp()[chosen].tolist(), abs=1e-6)
-    sharp, _ = draw(logits, 0.5, seeded())
+    sharp, _ = draw(logits, 0.5, [np.random.default_rng(1)] * 20_000)
     weights = torch.tensor([0.25, 0.09, 0.04])
     found = torch.bincount(sharp, minlength=3) / len(sharp)
     assert found.tolist() == pytest.approx((weights / weights.sum()).tolist(), abs=0.015)
 
 
-def test_the_same_generator_gives_the_same_samples_and_the_global_one_is_not_used():
+def test_the_same_sources_give_the_same_samples_and_the_global_one_is_not_used():
     policy = make_policy("llama")
     sampling = Sampling(max_new_tokens=8)
     state = torch.get_rng_state()
-    first, again, other = (generate(policy, PROMPTS, END, sampling, seeded(seed)) for seed in (1, 1, 2))
+    first, again, other = (generate(policy, PROMPTS, END, sampling, sources=seeded(seed=k)) for k in (1, 1, 2))
     assert [s.tokens for s in first] == [s.tokens for s in again] != [s.tokens for s in other]
     assert torch.equal(torch.get_rng_state(), state)
+    with pytest.raises(ValueError, match=r"temperature 1\.0 draws tokens: give the source of each row"):
+        generate(policy, PROMPTS, END, sampling)
 
 
 @pytest.mark.parametrize("prompt", [[], [5] * 16, [5] * 20])
@@ -123,7 +129,7 @@ def test_every_row_stops_at_the_token_limit_or_at_the_context(family: str):
 
 def test_an_end_token_is_kept_and_nothing_follows_it():
     policy = make_policy("llama")
-    for sample in generate(policy, PROMPTS * 5, MANY_ENDS, Sampling(max_new_tokens=20), seeded()):
+    for sample in generate(policy, PROMPTS * 5, MANY_ENDS, Sampling(max_new_tokens=20), sources=seeded(25)):
         assert sample.ended == (sample.tokens[-1] in MANY_ENDS)
         assert not MANY_ENDS & set(sample.tokens[:-1])
         assert len(sample.tokens) == len(sample.logprobs)
@@ -170,7 +176,9 @@ def test_a_choice_is_drawn_with_its_share_of_the_probability():
     """Its log-probability is renormalised at each token, so those of all choices add up to 1."""
     policy = make_policy("llama")
     choices = [make_choices(CONTINUATIONS)] * 200
-    samples = generate(policy, [PROMPTS[1]] * 200, END, Sampling(max_new_tokens=8), seeded(), choices=choices)
+    samples = generate(
+        policy, [PROMPTS[1]] * 200, END, Sampling(max_new_tokens=8), sources=seeded(200), choices=choices
+    )
     found = {tuple(sample.tokens): sum(sample.logprobs) for sample in samples}
     assert set(found) == {tuple(tokens) for tokens in CONTINUATIONS}
     assert sum(torch.tensor(list(found.values())).exp()).item() == pytest.approx(1.0, abs=1e-4)

@@ -131,7 +131,7 @@ def test_a_turn_of_a_game_is_a_handful_of_tokens():
 
 @FORMATS
 def test_a_rollout_writes_down_what_its_text_encodes_to(prompt_format):
-    limits = Sampling(max_new_tokens=12, batch_size=3)
+    limits = Sampling(max_new_tokens=24, batch_size=3)
     # "help" answers at length: four times in a row it still fits.
     policy = make_policy(prompt_format, context=4096)
     played = rollout(partial(MAKE, **OPTIONS), policy, prompt_format, range(3), limits, seed=0, constrained=True)

@@ -164,9 +164,9 @@ def test_conversations_of_games_are_imported_and_single_answers_are_refused(tmp_
     with pytest.raises(ValueError, match="oreo/ALFWorld-v0 is played turn by turn: give whole conversations"):
         import_solutions(file, "labelled", "alfworld")
     for broken, told in (
-        ({"messages": said}, "line 1: there is no reward or correct or success or label"),
-        ({"messages": said[1:], "reward": 1}, "somebody asks, and then the assistant answers"),
-        ({"messages": said[:1], "reward": 1}, "somebody asks, and then the assistant answers"),
+        ({"messages": said}, "line 1: there is no reward or correct or is_correct or success"),
+        ({"messages": said[1:], "reward": 1}, "the assistant speaks first, in answer to nothing"),
+        ({"messages": said[:1], "reward": 1}, "no message is the assistant's"),
         ({"messages": "hm", "reward": 1}, "'messages' must be a list of chat messages, got 'hm'"),
         ({"messages": [{"role": "narrator", "content": ""}], "reward": 1}, "message 0: the role must be one of system"),
         ({"messages": [said[0], {"role": "assistant", "content": None}], "reward": 1}, "must be a text, got None"),

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from tiny_models import CHATML, make_model, make_tokenizer
 
-from oreo_agents.episodes import rollout as rollout_module
+from oreo_agents.episodes import sampler as sampler_module
 from oreo_agents.episodes.generate import Sample, Sampling
 from oreo_agents.episodes.prompts import PromptFormat
 from oreo_agents.episodes.rollout import RolloutCounts, rollout
@@ -106,6 +106,7 @@ def play(
     options: dict | None = None,
     counts: RolloutCounts | None = None,
     seed: int = 0,
+    samples: Sequence[int] | None = None,
     **sampling: Any,
 ) -> dict[int, Episode]:
     limits = {"max_new_tokens": 24, **sampling}
@@ -117,6 +118,7 @@ def play(
             indices,
             Sampling(**limits),
             seed=seed,
+            samples=samples,
             counts=counts,
         )
     )
@@ -126,7 +128,7 @@ def play(
 def record(monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[int], Sample]]:
     """Everything that `generate` was asked and answered."""
     calls: list[tuple[list[int], Sample]] = []
-    original = rollout_module.generate
+    original = sampler_module.generate
 
     def recording(policy, prompts, *rest, **options):
         samples = original(policy, prompts, *rest, **options)
@@ -135,7 +137,7 @@ def record(monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[int], Sample]]:
         )
         return samples
 
-    monkeypatch.setattr(rollout_module, "generate", recording)
+    monkeypatch.setattr(sampler_module, "generate", recording)
     return calls
 
 
@@ -156,7 +158,7 @@ def script(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
                 samples.append(Sample(tokens, [-0.5 - i for i in range(len(tokens))], not cut))
             return samples
 
-        monkeypatch.setattr(rollout_module, "generate", say)
+        monkeypatch.setattr(sampler_module, "generate", say)
 
     return install
 
@@ -232,6 +234,31 @@ def test_equal_seeds_give_equal_episodes_and_other_seeds_do_not():
     assert all(first[slot].equals(again[slot]) for slot in range(3))
     assert not all(np.array_equal(first[slot].tokens, other[slot].tokens) for slot in range(3))
     assert not np.array_equal(first[0].tokens, first[1].tokens), "samples of one task differ"
+
+
+@FORMATS
+@pytest.mark.parametrize("env_id", [QUESTION_ENV, DIALOGUE_ENV])
+def test_a_row_draws_the_same_in_any_batch_order_and_part(env_id: str, prompt_format: PromptFormat):
+    policy = make_policy()
+    indices = [1, 1, 2, 4, 1, 2, 5]
+    numbers = [0, 1, 0, 0, 2, 1, 0]
+    whole = play(env_id, prompt_format, indices, policy=policy, seed=5)
+    assert len({episode.tokens.tobytes() for episode in whole.values()}) == 7
+    again = play(env_id, prompt_format, indices, policy=policy, seed=5, samples=numbers)
+    assert all(whole[slot].equals(again[slot]) for slot in range(7))
+    for slots, batch_size in ((range(7), 2), ([6, 4, 0, 3], 3), ([5], 1)):
+        part = play(
+            env_id,
+            prompt_format,
+            [indices[slot] for slot in slots],
+            policy=policy,
+            seed=5,
+            samples=[numbers[slot] for slot in slots],
+            batch_size=batch_size,
+        )
+        for place, slot in enumerate(slots):
+            assert part[place].tokens.tolist() == whole[slot].tokens.tolist()
+            assert part[place].behavior_logprobs == pytest.approx(whole[slot].behavior_logprobs, abs=1e-4)
 
 
 def test_batches_smaller_than_the_tasks_yield_every_slot_once():
@@ -341,7 +368,7 @@ def test_no_limit_on_tokens_turns_an_answer_into_another(monkeypatch, max_new_to
         cut = tokens[:max_new_tokens]
         return [Sample(list(cut), [0.0] * len(cut), cut == tokens) for _ in prompts]
 
-    monkeypatch.setattr(rollout_module, "generate", say)
+    monkeypatch.setattr(sampler_module, "generate", say)
     episode = play(QUESTION_ENV, PLAIN, [3])[0]
     assert episode.info["answer"] in (None, "1234")
     assert episode.terminated == (episode.info["answer"] is not None)

@@ -12,7 +12,7 @@ import gymnasium as gym
 import pytest
 from tiny_models import make_model, make_tokenizer
 
-from oreo_agents.episodes import rollout as rollout_module
+from oreo_agents.episodes import sampler as sampler_module
 from oreo_agents.episodes.collect import CollectSettings, collect, demonstrations, encode
 from oreo_agents.episodes.generate import Sample, Sampling
 from oreo_agents.episodes.prompts import PromptFormat
@@ -101,7 +101,7 @@ def script(monkeypatch: pytest.MonkeyPatch) -> Callable[[Sequence[str]], None]:
             said = [[*left.pop(0), FORMAT.end_of_turn] for _ in prompts]
             return [Sample(tokens, [0.0] * len(tokens), ended=True) for tokens in said]
 
-        monkeypatch.setattr(rollout_module, "generate", say)
+        monkeypatch.setattr(sampler_module, "generate", say)
 
     return install
 

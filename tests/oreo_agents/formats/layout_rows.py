@@ -1,4 +1,14 @@
-"""Rows of every layout, of our own text; the schemas are those that the modules of ``oreo_agents.formats`` name."""
+"""Rows of every layout, of our own text, 5 to 20 each. Columns are facts of public schemas:
+
+trl-*: "Dataset formats and types" of TRL 1.16; scores as in trl-lib/ultrafeedback_binarized.
+sharegpt, sharegpt-preference: FastChat 0.2; AgentTraj-L of AgentGym (2024), whose messages have ``loss``; ETO (2024).
+messages: OpenAI's chat completions (2025-06), ``tool_calls`` and ``weight``.
+conversations-reward, prompt-response, chat-response: rows of the trainer of Wang et al. 2024 (arXiv:2412.16145).
+labelled: this suite's own. alpaca: Stanford Alpaca (2023).
+prm800k: phases 1 and 2 of PRM800K (2023-05). math-shepherd: peiyi9979/Math-Shepherd (2023).
+verifiers: ``results.jsonl`` of ``vf-eval -s``, 0.1. lm-eval: ``--log_samples`` of lm-evaluation-harness 0.4.
+reasoning-gym: results of its eval, 0.1. metamath: MetaMathQA (2023). openr1: OpenR1-Math-220k (2025-02).
+"""
 
 import json
 from typing import Any
@@ -21,6 +31,12 @@ WRONG = [f"{n} + 2 = {n + 3}\nShe has {n + 3}." for n in range(5)]
 
 def game(n: int, last: str) -> list[Row]:
     return [ask(f"Room {n}. You see a desk 1."), say("go to desk 1"), ask("On it is a mug 1."), say(last)]
+
+
+def so_far(messages: list[Row]) -> list[Row]:
+    """As rLLM keeps them: each with the conversation so far."""
+    ends = [at + 1 for at, message in enumerate(messages) if message["role"] == "assistant"]
+    return [{"chat_completions": messages[:end], "reward": 0.0} for end in ends]
 
 
 def shared(messages: list[Row]) -> list[Row]:
@@ -182,6 +198,84 @@ ROWS: dict[str, list[Row]] = {
             "messages": [ask(Q[n]), say(RIGHT[n])],
         }
         for n in range(5)
+    ],
+    "openai-preference": [
+        {
+            "input": {"messages": [ask(Q[n])], "tools": [], "parallel_tool_calls": True},
+            "preferred_output": [say(RIGHT[n])],
+            "non_preferred_output": [say(WRONG[n])],
+        }
+        for n in range(5)
+    ],
+    "minari": [
+        {
+            "observations": [f"Room {n}. You see a desk 1.", "On it is a mug 1.", ""],
+            "actions": ["go to desk 1", last],
+            "rewards": [0.0, float(good)],
+            "terminations": [False, True],
+            "truncations": [False, False],
+        }
+        for n in range(5)
+        for last, good in (("take mug 1", True), ("look", False))
+    ],
+    "ultrachat": [{"id": str(n), "data": [Q[n], RIGHT[n], "Sure?", "Yes."]} for n in range(5)],
+    "rllm": [
+        {
+            "id": f"t{n}:0",
+            "task": {"question": Q[n]},
+            "is_correct": good,
+            "termination_reason": "env_done" if good else "max_turns_exceeded",
+            "trajectories": [{"name": "agent", "steps": so_far(game(n, "take mug 1")), "reward": float(good)}],
+        }
+        for n in range(5)
+        for good in (True, False)
+    ],
+    "rllm-trajectory": [
+        {"task": {"question": Q[n]}, "steps": so_far(game(n, last)), "reward": reward}
+        for n in range(5)
+        for last, reward in (("take mug 1", 1.0), ("look", 0.0))
+    ],
+    "answers": [{"question": Q[n], "responses": [RIGHT[n], WRONG[n]], "scores": [1, 0]} for n in range(5)],
+    "answers, verl": [
+        {
+            "prompt": [ask(Q[n])],
+            "reward_model": {"style": "rule", "ground_truth": "2"},
+            "responses": [RIGHT[n], WRONG[n]],
+            "correct": [True, False],
+        }
+        for n in range(5)
+    ],
+    "problem-solution": [{"problem": Q[n], "solution": RIGHT[n], "answer": str(n + 2)} for n in range(5)],
+    "problem-solution, OpenMathInstruct": each(
+        lambda n, text, good: {"question": Q[n], "generated_solution": text, "is_correct": good}
+    ),
+    "input-output": [{"input": [ask(Q[n])], "output": RIGHT[n], "system_prompt": "Think."} for n in range(5)],
+    "input-output, verl": each(
+        lambda n, text, good: {"input": f"user\n{Q[n]}\nassistant\n", "output": text, "score": float(good), "step": 1}
+    ),
+    "reasoning-gym-eval": [
+        {
+            "categories": [
+                {
+                    "name": "algebra",
+                    "datasets": [
+                        {
+                            "name": "pears",
+                            "results": [
+                                {
+                                    "question": Q[n],
+                                    "completions": [
+                                        {"full_model_response": text, "score": score}
+                                        for text, score in ((RIGHT[n], 1.0), (WRONG[n], 0.0))
+                                    ],
+                                }
+                                for n in range(5)
+                            ],
+                        }
+                    ],
+                }
+            ]
+        }
     ],
     "reasoning-gym": each(
         lambda n, text, good: {

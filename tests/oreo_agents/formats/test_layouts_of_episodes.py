@@ -93,6 +93,13 @@ def test_labels_of_steps_cut_the_steps_and_are_rewards_if_asked_for(name, second
     assert whole.num_steps == 1 and whole.rewards.tolist() == [sum(labels)]
 
 
+def test_steps_may_be_labelled_by_signs_and_are_paid_only_where_they_are_labelled(tmp_path: Path):
+    [episode] = read(tmp_path, [{"prompt": "q", "completions": ["a", "b"], "labels": [1, -1]}], pay_steps=True)
+    assert not episode.success and episode.rewards.tolist() == [1, -1]
+    with pytest.raises(ValueError, match="line 1: --step-rewards pays labels of steps, and this row has none"):
+        read(tmp_path, ROWS["labelled"], pay_steps=True)
+
+
 def test_steps_are_cut_as_asked(tmp_path: Path):
     rows = ROWS["messages"]
     assert read(tmp_path, rows)[0].num_steps == 2
@@ -114,19 +121,21 @@ def test_rewards_between_are_judged_by_a_threshold_that_is_asked_for(tmp_path: P
         ([{"a": 1, "b": 2}], r"line 1: no layout fits the columns a, b\. The closest: .* needs .*oreo data formats"),
         ([{"prompt": "q"}], r"line 1: a prompt without an answer, which is a task and no episode"),
         ([ROWS["labelled"][0], {"question": "q"}], r"line 2: the rows before are in the layout labelled, "
-         r"and here is no response and no correct among the columns question"),
+         r"and here is no response and no .* among the columns question"),
         ([ROWS["labelled"][0], ROWS["trl-completion"][0]], r"line 2: .*; it would be trl-completion"),
         ([{"prompt": "q", "chosen": "a", "rejected": "a"}], r"line 1: chosen and rejected are the same"),
         ([{"chosen": "a", "rejected": "b"}], r"line 1: .*do not begin alike"),
         ([{"prompt": "q", "response": "a"}], r"line 1: there is no reward .* is of no environment \(--env\)"),
-        ([{"messages": [say("hm")]}], r"line 1: somebody asks, and then the assistant answers"),
+        ([{"messages": [say("hm")]}], r"line 1: no message|the assistant speaks first"),
         ([{"messages": [ask("q"), {**say("a"), "weight": 0}]}], r"line 1: no message of the assistant is to be"),
         ([{"messages": [ask("q"), {"role": "assistant", "content": [{"type": "image"}]}]}], "only text is read"),
         ([{**ROWS["lm-eval"][0], "resps": [["a"], ["b"]]}], "2 responses share one metric"),
         ([{**ROWS["lm-eval"][0], "resps": [[-1.5, False]]}], "compares likelihoods"),
         ([{**ROWS["math-shepherd"][0], "label": "nothing"}], "step 1 is not"),
-        ([{**ROWS["openr1"][0], "correctness_math_verify": None}], "there is no reward or correct or label"),
+        ([{**ROWS["openr1"][0], "correctness_math_verify": None}], "there is no reward or correct or .*--label"),
         ([{"prompt": "q", "completions": ["a"], "labels": [1, 0]}], "must be a list of 1 labels"),
+        ([{"prompt": "q", "completions": ["a"], "labels": [0.7]}], "a label of a step is true or false, or 1, 0 or"),
+        ([{"messages": [ask("q"), say(" ")]}], "message 1: the assistant says nothing"),
         ([{"conversations": [{"from": "gpt", "value": 3}], "reward": 1}], "the content must be a text, got 3"),
     ],
 )  # fmt: skip

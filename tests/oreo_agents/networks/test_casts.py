@@ -4,6 +4,7 @@ from collections import Counter
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from tiny_models import make_model
@@ -12,6 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AutoModelForTokenClassification
 
 from oreo_agents.episodes.generate import Sampling, generate
+from oreo_agents.episodes.sources import row_source
 from oreo_agents.networks import checkpoints
 from oreo_agents.networks.adapters import Lora
 from oreo_agents.networks.checkpoints import cast_once
@@ -67,6 +69,10 @@ def make_value(lora: Lora | None) -> TokenValue:
     return value
 
 
+def seeded() -> list[np.random.Generator]:
+    return [row_source(0, index, 0) for index in range(len(PROMPTS))]
+
+
 def trained(network: nn.Module) -> list[bool]:
     return [parameter.requires_grad for parameter in network.parameters()]
 
@@ -76,7 +82,7 @@ def test_a_sampling_loop_casts_each_weight_once(lora: Lora | None):
     policy = make_policy(lora)
     before = trained(policy)
     with Casts(policy) as casts:
-        (first, *_) = generate(policy, PROMPTS, [], Sampling(max_new_tokens=NEW_TOKENS), torch.Generator())
+        (first, *_) = generate(policy, PROMPTS, [], Sampling(max_new_tokens=NEW_TOKENS), sources=seeded())
     assert len(first.tokens) == NEW_TOKENS
     assert len(casts.counts) >= 15 and set(casts.counts.values()) == {1}
     assert trained(policy) == before
@@ -85,10 +91,10 @@ def test_a_sampling_loop_casts_each_weight_once(lora: Lora | None):
 def test_what_is_sampled_is_what_casting_at_each_token_gives():
     policy = make_policy(Lora(rank=2))
     sampling = Sampling(max_new_tokens=NEW_TOKENS, temperature=0.7)
-    once = generate(policy, PROMPTS, [], sampling, torch.Generator().manual_seed(0))
+    once = generate(policy, PROMPTS, [], sampling, sources=seeded())
     torch.set_autocast_cache_enabled(False)
     try:
-        each = generate(policy, PROMPTS, [], sampling, torch.Generator().manual_seed(0))
+        each = generate(policy, PROMPTS, [], sampling, sources=seeded())
     finally:
         torch.set_autocast_cache_enabled(True)
     assert [(one.tokens, one.logprobs) for one in once] == [(one.tokens, one.logprobs) for one in each]

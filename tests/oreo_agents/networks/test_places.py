@@ -2,10 +2,12 @@
 
 import json
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
 from tiny_models import make_model, make_tokenizer
 from transformers import GenerationConfig
@@ -15,6 +17,7 @@ from oreo_agents.networks.checkpoints import load_config, load_end_tokens, load_
 from oreo_agents.networks.places import first_line, require_checkpoint_at, require_folder_or_name
 from oreo_agents.networks.policy import CausalPolicy
 from oreo_agents.networks.value import TokenValue
+from oreo_envs import hub
 
 
 @pytest.fixture
@@ -53,8 +56,51 @@ def test_what_is_no_folder_is_said_in_our_words(load: Callable, path: str, said:
 
 
 @pytest.mark.parametrize("name", ["gpt2", "Qwen/Qwen2.5-Math-1.5B", "org/name.with-dots_1"])
-def test_a_name_on_the_hub_may_be_asked_for(name: str):
+def test_a_name_on_the_hub_may_be_asked_for(name: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(hub, "why_unreachable", lambda: None)
     require_checkpoint_at(name)
+
+
+@pytest.fixture
+def no_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
+    """The hub does not answer, and its cache is empty; what is asked of it."""
+    asked: list[str] = []
+
+    def ask(endpoint: str) -> str:
+        asked.append(endpoint)
+        return "no network"
+
+    monkeypatch.setattr(hub, "_ask", ask)
+    monkeypatch.setattr(hub, "_found", None)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    return asked
+
+
+@pytest.mark.parametrize("name", ["typo", "org/typo"])
+def test_a_name_is_refused_after_one_short_attempt(name: str, no_network: list[str]):
+    for load in (load_config, load_tokenizer, CausalPolicy.from_pretrained, TokenValue.from_pretrained):
+        with pytest.raises(ValueError, match=rf"^{name}: there is no such folder.*cannot be reached \(no network\)"):
+            load(name)
+    assert len(no_network) == 1
+
+
+def test_what_is_in_the_cache_is_read_without_a_network(folder: Path, tmp_path: Path, no_network: list[str]):
+    stored = tmp_path / "cache" / "models--org--small"
+    (stored / "refs").mkdir(parents=True)
+    (stored / "refs" / "main").write_text("0" * 40)
+    shutil.copytree(folder, stored / "snapshots" / ("0" * 40))
+    CausalPolicy.from_pretrained("org/small")
+    assert load_tokenizer("org/small").eos_token_id is not None and load_end_tokens("org/small") is not None
+    assert len(no_network) == 1 and not constants.HF_HUB_OFFLINE
+
+
+def test_a_folder_of_almost_that_name_is_told(folder: Path, no_network: list[str], monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(folder.parent)
+    with pytest.raises(ValueError, match=r"no such folder \(did you mean 'base'\?\)"):
+        load_config("bsae")
+    with pytest.raises(ValueError, match=r"no such folder \(did you mean '.*base'\?\); give"):
+        load_config(str(folder.parent / "bases"))
 
 
 def test_a_folder_with_a_blank_in_its_name_is_a_folder(folder: Path, tmp_path: Path):

@@ -5,6 +5,7 @@ import torch
 from families import build
 
 from oreo_agents.episodes.generate import Sampling, generate
+from oreo_agents.episodes.sources import row_source
 from oreo_agents.networks.policy import CausalPolicy
 from oreo_agents.networks.readers import WholeReader, reads_on
 
@@ -31,8 +32,8 @@ def test_samples_are_drawn_from_what_the_model_says(family: str, temperature: fl
     model = build(family)
     policy = CausalPolicy(model)
     assert (policy.reads_slowly is None) is (family in CACHED)
-    generator = torch.Generator().manual_seed(0)
-    samples = generate(policy, PROMPTS, [2], Sampling(temperature=temperature, max_new_tokens=8), generator)
+    sources = [row_source(0, index, 0) for index in range(len(PROMPTS))]
+    samples = generate(policy, PROMPTS, [2], Sampling(temperature=temperature, max_new_tokens=8), sources=sources)
     for prompt, sample in zip(PROMPTS, samples, strict=True):
         assert sample.logprobs == pytest.approx(whole_logprobs(model, prompt, sample.tokens), abs=2e-5)
         if temperature == 0:

@@ -42,9 +42,35 @@ def test_copies_are_left_out_and_outcomes_are_balanced(buffer: Path, capsys):
     assert len(EpisodeBuffer.load("d")) == 18 and "6 of 24 episodes were copies" in capsys.readouterr().out
     main(["balance", "b", "--per-outcome", "1", "--out", "one"])
     assert len(EpisodeBuffer.load("one")) == 12 and EpisodeBuffer.load("one").stats()["success_rate"] == 0.5
-    for protocol, counts in (("even", (2, 1)), ("paper-7b", (1, 1))):
-        main(["balance", "d", "--protocol", protocol, "--out", protocol])
-        assert {(len(r), len(w)) for r, w in outcomes_by_task(EpisodeBuffer.load(protocol))} == {counts}
+    for name, chosen, counts in (("even", [], (2, 1)), ("paper-7b", ["--protocol", "paper-7b"], (1, 1))):
+        main(["balance", "d", *chosen, "--out", name])
+        assert {(len(r), len(w)) for r, w in outcomes_by_task(EpisodeBuffer.load(name))} == {counts}
+    assert "algo.max_pairs=10" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="--protocol paper-7b says itself how many are kept"):
+        main(["balance", "d", "--protocol", "paper-7b", "--per-outcome", "2", "--out", "no"])
+
+
+@pytest.mark.parametrize(
+    ("protocol", "right", "wrong", "kept"),
+    [
+        ("paper-1.5b", 9, 9, 10),
+        ("paper-1.5b", 2, 1, (2, 1)),
+        ("paper-7b", 9, 7, (4, 4)),
+        ("paper-7b", 9, 2, (2, 2)),
+        ("paper-7b", 9, 0, (1, 0)),
+        ("paper-7b", 0, 9, (0, 4)),
+        ("paper-7b", 3, 9, (3, 4)),
+    ],
+)
+def test_what_the_paper_kept_of_a_task(protocol: str, right: int, wrong: int, kept, tmp_path: Path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    outcomes = [True] * right + [False] * wrong
+    rows = [{"question": "q", "response": str(n), "correct": good} for n, good in enumerate(outcomes)]
+    Path("rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    main(["import", "rows.jsonl", "--out", "b"])
+    main(["balance", "b", "--protocol", protocol, "--out", "p"])
+    found = tuple(map(len, outcomes_by_task(EpisodeBuffer.load("p"))[0]))
+    assert found == kept if isinstance(kept, tuple) else sum(found) == kept
 
 
 def test_copies_with_another_outcome_are_told(buffer: Path, capsys):

@@ -245,7 +245,7 @@ def test_another_application_of_hydra_goes_on():
 
     with initialize_config_dir(str(config_folder()), version_base="1.3"):
         assert oreo.algorithm("dpo", beta=0.5).beta == 0.5
-        assert compose("eval").what == "accuracy"
+        assert compose("eval").label is None
 
 
 @pytest.mark.slow

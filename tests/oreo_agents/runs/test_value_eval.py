@@ -14,7 +14,7 @@ import torch
 from tiny_models import make_model, make_tokenizer
 
 import oreo_envs  # noqa: F401 (registers the ids)
-from oreo_agents.episodes import rollout as rollout_module
+from oreo_agents.episodes import sampler as sampler_module
 from oreo_agents.episodes.generate import Sample, Sampling
 from oreo_agents.episodes.prompts import PromptFormat
 from oreo_agents.episodes.tasks import EnvSettings
@@ -95,7 +95,7 @@ def said(monkeypatch: pytest.MonkeyPatch) -> Callable[[list[str]], None]:
             spoken = [FORMAT.encode(texts.pop(0)) for _ in prompts]
             return [Sample([*tokens, FORMAT.end_of_turn], [0.0] * (len(tokens) + 1), True) for tokens in spoken]
 
-        monkeypatch.setattr(rollout_module, "generate", say)
+        monkeypatch.setattr(sampler_module, "generate", say)
 
     return install
 

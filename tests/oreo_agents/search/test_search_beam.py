@@ -27,13 +27,13 @@ from reading_policy import (
 )
 from tiny_models import make_model, make_tokenizer
 
+from oreo_agents.episodes import sampler as sampler_module
 from oreo_agents.episodes.generate import Sampling
 from oreo_agents.episodes.prompts import PromptFormat
 from oreo_agents.episodes.record import Record
 from oreo_agents.networks.policy import CausalPolicy
 from oreo_agents.networks.value import TokenValue
 from oreo_agents.search import BestOfN, Greedy, Player, StepBeam, WeightedVote
-from oreo_agents.search import player as player_module
 from oreo_agents.search.step_beam import _Beam, _Tree
 from oreo_envs.answers import split_steps
 from oreo_envs.arithmetic import ArithmeticEnv
@@ -182,7 +182,7 @@ def test_no_two_continuations_share_their_randomness(monkeypatch: pytest.MonkeyP
         asked.append(arguments[3].temperature)
         return generate(*arguments, sources=sources, **options)
 
-    monkeypatch.setattr(player_module, "generate", spy)
+    monkeypatch.setattr(sampler_module, "generate", spy)
     for seed in (0, 1):
         answers(
             StepBeam(keep=2, expand=4, temperature=0.3), make_player(success_probability, indices=[5, 2], seed=seed)
@@ -283,7 +283,7 @@ def test_neither_reward_nor_success_is_looked_at(monkeypatch: pytest.MonkeyPatch
 def test_with_networks_the_batch_changes_nothing(checkpoint, monkeypatch: pytest.MonkeyPatch):
     from oreo_agents.episodes import generate as generate_module
 
-    monkeypatch.setattr(player_module, "generate", generate_module.generate)
+    monkeypatch.setattr(sampler_module, "generate", generate_module.generate)
     value = TokenValue.from_policy(checkpoint("llama"))
     value.model.score.weight.data.normal_(generator=torch.Generator().manual_seed(0))
     policy, prompt_format = CausalPolicy(make_model("llama", context=200)), PromptFormat(make_tokenizer())

@@ -11,6 +11,7 @@ import torch
 from tiny_models import make_model, make_tokenizer
 from torch import Tensor, nn
 
+from oreo_agents.episodes import sampler as sampler_module
 from oreo_agents.episodes.generate import Sample, Sampling
 from oreo_agents.episodes.prompts import PromptFormat
 from oreo_agents.episodes.record import Record
@@ -18,7 +19,6 @@ from oreo_agents.evaluation.evaluate import evaluate
 from oreo_agents.networks.kv_cache import Prefix
 from oreo_agents.networks.policy import CausalPolicy
 from oreo_agents.search import BestOfKActions, BestOfN, Greedy, MajorityOfKActions, Player, StepBeam
-from oreo_agents.search import player as player_module
 from oreo_envs.base import Opening, Outcome, TextEnv
 
 GAME = "oreo_test/Game-v0"
@@ -96,8 +96,8 @@ def script(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     def install(*turns: list[str]) -> None:
         waiting = list(turns)
 
-        def say(policy, prompts, end_ids, sampling, *, sources, stops, spoken, caches):
-            assert stops is None and set(spoken) == {0}
+        def say(policy, prompts, end_ids, sampling, *, sources, choices, stops, spoken, caches):
+            assert stops is None and choices is None and set(spoken) == {0}
             samples = []
             for text in waiting.pop(0):
                 cut = text.endswith("...")
@@ -106,7 +106,7 @@ def script(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
             assert len(samples) == len(prompts) == len(sources)
             return samples
 
-        monkeypatch.setattr(player_module, "generate", say)
+        monkeypatch.setattr(sampler_module, "generate", say)
 
     return install
 
@@ -228,14 +228,14 @@ def test_games_beside_it_change_nothing():
 def test_no_two_proposals_share_their_randomness_and_another_seed_plays_otherwise(monkeypatch):
     drawn: list[float] = []
     temperatures: set[float] = set()
-    original = player_module.generate
+    original = sampler_module.generate
 
     def spy(policy, prompts, end_ids, sampling, *, sources, **options):
         drawn.extend(copy.deepcopy(source).random() for source in sources if source is not None)
         temperatures.add(sampling.temperature)
         return original(policy, prompts, end_ids, sampling, sources=sources, **options)
 
-    monkeypatch.setattr(player_module, "generate", spy)
+    monkeypatch.setattr(sampler_module, "generate", spy)
     search = BestOfKActions(actions=3, temperature=1.5)
     found = [search.answer(make_player(Judge(len), count=5, max_new_tokens=30, seed=seed)) for seed in (0, 1, 0)]
     first, other, again = ([answer.episode.tokens.tolist() for answer in one if answer] for one in found)

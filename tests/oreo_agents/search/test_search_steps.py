@@ -7,7 +7,7 @@ import pytest
 import torch
 from tiny_models import CHATML, make_model, make_tokenizer
 
-from oreo_agents.episodes.generate import Sampling, draw_by_row, generate
+from oreo_agents.episodes.generate import Sampling, draw, generate
 from oreo_agents.episodes.prompts import PromptFormat
 from oreo_agents.networks.policy import CausalPolicy
 from oreo_agents.networks.tiny import word_tokenizer
@@ -107,7 +107,7 @@ def test_a_row_without_a_source_is_greedy(policy):
 def test_a_source_draws_from_the_distribution_of_the_policy():
     logits = torch.tensor([[0.0, 1.0, -torch.inf, 2.0]])
     rng = np.random.default_rng(0)
-    drawn, logprobs = draw_by_row(logits.expand(4000, -1), 0.5, [rng] * 4000)
+    drawn, logprobs = draw(logits.expand(4000, -1), 0.5, [rng] * 4000)
     expected = (logits / 0.5).softmax(dim=-1)[0]
     shares = torch.bincount(drawn, minlength=4) / 4000
     assert shares.tolist() == pytest.approx(expected.tolist(), abs=0.025) and shares[2] == 0

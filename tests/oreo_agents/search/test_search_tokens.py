@@ -12,10 +12,10 @@ from reading_policy import (
     table,  # noqa: F401 (a fixture)
 )
 
+from oreo_agents.episodes import sampler as sampler_module
 from oreo_agents.episodes.generate import Sample
 from oreo_agents.episodes.record import Record
 from oreo_agents.search import BestOfN, Greedy, Player, StepBeam, WeightedVote
-from oreo_agents.search import player as player_module
 from oreo_envs.answers import split_steps
 from oreo_envs.arithmetic import ArithmeticEnv
 
@@ -94,7 +94,7 @@ def test_one_text_is_read_once_whichever_beams_it_comes_from(monkeypatch: pytest
         blank = [FORMAT.decode(prompt).endswith("\n\n") for prompt in prompts]
         return [said(final if seen else f"\n{final}", end=True) for seen in blank]
 
-    monkeypatch.setattr(player_module, "generate", say)
+    monkeypatch.setattr(sampler_module, "generate", say)
     read: list[str] = []
     player = make_player(lambda text: float(read.append(text) is None), indices=[0])
     [answer] = answers(StepBeam(keep=2, expand=1), player)

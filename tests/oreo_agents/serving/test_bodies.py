@@ -89,6 +89,7 @@ def test_a_request_chooses_its_search(body: dict[str, Any], search: Any, name: s
         ({"search": "admissible"}, "says one of given commands"),
         ({"search": "admissible", "oreo": {"commands": []}}, "says one of given commands"),
         ({"oreo": {"commands": ["a"]}}, "only the search 'admissible'"),
+        ({"oreo": {"task": -1}}, "oreo.task: the number of a task, from 0, got -1"),
         ({"seed": 0.5}, "seed: a whole number of 64 bits"),
         ({"seed": 2**63}, "seed: a whole number of 64 bits"),
         ({"stop": ""}, "stop: a text of 1 to 256 characters"),

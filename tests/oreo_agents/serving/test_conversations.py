@@ -8,16 +8,22 @@ from typing import Any
 import numpy as np
 import pytest
 
+from oreo_agents.episodes import sampler as sampler_module
 from oreo_agents.episodes.generate import Sample, Sampling
 from oreo_agents.networks.kv_cache import Prefix
 from oreo_agents.search import Admissible, BestOfN, Greedy, Majority, Player, Sampled, Search, StepBeam
-from oreo_agents.serving import conversations
 from oreo_agents.serving.answering import LocalEngine, Reply
 from oreo_agents.serving.conversations import ConversationEnv, Question
 from oreo_agents.serving.settings import known_searches
 
 Ask = Callable[..., Question]
 FREE = [pytest.param(search, id=name) for name, search in known_searches().items() if name != "admissible"]
+
+
+class AnyTask(ConversationEnv):
+    """The same question under every number."""
+
+    num_tasks = 10
 
 
 def texts(replies: list[Reply]) -> list[str]:
@@ -37,20 +43,18 @@ def test_an_answer_depends_on_its_question_alone(search: Search, engine: LocalEn
 
 @pytest.mark.parametrize("search", [Greedy(), StepBeam(), *known_searches().values()], ids=repr)
 def test_it_is_what_a_player_of_that_seed_answers(search: Search, engine: LocalEngine, ask: Ask):
-    question = ask(seed=5, commands=("a", "b"))
+    question = ask(seed=5, task=3, commands=("a", "b"))
     turns = search.unfit(played=False) is not None
     player = Player(
-        lambda: ConversationEnv(question, () if turns else engine.delimiters),
-        engine.policy, engine.prompt_format, [0], Sampling(max_new_tokens=24), seed=5, value=engine.value,
+        lambda: AnyTask(question, () if turns else engine.delimiters),
+        engine.policy, engine.prompt_format, [3], Sampling(max_new_tokens=24), seed=5, value=engine.value,
     )  # fmt: skip
     [answer] = search.answer(player)
     [reply] = engine.answer(search, [question])
     assert answer is not None
-    if isinstance(search, Greedy | StepBeam) or turns:
-        assert reply.text == answer.episode.messages[-1]["content"]
-        assert reply.generated == answer.tokens
-    else:  # whole samples of a rollout draw from one source for all rows: the forms agree, not the draws
-        assert len(reply.candidates) == max(len(answer.candidates), 1)
+    assert reply.text == answer.episode.messages[-1]["content"]
+    assert reply.generated == answer.tokens
+    assert len(reply.candidates) == max(len(answer.candidates), len(answer.turns[-1]) if answer.turns else 1)
 
 
 def test_steps_add_up_and_their_values_are_those_along_the_transcript(engine: LocalEngine, ask: Ask):
@@ -160,7 +164,7 @@ def test_a_final_answer_ends_an_answer_where_it_did_in_training(
     text = "2 + 3 = 5\n#### 5\nand on\nand on\n"
     script = engine.prompt_format.encode(text)
     question = ask(max_tokens=len(script), on_step=lambda text, value: heard.append(text))
-    monkeypatch.setattr(conversations, "generate", partial(say, script, len(question.tokens)))
+    monkeypatch.setattr(sampler_module, "generate", partial(say, script, len(question.tokens)))
     [reply] = ends.answer(search, [question])
     assert reply.text == "2 + 3 = 5\n#### 5\n" and reply.finished and reply.answer_tokens < len(script)
     if isinstance(search, Greedy):

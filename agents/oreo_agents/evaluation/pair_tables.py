@@ -1,0 +1,56 @@
+"""Tables of how held-out preference pairs are ranked.
+
+Knows: what is a row and what a column. Does not know: how pairs are scored, files.
+"""
+
+from collections.abc import Sequence
+
+from rich.table import Table
+
+from oreo_agents.evaluation.preferences import POLICY, VALUE
+from oreo_agents.evaluation.results import Entry
+from oreo_agents.evaluation.tables import interval, percent, places
+
+JUDGES = {POLICY: "implicit reward", VALUE: "V at the end"}
+"""What a judge is called in a table."""
+
+
+def pair_tables(entries: Sequence[Entry]) -> list[Table]:
+    """Return a table of reward accuracies and margins for each environment and set of pairs.
+
+    Args:
+        entries: of rows of pairs.
+    """
+    tables = []
+    for env, split in places(entries):
+        table = Table(title=f"Held-out pairs ranked right (%) of {split}, {env}")
+        shown = [entry for entry in entries if (entry.env, entry.split) == (env, split)]
+        table.add_column("algo")
+        table.add_column("judged by", no_wrap=True)
+        for name in ("runs", "pairs", "accuracy", "95% interval", "margin", "95% interval", "ties", "beta"):
+            table.add_column(name, justify="right", no_wrap=name == "95% interval")
+        seen = [sum(row.get("seen_in_training", 0) for row in entry.rows) for entry in shown]
+        if any(seen):
+            table.add_column("trained on", justify="right")
+        for entry, known in zip(shown, seen, strict=True):
+            table.add_row(*_row(entry), *([str(known)] if any(seen) else []))
+        tables.append(table)
+    return tables
+
+
+def _row(entry: Entry) -> list[str]:
+    margin, low, high, beta = map(entry.mean, ("margin", "margin_low", "margin_high", "beta"))
+    alone = entry.rows[0] if len(entry.rows) == 1 else None
+    return [
+        entry.algo,
+        JUDGES.get(entry.search, entry.search),
+        str(len(entry.rows)),
+        str(sum(row["n"] for row in entry.rows)),
+        percent(entry.accuracy),
+        # One run says how many pairs of one prompt there are.
+        interval(entry) if alone is None else f"{percent(alone['wilson_low'])} to {percent(alone['wilson_high'])}",
+        "" if margin is None else f"{margin:.3g}",
+        "" if alone is None or low is None or high is None else f"{low:.3g} to {high:.3g}",
+        str(sum(row["ties"] for row in entry.rows)),
+        "" if beta is None else f"{beta:g}",
+    ]

@@ -1,0 +1,80 @@
+"""What a text episode is in Minari's arrays, and back; without Minari.
+
+Knows: which message each text is of. Does not know: storages, buffers.
+A data set's first info holds ``more``, JSON with the ``messages`` of the opening and the ``env_id``, and with what
+texts and infos do not say of the episode as it was, ``episode``: texts that cannot be stored, several messages between
+actions.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+Message = dict[str, str]
+Span = list[int]
+
+
+def conversation(
+    opening: Sequence[Message] | None, observations: Sequence[str], actions: Sequence[str]
+) -> tuple[list[Message], list[Span]]:
+    """Return messages, and (message, start, end) of each action.
+
+    Args:
+        opening: what was said before the first action; None: the first observation, by the user.
+        observations: [actions + 1]; one that is "" said nothing: the next action goes on in the same message.
+        actions: of the assistant.
+    """
+    said = [{"role": "user", "content": observations[0]}] if opening is None else [dict(one) for one in opening]
+    spans: list[Span] = []
+    own = False
+    for action, told in zip(actions, observations[1:], strict=True):
+        start = len(said[-1]["content"]) if own else 0
+        if own:
+            said[-1]["content"] += action
+        else:
+            said.append({"role": "assistant", "content": action})
+        spans.append([len(said) - 1, start, start + len(action)])
+        own = not told
+        if told:
+            said.append({"role": "user", "content": told})
+    return said, spans
+
+
+def told_of(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return ``messages, action_spans, info, task_id, success, env_id`` of an episode's arrays.
+
+    Args:
+        row: ``observations, actions, rewards`` and perhaps ``infos``, whose arrays have a value a state.
+
+    Returns:
+        What is not said is None; ``success`` then is the return.
+    """
+    infos = row.get("infos") or {}
+    last = {name: values[-1] for name, values in infos.items() if _listed(values)}
+    first = _more(infos, 0)
+    more = _more(infos, -1)
+    told = {
+        "task_id": last.get("task_id"),
+        "success": last.get("success", sum(row["rewards"])),
+        "env_id": first.get("env_id") or row.get("env_id"),
+        "info": {
+            **({"answer": last["answer"]} if last.get("answer") else {}),
+            **({"success": bool(last["success"])} if "success" in last else {}),
+            **{name: value for name, value in more.items() if value is None or isinstance(value, str | int | float)},
+        },
+    }
+    said, spans = conversation(first.get("messages"), row["observations"], row["actions"])
+    return {**told, "messages": said, "action_spans": spans, **first.get("episode", {})}
+
+
+def _listed(values: Any) -> bool:
+    return isinstance(values, Sequence) and not isinstance(values, str) and len(values) > 0
+
+
+def _more(infos: Mapping[str, Any], state: int) -> dict[str, Any]:
+    values = infos.get("more")
+    try:
+        found = json.loads(values[state]) if _listed(values) else {}
+    except (TypeError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
