@@ -89,11 +89,11 @@ _GROWING = (
     "workers",
     "imports",
     "trainer.tracker",
+    "trainer.sharding",
+    "trainer.cpu_offload",
     "evaluate.keep",
     "sampler",
     "value.url",
-    "trainer.sharding",
-    "trainer.cpu_offload",
 )
 
 # What lies in a folder before a run has done anything in it.
