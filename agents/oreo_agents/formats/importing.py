@@ -153,8 +153,9 @@ class _Reader:
         row = unzipped(row)
         try:
             return self._drafts(row if self.settings.label is None else relabelled(row, self.settings.label))
-        except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
-            told = str(error) if isinstance(error, ValueError) else f"a field has another form ({error!r})"
+        except (ValueError, TypeError, LookupError, AttributeError, OverflowError) as error:
+            form = f"a field has another form than in the layout {self.layout.name}" if self.layout else "an odd field"
+            told = str(error) if isinstance(error, ValueError) else f"{form} ({error!r})"
             if self.layout is not None and (missing := self.layout.missing(row)):
                 wanted = " and no ".join(missing).replace("|", " or ")
                 told = (
@@ -325,5 +326,9 @@ def _judged(
                 success=success,
                 pay_steps=settings.pay_steps,
             )
-        except ValueError as error:
-            raise ValueError(f"{one.where}: {error}") from None
+        except (ValueError, OverflowError) as error:
+            told = f"{one.where}: {error}"
+            if not settings.skip_bad:
+                raise ValueError(told) from None
+            counts.skipped += 1
+            counts.first_skipped = counts.first_skipped or told
