@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-LABELS = ("reward", "correct", "is_correct", "success", "resolved", "label", "score")
+LABELS = ("reward", "correct", "is_correct", "success", "resolved", "label", "kto_tag", "score")
 """Columns of which one says how an episode ended, the first that says something."""
 
 _WORDS = {"true": True, "false": False}
