@@ -92,6 +92,7 @@ _GROWING = (
     "trainer.sharding",
     "trainer.cpu_offload",
     "evaluate.keep",
+    "evaluate.pairs.data",
     "sampler",
     "value.url",
 )
