@@ -17,7 +17,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from oreo_algos.episode import Episode
-from oreo_algos.storage.content import DIGEST_BYTES, digest
+from oreo_algos.storage.content import DIGEST_BYTES, digest, said
 
 SCHEMA = pa.schema(
     [
@@ -37,7 +37,8 @@ SCHEMA = pa.schema(
         ("num_action_tokens", pa.int32()),
         ("total_reward", pa.float64()),
         ("highest_token", pa.int32()),
-        ("digest", pa.binary(DIGEST_BYTES)),
+        ("digest", pa.binary(DIGEST_BYTES)),  # see `content`
+        ("said", pa.binary(DIGEST_BYTES)),
     ]
 )
 """A byte a bool, so that every array of a row is a view of the table."""
@@ -58,10 +59,11 @@ def to_batch(episodes: Iterable[Episode]) -> pa.RecordBatch:
     columns = {
         name: [_plain(getattr(episode, name)) for episode in rows]
         for name in SCHEMA.names
-        if name not in ("info", "digest")
+        if name not in ("info", "digest", "said")
     }
     columns["info"] = [json.dumps(episode.info) for episode in rows]
     columns["digest"] = [digest(episode) for episode in rows]
+    columns["said"] = [said(episode) for episode in rows]
     batch = pa.record_batch([pa.array(columns[field.name], field.type) for field in SCHEMA], schema=SCHEMA)
     return pa.ipc.read_record_batch(batch.serialize(), SCHEMA)
 
@@ -155,9 +157,9 @@ class StoredRows:
             self._numbers[name] = self._check(name, SHAPE).to_numpy()
         return self._numbers[name]
 
-    def digests(self) -> NDArray[np.void]:
-        """Return the column of digests as a view."""
-        column = self._check("digest", SHAPE)
+    def digests(self, name: str) -> NDArray[np.void]:
+        """Return a column of digests as a view."""
+        column = self._check(name, SHAPE)
         return np.frombuffer(column.buffers()[1], f"V{DIGEST_BYTES}")[column.offset : column.offset + len(column)]
 
     def lengths(self, name: str) -> NDArray[np.int64]:
