@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from oreo_algos.episode import Episode, JSONScalar
-from oreo_algos.storage.rows import SCHEMA, StoredRows
+from oreo_algos.storage.rows import SCHEMA, StoredRows, as_numpy
 
 
 @dataclass(frozen=True, eq=False)
@@ -311,7 +311,7 @@ class StoredEpisodes(Sequence[Episode]):
         looked_for = f"{json.dumps(key)}: {'' if text is None else json.dumps(text)}"
         column = pa.chunked_array([batch.column("info") for batch in self._batches], SCHEMA.field("info").type)
         texts = dict[int, str]()
-        for place in np.flatnonzero(pc.match_substring(column, looked_for).to_numpy()).tolist():
+        for place in as_numpy(pc.indices_nonzero(pc.match_substring(column, looked_for))).tolist():
             found = json.loads(column[place].as_py()).get(key)
             if isinstance(found, str) and text in (None, found):
                 texts[place] = found
@@ -336,7 +336,7 @@ class StoredEpisodes(Sequence[Episode]):
         encoded = column.dictionary_encode().combine_chunks()
         if isinstance(encoded, pa.ChunkedArray):  # of no batch
             return np.zeros(0, np.int32), []
-        return encoded.indices.to_numpy()[self._places], encoded.dictionary.to_pylist()
+        return as_numpy(encoded.indices)[self._places], encoded.dictionary.to_pylist()
 
 
 def _from_batches(batches: Sequence[pa.RecordBatch]) -> StoredEpisodes:
