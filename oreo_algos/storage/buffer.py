@@ -105,6 +105,13 @@ class EpisodeBuffer(Sequence[Episode]):
         texts = {i: value for i, value in found if isinstance(value, str) and text in (None, value)}
         return np.array(list(texts), np.int64), list(texts.values())
 
+    def holding(self, key: str) -> NDArray[np.int64]:
+        """Return the indices of the episodes whose ``info`` has a name, int64 [M]."""
+        own = self._episodes
+        if isinstance(own, StoredEpisodes):
+            return own.holding(key)
+        return np.array([i for i, e in enumerate(own) if key in e.info], np.int64)
+
     @cached_property
     def first_of_copies(self) -> NDArray[np.int64]:
         """For each episode the index of the first one that says the same in the same task, int64 [N]."""

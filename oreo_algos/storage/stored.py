@@ -303,22 +303,32 @@ class StoredEpisodes(Sequence[Episode]):
         index[self._places] = np.arange(len(self))
         return index[places]
 
+    def holding(self, key: str) -> NDArray[np.int64]:
+        """Return the indices of the episodes whose ``info`` has a name, without making one."""
+        return self._of_places([place for place, info in self._infos(f"{json.dumps(key)}: ") if key in info])
+
     def named(self, key: str, text: str | None = None) -> tuple[NDArray[np.int64], list[str]]:
         """Return which episodes have a text, or this one, under a name in their ``info``, and the text.
 
         Without making an episode, and without reading what does not hold the name.
         """
-        looked_for = f"{json.dumps(key)}: {'' if text is None else json.dumps(text)}"
-        column = pa.chunked_array([batch.column("info") for batch in self._batches], SCHEMA.field("info").type)
-        texts = dict[int, str]()
-        for place in as_numpy(pc.indices_nonzero(pc.match_substring(column, looked_for))).tolist():
-            found = json.loads(column[place].as_py()).get(key)
-            if isinstance(found, str) and text in (None, found):
-                texts[place] = found
-        has = np.zeros(len(column), np.bool_)
-        has[list(texts)] = True
-        index = np.flatnonzero(has[self._places])
+        infos = self._infos(f"{json.dumps(key)}: {'' if text is None else json.dumps(text)}")
+        found = ((place, info.get(key)) for place, info in infos)
+        texts = {place: told for place, told in found if isinstance(told, str) and text in (None, told)}
+        index = self._of_places(list(texts))
         return index, [texts[place] for place in self._places[index].tolist()]
+
+    def _infos(self, part: str) -> Iterator[tuple[int, dict[str, JSONScalar]]]:
+        """Yield the ``info`` of every row in whose text there is a part."""
+        column = pa.chunked_array([batch.column("info") for batch in self._batches], SCHEMA.field("info").type)
+        for place in as_numpy(pc.indices_nonzero(pc.match_substring(column, part))).tolist():
+            yield place, json.loads(column[place].as_py())
+
+    def _of_places(self, places: list[int]) -> NDArray[np.int64]:
+        """Return the indices of the episodes that are one of some rows."""
+        has = np.zeros(self._starts[-1], np.bool_)
+        has[places] = True
+        return np.flatnonzero(has[self._places])
 
     def _at(self, place: int) -> Episode:
         batch = bisect.bisect_right(self._starts, place) - 1

@@ -203,6 +203,7 @@ def test_texts_of_info_and_copies_are_found_in_either_kind_of_buffer(make_episod
             index, texts = some.named("pair")
             assert index.tolist() == expected
             assert texts == [some[i].info["pair"] for i in expected]
+        assert buffer.holding("pair").tolist() == [0, 2, 4, 5] and buffer[[3, 4]].holding("note").tolist() == [0]
         assert buffer.named("pair", "p")[0].tolist() == [0, 5] and buffer.named("pair", "3")[0].tolist() == []
         assert buffer.first_of_copies.tolist() == [0, 1, 2, 3, 0, 1]
         assert buffer[:0].first_of_copies.tolist() == []
