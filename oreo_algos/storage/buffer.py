@@ -114,7 +114,7 @@ class EpisodeBuffer(Sequence[Episode]):
 
     @cached_property
     def first_of_copies(self) -> NDArray[np.int64]:
-        """For each episode the index of the first one that says the same in the same task, int64 [N]."""
+        """For each episode the index of the first one that says the same in the same task and pair, int64 [N]."""
         own = self._episodes
         found = own.digests("said") if isinstance(own, StoredEpisodes) else b"".join(map(said, own))
         high, low = np.frombuffer(found, np.uint64).reshape(-1, 2).T

@@ -38,8 +38,8 @@ DIGEST_BYTES = 16
 
 
 def said(episode: Episode) -> bytes:
-    """Return what tells apart what is said, and in which task, in 16 bytes."""
-    text = json.dumps([episode.task_id, episode.messages], sort_keys=True)
+    """Return what tells apart what is said, in which task, and in which pair if it is of one, in 16 bytes."""
+    text = json.dumps([episode.task_id, episode.info.get("pair"), episode.messages], sort_keys=True)
     return hashlib.blake2b(text.encode(), digest_size=DIGEST_BYTES).digest()
 
 

@@ -5,7 +5,7 @@ Knows: the order of work, and what is counted. Does not know: layouts, tokens, c
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 

@@ -6,7 +6,6 @@ Knows: buffers, their columns. Does not know: where they come from, training.
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray

@@ -205,8 +205,8 @@ def test_texts_of_info_and_copies_are_found_in_either_kind_of_buffer(make_episod
             assert texts == [some[i].info["pair"] for i in expected]
         assert buffer.holding("pair").tolist() == [0, 2, 4, 5] and buffer[[3, 4]].holding("note").tolist() == [0]
         assert buffer.named("pair", "p")[0].tolist() == [0, 5] and buffer.named("pair", "3")[0].tolist() == []
-        assert buffer.first_of_copies.tolist() == [0, 1, 2, 3, 0, 1]
-        assert buffer[:0].first_of_copies.tolist() == []
+        assert buffer[[0, 5, 1, 1, 0]].first_of_copies.tolist() == [0, 1, 2, 2, 0]
+        assert buffer.first_of_copies.tolist() == [0, 1, 2, 3, 4, 5] and buffer[:0].first_of_copies.tolist() == []
 
 
 def test_verifying_reads_the_shards_and_what_is_mapped(folder):
