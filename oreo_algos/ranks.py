@@ -7,7 +7,8 @@ waits for nobody. What stands here is called by all ranks in the same order, or 
 """
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -23,6 +24,20 @@ _FOR_EVER = timedelta(days=365)
 
 _store: dist.Store | None = None
 _waiting: tuple[Any, Any] = (None, None)
+
+
+_alone = False
+"""Whether this process does what the others wait for."""
+
+
+@contextmanager
+def _as_one() -> Iterator[None]:
+    global _alone
+    _alone = True
+    try:
+        yield
+    finally:
+        _alone = False
 
 
 class ElsewhereError(ValueError):
@@ -63,10 +78,12 @@ class Ranks:
     def first(self, work: Callable[[], Found]) -> Found:
         """Do something on rank 0 while the others wait, as long as it takes, and return on all what it returned.
 
+        What is done there is done as if there were one process: ``current`` says so meanwhile.
+
         Raises:
             ElsewhereError: on the others, with the message of what was raised on rank 0.
         """
-        if self.size == 1:
+        if self.size == 1 or _alone:
             return work()
         told: list[Any] = [None, None]
         if not self.leads:
@@ -75,7 +92,8 @@ class Ranks:
                 raise ElsewhereError(told[1])
             return told[0]
         try:
-            told[0] = work()
+            with _as_one():
+                told[0] = work()
         except Exception as error:  # of whatever kind, the others must hear of it
             told[1] = f"{error}" or type(error).__name__
             dist.broadcast_object_list(told, src=0, group=_group_that_waits())
@@ -106,7 +124,7 @@ def current() -> Ranks:
     Raises:
         ValueError: ``torchrun`` started several, and none has called ``join``.
     """
-    if dist.is_available() and dist.is_initialized():
+    if dist.is_available() and dist.is_initialized() and not _alone:
         return Ranks(dist.get_rank(), dist.get_world_size(), started=True)
     return Ranks()
 

@@ -251,7 +251,11 @@ def _csv_rows(name: str, stream: BinaryIO) -> Rows:
         csv.field_size_limit(previous)
 
 
-_TEXT: dict[str, Callable[[str, BinaryIO], Rows]] = {".jsonl": _json_lines, ".json": _json_values, ".csv": _csv_rows}
+_TEXT: dict[str, Callable[[str, BinaryIO], Rows]] = {
+    **dict.fromkeys((".jsonl", ".ndjson", ".jsonlines"), _json_lines),
+    ".json": _json_values,
+    ".csv": _csv_rows,
+}
 
 
 def _columnar_rows(name: str, kind: str, stream: BinaryIO, packing: str, allowance: Allowance) -> Rows:
@@ -308,6 +312,8 @@ def _arrow_batches(file: Any) -> Iterator[Any]:
 def _require_object(where: str, row: Any) -> Row:
     if not isinstance(row, dict):
         hint = "; an array of rows belongs into a file named .json" if isinstance(row, list) else ""
+        if hint and ", row " in where:
+            hint = '; a row is an object: save the rows as one array, or each list of messages as {"messages": [...]}'
         raise ValueError(f"{where}: not a JSON object but {type(row).__name__}{hint}")
     return row
 

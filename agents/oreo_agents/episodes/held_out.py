@@ -11,7 +11,6 @@ import logging
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from functools import partial
 from typing import Any
 
 import gymnasium as gym
@@ -138,16 +137,12 @@ class HeldOutTasks:
         return next((self._questions[text] for text in asked if text in self._questions), "")
 
 
-def _is_of(env_id: str, episode: Episode) -> bool:
-    return episode.env_id == env_id
-
-
 def find_held_out(path: str, buffer: EpisodeBuffer) -> list[HeldOutFound]:
     """Return what a buffer holds of held-out tasks of any registered environment, see ``HeldOutTasks.find``."""
     found = []
     for env_id in buffer.env_ids:
         if env_id in gym.registry:
-            own = buffer if len(buffer.env_ids) == 1 else buffer.filter(partial(_is_of, env_id))
+            own = buffer if len(buffer.env_ids) == 1 else EpisodeBuffer(e for e in buffer if e.env_id == env_id)
             found.append(HeldOutTasks(EnvSettings(id=env_id)).find(path, own))
     return [one for one in found if one is not None]
 

@@ -4,12 +4,13 @@ Knows: the order of work, and what is counted. Does not know: layouts, tokens, c
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from oreo_agents.episodes.ungraded import WHY
+from oreo_agents.formats.chat import unzipped
 from oreo_agents.formats.draft import Cut, Draft
 from oreo_agents.formats.labels import LABELS, judge_label, relabelled
 from oreo_agents.formats.layout import Layout, Row, Watched, columns_of, named, near, recognise
@@ -25,6 +26,9 @@ CHAT = "oreo/Chat-v0"
 
 _WATCHED = 100
 """Rows whose columns are held against what is read of them."""
+
+_AT_ONCE = 1024
+"""Drafts that are graded and judged together."""
 
 
 @dataclass
@@ -139,7 +143,7 @@ class _Reader:
     layouts: Sequence[Layout] = LAYOUTS
     layout: Layout | None = None
     series: Any = None
-    found: list[_Found] = field(default_factory=list)
+    known: set[frozenset[str]] = field(default_factory=set)
     watched: int = 0
 
     def read(self, where: str, row: Row) -> list[Draft]:
@@ -148,10 +152,12 @@ class _Reader:
         Raises:
             ValueError: it cannot be used; says why, and where.
         """
+        row = unzipped(row)
         try:
             return self._drafts(row if self.settings.label is None else relabelled(row, self.settings.label))
-        except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
-            told = str(error) if isinstance(error, ValueError) else f"a field has another form ({error!r})"
+        except (ValueError, TypeError, LookupError, AttributeError, OverflowError) as error:
+            form = f"a field has another form than in the layout {self.layout.name}" if self.layout else "an odd field"
+            told = str(error) if isinstance(error, ValueError) else f"{form} ({error!r})"
             if self.layout is not None and (missing := self.layout.missing(row)):
                 wanted = " and no ".join(missing).replace("|", " or ")
                 told = (
@@ -165,14 +171,8 @@ class _Reader:
             self.layout = recognise(row, self.layouts) if asked == "auto" else named(asked, self.layouts)
             self.counts.layout, self.series = self.layout.name, self.layout.one_of(row)
             self._require_turns(self.layout)
-        elif self.settings.layout == "auto" and not self.layout.is_of(row):
-            missing = " and no ".join(self.layout.missing(row)).replace("|", " or ") or "such content"
-            others = [one.name for one in self.layouts if one.is_of(row)]
-            hint = f"it would be {', '.join(others[:3])}" if others else near(row, self.layouts)
-            raise ValueError(
-                f"the rows before are in the layout {self.layout.name}, and here is no {missing} among "
-                f"{columns_of(row)}; {hint}"
-            )
+        elif self.settings.layout == "auto":
+            self._require_same(self.layout, row)
         if self.layout.one_of(row) != self.series:
             self.counts.other_series += 1
             return []
@@ -183,6 +183,24 @@ class _Reader:
         drafts = self.layout.read(seen)
         self.counts.unread = tuple(dict.fromkeys([*self.counts.unread, *seen.unread(self.settings.label)]))
         return drafts
+
+    def _require_same(self, layout: Layout, row: Row) -> None:
+        """Refuse a row of another layout, such as one with a verdict after rows that are there to imitate."""
+        columns = frozenset(name for name, value in row.items() if value is not None)
+        fits = layout.is_of(row)
+        if fits and columns in self.known:
+            return
+        others = [one.name for one in self.layouts if one.is_of(row)]
+        if fits and others[0] == layout.name:
+            self.known.add(columns)
+            return
+        missing = " and no ".join(layout.missing(row)).replace("|", " or ") or "such content"
+        here = f"this one is {others[0]}" if fits else f"here is no {missing} among {columns_of(row)}"
+        hint = f"it would be {', '.join(others[:3])}" if others else near(row, self.layouts)
+        raise ValueError(
+            f"the rows before are in the layout {layout.name}, and {here}; "
+            f"{'say --format, or give each kind as a file of its own' if fits else hint}"
+        )
 
     def _require_turns(self, layout: Layout) -> None:
         """Refuse answers to questions where there are none."""
@@ -196,36 +214,53 @@ class _Reader:
 
 
 def import_episodes(files: Sequence[Path], settings: ImportSettings) -> tuple[EpisodeBuffer, ImportCounts]:
-    """Read files; each row becomes one episode, or several.
+    """Read files into memory, see ``import_each``."""
+    counts = ImportCounts()
+    episodes = list(import_each(files, settings, counts))
+    return EpisodeBuffer(episodes, provenance=provenance_of(files, counts)), counts
+
+
+def provenance_of(files: Sequence[Path], counts: ImportCounts) -> dict[str, Any]:
+    """Say where imported episodes come from."""
+    return {"source": "import", "file": ", ".join(file.name for file in files[:8]), "format": counts.layout}
+
+
+def import_each(files: Sequence[Path], settings: ImportSettings, counts: ImportCounts) -> Iterator[Episode]:
+    """Read files; each row becomes one episode, or several. Some rows are in memory at once.
+
+    Args:
+        files: in their order.
+        settings: how to read them.
+        counts: filled on the way.
 
     Raises:
         ValueError: a row cannot be used; the message names file, row, the columns there, and the layouts that come
             close. Or not one answer could be graded, or there is no row.
     """
-    counts = ImportCounts()
     reader = _Reader(settings, counts)
     delimiters = delimiters_of(settings.env_id) if settings.env_id else ()
     tasks = Tasks(settings.env_id, settings.path, settings.prompt) if settings.env_id and delimiters != () else None
-    found: list[_Found] = []
+    waiting: list[_Found] = []
+    drafts = 0
     for where, row in rows_of(files, settings.max_unpacked_bytes):
         try:
-            drafts = reader.read(where, row)
-            found += [_matched(where, row, draft, tasks, settings) for draft in drafts]
+            waiting += [_matched(where, row, draft, tasks, settings) for draft in reader.read(where, row)]
         except ValueError as error:
             if not settings.skip_bad or not reader.layout:
                 raise
             counts.skipped += 1
             counts.first_skipped = counts.first_skipped or str(error)
+        if len(waiting) >= _AT_ONCE:
+            drafts += len(waiting)
+            yield from _episodes(waiting, delimiters, settings, counts)
+            waiting = []
+    drafts += len(waiting)
+    yield from _episodes(waiting, delimiters, settings, counts)
     names = ", ".join(str(file) for file in files[:3]) + (f" and {len(files) - 3} more" if len(files) > 3 else "")
-    if not found:
+    if not drafts:
         raise ValueError(f"{names}: no solutions in this file" + "".join(f"; {s}" for s in counts.sentences()))
-    episodes = _episodes(found, delimiters, settings, counts)
-    if not episodes:
+    if not counts.episodes:
         raise ValueError(f"{names}: not one of {counts.not_graded} answers could be graded: {WHY}")
-    counts.episodes = len(episodes)
-    counts.pairs = sum(one.draft.pair is not None for one in found) // 2
-    provenance = {"source": "import", "file": ", ".join(file.name for file in files[:8]), "format": counts.layout}
-    return EpisodeBuffer(episodes, provenance=provenance), counts
 
 
 def _matched(where: str, row: Row, draft: Draft, tasks: Tasks | None, settings: ImportSettings) -> _Found:
@@ -264,11 +299,14 @@ def _judge(where: str, draft: Draft, settings: ImportSettings) -> tuple[float, b
 
 def _episodes(
     found: Sequence[_Found], delimiters: tuple[str, ...] | None, settings: ImportSettings, counts: ImportCounts
-) -> list[Episode]:
+) -> Iterator[Episode]:
     solutions = [one.solution for one in found if one.solution is not None]
     for solution in [one for one in solutions if one.verdict() is Verdict.LOST]:  # once more, when the rest is done
         solution.verdict(again=True)
-    return list(_judged(found, delimiters, settings, counts))
+    counts.pairs += sum(one.draft.pair is not None for one in found) // 2
+    for episode in _judged(found, delimiters, settings, counts):
+        counts.episodes += 1
+        yield episode
 
 
 def _judged(
@@ -310,5 +348,9 @@ def _judged(
                 success=success,
                 pay_steps=settings.pay_steps,
             )
-        except ValueError as error:
-            raise ValueError(f"{one.where}: {error}") from None
+        except (ValueError, OverflowError) as error:
+            told = f"{one.where}: {error}"
+            if not settings.skip_bad:
+                raise ValueError(told) from None
+            counts.skipped += 1
+            counts.first_skipped = counts.first_skipped or told

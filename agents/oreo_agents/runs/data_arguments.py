@@ -53,7 +53,9 @@ def parser() -> argparse.ArgumentParser:
     exporter.add_argument("buffer", type=Path)
     exporter.add_argument("--format", choices=EXPORTS, required=True)
     exporter.add_argument(
-        "--out", type=Path, help="NAME.jsonl or NAME.parquet, of minari NAME-v0; default: BUFFER-FORMAT.jsonl"
+        "--out",
+        type=Path,
+        help="NAME.jsonl, NAME.parquet, or NAME, a folder with a card; of minari NAME-v0; default: BUFFER-FORMAT.jsonl",
     )
     exporter.add_argument("--max-pairs", type=int, default=6, help="pairs a task that trl-dpo draws; default: 6")
     exporter.add_argument("--seed", type=int, default=0, help="draws them")

@@ -4,18 +4,22 @@ Knows: files. Does not know: formats of rows.
 """
 
 import argparse
+import itertools
 import json
 import os
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from oreo_agents.formats.exporting import Losses, Row, export_rows
+from oreo_agents.runs.data_card import FILE, dataset_card
 from oreo_algos import EpisodeBuffer
+
+_ROWS = 4096  # of a group in Parquet
 
 
 def export(options: argparse.Namespace) -> None:
-    """Write the file, whole or not at all, and say what it cannot hold.
+    """Write the file, or a folder of it and a card, whole or not at all, and say what it cannot hold.
 
     Raises:
         ValueError: no episode can be written, the name is of no kind that is written, or a file is there already.
@@ -25,16 +29,31 @@ def export(options: argparse.Namespace) -> None:
         _export_minari(buffer, options)
         return
     out = options.out or Path(f"{options.buffer.name}-{options.format}.jsonl")
-    if out.suffix not in (".jsonl", ".parquet"):
-        raise ValueError(f"--out {out}: write NAME.jsonl or NAME.parquet")
+    if out.suffix not in (".jsonl", ".parquet", ""):
+        raise ValueError(f"--out {out}: write NAME.jsonl or NAME.parquet, or NAME, a folder with a card")
     if out.exists():
         raise ValueError(f"{out} is there already; delete it, or give another --out")
     losses = Losses()
-    count = write_rows(out, export_rows(buffer, options.format, losses, max_pairs=options.max_pairs, seed=options.seed))
+    columns: dict[str, None] = {}
+    rows = export_rows(buffer, options.format, losses, max_pairs=options.max_pairs, seed=options.seed)
+    try:
+        count = write_rows(out if out.suffix else out / FILE, _noting(rows, columns))
+    finally:
+        if out.is_dir() and not any(out.iterdir()):
+            out.rmdir()
     if not count:
         raise ValueError(f"{options.buffer}: no episode can be written as {options.format}: {_told(losses)}")
+    if not out.suffix:
+        card = dataset_card(out.name, buffer, options.format, count, [*columns], losses.sentences())
+        (out / "README.md").write_text(card, encoding="utf-8")
     print(f"{out}: {count} rows of {len(buffer)} episodes as {options.format}")
     print(_told(losses) or "nothing is lost")
+
+
+def _noting(rows: Iterable[Row], columns: dict[str, None]) -> Iterator[Row]:
+    for row in rows:
+        columns.update(dict.fromkeys(row))
+        yield row
 
 
 def _told(losses: Losses) -> str:
@@ -66,20 +85,35 @@ def write_rows(out: Path, rows: Iterable[Row]) -> int:
 
 
 def _to_parquet(file: Path) -> None:
+    """Write lines as Parquet, in two passes: what is null in some rows has the type that others give it."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    schema = pa.schema([])
+    for rows in _some_rows(file):
+        schema = pa.unify_schemas([schema, pa.Table.from_pylist(rows).schema], promote_options="permissive")
+    with tempfile.NamedTemporaryFile(dir=file.parent, prefix=file.name, delete=False) as written:
+        try:
+            with pq.ParquetWriter(written, schema) as writer:
+                for rows in _some_rows(file):
+                    writer.write_table(pa.Table.from_pylist(rows, schema))
+            os.replace(written.name, file)
+        finally:
+            Path(written.name).unlink(missing_ok=True)
+
+
+def _some_rows(file: Path) -> Iterator[list[Row]]:
     with file.open(encoding="utf-8", newline="\n") as lines:
-        rows = [json.loads(line) for line in lines]
-    pq.write_table(pa.Table.from_pylist(rows), file)
+        while some := list(itertools.islice(lines, _ROWS)):
+            yield [json.loads(line) for line in some]
 
 
 def _export_minari(buffer: EpisodeBuffer, options: argparse.Namespace) -> None:
-    from oreo_envs.minari import export as export_minari
-
-    name = str(options.out or f"{options.buffer.name}-v0")
     try:
-        export_minari(buffer, name)
+        from oreo_envs.minari import export as export_minari
     except ImportError as error:
         raise ValueError(str(error)) from None
-    print(f"{name}: {len(buffer)} episodes as a data set of Minari\nnot kept: tokens, log-probabilities, loss_mask")
+    name = str(options.out or f"{options.buffer.name}-v0")
+    data = export_minari(buffer, name)
+    print(f"{name}: {len(buffer)} episodes as a data set of Minari, in {data.storage.data_path.parent}")
+    print("not kept: tokens, log-probabilities, loss_mask")

@@ -13,7 +13,6 @@ from rich.console import Console
 from rich.table import Table
 
 from oreo_agents.episodes.recorded import recorded_episodes
-from oreo_agents.formats.draft import digest
 from oreo_agents.runs.shards import join as join_shards
 from oreo_algos import EpisodeBuffer
 from oreo_algos.algos.selection import PROTOCOLS, by_protocol
@@ -67,22 +66,24 @@ def balance(options: argparse.Namespace) -> None:
     buffer, rng = EpisodeBuffer.load(options.buffer), np.random.default_rng(options.seed)
     if options.protocol is None:
         most = 4 if options.per_outcome is None else options.per_outcome
-        _save(balanced(buffer, most, rng), options.out)
-        return
-    _save(by_protocol(buffer, options.protocol, rng), options.out)
-    print(f"DPO by this protocol: algo.max_pairs={PROTOCOLS[options.protocol].max_pairs}")
+        kept = balanced(buffer, most, rng)
+    else:
+        kept = by_protocol(buffer, options.protocol, rng)
+    _save(kept, options.out)
+    if lost := len(buffer.pairs) - len(kept.pairs):
+        print(f"{lost} of {len(buffer.pairs)} preference pairs are whole no more: pairs are best left as they are")
+    if options.protocol:
+        print(f"DPO by this protocol: algo.max_pairs={PROTOCOLS[options.protocol].max_pairs}")
 
 
 def dedup(options: argparse.Namespace) -> None:
-    """Keep the first of the episodes that say the same in the same task."""
+    """Keep the first of the episodes that say the same in the same task, and in the same pair if they are of one."""
     buffer = EpisodeBuffer.load(options.buffer)
-    seen: dict[tuple[str, str], int] = {}
-    differing = 0
-    for index, episode in enumerate(buffer):
-        first = seen.setdefault((episode.task_id, digest(repr(episode.messages))), index)
-        differing += first != index and bool(buffer.columns.success[first] != episode.success)
-    _save(buffer[sorted(seen.values())], options.out)
-    print(f"{len(buffer) - len(seen)} of {len(buffer)} episodes were copies")
+    first, success = buffer.first_of_copies, buffer.columns.success
+    kept = first == np.arange(len(buffer))
+    differing = int((success[first] != success).sum())
+    _save(buffer[kept], options.out)
+    print(f"{len(buffer) - int(kept.sum())} of {len(buffer)} episodes were copies")
     if differing:
         print(f"{differing} of these had another outcome than the one that is kept, which was the first")
 
@@ -95,18 +96,15 @@ def validate(options: argparse.Namespace) -> None:
     """
     for folder in options.buffers:
         buffer = EpisodeBuffer.load(folder)
-        said = buffer.content_hash
-        found = EpisodeBuffer(buffer).content_hash
-        if said != found:
-            raise ValueError(f"{folder}: its content has hash {found[:12]}, and metadata.json says {said[:12]}")
+        buffer.verify()
         columns = buffer.columns
         told = {
             "episodes are not encoded (oreo data encode)": int((columns.num_tokens == 0).sum()),
-            "have no text to be encoded again": sum(episode.action_spans is None for episode in buffer),
+            "have no text to be encoded again": int((~columns.located).sum()),
             "were cut off by a limit": int(columns.truncated.sum()),
             "tasks have one outcome only: no pairs, no contrast": _one_outcome(buffer),
         }
-        print(f"{folder}: whole, {len(buffer)} episodes, content {said[:12]}")
+        print(f"{folder}: whole, {len(buffer)} episodes, content {buffer.content_hash[:12]}")
         for what, count in told.items():
             if count:
                 print(f"  {count} {what}")

@@ -19,23 +19,20 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
 import torch
 from filelock import FileLock
 
-from oreo_agents.episodes.collect import demonstrations
-from oreo_agents.episodes.tasks import Purpose
 from oreo_agents.evaluation.curve import DevTasks
 from oreo_agents.evaluation.preferences import MEASURE as PAIRS
 from oreo_agents.evaluation.preferences import DevPairs
 from oreo_agents.formats.importing import CHAT
-from oreo_agents.networks.tiny import byte_tokenizer, create_checkpoint, word_tokenizer
 from oreo_agents.plugins import import_named
 from oreo_agents.progress import start_worker
-from oreo_agents.runs.cards import add_results, card_of
+from oreo_agents.runs.cards import add_results
 from oreo_agents.runs.dev_tasks import dev_indices, dev_split
 from oreo_agents.runs.doctor import examine_episodes, examine_results, examine_rounds
 from oreo_agents.runs.engines import Engines
@@ -48,20 +45,17 @@ from oreo_agents.runs.parallel import cores, side_by_side
 from oreo_agents.runs.run_data import Part, RunData, join
 from oreo_agents.runs.scorebook import ScoreBook
 from oreo_agents.runs.settings import RunSettings
-from oreo_agents.runs.starts import start_key
+from oreo_agents.runs.starts import make_start, start_key
+from oreo_agents.runs.trained import Trained, is_done
 from oreo_algos import EpisodeBuffer, Models, ranks, train
 from oreo_algos.algos import Algorithm
 from oreo_algos.algos.selection import NothingToLearnError
-from oreo_algos.storage.atomic import replace_folder, write_text
-from oreo_algos.storage.checkpoint import remove_checkpoints
+from oreo_algos.storage.atomic import write_text
 from oreo_algos.training.metrics_writer import read_metrics
-from oreo_algos.training.settings import TrainResult
 from oreo_algos.training.trackers import require_trackers
 from oreo_algos.training.warning_log import WarningLog
 
 _log = logging.getLogger(__name__)
-
-_PARTS: tuple[Literal["policy", "value"], ...] = ("policy", "value")
 
 
 class Run:
@@ -124,23 +118,8 @@ class Run:
         if self.settings.policy.path is not None:
             return self.settings.policy.path
         folder = self.start_folder / "start"
-        self.ranks.first(partial(self._make_start, folder))
+        self.ranks.first(lambda: make_start(self.settings, folder))
         return str(folder)
-
-    def _make_start(self, folder: Path) -> None:
-        """Make a small model, unless it is there."""
-        if not folder.exists():
-            env: Any = self.make_env(self.settings.sft.split)().unwrapped
-            if hasattr(env, "vocabulary"):
-                tokenizer = word_tokenizer(env.vocabulary())
-            else:
-                sft = self.settings.sft
-                indices = self.settings.train_indices(sft.demonstrations, Purpose.DEMONSTRATIONS, split=sft.split)
-                shown = demonstrations(env, indices, [self.settings.seed])
-                texts = [message["content"] for one in shown for message in one.messages]
-                tokenizer = byte_tokenizer(texts, self.settings.policy.tiny.tokenizer_size)
-            with replace_folder(folder) as temporary:
-                create_checkpoint(self.settings.policy.tiny, tokenizer, temporary, self.settings.seed)
 
     def sft(self) -> str:
         """Return the path of the policy after supervised fine-tuning, the start itself if that is switched off."""
@@ -310,9 +289,10 @@ class Run:
         self, rows: list[dict[str, Any]], skipped: Mapping[str, str] | None = None
     ) -> list[dict[str, Any]]:
         """Write ``results.json``: rows of tasks and of pairs, what training cost, why algorithms were skipped."""
-        return self.ranks.first(lambda: self._write_results(rows, skipped))
+        self.ranks.first(lambda: self._write_results(rows, skipped))
+        return rows
 
-    def _write_results(self, rows: list[dict[str, Any]], skipped: Mapping[str, str] | None) -> list[dict[str, Any]]:
+    def _write_results(self, rows: list[dict[str, Any]], skipped: Mapping[str, str] | None) -> None:
         summaries = {path.parent.name: path for path in self.start_folder.glob("sft/summary.json")}
         summaries |= {path.parent.name: path for path in sorted(self.folder.glob("*/summary.json"))}
         training = {name: json.loads(path.read_text(encoding="utf-8")) for name, path in summaries.items()}
@@ -328,7 +308,6 @@ class Run:
         add_results(self.folder, every)
         for name, finding in examine_results(rows, self.folder, self.settings.trainer.doctor):
             WarningLog(self.folder / name).give([finding])
-        return every
 
     # How they do it.
 
@@ -359,7 +338,7 @@ class Run:
         value_path: str | None = None,
     ) -> str:
         """Train in a folder unless that is done; return the path of the policy, see ``Loader.models``."""
-        if self.ranks.first(partial(_is_done, folder)):
+        if self.ranks.first(partial(is_done, folder)):
             return str(folder / "policy")
         parts = data()
         buffer = join(parts)
@@ -376,46 +355,12 @@ class Run:
             "reference": (reference_path or policy_path) if "reference" in algorithm.needs else None,
             "value": (value_path or self.settings.value.path) if "value" in algorithm.needs else None,
         }
-        self.ranks.first(lambda: self._save(folder, algorithm, models, parts, buffer, result, starts))
+        trained, prompt_format = (
+            Trained(algorithm, models, parts, buffer, result, starts),
+            self.load.prompt_format(policy_path),
+        )
+        self.ranks.first(lambda: trained.save(folder, self.settings, self.layout, prompt_format))
         return str(folder / "policy")
-
-    def _save(
-        self,
-        folder: Path,
-        algorithm: Algorithm[Any],
-        models: Models,
-        parts: Sequence[Part],
-        buffer: EpisodeBuffer,
-        result: TrainResult,
-        starts: Mapping[str, str | None],
-    ) -> None:
-        """Write the networks that were trained, and last that this is done.
-
-        Args:
-            folder: to write to.
-            algorithm: that trained them.
-            models: whole.
-            parts: what was learned from.
-            buffer: all of it.
-            result: of the training.
-            starts: paths of what the networks began with, by name.
-        """
-        policy_path = str(starts["policy"])
-        prompt_format = self.load.prompt_format(policy_path)
-        for part in _PARTS:
-            network = getattr(models, part)
-            if network is not None:
-                card = card_of(part, algorithm, self.settings, parts, buffer, prompt_format)
-                with replace_folder(folder / part) as temporary:
-                    network.save(temporary, prompt_format.tokenizer, card)
-        summary = dataclasses.asdict(result) | {
-            **{name: path if path is None else self.layout.name(path) for name, path in starts.items()},
-            "episodes": len(buffer),
-            "identity": buffer.identity,
-            "buffers": [part.record() for part in parts],
-        }
-        write_text(folder / "summary.json", json.dumps(summary, indent=2) + "\n")
-        remove_checkpoints(folder)
 
     def _dev_tasks(
         self, folder: Path, algorithm: Algorithm[Any], models: Models, policy_path: str
@@ -437,13 +382,6 @@ class Run:
             examples=self.settings.evaluate.dev.examples,
             models=models,
         )
-
-
-def _is_done(folder: Path) -> bool:
-    """Say whether the training in a folder is done; checkpoints that a kill left there then go."""
-    if done := (folder / "summary.json").exists():
-        remove_checkpoints(folder)
-    return done
 
 
 def _start_worker(imports: Sequence[str]) -> None:

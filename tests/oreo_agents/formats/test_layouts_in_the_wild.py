@@ -95,10 +95,18 @@ WILD: dict[str, tuple[dict[str, Any], list[list[dict[str, str]]]]] = {
         },
         [[ask("q"), say(WRITTEN), TOLD, say("3.")]],
     ),
+    "datasets.Sequence, a list a field": (
+        {"messages": {"role": ["user", "assistant"], "content": ["q", "a"]}},
+        [[ask("q"), say("a")]],
+    ),
     "LMSYS": ({"conversation": [ask("q"), say("a")], "model": "m"}, [[ask("q"), say("a")]]),
     "Alpaca, history": (
         {"instruction": "Say", "input": "hi", "output": "hi", "history": [["q", "a"]], "system": "Be kind."},
         [[SYSTEM, ask("q"), say("a"), ask("Say\n\nhi"), say("hi")]],
+    ),
+    "LLaMA-Factory, KTO": (
+        {"conversations": [human("q"), gpt("a")], "kto_tag": True},
+        [[ask("q"), say("a")]],
     ),
     "SWE-Gym": ({"messages": [ask("q"), say("a")], "resolved": True}, [[ask("q"), say("a")]]),
     "Nemotron": (

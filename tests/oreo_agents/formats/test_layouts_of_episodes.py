@@ -123,6 +123,8 @@ def test_rewards_between_are_judged_by_a_threshold_that_is_asked_for(tmp_path: P
         ([ROWS["labelled"][0], {"question": "q"}], r"line 2: the rows before are in the layout labelled, "
          r"and here is no response and no .* among the columns question"),
         ([ROWS["labelled"][0], ROWS["trl-completion"][0]], r"line 2: .*; it would be trl-completion"),
+        ([ROWS["trl-completion"][0] | {"label": None}, ROWS["trl-unpaired"][0]],
+         r"line 2: the rows before are in the layout trl-completion, and this one is trl-unpaired; say --format"),
         ([{"prompt": "q", "chosen": "a", "rejected": "a"}], r"line 1: chosen and rejected are the same"),
         ([{"chosen": "a", "rejected": "b"}], r"line 1: .*do not begin alike"),
         ([{"prompt": "q", "response": "a"}], r"line 1: there is no reward .* is of no environment \(--env\)"),
@@ -151,6 +153,19 @@ def test_bad_rows_are_left_out_and_counted_if_asked_for(tmp_path: Path):
     buffer, counts = import_episodes([write(tmp_path, rows)], ImportSettings(skip_bad=True))
     assert (len(buffer), counts.skipped) == (2, 2)
     assert any(text.startswith("2 rows are left out, the first: ") and "line 2" in text for text in counts.sentences())
+
+
+def test_episodes_that_are_none_are_left_out_too(tmp_path: Path):
+    """What a row says of its spans is only held against its messages when the episode is made."""
+    whole = {"task_id": "t", "env_id": CHAT, "success": True, "rewards": [1.0], "messages": [ask("q"), say("a")]}
+    rows = [whole | {"action_spans": [[1, 0, end]]} for end in (1, 99)] + [whole | {"action_spans": [[1, 0, 1]]}]
+    rows[2]["rewards"] = [10**400]
+    with pytest.raises(ValueError, match="line 2: "):
+        read(tmp_path, rows)
+    buffer, counts = import_episodes([write(tmp_path, rows)], ImportSettings(skip_bad=True))
+    assert (len(buffer), counts.skipped) == (1, 2) and "line 2: " in counts.first_skipped
+    with pytest.raises(ValueError, match="line 1: a label is true, false or a finite number"):
+        read(tmp_path, [{"prompt": "q", "response": "a", "reward": 10**400}])
 
 
 def test_rows_of_another_filter_are_the_same_samples_again(tmp_path: Path):

@@ -1,0 +1,90 @@
+"""`oreo` started by `torchrun`: one folder, one voice, one end, and what one process would have trained."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from oreo_agents.runs import together
+
+SMALL = [
+    "algo=oreo",
+    "algo.value_warmup_steps=2",
+    "algo.epochs=1",
+    "collect.tasks=12",
+    "collect.samples=4",
+    "sft.demonstrations=96",
+    "sft.algorithm.epochs=1",
+    "evaluate.tasks=4",
+    "search=[greedy]",
+    "policy.tiny.hidden_size=16",
+    "trainer.tracker=none",
+]
+
+
+def start(folder: Path, *arguments: str, processes: int = 2) -> list[subprocess.Popen]:
+    """Start what `torchrun --nproc-per-node N --no-python oreo ...` starts, without its own supervision."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    started = []
+    for rank in range(processes):
+        env = {"OMP_NUM_THREADS": "1", "MASTER_ADDR": "localhost", "MASTER_PORT": str(port)}
+        if processes > 1:
+            env |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(processes)}
+        command = [sys.executable, "-m", "oreo_agents.runs.cli", *arguments]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        started.append(subprocess.Popen(command, env=os.environ | env, cwd=folder, **pipes))  # type: ignore[call-overload]
+    return started
+
+
+def ended(processes: list[subprocess.Popen]) -> tuple[list[int], str, str]:
+    said = [process.communicate(timeout=600) for process in processes]
+    return [process.returncode for process in processes], *("".join(parts) for parts in zip(*said, strict=True))
+
+
+@pytest.mark.slow
+def test_two_processes_train_in_one_folder_what_one_trains(tmp_path: Path):
+    saved = {}
+    for name, processes, sharding in (("one", 1, "replicated"), ("parts", 2, "full"), ("whole", 2, "replicated")):
+        (tmp_path / name).mkdir()
+        where = [f"trainer.sharding={sharding}", "hydra.run.dir=run"]
+        codes, out, errors = ended(start(tmp_path / name, "train", *SMALL, *where, processes=processes))
+        assert codes == [0] * processes, errors
+        assert out.count("report: ") == 1
+        run = tmp_path / name / "run"
+        assert {path.name for path in run.iterdir()} >= {"config.yaml", "oreo", "results.json", "report.md"}
+        assert not list(run.glob("oreo/checkpoint-*"))
+        assert len(list((tmp_path / name / "outputs").rglob("start"))) == 1
+        networks = [load_file(run / "oreo" / part / "model.safetensors") for part in ("policy", "value")]
+        saved[name] = networks, json.loads((run / "results.json").read_text())["results"]
+    for name in ("parts", "whole"):
+        for found, expected in zip(saved[name][0], saved["one"][0], strict=True):
+            for key, tensor in expected.items():
+                torch.testing.assert_close(found[key], tensor, rtol=0, atol=1e-4, msg=f"{name}: {key}")
+        assert [row["correct"] for row in saved[name][1]] == [row["correct"] for row in saved["one"][1]]
+
+
+@pytest.mark.slow
+def test_a_mistake_is_said_once_and_ends_all_as_it_ends_one(tmp_path: Path):
+    for arguments, sentence in (
+        (["train", "algo=oreo", "trainer.sharding=half"], "must be replicated or full"),
+        (["train", *SMALL, "workers=2"], "workers=2 is for one process"),
+        (["eval", "somewhere"], "oreo eval is for one process"),
+    ):
+        codes, out, errors = ended(start(tmp_path, *arguments))
+        assert codes == [2, 2] and (out + errors).count("oreo: ") == 1 and sentence in errors, errors
+        assert "Traceback" not in errors
+
+
+def test_a_process_that_was_started_alone_has_nobody_to_meet(monkeypatch, tmp_path: Path):
+    for name in ("RANK", "WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    together.join("eval")
+    assert together.follow() == [] and together.meet(tmp_path) and together.speaks()
