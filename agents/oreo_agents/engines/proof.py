@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from oreo_agents.engines.line import ServerError
-from oreo_agents.networks.checkpoints import cast_once
 from oreo_agents.networks.policy import CausalPolicy
 from oreo_agents.networks.value import TokenValue
 from oreo_algos.episode import Episode
@@ -46,7 +45,7 @@ def next_logprobs(policy: CausalPolicy, tokens: Sequence[int], start: int, tempe
 
     At temperature 0 they are those at 1, as in ``Sample``.
     """
-    with cast_once(policy):
+    with torch.no_grad():  # in the precision of the weights, also on a GPU
         batch = torch.tensor([list(tokens)], device=next(policy.parameters()).device)
         logits = policy.plain(batch, use_cache=False).logits[0, start - 1 : -1].float()
         return (logits / (temperature or 1.0)).log_softmax(dim=-1)
@@ -161,7 +160,7 @@ def audit_episodes(
 
 def own_values(value: TokenValue, tokens: Sequence[int]) -> np.ndarray:
     """Return V after each token of a transcript, as our own network reads it, float [N]."""
-    with cast_once(value):
+    with torch.no_grad():
         batch = torch.tensor([list(tokens)], device=next(value.parameters()).device)
         read: Tensor = value.model(input_ids=batch, use_cache=False).logits[0, :, 0]
         return read.double().cpu().numpy()
