@@ -27,7 +27,7 @@ from oreo_agents.runs.arguments import flags_first, modules_of_env, one_search_a
 from oreo_agents.runs.building import build, plain_value
 from oreo_agents.runs.choices import config_folder, known, with_folders
 from oreo_agents.runs.helps import asked, asked_of_parser
-from oreo_agents.runs.overrides import UserError, check_overrides, closest, further_overrides, readable
+from oreo_agents.runs.overrides import UserError, check_flags, check_overrides, closest, further_overrides, readable
 from oreo_agents.runs.run_folders import (
     Network,
     choose_value,
@@ -476,8 +476,9 @@ def _run_hydra(command: str, arguments: Sequence[str], imports: Sequence[str]) -
         overrides.insert(0, "policy=checkpoint")
     if imports:
         overrides.insert(0, f"++imports={hydra_text(list(dict.fromkeys(imports)))}")
-    given = get_args_parser().parse_known_args(flags_first(overrides))[0].overrides
-    overrides += further_overrides(command, given)  # at the end: a recipe wins over the file of its algorithm
+    given, unknown = get_args_parser().parse_known_args(flags_first(overrides))
+    check_flags(command, unknown)
+    overrides += further_overrides(command, given.overrides)  # at the end: a recipe wins over the file of its algorithm
     check_overrides(command, get_args_parser().parse_known_args(flags_first(overrides))[0].overrides)
 
     def work(config: DictConfig, folder: Path) -> float | None:

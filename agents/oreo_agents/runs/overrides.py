@@ -25,6 +25,7 @@ from oreo_agents import plugins
 from oreo_agents.episodes.tasks import EnvSettings, option_names
 from oreo_agents.runs.building import TARGET, class_of, is_target, require_named, require_safe_hydra
 from oreo_agents.runs.choices import compose, config_folder, further, known, unfiled
+from oreo_agents.runs.names_elsewhere import here, meant
 from oreo_agents.runs.sweeps import what_is_missing
 
 
@@ -55,6 +56,22 @@ def check_overrides(command: str, overrides: Sequence[str]) -> None:
                     raise UserError(f"{command}: {missing}")
         except (HydraException, OmegaConfBaseException) as error:
             raise UserError(_explain(command, error, overrides)) from error
+
+
+def check_flags(command: str, flags: Sequence[str]) -> None:
+    """Refuse what is written as a flag and is none.
+
+    Raises:
+        UserError: with what to write.
+    """
+    for flag in flags:
+        if flag.startswith("-"):
+            name = flag.lstrip("-").partition("=")[0].replace("-", "_")
+            hint = here(name)
+            raise UserError(
+                f"{command}: there is no flag {flag}; settings are written KEY=VALUE"
+                + (f", and this one is {hint}" if hint else f"; oreo {command} --help lists them")
+            )
 
 
 def further_overrides(command: str, overrides: Sequence[str]) -> list[str]:
@@ -122,7 +139,7 @@ def _check_keys(command: str, config: DictConfig) -> None:
         )
     for key in config:
         if key not in (*known, "hydra"):
-            raise UserError(f"{command}: there is no setting {str(key)!r}{closest(str(key), known)}")
+            raise UserError(f"{command}: there is no setting {str(key)!r}{meant(str(key), known)}")
 
 
 def _explain(command: str, error: Exception, overrides: Sequence[str]) -> str:
@@ -132,6 +149,8 @@ def _explain(command: str, error: Exception, overrides: Sequence[str]) -> str:
     name = next((group for group in (missing.groups() if missing else ()) if group), None)
     if name is None:
         return message
+    if (elsewhere := here(name)) is not None:
+        return f"{command}: there is no setting {name!r}; here it is {elsewhere}"
     config = _with_choices(command, overrides)
     if _is_field(config, name):
         return f"{command}: no file names {name!r}; add it with +{name}=..."

@@ -163,11 +163,11 @@ def test_an_override_that_cannot_be_read_is_one_message(refused: Caught):
         ),
         (
             "evaluate.searches=greedy",
-            "must be a list of at least one search, such as search=[greedy,step_beam], got 'greedy'",
+            "evaluate.searches must be a list, each a text, got 'greedy'; a list of one is [greedy]",
         ),
-        ("budget=200", "evaluate.budget must be a list of tokens a task, such as budget=[100,200], got 200"),
+        ("budget=200", "evaluate.budget must be a list, each a whole number, got 200; a list of one is [200]"),
         ("algos=[oero]", "algos: unknown algorithm 'oero'; did you mean 'oreo'?"),
-        ("+collect.sampels=3", "unexpected keyword argument 'sampels'"),
+        ("+collect.sampels=3", "there is no setting collect.sampels; did you mean 'samples'?"),
         ("trainer.micro_batch_tokens=0", "micro_batch_tokens must be at least 1, got 0"),
     ],
 )
