@@ -9,8 +9,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from oreo_agents.episodes.ungraded import WHY
 from oreo_agents.evaluation.comparisons import comparison_pairs, comparison_tables
 from oreo_agents.evaluation.curve_plots import plot_curves
@@ -24,9 +22,11 @@ from oreo_agents.evaluation.report_arguments import FORMATS, parser
 from oreo_agents.evaluation.results import Entry, find_results, load_entries, load_held_out, load_skipped
 from oreo_agents.evaluation.tables import accuracy_tables, choice_tables, kind_tables, refusal_tables, win_tables
 from oreo_agents.evaluation.training_plots import plot_training
+from oreo_agents.terminal import Terminal
 from oreo_algos.training.metrics_writer import FILE_NAME, read_metrics
 from oreo_algos.training.warning_log import FILE_NAME as WARNINGS_NAME
 from oreo_algos.training.warning_log import Finding, read_warnings
+from oreo_envs.visible import inline_markdown
 
 _log = logging.getLogger(__name__)
 
@@ -93,18 +93,22 @@ def report(
     plots = _draw(entries, [*entries, *pairs], out / "plots")
     notes = _notes([*entries, *pairs], runs)
     warnings = _grouped(_warnings(runs))
-    console = Console(width=max(Console().width, 120), quiet=quiet)
+    console = Terminal(width=max(Terminal().width, 120), quiet=quiet)
     for table in tables:
         console.print(table)
     if notes:
-        console.print(*notes, sep="\n", markup=False)
+        console.print(*notes, sep="\n")
     if warnings:
-        console.print("Warnings", *warnings, sep="\n", markup=False)
+        console.print("Warnings", *warnings, sep="\n")
     if "markdown" in formats:
-        text = ["# Report\n", f"Runs: {', '.join(str(path.parent) for path in runs)}\n", *map(markdown, tables)]
-        text += [f"{note}\n" for note in notes]
+        text = [
+            "# Report\n",
+            f"Runs: {', '.join(inline_markdown(str(path.parent)) for path in runs)}\n",
+            *map(markdown, tables),
+        ]
+        text += [f"{inline_markdown(note)}\n" for note in notes]
         if warnings:
-            text.append("## Warnings\n\n" + "".join(f"- {warning}\n" for warning in warnings))
+            text.append("## Warnings\n\n" + "".join(f"- {inline_markdown(warning)}\n" for warning in warnings))
         if examples := example_section(entries):
             text.append(examples)
         text += [f"![{path.stem}](plots/{path.name})\n" for path in plots]
@@ -122,8 +126,8 @@ def report(
         (out / "report.json").write_text(as_json(document), encoding="utf-8")
     endings = {"markdown": "md", "json": "json", "csv": "csv", "latex": "tex"}
     written = ", ".join(str(out / f"report.{endings[name]}") for name in FORMATS if name in formats)
-    Console(width=max(Console().width, 120)).print(
-        f"report: {written}, plots: {out / 'plots'}, curves: tensorboard --logdir {out}", markup=False
+    Terminal(width=max(Terminal().width, 120)).print(
+        f"report: {written}, plots: {out / 'plots'}, curves: tensorboard --logdir {out}"
     )
 
 

@@ -37,6 +37,7 @@ from oreo_agents.runs.run_folders import (
     run_of,
 )
 from oreo_agents.runs.sweeps import beside_others, conclude, in_sweep, run_job, score
+from oreo_envs.visible import visible
 
 USAGE = """\
 oreo: offline reinforcement learning of multi-step reasoning
@@ -525,7 +526,7 @@ def _explain(folder: Path, error: Exception) -> str | None:
 
 def _fail(error: Exception) -> NoReturn:
     if together.speaks():
-        print(f"oreo: {error}", file=sys.stderr)
+        print(f"oreo: {visible(str(error))}", file=sys.stderr)
     raise SystemExit(2)
 
 
