@@ -57,8 +57,7 @@ PLAIN = {
     "1, as with a launcher that runs jobs side by side",
     "algos": "which algorithms to train; the start is evaluated as sft",
     "rounds": "how often to collect and train; 1: the offline episodes of the start alone",
-    "what": "accuracy: how often the policy solves the tasks; pairs: how it ranks those of `data`; value: how good V "
-    "is; null: pairs where there are such, else accuracy",
+    "what": "accuracy, of tasks; pairs: how those of `data` are ranked; value: how good V is; null: by what is given",
     "run": "what `oreo eval RUN` sets",
     "shard": "2/8: collect the second of eight shares; null: all; `oreo data merge` joins them",
     "label": "name in the results; null: that of the folder which holds the checkpoint",
