@@ -194,7 +194,7 @@ def markdown() -> str:
         "A number of a step is that of all its examples, however they were cut into micro-batches. What is undefined",
         "in a step, such as a mean over successes without one, is left out; what is not finite is `null` in the file.",
         "A step of a warm-up, and one between those of the policy (`value_updates`), log the value's numbers alone.",
-        "Equations: `algorithms.md`.",
+        "Equations: [algorithms](algorithms.md).",
     ]
     for title, group in TABLE.items():
         lines += ["", f"## {title}", "", "| name | unit | what it is | what to watch for |", "|---|---|---|---|"]
