@@ -12,7 +12,7 @@ from typing import Any, Union, get_args, get_origin
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
-from oreo_agents.runs import cli
+from oreo_agents.runs import cli, jobs
 from oreo_agents.runs.building import TARGET, build, class_of, is_target
 from oreo_agents.runs.overrides import composed
 from oreo_algos.typed import hint_of
@@ -88,10 +88,10 @@ def test_from_the_command_line_it_ends_with_2_and_a_sentence(
     override: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path
 ):
     def job(config: DictConfig, folder: Any) -> None:
-        cli.settings_from_config(config, {"algo": config.algo})
+        jobs.settings_from_config(config, {"algo": config.algo})
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setitem(cli._JOBS, "train", job)
+    monkeypatch.setitem(jobs.JOBS, "train", job)
     monkeypatch.setattr(sys, "argv", ["oreo", "train", override, "hydra.run.dir=out"])
     with pytest.raises(SystemExit) as ended:
         cli.main()
