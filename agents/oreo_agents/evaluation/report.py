@@ -91,7 +91,9 @@ def report(
     out.mkdir(parents=True, exist_ok=True)
     (out / "plots").mkdir(exist_ok=True)
     plots = _draw(entries, [*entries, *pairs], out / "plots")
-    notes = _notes([*entries, *pairs], runs)
+    compared = comparison_pairs(entries, base_of_tasks) + comparison_pairs(pairs, base_of_pairs, JUDGES)
+    records = [record for pair in compared if (record := pair_record(pair)) is not None]
+    notes = _notes([*entries, *pairs], runs) + _disagreements(records)
     warnings = _grouped(_warnings(runs))
     console = Terminal(width=max(Terminal().width, 120), quiet=quiet)
     for table in tables:
@@ -120,8 +122,6 @@ def report(
     if "latex" in formats:
         (out / "report.tex").write_text("\n".join(map(latex, tables)), encoding="utf-8")
     if "json" in formats:
-        compared = comparison_pairs(entries, base_of_tasks) + comparison_pairs(pairs, base_of_pairs, JUDGES)
-        records = [record for pair in compared if (record := pair_record(pair)) is not None]
         document = {"rows": rows, "pairs": ranked, "comparisons": records, "notes": notes, "warnings": warnings}
         (out / "report.json").write_text(as_json(document), encoding="utf-8")
     endings = {"markdown": "md", "json": "json", "csv": "csv", "latex": "tex"}
@@ -186,6 +186,19 @@ def _held_out(parts: Sequence[Mapping[str, Any]]) -> str:
         f"{episodes} episodes of {tasks} held-out tasks (split {splits}, such as {parts[0]['example']}; "
         "allow_held_out=true): what it does on these measures nothing"
     )
+
+
+def _disagreements(comparisons: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Say why an interval and a p-value that stand beside each other need not agree, where they do not."""
+    apart = [one for one in comparisons if (one["low"] > 0 or one["high"] < 0) != (one["p"] < 0.05)]
+    if not apart:
+        return []
+    named = "; ".join(f"{one['first']['row']} - {one['second']['row']}" for one in apart[:3])
+    return [
+        "Of one run, 95% interval (Agresti and Min, approximate) and p (McNemar, exact) come of two methods, so that "
+        f"near 0.05 one may call a difference significant that the other does not ({named}"
+        f"{'; ...' * (len(apart) > 3)}): take neither for more than a hint, and train more seeds"
+    ]
 
 
 def _grouped(found: Sequence[tuple[str, str, Finding]]) -> list[str]:

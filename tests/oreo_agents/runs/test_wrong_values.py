@@ -14,7 +14,7 @@ import pytest
 from omegaconf import DictConfig, OmegaConf
 
 from oreo_agents.networks.adapters import Lora
-from oreo_agents.runs import cli, names_elsewhere
+from oreo_agents.runs import cli, jobs, names_elsewhere
 from oreo_agents.runs.building import TARGET, build, class_of, is_target
 from oreo_agents.runs.facade_parts import replaced
 from oreo_agents.runs.overrides import composed
@@ -92,10 +92,10 @@ def test_from_the_command_line_it_ends_with_2_and_a_sentence(
     override: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path
 ):
     def job(config: DictConfig, folder: Any) -> None:
-        cli.settings_from_config(config, {"algo": config.algo})
+        jobs.settings_from_config(config, {"algo": config.algo})
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setitem(cli._JOBS, "train", job)
+    monkeypatch.setitem(jobs.JOBS, "train", job)
     monkeypatch.setattr(sys, "argv", ["oreo", "train", override, "hydra.run.dir=out"])
     with pytest.raises(SystemExit) as ended:
         cli.main()
