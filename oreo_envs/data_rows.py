@@ -251,7 +251,11 @@ def _csv_rows(name: str, stream: BinaryIO) -> Rows:
         csv.field_size_limit(previous)
 
 
-_TEXT: dict[str, Callable[[str, BinaryIO], Rows]] = {".jsonl": _json_lines, ".json": _json_values, ".csv": _csv_rows}
+_TEXT: dict[str, Callable[[str, BinaryIO], Rows]] = {
+    **dict.fromkeys((".jsonl", ".ndjson", ".jsonlines"), _json_lines),
+    ".json": _json_values,
+    ".csv": _csv_rows,
+}
 
 
 def _columnar_rows(name: str, kind: str, stream: BinaryIO, packing: str, allowance: Allowance) -> Rows:

@@ -74,7 +74,7 @@ def _listed(values: Any) -> bool:
 def _more(infos: Mapping[str, Any], state: int) -> dict[str, Any]:
     values = infos.get("more")
     try:
-        found = json.loads(values[state]) if _listed(values) else {}
+        found = json.loads(values[state]) if values is not None and _listed(values) else {}
     except (TypeError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}

@@ -69,6 +69,12 @@ def named_roots() -> frozenset[str]:
     return OURS | {module.partition(".")[0] for module in {*_named, *found}}
 
 
+def is_named(name: str) -> bool:
+    """Whether a module, by its name or the path of its file, is of a package of ``named_roots``."""
+    module = _module_name(Path(name)) if "/" in name or "\\" in name or name.endswith(".py") else name
+    return module.partition(".")[0] in named_roots()
+
+
 def classes(base: type) -> dict[str, type]:
     """Return the concrete subclasses of ``base`` that modules named by the user define, by the name of the class."""
     roots = {module.partition(".")[0] for module in _named}

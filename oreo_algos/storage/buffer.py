@@ -131,6 +131,10 @@ class EpisodeBuffer(Sequence[Episode]):
         index = {episode: i for i, episode in enumerate(own)}
         return np.array([index.get(episode, -1) for episode in others], np.int64)
 
+    def described(self, *, tokenizer_fingerprint: str, provenance: Mapping[str, JSON]) -> "EpisodeBuffer":
+        """Return the same episodes with other facts about them."""
+        return EpisodeBuffer(self._episodes, tokenizer_fingerprint=tokenizer_fingerprint, provenance=provenance)
+
     @classmethod
     def concatenate(cls, buffers: Sequence["EpisodeBuffer"]) -> "EpisodeBuffer":
         """Join buffers of one tokenizer, in order; a single one is returned as it is.

@@ -9,6 +9,7 @@ from typing import Literal, get_args
 
 from oreo_algos.training.doctor import Thresholds
 from oreo_algos.training.trackers import DEFAULT, tracker_names
+from oreo_algos.typed import require_types
 
 Sharding = Literal["replicated", "full"]
 
@@ -56,6 +57,7 @@ class TrainerConfig:
 
     def __post_init__(self) -> None:
         """Check the settings."""
+        require_types(self)
         for name in ("micro_batch_tokens", "checkpoint_every", "keep_checkpoints"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")

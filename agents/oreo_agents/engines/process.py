@@ -93,6 +93,11 @@ class ServerProcess:
         """Whether it runs."""
         return self._process is not None and self._process.poll() is None
 
+    @property
+    def pid(self) -> int | None:
+        """Number of the process; None: it was never started."""
+        return None if self._process is None else self._process.pid
+
     def start(self, folder: str) -> None:
         """Serve a checkpoint, in place of another perhaps; ``wait`` tells when it is ready.
 

@@ -5,6 +5,8 @@ Knows: tasks, encoders, buffers. Does not know: stages, run folders, training.
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
 from typing import Literal
 
 import gymnasium as gym
@@ -12,11 +14,13 @@ import numpy as np
 from rich.progress import track
 
 from oreo_agents.episodes.generate import Sampling
+from oreo_agents.episodes.parts import WHOLE, Part, Shard, Tally, cut, tasks_a_part
 from oreo_agents.episodes.prompts import PromptFormat
 from oreo_agents.episodes.rollout import RolloutCounts, rollout
 from oreo_agents.episodes.sampler import Sampler
+from oreo_agents.episodes.sources import row_source, sample_numbers
 from oreo_agents.episodes.texts import demonstration_episode, encode_episode
-from oreo_agents.episodes.ungraded import grade_again, is_graded, leave_out_ungraded
+from oreo_agents.episodes.ungraded import grade_again, is_graded, leave_out_ungraded, tell_ungraded
 from oreo_agents.networks.policy import CausalPolicy
 from oreo_agents.progress import is_shown, progress
 from oreo_algos import EpisodeBuffer
@@ -24,7 +28,9 @@ from oreo_algos.algos import Sft
 from oreo_algos.algos.base import require_whole
 from oreo_algos.algos.selection import balance
 from oreo_algos.bars import bar_console
+from oreo_algos.episode import Episode
 from oreo_algos.storage.buffer import JSON
+from oreo_algos.typed import require_types
 from oreo_envs import Demonstration
 
 
@@ -47,6 +53,7 @@ class SftSettings:
 
     def __post_init__(self) -> None:
         """Check the settings."""
+        require_types(self)
         require_whole(self, "samples")
         if self.samples < 1:
             raise ValueError(f"sft.samples must be at least 1, got {self.samples}")
@@ -63,6 +70,8 @@ class CollectSettings:
         demonstrated: prefer the tasks that the supervised start was shown, which a small model may solve by heart.
         samples: episodes a task.
         keep_per_outcome: keep at most so many right and so many wrong episodes a task; None: all.
+        part_tasks: tasks that are collected and written together, and go to one shard; None: as many as fill batches,
+            see ``parts.tasks_a_part``.
         sampling: how tokens are drawn.
     """
 
@@ -72,16 +81,22 @@ class CollectSettings:
     demonstrated: bool = False
     samples: int = 10
     keep_per_outcome: int | None = None
+    part_tasks: int | None = None
     sampling: Sampling = Sampling()
 
     def __post_init__(self) -> None:
         """Check the settings."""
+        require_types(self)
+        counts = {name: getattr(self, name) for name in ("samples", "tasks", "part_tasks")}
         if self.source not in ("policy", "demonstrations"):
             raise ValueError(f"collect.source must be policy or demonstrations, got {self.source!r}")
-        if self.samples < 1 or (self.tasks is not None and self.tasks < 1):
-            raise ValueError(
-                f"collect.samples and collect.tasks must be at least 1, got {self.samples} and {self.tasks}"
-            )
+        for name, value in counts.items():
+            if value is not None and value < 1:
+                raise ValueError(f"collect.{name} must be at least 1, got {value}")
+
+    def cut(self, tasks: int) -> list[range]:
+        """Return the tasks, of so many, that are collected together, see ``parts``."""
+        return cut(tasks, self.part_tasks or tasks_a_part(self.samples, self.sampling.batch_size))
 
 
 def demonstrations(env: gym.Env[str, str], indices: Sequence[int], seeds: Sequence[int]) -> list[Demonstration]:
@@ -144,10 +159,14 @@ def collect(
     selection_seed: int,
     provenance: Mapping[str, JSON],
     sampler: Sampler | None = None,
+    shard: Shard = WHOLE,
+    done: Path | None = None,
 ) -> EpisodeBuffer:
-    """Sample episodes of a policy.
+    """Sample episodes of a policy, part by part, see ``parts``.
 
-    Those whose verdict was lost are graded again when all others are there; what stays lost is left out and counted.
+    Each row draws from a source of its own, see ``sources``, and so does the choice among the samples of a task.
+    Episodes whose verdict was lost are graded again when all others of their part are there; what stays lost is left
+    out and counted.
 
     Args:
         make_env: makes one environment.
@@ -159,45 +178,142 @@ def collect(
         selection_seed: of the choice among samples.
         provenance: what else is to be known of the buffer.
         sampler: draws from the policy; None: this process does.
+        shard: which parts to collect; the episodes of all shards, in their order, are those of the whole.
+        done: folder of the parts that are done, with these very arguments: they are read, and others written, so that a
+            kill loses those that are on their way; the buffer that is returned is read from there. None: none is
+            written.
 
     Raises:
-        ValueError: no episode could begin, not one could be graded, or the policy would not have drawn them.
+        ValueError: no episode could begin, not one could be graded, the policy would not have drawn them, or there are
+            fewer parts than shards.
     """
-    repeated = [index for index in indices for _ in range(settings.samples)]
-    counts = RolloutCounts()
-    with progress("collect", len(repeated)) as advance:
+
+    def grade(played: Sequence[tuple[int, Episode]]) -> list[Episode]:
+        if sampler is not None:
+            sampler.audit([episode for _, episode in played], "what was collected")
+        return grade_again(make_env, prompt_format, played)
+
+    gathering = _Gathering(grade, indices, settings, selection_seed, shard, done)
+    rows, counts = gathering.missing(), RolloutCounts()
+    with progress("collect", len(rows)) as advance:
         drawn = rollout(
             make_env,
             policy,
             prompt_format,
-            repeated,
+            [row.index for row in rows],
             settings.sampling,
             seed=seed,
+            samples=[row.sample for row in rows],
             sampler=sampler,
             counts=counts,
             progress=advance,
+            starts=[slot for slot, row in enumerate(rows) if row.begins_part],
+            skipped=lambda slot: gathering.add(rows[slot], None),
         )
-        ordered = sorted(drawn, key=lambda pair: pair[0])
-    if sampler is not None:
-        sampler.audit([episode for _, episode in ordered], "what was collected")
-    played = grade_again(make_env, prompt_format, [(repeated[slot], episode) for slot, episode in ordered])
+        for slot, episode in drawn:
+            gathering.add(rows[slot], episode)
     counts.report("collection")
-    if not played:
+    found = gathering.parts()
+    tally = sum((part.tally for part in found), Tally())
+    tell_ungraded(tally.not_graded, tally.collected + tally.not_graded, "collection")
+    if not tally.collected:
         raise ValueError("collection produced no episode: every prompt fills the policy's context")
-    episodes = leave_out_ungraded(played, "collection")
-    buffer = EpisodeBuffer(
-        episodes,
+    buffer = EpisodeBuffer.concatenate([part.episodes for part in found if len(part.episodes)])
+    return buffer.described(
         tokenizer_fingerprint=prompt_format.fingerprint,
-        provenance={
-            "source": "policy samples",
-            "collected": len(episodes),
-            "success_rate": sum(e.success for e in episodes) / len(episodes),
-            "prompts_too_long": counts.prompts_too_long,
-            "cut_off": counts.cut_off,
-            "not_graded": len(played) - len(episodes),
-            **provenance,
-        },
+        provenance={"source": "policy samples", **tally.provenance(), **provenance},
     )
-    if settings.keep_per_outcome is not None:
-        buffer = balance(buffer, settings.keep_per_outcome, np.random.default_rng(selection_seed))
-    return buffer
+
+
+@dataclass(frozen=True)
+class _Row:
+    """A row to be played: a sample of a task."""
+
+    place: int
+    tasks: range
+    index: int
+    sample: int
+    begins_part: bool
+
+
+class _Gathering:
+    """The parts of a collection: which rows are missing, and what becomes of a part when it has all of its rows."""
+
+    def __init__(
+        self,
+        grade: Callable[[Sequence[tuple[int, Episode]]], list[Episode]],
+        indices: Sequence[int],
+        settings: CollectSettings,
+        selection_seed: int,
+        shard: Shard,
+        folder: Path | None,
+    ) -> None:
+        """See which parts there are, and which of them are done."""
+        self._grade, self._indices, self._settings = grade, indices, settings
+        self._selection_seed, self._repeats = selection_seed, sample_numbers(indices)
+        every = settings.cut(len(indices))
+        # A part that is all there is, is lost by a kill in any case.
+        self._folder = folder if len(every) > 1 else None
+        self._done = {tasks: self._load(tasks) for tasks in shard.share(every)}
+        self._going: dict[range, dict[int, Episode | None]] = {}
+
+    def missing(self) -> list[_Row]:
+        """Return the rows of the parts that are not done, in their order."""
+        samples = self._settings.samples
+        return [
+            _Row(
+                place=task * samples + sample,
+                tasks=tasks,
+                index=self._indices[task],
+                sample=self._repeats[task] * samples + sample,
+                begins_part=task == tasks.start and sample == 0,
+            )
+            for tasks, part in self._done.items()
+            if part is None
+            for task in tasks
+            for sample in range(samples)
+        ]
+
+    def add(self, row: _Row, episode: Episode | None) -> None:
+        """Take the episode of a row, None of one that could not begin; finish its part if it was the last."""
+        going = self._going.setdefault(row.tasks, {})
+        going[row.place] = episode
+        if len(going) == len(row.tasks) * self._settings.samples:
+            del self._going[row.tasks]
+            self._done[row.tasks] = self._finished(row.tasks, going)
+
+    def parts(self) -> list[Part]:
+        """Return the parts, all of them done."""
+        return [part for part in self._done.values() if part is not None]
+
+    def _finished(self, tasks: range, rows: Mapping[int, Episode | None]) -> Part:
+        samples = self._settings.samples
+        begun = [(place, episode) for place, episode in sorted(rows.items()) if episode is not None]
+        played = self._grade([(self._indices[place // samples], episode) for place, episode in begun])
+        graded = [(place, e) for (place, _), e in zip(begun, played, strict=True) if is_graded(e.info)]
+        kept: list[Episode] = []
+        for task, group in groupby(graded, lambda row: row[0] // samples):
+            own = EpisodeBuffer(episode for _, episode in group)
+            if self._settings.keep_per_outcome is not None:
+                rng = row_source(self._selection_seed, self._indices[task], self._repeats[task])
+                own = balance(own, self._settings.keep_per_outcome, rng)
+            kept += own
+        tally = Tally(
+            collected=len(graded),
+            successes=sum(episode.success for _, episode in graded),
+            prompts_too_long=len(rows) - len(begun),
+            cut_off=sum(episode.truncated for _, episode in begun),
+            not_graded=len(begun) - len(graded),
+        )
+        part = Part(EpisodeBuffer(kept), tally)
+        if self._folder is None:
+            return part
+        part.save(self._path(tasks))
+        return Part.load(self._path(tasks))
+
+    def _load(self, tasks: range) -> Part | None:
+        return Part.load(self._path(tasks)) if self._folder is not None and self._path(tasks).exists() else None
+
+    def _path(self, tasks: range) -> Path:
+        assert self._folder is not None
+        return self._folder / f"tasks-{tasks.start:07d}"

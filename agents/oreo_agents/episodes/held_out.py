@@ -142,7 +142,7 @@ def find_held_out(path: str, buffer: EpisodeBuffer) -> list[HeldOutFound]:
     found = []
     for env_id in buffer.env_ids:
         if env_id in gym.registry:
-            own = buffer if len(buffer.env_ids) == 1 else buffer.filter(lambda e, env_id=env_id: e.env_id == env_id)
+            own = buffer if len(buffer.env_ids) == 1 else EpisodeBuffer(e for e in buffer if e.env_id == env_id)
             found.append(HeldOutTasks(EnvSettings(id=env_id)).find(path, own))
     return [one for one in found if one is not None]
 

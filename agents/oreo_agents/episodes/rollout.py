@@ -4,9 +4,8 @@ Knows: both worlds. Does not know: a particular environment, a search, a loss.
 """
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any
 
 import gymnasium as gym
@@ -66,6 +65,8 @@ def rollout(
     info: dict[str, Any] | None = None,
     counts: RolloutCounts | None = None,
     progress: Callable[[int], None] = lambda done: None,
+    starts: Iterable[int] = (),
+    skipped: Callable[[int], None] = lambda slot: None,
 ) -> Iterator[tuple[int, Episode]]:
     """Run one episode for each entry of ``indices`` and yield (position in ``indices``, episode), in any order.
 
@@ -84,6 +85,9 @@ def rollout(
         info: JSON scalars to add to the info of every episode, e.g. which policy acted.
         counts: filled with what went wrong.
         progress: called with the number of episodes just finished.
+        starts: positions that begin a batch, where there are batches: what is drawn side by side is then the same
+            wherever the rows before it are drawn.
+        skipped: called with the position of a row that is not begun, because its opening fills the context.
 
     Raises:
         ValueError: ``constrained`` in an environment that does not say what it admits.
@@ -109,18 +113,22 @@ def rollout(
                 Turn(record.tokens, sources.get(record.slot), choices, record.policy_cache if in_turns else None),
             )
 
-        free, waiting = [*pool], iter(range(len(indices)))
+        free, next_slot = [*pool], 0
+        ends = sorted({*(starts if sampler.waits else ()), len(indices)})
         running: dict[int, Record] = {}
         sources: dict[int, np.random.Generator] = {}
         over: list[tuple[int, Episode]] = []
         while True:
             # Where all turns come back at once, an episode that began now would wait for the longest of the others.
-            begun = [] if running and sampler.waits else list(islice(waiting, len(free)))
+            end = next((place for place in ends if place > next_slot), next_slot)
+            begun = range(next_slot, next_slot if running and sampler.waits else min(next_slot + len(free), end))
+            next_slot = begun.stop
             for slot in begun:
                 record = Record.begin(free[-1], slot, indices[slot], prompt_format)
                 if len(record.tokens) >= sampler.max_length:
                     counts.prompts_too_long += 1
                     progress(1)
+                    skipped(slot)
                     continue
                 free.pop()
                 running[slot] = record

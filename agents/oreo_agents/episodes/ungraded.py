@@ -75,12 +75,20 @@ def leave_out_ungraded(episodes: Sequence[Episode], where: str) -> list[Episode]
         ValueError: there are episodes, and none of them is left.
     """
     graded = [episode for episode in episodes if is_graded(episode.info)]
-    lost = len(episodes) - len(graded)
-    if lost and not graded:
+    tell_ungraded(len(episodes) - len(graded), len(episodes), where)
+    return graded
+
+
+def tell_ungraded(lost: int, count: int, where: str) -> None:
+    """Say how many of ``count`` answers have no verdict and are left out.
+
+    Raises:
+        ValueError: all of them.
+    """
+    if lost and lost == count:
         raise ValueError(f"{where}: not one of {lost} answers could be graded: {WHY}")
     if lost:
-        _log.warning("%s: %d of %d answers were not graded and are left out: %s", where, lost, len(episodes), WHY)
-    return graded
+        _log.warning("%s: %d of %d answers were not graded and are left out: %s", where, lost, count, WHY)
 
 
 def only_graded(buffer: EpisodeBuffer, where: str) -> EpisodeBuffer:

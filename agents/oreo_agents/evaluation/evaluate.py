@@ -22,6 +22,7 @@ from oreo_agents.evaluation.statistics import standard_error, wilson_interval
 from oreo_agents.networks.policy import CausalPolicy
 from oreo_agents.networks.value import StateValue
 from oreo_agents.search import Answer, Player, Search
+from oreo_algos.typed import require_types
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +42,7 @@ class DevSettings:
 
     def __post_init__(self) -> None:
         """Check the settings."""
+        require_types(self)
         if self.split is not None and (not isinstance(self.split, str) or not self.split):
             raise ValueError(f"evaluate.dev.split must be the name of a split, or null, got {self.split!r}")
         for name, least in (("tasks", 1), ("examples", 0)):
@@ -82,6 +84,7 @@ class EvaluateSettings:
 
     def __post_init__(self) -> None:
         """Check the settings."""
+        require_types(self)
         if isinstance(self.splits, str) or not self.splits:
             raise ValueError(f"evaluate.splits must be a list of at least one split, got {self.splits!r}")
         if isinstance(self.searches, str) or not self.searches:

@@ -28,7 +28,7 @@ def pair_tables(entries: Sequence[Entry]) -> list[Table]:
         table.add_column("algo")
         table.add_column("judged by", no_wrap=True)
         for name in ("runs", "pairs", "accuracy", "95% interval", "margin", "95% interval", "ties", "beta"):
-            table.add_column(name, justify="right", no_wrap=name == "95% interval")
+            table.add_column(name, justify="right", no_wrap=True)
         seen = [sum(row.get("seen_in_training", 0) for row in entry.rows) for entry in shown]
         if any(seen):
             table.add_column("trained on", justify="right")
@@ -49,8 +49,8 @@ def _row(entry: Entry) -> list[str]:
         percent(entry.accuracy),
         # One run says how many pairs of one prompt there are.
         interval(entry) if alone is None else f"{percent(alone['wilson_low'])} to {percent(alone['wilson_high'])}",
-        "" if margin is None else f"{margin:.3g}",
-        "" if alone is None or low is None or high is None else f"{low:.3g} to {high:.3g}",
+        "" if margin is None else f"{margin:.2g}",
+        "" if alone is None or low is None or high is None else f"{low:.2g} to {high:.2g}",
         str(sum(row["ties"] for row in entry.rows)),
         "" if beta is None else f"{beta:g}",
     ]

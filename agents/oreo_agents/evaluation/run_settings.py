@@ -18,6 +18,9 @@ from oreo_agents.evaluation.round_names import split_round
 TRAINED = "trained.yaml"
 """In the folder of an evaluation: the configuration of the run that its checkpoint is of."""
 
+MOST_CONFIG_BYTES = 2**20
+"""Largest configuration that is read; a large one of ours has some 10,000."""
+
 # Settings of an environment that other settings take their defaults from: what became of them stands there.
 _DEFAULTS = (
     *("demonstrations", "collection_tasks", "evaluation_tasks", "evaluation_splits", "searches"),
@@ -105,7 +108,7 @@ def row_settings(folder: Path, row: Mapping[str, Any]) -> RowSettings:
         own = flatten(row.get("settings") or {}, "algo.")
         options = flatten(row.get("env_options") or {}, "env.options.")
         return RowSettings(options | own, int(row["seed"]), whole=False)
-    config = _read(path)
+    config = read_config(path)
     if "algo" in config or "algorithms" in config:
         values, seed = _of_training(config, row["algo"], row), int(row["seed"])
     else:
@@ -118,15 +121,33 @@ def row_settings(folder: Path, row: Mapping[str, Any]) -> RowSettings:
     return RowSettings(_telling(values | searched), seed, whole=True)
 
 
-def _read(path: Path) -> Mapping[str, Any]:
-    return _parsed(path.read_text(encoding="utf-8"))
+def read_config(path: Path) -> Mapping[str, Any]:
+    """Read the ``config.yaml`` of a run, whoever made it, as data: references in it are looked up by nobody.
+
+    Raises:
+        ValueError: it is none that we write: damaged, larger than any of ours, or with YAML's aliases, which let a few
+            lines stand for any number.
+    """
+    if (size := path.stat().st_size) > MOST_CONFIG_BYTES:
+        raise ValueError(f"{path}: {size} bytes are no configuration of a run (at most {MOST_CONFIG_BYTES})")
+    try:
+        return _parsed(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError, TypeError, ValueError, RecursionError) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ValueError(f"{path}: no configuration of a run that can be read: {reason:.300}") from None
 
 
 @cache
 def _parsed(text: str) -> Mapping[str, Any]:
     """Return a configuration; of a sweep's many rows each file is parsed once."""
     # The same reader in C takes a tenth of the time.
-    return dict(yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader)) or {})
+    loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    if "*" in text and any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, loader)):
+        raise ValueError("it has aliases (*NAME)")
+    found = yaml.load(text, loader) or {}
+    if not isinstance(found, dict):
+        raise ValueError(f"it holds no settings but a {type(found).__name__}")
+    return found
 
 
 # Of evaluations on the way: they decide a row where they decide what a training ends with.
@@ -171,7 +192,7 @@ def _of_checkpoint(folder: Path, config: Mapping[str, Any], row: Mapping[str, An
     found = [file for file in (folder / TRAINED, *(place / "config.yaml" for place in places)) if file.exists()]
     if not found:
         return now | value, int(row["seed"])
-    trained = _read(found[0])
+    trained = read_config(found[0])
     name = row["algo"] if config.get("run") else Path(given).parent.name
     before = _of_training(trained, name, row)
     if value.get("value.path") and places and Path(value["value.path"]).parent.parent == places[-1]:

@@ -171,6 +171,25 @@ def transcript(text: Any) -> list[Message] | None:
     return said
 
 
+def unzipped(row: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a row with conversations as lists of messages, also those that ``datasets.Sequence`` keeps by field."""
+    found = {name: value for name, value in row.items() if isinstance(value, Mapping) and _is_zipped(value)}
+    return row if not found else {**row, **{name: _unzip(value) for name, value in found.items()}}
+
+
+def _is_zipped(value: Mapping[str, Any]) -> bool:
+    columns = [*value.values()]
+    return (
+        bool({"role", "from"} & {*value})
+        and all(isinstance(column, list) for column in columns)
+        and len({*map(len, columns)}) == 1
+    )
+
+
+def _unzip(value: Mapping[str, list[Any]]) -> list[dict[str, Any]]:
+    return [dict(zip(value, fields, strict=True)) for fields in zip(*value.values(), strict=True)]
+
+
 def is_chat(value: Any) -> bool:
     """Whether a value is a list of messages in either form."""
     return (

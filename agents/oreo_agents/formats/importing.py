@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from oreo_agents.episodes.ungraded import WHY
+from oreo_agents.formats.chat import unzipped
 from oreo_agents.formats.draft import Cut, Draft
 from oreo_agents.formats.labels import LABELS, judge_label, relabelled
 from oreo_agents.formats.layout import Layout, Row, Watched, columns_of, named, near, recognise
@@ -140,6 +141,7 @@ class _Reader:
     layout: Layout | None = None
     series: Any = None
     found: list[_Found] = field(default_factory=list)
+    known: set[frozenset[str]] = field(default_factory=set)
     watched: int = 0
 
     def read(self, where: str, row: Row) -> list[Draft]:
@@ -148,6 +150,7 @@ class _Reader:
         Raises:
             ValueError: it cannot be used; says why, and where.
         """
+        row = unzipped(row)
         try:
             return self._drafts(row if self.settings.label is None else relabelled(row, self.settings.label))
         except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
@@ -165,14 +168,8 @@ class _Reader:
             self.layout = recognise(row, self.layouts) if asked == "auto" else named(asked, self.layouts)
             self.counts.layout, self.series = self.layout.name, self.layout.one_of(row)
             self._require_turns(self.layout)
-        elif self.settings.layout == "auto" and not self.layout.is_of(row):
-            missing = " and no ".join(self.layout.missing(row)).replace("|", " or ") or "such content"
-            others = [one.name for one in self.layouts if one.is_of(row)]
-            hint = f"it would be {', '.join(others[:3])}" if others else near(row, self.layouts)
-            raise ValueError(
-                f"the rows before are in the layout {self.layout.name}, and here is no {missing} among "
-                f"{columns_of(row)}; {hint}"
-            )
+        elif self.settings.layout == "auto":
+            self._require_same(self.layout, row)
         if self.layout.one_of(row) != self.series:
             self.counts.other_series += 1
             return []
@@ -183,6 +180,24 @@ class _Reader:
         drafts = self.layout.read(seen)
         self.counts.unread = tuple(dict.fromkeys([*self.counts.unread, *seen.unread(self.settings.label)]))
         return drafts
+
+    def _require_same(self, layout: Layout, row: Row) -> None:
+        """Refuse a row of another layout, such as one with a verdict after rows that are there to imitate."""
+        columns = frozenset(name for name, value in row.items() if value is not None)
+        fits = layout.is_of(row)
+        if fits and columns in self.known:
+            return
+        others = [one.name for one in self.layouts if one.is_of(row)]
+        if fits and others[0] == layout.name:
+            self.known.add(columns)
+            return
+        missing = " and no ".join(layout.missing(row)).replace("|", " or ") or "such content"
+        here = f"this one is {others[0]}" if fits else f"here is no {missing} among {columns_of(row)}"
+        hint = f"it would be {', '.join(others[:3])}" if others else near(row, self.layouts)
+        raise ValueError(
+            f"the rows before are in the layout {layout.name}, and {here}; "
+            f"{'say --format, or give each kind as a file of its own' if fits else hint}"
+        )
 
     def _require_turns(self, layout: Layout) -> None:
         """Refuse answers to questions where there are none."""

@@ -55,7 +55,7 @@ def files_of(place: str, split: str = "train") -> tuple[Path, ...]:
             f"{place}: no file of split {split!r}: {describe(path, naming)}. A split is {name_files(naming, split)}; "
             "say another one with --split, or name a file"
         )
-    return found
+    return tuple(file.parent if minari_folder(file.parent) == file.parent else file for file in found)
 
 
 def rows_of(files: Sequence[Path], max_unpacked_bytes: int) -> Iterator[tuple[str, Row]]:

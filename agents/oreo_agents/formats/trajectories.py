@@ -50,6 +50,8 @@ def _own(row: Row) -> list[Draft]:
     spans, rewards = row["action_spans"], row["rewards"]
     if not isinstance(spans, list) or not isinstance(rewards, list) or len(spans) != len(rewards) or not rewards:
         raise ValueError(f"action_spans and rewards must be lists of one entry an action, got {spans!r:.60}")
+    if row.get("label") not in (None, row["success"]):  # that TRL reads
+        raise ValueError(f"label is {row['label']!r} and success is {row['success']!r}; give both alike")
     info = row.get("info") or "{}"
     return [
         Draft(

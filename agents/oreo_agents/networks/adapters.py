@@ -21,6 +21,7 @@ from transformers import PreTrainedModel
 from transformers.utils.peft_utils import find_adapter_config_file
 
 from oreo_agents.networks.places import first_line, hub_asked_once, require_folder_or_name
+from oreo_algos.typed import require_types
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +51,7 @@ class Lora:
 
     def __post_init__(self) -> None:
         """Check the settings."""
+        require_types(self)
         if self.rank < 0 or self.alpha <= 0:
             raise ValueError(f"LoRA needs rank >= 0 and alpha > 0, got rank {self.rank}, alpha {self.alpha}")
         if not 0 <= self.dropout < 1:

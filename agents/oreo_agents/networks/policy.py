@@ -37,6 +37,7 @@ from oreo_agents.networks.weights import load_model
 from oreo_algos.algos.adaptation import frozen_copy
 from oreo_algos.batch import Batch
 from oreo_algos.models import KLEstimate, Policy, TokenScores
+from oreo_algos.typed import require_types
 
 _log = logging.getLogger(__name__)
 
@@ -77,6 +78,7 @@ class PolicySettings:
 
     def __post_init__(self) -> None:
         """Check the settings."""
+        require_types(self)
         require_bool("policy.trust_remote_code", self.trust_remote_code)
         for name in ("chat_template", "system_prompt"):
             if not isinstance(getattr(self, name), str | None):

@@ -22,6 +22,7 @@ from transformers import (
 )
 
 from oreo_agents.networks.old_names import write_old_names
+from oreo_algos.typed import require_types
 
 _END, _PAD, _UNKNOWN = "<|end|>", "<|pad|>", "<|unknown|>"
 # A word, a number, a run of # or another character, with the space before it; or one blank.
@@ -60,6 +61,7 @@ class TinyConfig:
 
     def __post_init__(self) -> None:
         """Check the settings."""
+        require_types(self)
         if self.architecture not in ("llama", "qwen2"):
             raise ValueError(f"architecture must be llama or qwen2, got {self.architecture!r}")
         for name in ("hidden_size", "intermediate_size", "layers", "heads", "context"):

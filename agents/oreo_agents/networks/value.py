@@ -39,6 +39,7 @@ from oreo_agents.networks.readers import last_outputs
 from oreo_agents.networks.weights import load_model
 from oreo_algos.batch import Batch
 from oreo_algos.segments import shift_values
+from oreo_algos.typed import require_types
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +64,7 @@ class ValueSettings:
 
     def __post_init__(self) -> None:
         """Check the settings."""
+        require_types(self)
         if self.url is not None:
             require_url("value.url", self.url)
         require_checkpointing("value.gradient_checkpointing", self.gradient_checkpointing)

@@ -21,9 +21,10 @@ from oreo_agents.networks.network import Network
 from oreo_agents.networks.policy import PolicySettings
 from oreo_agents.networks.value import TokenValue, ValueSettings
 from oreo_agents.progress import quiet
+from oreo_agents.runs.building import build
 from oreo_agents.runs.helps import DOCTOR
 from oreo_agents.runs.loading import Loader
-from oreo_agents.runs.overrides import UserError, build, composed, readable
+from oreo_agents.runs.overrides import UserError, composed, readable
 
 _WANTED = f"oreo doctor checks a checkpoint: give policy.path=FOLDER_OR_HUB_NAME\n\n{DOCTOR}"
 _STYLES = {"ok": "green", "slow": "yellow", "refused": "red"}

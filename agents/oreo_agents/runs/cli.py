@@ -24,16 +24,16 @@ from omegaconf.errors import OmegaConfBaseException
 from oreo_agents import plugins
 from oreo_agents.runs import together
 from oreo_agents.runs.arguments import flags_first, modules_of_env, one_search_a_job, plugged_in, with_environment
+from oreo_agents.runs.building import build
 from oreo_agents.runs.choices import config_folder, known, with_folders
 from oreo_agents.runs.helps import asked, asked_of_parser
-from oreo_agents.runs.overrides import UserError, build, check_overrides, closest, further_overrides, readable
+from oreo_agents.runs.overrides import UserError, check_overrides, closest, further_overrides, readable
 from oreo_agents.runs.run_folders import (
     Network,
     choose_value,
     evaluation_overrides,
     hydra_text,
     networks,
-    run_imports,
     run_of,
 )
 
@@ -45,7 +45,7 @@ oreo: offline reinforcement learning of multi-step reasoning
   oreo collect  the start, then offline episodes of it
   oreo train    one algorithm (algo=oreo|dpo|kto|rejection|...), then its evaluation
   oreo eval     RUN, or RUN/NAME: measure what a run trained, on its tasks; or a checkpoint (policy.path=...,
-                value.path=...), or its value (what=value)
+                value.path=...), or how it ranks preference pairs (data=PAIRS), or its value (what=value)
   oreo report   DIR... : one table and plots from any set of run folders (--base ROW, --over SETTING, --format csv)
   oreo show     RUN, RUN/NAME or a buffer: read answers and how they were judged (--wrong, --compare, --values)
   oreo push     FOLDER REPO_ID : a policy or value network with its card to the Hugging Face hub (--dry-run)
@@ -89,15 +89,15 @@ _GROWING = (
     "workers",
     "imports",
     "trainer.tracker",
-    "trainer.sharding",
-    "trainer.cpu_offload",
     "evaluate.keep",
     "sampler",
     "value.url",
+    "trainer.sharding",
+    "trainer.cpu_offload",
 )
 
 # What lies in a folder before a run has done anything in it.
-_BEFORE_ANYTHING = {"config.yaml", "cli.log", ".run.lock", ".hydra"}
+_BEFORE_ANYTHING = {"config.yaml", "cli.log", ".run.lock", ".config.lock", ".hydra"}
 
 
 def main() -> None:
@@ -239,10 +239,20 @@ def _sft(config: DictConfig, folder: Path) -> None:
 
 
 def _collect(config: DictConfig, folder: Path) -> None:
-    run = _prepare(config, folder, {})
-    run.prepare(episodes=True)
-    buffer = run.episodes()
-    print(f"{folder / 'data' / 'episodes'}: {buffer.stats()}")
+    from oreo_agents.episodes.parts import Shard
+
+    shard = None if config.shard is None else Shard.parse(config.shard)
+    config.shard = None  # shards may share a folder, and its configuration
+    # The jobs of a sweep over shards begin with one start.
+    run = _prepare(config, folder, {}, shared=_SHARED if shard and _in_sweep() else None)
+    if shard is None:
+        run.prepare(episodes=True)
+        print(f"{folder / 'data' / 'episodes'}: {run.episodes().stats()}")
+    else:
+        run.data.require_shard(shard)
+        run.prepare(episodes=False)
+        buffer = run.data.shard(run.sft(), shard).buffer
+        print(f"{buffer.folder}: {buffer.stats()}; oreo data merge joins the {shard.of} shards")
 
 
 def _evaluate(config: DictConfig, folder: Path) -> None:
@@ -263,10 +273,12 @@ def other_tasks(config: DictConfig) -> str | None:
     Returns:
         A sentence; None when they do not differ, or when the policy does not lie in a run folder.
     """
+    from oreo_agents.evaluation.run_settings import read_config
+
     trained = Path(config.policy.path or "").parent.parent / "config.yaml"
     if config.policy.path is None or not trained.exists():
         return None
-    before, now = OmegaConf.select(OmegaConf.load(trained), "env") or {}, config.env
+    before, now = read_config(trained).get("env") or {}, config.env
     names = sorted({*before.get("options", {}), *now.options})
     pairs = {"id": (before.get("id"), now.id)}
     pairs |= {f"options.{name}": (before.get("options", {}).get(name), now.options.get(name)) for name in names}
@@ -418,18 +430,26 @@ def _write_down(config: DictConfig, folder: Path) -> None:
 
     path = folder / "config.yaml"
     text = OmegaConf.to_yaml(config, resolve=True)
-    if path.exists():
-        before = path.read_text(encoding="utf-8")
-        if before == text:
-            return
-        begun = any(entry.name not in _BEFORE_ANYTHING for entry in folder.iterdir())
-        if begun and _lasting(OmegaConf.create(before)) != _lasting(OmegaConf.create(text)):
-            raise ValueError(
-                f"{folder} holds a run with another configuration (see {path}); choose another hydra.run.dir, or "
-                f"delete it to start again; only {', '.join(_GROWING)} may change"
-            )
     folder.mkdir(parents=True, exist_ok=True)
-    write_text(path, text)
+    with FileLock(folder / ".config.lock"):
+        if path.exists():
+            before = path.read_text(encoding="utf-8")
+            if before == text:
+                return
+            names = {entry.name for entry in folder.iterdir() if not re.fullmatch(r"\.run-.*\.lock", entry.name)}
+            begun = bool(names - _BEFORE_ANYTHING)
+            if begun and _lasting(OmegaConf.create(before)) != _lasting(OmegaConf.create(text)):
+                raise ValueError(
+                    f"{folder} holds a run with another configuration (see {path}); choose another hydra.run.dir, or "
+                    f"delete it to start again; only {', '.join(_GROWING)} may change"
+                )
+        write_text(path, text)
+
+
+def _lock(config: DictConfig) -> str:
+    """Return the name of the lock on a run folder; shards of a collection may work in one at the same time."""
+    shard = config.get("shard")
+    return ".run.lock" if shard is None else f".run-{re.sub('[^0-9]', '-', str(shard))}.lock"
 
 
 def _lasting(config: Any) -> Any:
@@ -452,7 +472,6 @@ def _run_hydra(command: str, arguments: Sequence[str], imports: Sequence[str]) -
         overrides.insert(named, "env=own")
     if command == "eval" and overrides and not re.match(r"-|[^/]*=", overrides[0]):
         folder, *others = overrides
-        imports = [*map(plugins.import_named, run_imports(Path(folder))), *imports]
         overrides = [*evaluation_overrides(Path(folder), others), *others]
     overrides = with_environment(command, overrides)
     chosen = [text for text in overrides if re.match(r"policy\.path=(?!null$)", text)]
@@ -471,7 +490,7 @@ def _run_hydra(command: str, arguments: Sequence[str], imports: Sequence[str]) -
             leads = together.meet(folder)
             named = [*config.imports, *modules_of_env([f"env.id={config.env.id}"])]
             config.imports = list(dict.fromkeys(map(plugins.import_named, named)))
-            with FileLock(folder / ".run.lock", blocking=False) if leads else nullcontext():
+            with FileLock(folder / _lock(config), blocking=False) if leads else nullcontext():
                 try:
                     _JOBS[command](config, folder)
                 finally:

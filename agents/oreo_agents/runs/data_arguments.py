@@ -53,7 +53,9 @@ def parser() -> argparse.ArgumentParser:
     exporter.add_argument("buffer", type=Path)
     exporter.add_argument("--format", choices=EXPORTS, required=True)
     exporter.add_argument(
-        "--out", type=Path, help="NAME.jsonl or NAME.parquet, of minari NAME-v0; default: BUFFER-FORMAT.jsonl"
+        "--out",
+        type=Path,
+        help="NAME.jsonl, NAME.parquet, or NAME, a folder with a card; of minari NAME-v0; default: BUFFER-FORMAT.jsonl",
     )
     exporter.add_argument("--max-pairs", type=int, default=6, help="pairs a task that trl-dpo draws; default: 6")
     exporter.add_argument("--seed", type=int, default=0, help="draws them")
@@ -70,7 +72,7 @@ def parser() -> argparse.ArgumentParser:
     stats.add_argument("--tasks", type=int, default=10, help="the hardest tasks that are listed; default: 10")
     checker = commands.add_parser("validate", help="read buffers whole, and say what keeps one from learning of them")
     checker.add_argument("buffers", type=Path, nargs="+")
-    joiner = commands.add_parser("merge", help="join buffers of one tokenizer")
+    joiner = commands.add_parser("merge", help="join buffers of one tokenizer, or the shards of a collection")
     joiner.add_argument("buffers", type=Path, nargs="+")
     joiner.add_argument("--out", type=Path, required=True)
     divider = commands.add_parser("split", help="divide a buffer by tasks")

@@ -7,15 +7,16 @@ import argparse
 import json
 import os
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from oreo_agents.formats.exporting import Losses, Row, export_rows
+from oreo_agents.runs.data_card import FILE, dataset_card
 from oreo_algos import EpisodeBuffer
 
 
 def export(options: argparse.Namespace) -> None:
-    """Write the file, whole or not at all, and say what it cannot hold.
+    """Write the file, or a folder of it and a card, whole or not at all, and say what it cannot hold.
 
     Raises:
         ValueError: no episode can be written, the name is of no kind that is written, or a file is there already.
@@ -25,16 +26,31 @@ def export(options: argparse.Namespace) -> None:
         _export_minari(buffer, options)
         return
     out = options.out or Path(f"{options.buffer.name}-{options.format}.jsonl")
-    if out.suffix not in (".jsonl", ".parquet"):
-        raise ValueError(f"--out {out}: write NAME.jsonl or NAME.parquet")
+    if out.suffix not in (".jsonl", ".parquet", ""):
+        raise ValueError(f"--out {out}: write NAME.jsonl or NAME.parquet, or NAME, a folder with a card")
     if out.exists():
         raise ValueError(f"{out} is there already; delete it, or give another --out")
     losses = Losses()
-    count = write_rows(out, export_rows(buffer, options.format, losses, max_pairs=options.max_pairs, seed=options.seed))
+    columns: dict[str, None] = {}
+    rows = export_rows(buffer, options.format, losses, max_pairs=options.max_pairs, seed=options.seed)
+    try:
+        count = write_rows(out if out.suffix else out / FILE, _noting(rows, columns))
+    finally:
+        if out.is_dir() and not any(out.iterdir()):
+            out.rmdir()
     if not count:
         raise ValueError(f"{options.buffer}: no episode can be written as {options.format}: {_told(losses)}")
+    if not out.suffix:
+        card = dataset_card(out.name, buffer, options.format, count, [*columns], losses.sentences())
+        (out / "README.md").write_text(card, encoding="utf-8")
     print(f"{out}: {count} rows of {len(buffer)} episodes as {options.format}")
     print(_told(losses) or "nothing is lost")
+
+
+def _noting(rows: Iterable[Row], columns: dict[str, None]) -> Iterator[Row]:
+    for row in rows:
+        columns.update(dict.fromkeys(row))
+        yield row
 
 
 def _told(losses: Losses) -> str:
@@ -75,11 +91,11 @@ def _to_parquet(file: Path) -> None:
 
 
 def _export_minari(buffer: EpisodeBuffer, options: argparse.Namespace) -> None:
-    from oreo_envs.minari import export as export_minari
-
-    name = str(options.out or f"{options.buffer.name}-v0")
     try:
-        export_minari(buffer, name)
+        from oreo_envs.minari import export as export_minari
     except ImportError as error:
         raise ValueError(str(error)) from None
-    print(f"{name}: {len(buffer)} episodes as a data set of Minari\nnot kept: tokens, log-probabilities, loss_mask")
+    name = str(options.out or f"{options.buffer.name}-v0")
+    data = export_minari(buffer, name)
+    print(f"{name}: {len(buffer)} episodes as a data set of Minari, in {data.storage.data_path.parent}")
+    print("not kept: tokens, log-probabilities, loss_mask")

@@ -6,6 +6,7 @@ Knows: buffers, their columns. Does not know: where they come from, training.
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,8 @@ from rich.console import Console
 from rich.table import Table
 
 from oreo_agents.episodes.recorded import recorded_episodes
-from oreo_agents.formats.draft import digest
+from oreo_agents.formats.draft import PAIR, digest
+from oreo_agents.runs.shards import join as join_shards
 from oreo_algos import EpisodeBuffer
 from oreo_algos.algos.selection import PROTOCOLS, by_protocol
 from oreo_algos.algos.selection import balance as balanced
@@ -24,9 +26,15 @@ _BINS = 12
 
 
 def merge(options: argparse.Namespace) -> None:
-    """Join buffers of one tokenizer."""
-    buffer = EpisodeBuffer.concatenate([EpisodeBuffer.load(folder) for folder in options.buffers])
-    _save(buffer, options.out)
+    """Join buffers of one tokenizer; shards of a collection to what one process would have written.
+
+    Raises:
+        ValueError: a buffer is named twice; see ``shards.join``.
+    """
+    for folder in options.buffers:
+        if options.buffers.count(folder) > 1:
+            raise ValueError(f"{folder} is named twice")
+    _save(join_shards({str(folder): EpisodeBuffer.load(folder) for folder in options.buffers}), options.out)
 
 
 def split(options: argparse.Namespace) -> None:
@@ -60,19 +68,24 @@ def balance(options: argparse.Namespace) -> None:
     buffer, rng = EpisodeBuffer.load(options.buffer), np.random.default_rng(options.seed)
     if options.protocol is None:
         most = 4 if options.per_outcome is None else options.per_outcome
-        _save(balanced(buffer, most, rng), options.out)
-        return
-    _save(by_protocol(buffer, options.protocol, rng), options.out)
-    print(f"DPO by this protocol: algo.max_pairs={PROTOCOLS[options.protocol].max_pairs}")
+        kept = balanced(buffer, most, rng)
+    else:
+        kept = by_protocol(buffer, options.protocol, rng)
+    _save(kept, options.out)
+    if lost := len(buffer.pairs) - len(kept.pairs):
+        print(f"{lost} of {len(buffer.pairs)} preference pairs are whole no more: pairs are best left as they are")
+    if options.protocol:
+        print(f"DPO by this protocol: algo.max_pairs={PROTOCOLS[options.protocol].max_pairs}")
 
 
 def dedup(options: argparse.Namespace) -> None:
-    """Keep the first of the episodes that say the same in the same task."""
+    """Keep the first of the episodes that say the same in the same task, and in the same pair if they are of one."""
     buffer = EpisodeBuffer.load(options.buffer)
-    seen: dict[tuple[str, str], int] = {}
+    seen: dict[tuple[str, str, Any], int] = {}
     differing = 0
     for index, episode in enumerate(buffer):
-        first = seen.setdefault((episode.task_id, digest(repr(episode.messages))), index)
+        said = digest(repr(episode.messages))
+        first = seen.setdefault((episode.task_id, said, episode.info.get(PAIR)), index)
         differing += first != index and bool(buffer.columns.success[first] != episode.success)
     _save(buffer[sorted(seen.values())], options.out)
     print(f"{len(buffer) - len(seen)} of {len(buffer)} episodes were copies")

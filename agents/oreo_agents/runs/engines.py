@@ -7,7 +7,6 @@ import logging
 import os
 from functools import partial
 from pathlib import Path
-from weakref import WeakSet
 
 from oreo_agents.engines.line import Line, ServerError
 from oreo_agents.engines.process import ServerProcess, free_port, load_weights, serve_command
@@ -28,7 +27,7 @@ TOKEN_VARIABLE = "OREO_SAMPLER_TOKEN"
 """Environment variable with what servers of ``sampler.url`` and ``value.url`` want to hear."""
 
 
-_open: "WeakSet[Engines]" = WeakSet()
+_open: "set[Engines]" = set()
 
 
 def close_engines() -> None:
@@ -52,7 +51,6 @@ class Engines:
         self.settings, self.policy_settings, self.value_url, self.folder = settings, policy, value_url, folder
         self._lines: dict[str, Line] = {}
         self._process: ServerProcess | None = None
-        _open.add(self)
 
     def sampler(self, policy: CausalPolicy, path: str, prompt_format: PromptFormat) -> Sampler:
         """Return what draws from a policy.
@@ -113,6 +111,7 @@ class Engines:
 
     def close(self) -> None:
         """End what was started here."""
+        _open.discard(self)
         for line in self._lines.values():
             line.close()
         self._lines = {}
@@ -122,6 +121,7 @@ class Engines:
 
     def _line(self, url: str) -> Line:
         if url not in self._lines:
+            _open.add(self)
             how = self.settings
             self._lines[url] = Line(
                 url,
@@ -144,6 +144,7 @@ class Engines:
                 dtype=how.dtype,
                 trust=how.trust_remote_code,
             )
+            _open.add(self)
             self._process = ServerProcess(command_for, self.folder / "sampler.log", port)
         if not self._process.alive:
             self._process.start(_whole(path))

@@ -23,6 +23,7 @@ from oreo_agents.evaluation.score import Score
 from oreo_agents.networks.policy import CausalPolicy
 from oreo_agents.networks.value import TokenValue
 from oreo_agents.progress import progress
+from oreo_agents.runs.building import build
 from oreo_agents.runs.choices import known
 from oreo_agents.runs.data import encode_buffer
 from oreo_agents.runs.facade_networks import (
@@ -35,7 +36,7 @@ from oreo_agents.runs.facade_networks import (
     save,
 )
 from oreo_agents.runs.facade_parts import Env, counted, env_of, id_of, learnable, make, replaced
-from oreo_agents.runs.overrides import beside_others, build, composed
+from oreo_agents.runs.overrides import beside_others, composed
 from oreo_agents.search import BestOfN, Greedy, Search
 from oreo_agents.serving.answering import LocalEngine, Reply
 from oreo_agents.serving.bodies import RefusedError, read_messages

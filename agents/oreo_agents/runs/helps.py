@@ -44,7 +44,7 @@ GROUPS = {
     "iteration": "rounds of collection and training: rounds=3",
     "searches": "how answers are chosen, one group a search: searches.majority.samples=...; search=[...] says which",
     "sampler": "who generates: this process, or sampler=vllm sampler.url=http://HOST:PORT",
-    "evaluate": "on what is measured: evaluate.tasks=..., evaluate.splits=[...]",
+    "evaluate": "on what is measured: evaluate.tasks=..., evaluate.splits=[...], evaluate.pairs.share=0.1",
     "value_eval": "what=value: how V is measured, value_eval.samples=...",
     "trainer": "how training runs: trainer.micro_batch_tokens=..., trainer.doctor.NAME=... (warnings)",
 }
@@ -57,6 +57,7 @@ PLAIN = {
     "rounds": "how often to collect and train; 1: the offline episodes of the start alone",
     "what": "accuracy: how often the policy solves the tasks; value: how good V is",
     "run": "what `oreo eval RUN` sets",
+    "shard": "2/8: collect the second of eight shares; null: all; `oreo data merge` joins them",
     "label": "name in the results; null: that of the folder which holds the checkpoint",
     "reference.path": "what=value: the policy that OREO started from, for log-ratios; null: they count as 0",
 }
@@ -121,19 +122,23 @@ HELPS = {
         {
             "collect": "of the small model, after its supervised start",
             "collect policy.path=checkpoint/ env=gsm8k collect.tasks=500": "of a checkpoint",
-            "collect collect.samples=16 collect.sampling.temperature=0.8": "more of each task, less spread",
             "collect policy=expert env=alfworld env.path=generated": "demonstrations of an expert",
             "collect policy.path=RUN/oreo/policy hydra.run.dir=outputs/more": "of a policy that was trained here",
+            "collect policy.path=checkpoint/ env=gsm8k shard=2/8": "an eighth of it; `oreo data merge` joins all eight",
         },
         (*_BEFORE, *_AFTER),
+        ("shard", "seed"),
     ),
     "eval": Help(
-        "Measure what a run trained, on its own tasks; or a checkpoint; or, with what=value, how good a value is.",
+        "Measure what a run trained, on its own tasks; or a checkpoint; or, with data=PAIRS, how well preference pairs "
+        "are ranked; or, with what=value, how good a value is.",
         {
             "eval RUN": "everything that the run trained, once more",
             "eval RUN/oreo search=[greedy,best_of_n,step_beam]": "one policy of it, with searches by its value",
             "eval RUN evaluate.tasks=50 env.options.world=1": "on other tasks",
             "eval policy.path=checkpoint/ env=gsm8k search=[greedy,majority]": "a checkpoint",
+            "eval RUN/dpo data=pairs.jsonl": "how often it ranks held-out preference pairs as they should be",
+            "eval policy.path=dpo/ reference.path=start/ data=pairs.jsonl": "a checkpoint, by log-ratios to its start",
             "eval RUN/oreo what=value": "how well V orders right and wrong answers",
         },
         (*_BEFORE, *_AFTER, "value_eval"),

@@ -31,6 +31,10 @@ class Layout:
         """The buffer collected for the first round, which all algorithms share."""
         return self.start / "data" / "episodes"
 
+    def shard(self, name: str) -> Path:
+        """Return the buffer of a shard of the offline episodes, which no other process writes."""
+        return self.folder / "data" / f"episodes-{name}"
+
     def round(self, algorithm: str, number: int) -> Path:
         """Return the folder of a round of an algorithm: its policy, its value, its answers."""
         return self.folder / round_name(algorithm, number)

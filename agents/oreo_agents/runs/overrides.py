@@ -5,25 +5,24 @@ Knows: Hydra, where configurations lie. Does not know: what commands do.
 
 import difflib
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import fields, is_dataclass
+from dataclasses import fields
 from functools import cache
 from pathlib import Path
-from types import UnionType
-from typing import Any, get_args, get_type_hints
+from typing import Any
 
 import gymnasium as gym
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
-from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from oreo_agents import plugins
 from oreo_agents.episodes.tasks import EnvSettings, option_names
+from oreo_agents.runs.building import TARGET, class_of, is_target, require_named, require_safe_hydra
 from oreo_agents.runs.choices import compose, config_folder, further, known, unfiled
 
 
@@ -48,7 +47,8 @@ def check_overrides(command: str, overrides: Sequence[str]) -> None:
     with initialize_config_dir(str(config_folder()), version_base="1.3"):
         try:
             for chosen in _jobs(overrides):
-                _check_keys(command, compose(command, chosen))
+                _check_targets(config := compose(command, chosen, return_hydra_config=True), chosen)
+                _check_keys(command, config)
         except (HydraException, OmegaConfBaseException) as error:
             raise UserError(_explain(command, error, overrides)) from error
 
@@ -77,6 +77,19 @@ def _jobs(overrides: Sequence[str]) -> list[list[str]]:
     return [[texts[job % len(texts)] for texts in values] for job in range(count)]
 
 
+def _check_targets(config: DictConfig, overrides: Sequence[str]) -> None:
+    """Refuse classes that nobody named, before Hydra or a command makes anything.
+
+    Raises:
+        PluginError: by the setting.
+    """
+    require_safe_hydra(OmegaConf.to_container(config.hydra))
+    given = OverridesParser.create().parse_overrides([text for text in overrides if text.startswith("hydra.")])
+    require_safe_hydra({each.get_key_element(): each.value() for each in given}, "")
+    others = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
+    require_named(OmegaConf.to_container(others, resolve=True))
+
+
 @cache
 def _keys_of(command: str) -> tuple[str, ...]:
     """Return the settings at the top of a command's own configuration, composed once; where Hydra is set up."""
@@ -98,7 +111,7 @@ def _check_keys(command: str, config: DictConfig) -> None:
             "without these"
         )
     for key in config:
-        if key not in known:
+        if key not in (*known, "hydra"):
             raise UserError(f"{command}: there is no setting {str(key)!r}{closest(str(key), known)}")
 
 
@@ -154,9 +167,8 @@ def _with_choices(command: str, overrides: Sequence[str]) -> DictConfig:
 def _is_field(config: DictConfig, name: str) -> bool:
     """Whether a dataclass has a setting that no file names."""
     place, _, key = name.rpartition(".")
-    node = OmegaConf.select(config, place) if place else None
-    target = node.get("_target_") if isinstance(node, DictConfig) else None
-    return target is not None and key in {field.name for field in fields(get_object(target))}
+    node: Any = OmegaConf.select(config, place) if place else None
+    return is_target(node) and key in {field.name for field in fields(class_of(node[TARGET], place))}
 
 
 def _known_names(config: DictConfig) -> list[str]:
@@ -223,54 +235,3 @@ def readable(overrides: Sequence[str]) -> list[str]:
     found = [re.sub(r"^(?=policy\.chat_template_kwargs[.=])", "++", text) for text in overrides]
     home = str(Path.home())
     return [text if "'" in text or '"' in text else re.sub(r"(?<=[=,\[])~(?=/)", home, text) for text in found]
-
-
-def build(node: Any, missing: Mapping[str, Any] | None = None) -> Any:
-    """Make the dataclass that a node of the configuration names; what it refuses is a ValueError that names a key.
-
-    Args:
-        node: of the configuration.
-        missing: settings for what has no value there.
-    """
-    for key, value in (missing or {}).items():
-        if OmegaConf.is_missing(node, key):
-            node[key] = value
-    _require_types(node)
-    try:
-        return instantiate(node, _convert_="all")
-    except HydraException as error:
-        if isinstance(error.__cause__, TypeError | ValueError):
-            raise ValueError(f"{node.get('_target_')}: {error.__cause__}") from error
-        raise
-
-
-_PLAIN = {int: "a whole number", float: "a number", bool: "true or false", str: "a text", type(None): "null"}
-
-
-def _require_types(node: DictConfig) -> None:
-    """Refuse plain values of another type than the dataclass of a node has.
-
-    Raises:
-        ValueError: by the name of the key.
-    """
-    if missing := sorted(OmegaConf.missing_keys(node)):
-        raise ValueError(f"{missing[0]} has no default: give {missing[0]}=...")
-    target = get_object(node.get("_target_", "builtins.dict"))
-    hints = get_type_hints(target) if is_dataclass(target) else {}
-    for key in node:
-        value = node[key]
-        if isinstance(value, DictConfig):
-            _require_types(value)
-            continue
-        hint = hints.get(str(key))
-        allowed = set(get_args(hint)) if isinstance(hint, UnionType) else {hint}
-        if not allowed <= set(_PLAIN) or any(_fits(value, kind) for kind in allowed):
-            continue
-        names = " or ".join(words for kind, words in _PLAIN.items() if kind in allowed)
-        raise ValueError(f"{node._get_full_key(key)} must be {names}, got {value!r}")
-
-
-def _fits(value: object, kind: Any) -> bool:
-    if kind is float:
-        return isinstance(value, int | float) and not isinstance(value, bool)
-    return isinstance(value, kind) and not (kind is int and isinstance(value, bool))

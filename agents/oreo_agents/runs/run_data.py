@@ -3,9 +3,12 @@
 Knows: settings, rounds, tasks. A buffer that is there is not made again. Does not know: training, evaluation.
 """
 
+import hashlib
+import shutil
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +16,14 @@ import numpy as np
 
 from oreo_agents.episodes.collect import collect, demonstrations, encode
 from oreo_agents.episodes.held_out import HeldOutFound, HeldOutTasks, require_learnable
+from oreo_agents.episodes.parts import WHOLE, Shard
 from oreo_agents.episodes.prompts import PromptFormat
 from oreo_agents.episodes.tasks import Purpose, derive, identity
 from oreo_agents.episodes.ungraded import only_graded
 from oreo_agents.evaluation.kept import SOURCE
 from oreo_agents.evaluation.round_names import split_round
 from oreo_agents.formats.draft import digest
+from oreo_agents.networks.checkpoints import weights_digest
 from oreo_agents.runs.given import ALLOW, import_rows, imported_name, is_rows
 from oreo_agents.runs.layout import Layout
 from oreo_agents.runs.loading import Loader
@@ -105,7 +110,7 @@ class RunData:
             return self.offline(start)
         policy_path = str(self.layout.round(algorithm, number - 1) / "policy")
         path = self.layout.episodes(algorithm, number)
-        return [self._part(path, policy_path, partial(self._collect, policy_path, number))]
+        return [self._part(path, policy_path, partial(self._collect, policy_path, number, path, WHOLE))]
 
     def offline(self, start: str) -> list[Part]:
         """Return what all algorithms begin with: the buffers of ``settings.data``, else what ``collect`` asks for.
@@ -115,7 +120,7 @@ class RunData:
         if self.settings.data_folders:
             return [part for part in self._divided(start, held=False) if part.buffer]
         settings = self.settings.collect
-        make: Callable[[PromptFormat], EpisodeBuffer] = partial(self._collect, start, 1)
+        make: Callable[[PromptFormat], EpisodeBuffer] = partial(self._collect, start, 1, self.layout.offline, WHOLE)
         if settings.source == "demonstrations":
             indices = self.settings.train_indices(settings.tasks, Purpose.COLLECTION, split=settings.split)
             make = partial(self._demonstrate, settings.split, indices, self._seeds(settings.samples))
@@ -170,6 +175,25 @@ class RunData:
                 found = tasks.find(str(part.given), part.buffer)
                 self._found[part.path] = require_learnable(found, allowed=allowed, switch=ALLOW, names="data=")
         return [replace(part, held_out=self._found[part.path]) for part in parts]
+
+    def require_shard(self, shard: Shard) -> None:
+        """Find out before anything is made whether a shard can be collected.
+
+        Raises:
+            ValueError: the episodes are not samples of a policy, or there are fewer parts than shards.
+        """
+        settings = self.settings.collect
+        if self.settings.data_folders or settings.source != "policy":
+            raise ValueError(
+                f"shard={shard}: only samples of a policy are collected in shards; leave out "
+                + ("data=..." if self.settings.data_folders else "shard=..., for demonstrations are quickly made")
+            )
+        shard.share(settings.cut(len(self._tasks(1)[1])))
+
+    def shard(self, start: str, shard: Shard) -> Part:
+        """Return a shard of the episodes that all algorithms begin with; the others are made elsewhere."""
+        path = self.layout.shard(shard.name)
+        return self._part(path, start, partial(self._collect, start, 1, path, shard))
 
     def seen_by(self, names: Iterable[str]) -> frozenset[str]:
         """Return what tells the tasks, see ``tasks.identity``, that networks of this run have learned from.
@@ -236,6 +260,7 @@ class RunData:
         def made() -> None:
             if not (path / "metadata.json").exists():
                 make(prompt_format).save(path)
+            shutil.rmtree(_done(path), ignore_errors=True)
 
         ranks.current().first(made)
         buffer = EpisodeBuffer.load(path, tokenizer_fingerprint=prompt_format.fingerprint)
@@ -257,24 +282,51 @@ class RunData:
         shown = demonstrations(self.settings.env_maker(split)(), indices, seeds)
         return encode(shown, prompt_format, self.settings.env.id, self._provenance())
 
-    def _collect(self, policy_path: str, number: int, prompt_format: PromptFormat) -> EpisodeBuffer:
-        """Sample a policy on the train tasks of a round."""
-        settings = self.settings.collect
-        # Tasks that were demonstrated stay the same; others are drawn anew for each round.
-        tasks = (Purpose.DEMONSTRATIONS,) if settings.demonstrated else _of_round(Purpose.COLLECTION, number)
-        split = self.settings.sft.split if settings.demonstrated else settings.split
+    def _collect(
+        self, policy_path: str, number: int, path: Path, shard: Shard, prompt_format: PromptFormat
+    ) -> EpisodeBuffer:
+        """Sample a policy on the train tasks of a round; what is done is kept beside ``path`` until all of it is."""
+        split, indices = self._tasks(number)
+        key = self._collection(policy_path, number, split, indices)
+        provenance = self._provenance() | {"round": number, "policy": self.layout.name(policy_path)}
+        if self.settings.sampler.engine != "local":
+            provenance["sampler"] = self.settings.sampler.engine
+        if shard != WHOLE:
+            provenance["shard"] = {"number": shard.number, "of": shard.of, "collection": key}
         policy = self.load.policy(policy_path)
         return collect(
             self.settings.env_maker(split),
             policy,
             prompt_format,
-            self.settings.train_indices(settings.tasks, *tasks, split=split),
-            settings,
+            indices,
+            self.settings.collect,
             seed=derive(self.settings.seed, *_of_round(Purpose.COLLECTION, number)),
             selection_seed=derive(self.settings.seed, *_of_round(Purpose.SELECTION, number)),
-            provenance=self._provenance() | {"round": number, "policy": self.layout.name(policy_path)},
             sampler=self.load.sampler(policy, policy_path),
+            provenance=provenance,
+            shard=shard,
+            done=_done(path) / key,
         )
+
+    def _tasks(self, number: int) -> tuple[str, list[int]]:
+        """Return the split, and the tasks of it, that a round collects on."""
+        settings = self.settings.collect
+        # Tasks that were demonstrated stay the same; others are drawn anew for each round.
+        tasks = (Purpose.DEMONSTRATIONS,) if settings.demonstrated else _of_round(Purpose.COLLECTION, number)
+        split = self.settings.sft.split if settings.demonstrated else settings.split
+        return split, self.settings.train_indices(settings.tasks, *tasks, split=split)
+
+    def _collection(self, policy_path: str, number: int, split: str, indices: Sequence[int]) -> str:
+        """Tell a collection from others: by all that its episodes hang on, wherever the policy and the tasks lie."""
+        settings = self.settings
+        facts = [
+            weights_digest(policy_path),
+            replace(settings.policy, path=None),
+            replace(settings.env, path=None),
+            *(settings.sampler.engine, settings.collect, settings.seed, number),
+            *(split, list(indices), version("oreo-suite")),
+        ]
+        return hashlib.sha256(repr(facts).encode()).hexdigest()[:12]
 
     def _provenance(self) -> dict[str, Any]:
         return {
@@ -282,6 +334,11 @@ class RunData:
             "env_options": dict(self.settings.env.options),
             "seed": self.settings.seed,
         }
+
+
+def _done(path: Path) -> Path:
+    """Return where the parts of a collection lie until its buffer is there."""
+    return path.with_name(f"{path.name}.parts")
 
 
 def _of_round(purpose: Purpose, number: int) -> tuple[int, ...]:

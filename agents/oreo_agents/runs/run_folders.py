@@ -4,16 +4,19 @@ Knows: which settings an evaluation takes from a run, Hydra's grammar. Does not 
 """
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
+from oreo_agents import plugins
 from oreo_agents.evaluation.round_names import split_round
-from oreo_agents.evaluation.run_settings import flatten, read_document
+from oreo_agents.evaluation.run_settings import flatten, read_config, read_document
+from oreo_agents.runs.building import require_named
 
 # Taken over one by one; the environment, whose settings have any names, as a whole.
 _TAKEN = ("policy", "value", "evaluate", "searches", "trainer", "seed")
@@ -63,7 +66,7 @@ def networks(folder: Path) -> list[Network]:
         names.sort(key=lambda name: order.index(name) if name in order else len(order))
     if not names:
         raise FileNotFoundError(f"{run}: no NAME/policy there: nothing was trained to its end")
-    lender = OmegaConf.select(OmegaConf.load(run / "config.yaml"), "evaluate.start_value")
+    lender = _at(read_config(run / "config.yaml"), "evaluate.start_value")
     found = []
     for name in names:
         value = run / (str(lender) if name == "sft" and lender else name) / "value"
@@ -77,9 +80,15 @@ def evaluation_overrides(folder: Path, given: Sequence[str]) -> list[str]:
     Args:
         folder: a run, or RUN/NAME.
         given: overrides of the command line, which come after and win.
+
+    Raises:
+        ValueError: the configuration of the run would have code run that the user has not named.
     """
-    config: Any = OmegaConf.to_container(OmegaConf.load(run_of(folder) / "config.yaml"))
-    tiny = config["policy"].get("path") is None
+    file = run_of(folder) / "config.yaml"
+    config: Any = read_config(file)
+    _require_no_code(config, file, given)
+    require_named(config, str(file))
+    tiny = (config.get("policy") or {}).get("path") is None
     overrides = [f"run={hydra_text(str(folder))}"]
     if not any(text.startswith("policy=") for text in given):
         overrides.append(f"policy={'tiny' if tiny else 'checkpoint'}")
@@ -92,9 +101,33 @@ def evaluation_overrides(folder: Path, given: Sequence[str]) -> list[str]:
     return overrides
 
 
-def run_imports(folder: Path) -> list[str]:
-    """Return the modules that the run of a folder, see ``evaluation_overrides``, imported."""
-    return list(OmegaConf.select(OmegaConf.load(run_of(folder) / "config.yaml"), "imports") or ())
+def _require_no_code(config: Mapping[str, Any], file: Path, given: Sequence[str]) -> None:
+    """Refuse a configuration that names code: a folder that came from elsewhere runs nothing that is not asked for.
+
+    Raises:
+        PluginError: by the file, with what to give.
+    """
+    module = str(_at(config, "env.id") or "").rpartition(":")[0]
+    names = [str(name) for name in config.get("imports") or ([module] if module else [])]
+    if unnamed := [name for name in dict.fromkeys(names) if not plugins.is_named(name)]:
+        flags = " ".join(f"--import {name}" for name in unnamed)
+        raise plugins.PluginError(
+            f"{file} asks for code that is no part of the suite; if you trust it, name it yourself: {flags}"
+        )
+    if module and not plugins.is_named(module):
+        raise plugins.PluginError(f"{file}: env.id is of a module that nobody named: --import {module}")
+    if _at(config, "policy.trust_remote_code") and not any("policy.trust_remote_code=" in text for text in given):
+        raise plugins.PluginError(
+            f"{file} asks for the code that comes with a checkpoint; if you trust it, add policy.trust_remote_code=true"
+        )
+
+
+def _at(config: Mapping[str, Any], key: str) -> Any:
+    """Return what stands at a dotted key; None: nothing."""
+    found: Any = config
+    for name in key.split("."):
+        found = found.get(name) if isinstance(found, Mapping) else None
+    return found
 
 
 def choose_value(config: DictConfig, given: Sequence[str]) -> None:
@@ -120,8 +153,8 @@ def choose_value(config: DictConfig, given: Sequence[str]) -> None:
     if config.reference.path is None and (run / "sft" / "policy").is_dir():
         config.reference.path = str(run / "sft" / "policy")
     name, _ = split_round(Path(str(network.value)).parent.name)
-    trained = OmegaConf.load(run / "config.yaml")
-    beta = OmegaConf.select(trained, f"algorithms.{name}.beta") or OmegaConf.select(trained, "algo.beta")
+    trained = read_config(run / "config.yaml")
+    beta = _at(trained, f"algorithms.{name}.beta") or _at(trained, "algo.beta")
     if beta is not None and not any(text.startswith("value_eval.beta=") for text in given):
         config.value_eval.beta = beta
 
@@ -133,8 +166,8 @@ def hydra_text(value: Any) -> str:
     if isinstance(value, list):
         return f"[{','.join(map(hydra_text, value))}]"
     if isinstance(value, str):
-        escaped = value.replace("\\", "\\\\").replace('"', '\\"')
-        return f'"{escaped}"'
+        literal = re.sub(r"(\\*)\$\{", lambda found: found[1] * 2 + r"\${", value)  # a text, no reference
+        return '"' + re.sub(r'(\\*)("|$)', lambda found: found[1] * 2 + ('\\"' if found[2] else ""), literal) + '"'
     return json.dumps(value)
 
 

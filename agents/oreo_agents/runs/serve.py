@@ -13,17 +13,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from gymnasium.envs.registration import load_env_creator, registry
 
 import oreo_envs  # noqa: F401 (registers the ids)
+from oreo_agents.evaluation.run_settings import read_config
 from oreo_agents.networks.adapters import Lora
 from oreo_agents.networks.policy import PolicySettings
 from oreo_agents.networks.value import ValueSettings
 from oreo_agents.progress import quiet
+from oreo_agents.runs.building import build
 from oreo_agents.runs.engines import Engines
 from oreo_agents.runs.loading import Loader
-from oreo_agents.runs.overrides import UserError, build, composed, readable
+from oreo_agents.runs.overrides import UserError, composed, readable
 from oreo_agents.runs.run_folders import evaluation_overrides, networks
 from oreo_agents.search import Search
 from oreo_agents.serving.answering import LocalEngine
@@ -179,8 +180,7 @@ def _trained_in(policy: Path) -> Any:
     path = policy.parent.parent / "config.yaml"
     if not path.is_file():
         return None
-    config: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
-    env = config.get("env") if isinstance(config, dict) else None
+    env = read_config(path).get("env")
     env_id = env.get("id") if isinstance(env, dict) else None
     entry_point: Any = registry[env_id].entry_point if env_id in registry else None
     return load_env_creator(entry_point) if isinstance(entry_point, str) else entry_point

@@ -25,6 +25,7 @@ from oreo_agents.search import Greedy, Search
 from oreo_algos.algos import Algorithm
 from oreo_algos.algos.base import require_whole
 from oreo_algos.training.trainer import TrainerConfig
+from oreo_algos.typed import require_types
 from oreo_envs.checks import closest
 
 
@@ -46,6 +47,7 @@ class IterationSettings:
 
     def __post_init__(self) -> None:
         """Check the settings."""
+        require_types(self)
         require_whole(self, "rounds")
         if self.rounds < 1:
             raise ValueError(f"rounds must be at least 1, got {self.rounds}")

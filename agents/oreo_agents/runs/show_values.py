@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 import torch
-import yaml
 
 from oreo_agents.episodes.prompts import PromptFormat
 from oreo_agents.episodes.texts import encode_episode
 from oreo_agents.evaluation.answer_view import Steps
+from oreo_agents.evaluation.run_settings import read_config
 from oreo_agents.networks.value import TokenValue
 from oreo_agents.progress import quiet
 from oreo_agents.value_quality.path import read_paths
@@ -56,8 +56,8 @@ def read_values(
 def _prompt_settings(config: Path) -> dict[str, Any]:
     if not config.exists():
         return {}
-    policy = (yaml.safe_load(config.read_text(encoding="utf-8")) or {}).get("policy") or {}
-    names = ("chat_template", "chat_template_kwargs", "system_prompt", "trust_remote_code")
+    policy = read_config(config).get("policy") or {}
+    names = ("chat_template", "chat_template_kwargs", "system_prompt")
     found = {name: policy[name] for name in names if policy.get(name) is not None}
     thoughts = policy.get("thoughts")
     return found | ({} if thoughts is None else {"thoughts": Thoughts.of(thoughts)})

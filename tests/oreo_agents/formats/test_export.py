@@ -69,6 +69,15 @@ def test_episodes_come_back_as_they_were(name: str, suffix: str, found: list[Epi
     assert all(one.equals(other) for one, other in zip(found, back, strict=True))
 
 
+def test_a_label_of_an_export_that_says_something_else_is_refused(tmp_path: Path):
+    (tmp_path / "in.jsonl").write_text(json.dumps(ROWS["labelled"][0]))
+    buffer, _ = import_episodes([tmp_path / "in.jsonl"], ImportSettings())
+    rows = [*export_rows(buffer, "trl-kto", Losses())]
+    (tmp_path / "rows.jsonl").write_text(json.dumps(rows[0] | {"label": not rows[0]["label"]}))
+    with pytest.raises(ValueError, match="line 1: label is False and success is True; give both alike"):
+        import_episodes([tmp_path / "rows.jsonl"], ImportSettings())
+
+
 @given(found=st.lists(episodes(), min_size=1, max_size=4))
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_what_is_to_be_imitated_are_the_successes(found: list[Episode], tmp_path: Path):

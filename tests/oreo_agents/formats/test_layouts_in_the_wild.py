@@ -95,6 +95,10 @@ WILD: dict[str, tuple[dict[str, Any], list[list[dict[str, str]]]]] = {
         },
         [[ask("q"), say(WRITTEN), TOLD, say("3.")]],
     ),
+    "datasets.Sequence, a list a field": (
+        {"messages": {"role": ["user", "assistant"], "content": ["q", "a"]}},
+        [[ask("q"), say("a")]],
+    ),
     "LMSYS": ({"conversation": [ask("q"), say("a")], "model": "m"}, [[ask("q"), say("a")]]),
     "Alpaca, history": (
         {"instruction": "Say", "input": "hi", "output": "hi", "history": [["q", "a"]], "system": "Be kind."},

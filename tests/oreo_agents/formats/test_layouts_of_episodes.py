@@ -123,6 +123,8 @@ def test_rewards_between_are_judged_by_a_threshold_that_is_asked_for(tmp_path: P
         ([ROWS["labelled"][0], {"question": "q"}], r"line 2: the rows before are in the layout labelled, "
          r"and here is no response and no .* among the columns question"),
         ([ROWS["labelled"][0], ROWS["trl-completion"][0]], r"line 2: .*; it would be trl-completion"),
+        ([ROWS["trl-completion"][0] | {"label": None}, ROWS["trl-unpaired"][0]],
+         r"line 2: the rows before are in the layout trl-completion, and this one is trl-unpaired; say --format"),
         ([{"prompt": "q", "chosen": "a", "rejected": "a"}], r"line 1: chosen and rejected are the same"),
         ([{"chosen": "a", "rejected": "b"}], r"line 1: .*do not begin alike"),
         ([{"prompt": "q", "response": "a"}], r"line 1: there is no reward .* is of no environment \(--env\)"),

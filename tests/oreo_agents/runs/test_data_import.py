@@ -180,7 +180,7 @@ def test_the_command_imports_encodes_and_describes(tmp_path, gsm8k, tokenizer_fo
     main(["import", str(file), "--format", "labelled", "--env", "gsm8k", "--path", gsm8k])
     told = capsys.readouterr().out.splitlines()
     assert told == [
-        "solutions: 2 episodes of oreo/GSM8K-v0, read as labelled",
+        "solutions: 2 episodes of oreo/GSM8K-v0, read as labelled: of 2 tasks, 1.000 successful",
         "2 of tasks that the environment knows",
         "1 of held-out tasks: an evaluation on these is not a test",
         "1 labels that the grader disagrees with",

@@ -73,6 +73,16 @@ def test_what_the_paper_kept_of_a_task(protocol: str, right: int, wrong: int, ke
     assert found == kept if isinstance(kept, tuple) else sum(found) == kept
 
 
+def test_pairs_that_share_a_half_are_no_copies_and_balance_tells_of_those_that_it_breaks(buffer: Path, capsys):
+    rows = [{"prompt": "q", "chosen": "best", "rejected": text} for text in ("a", "b", "c", "a")]
+    Path("prefs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    main(["import", "prefs.jsonl", "--out", "p"])
+    main(["dedup", "p", "--out", "d"])
+    assert "2 of 8 episodes were copies" in capsys.readouterr().out and len(EpisodeBuffer.load("d").pairs) == 3
+    main(["balance", "d", "--per-outcome", "1", "--out", "one"])
+    assert "of 3 preference pairs are whole no more" in capsys.readouterr().out
+
+
 def test_copies_with_another_outcome_are_told(buffer: Path, capsys):
     rows = [{"question": "q", "response": "a", "correct": good} for good in (True, False)]
     Path("rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))

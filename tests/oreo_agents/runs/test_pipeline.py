@@ -23,8 +23,9 @@ from oreo_agents.networks.value import ValueSettings
 from oreo_agents.runs import cli
 from oreo_agents.runs.doctor import examine_results
 from oreo_agents.runs.loading import Loader
-from oreo_agents.runs.pipeline import Run, _start_key
+from oreo_agents.runs.pipeline import Run
 from oreo_agents.runs.settings import IterationSettings, RunSettings
+from oreo_agents.runs.starts import start_key
 from oreo_agents.search import BestOfN, Greedy, Majority
 from oreo_algos import EpisodeBuffer
 from oreo_algos.algos import Dpo, MoreSft, Oreo, RejectionSampling, Sft
@@ -103,9 +104,9 @@ def test_neither_do_a_list_with_a_file_and_a_saved_data_set(tmp_path: Path):
     env = EnvSettings(id="oreo/GSM8K-v0", path=[str(folder), str(more)])
     run = Run(RunSettings(env=env, policy=TINY), tmp_path / "run")
     assert [run.settings.env_maker(split)().unwrapped.num_tasks for split in ("train", "test")] == [2, 2]
-    before = _start_key(run.settings)
+    before = start_key(run.settings)
     (more / "train.jsonl").write_text("")
-    assert _start_key(run.settings) != before, "the files of all places are what the start is made from"
+    assert start_key(run.settings) != before, "the files of all places are what the start is made from"
     for path in ([str(folder), str(more / "test.jsonl")], str(saved_data_set(tmp_path / "saved"))):
         run = Run(RunSettings(env=EnvSettings(id="oreo/GSM8K-v0", path=path), policy=TINY), tmp_path / "run")
         with pytest.raises(ValueError, match="training and evaluation would see the same tasks"):

@@ -308,15 +308,19 @@ def test_a_new_package_takes_no_name_that_is_taken(kind: str, name: str, message
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_an_evaluation_imports_what_the_run_imported(composed, monkeypatch, tmp_path: Path):
+def test_an_evaluation_runs_code_of_a_run_that_is_named_once_more(composed, refused, monkeypatch, tmp_path: Path):
     config = composed("run", "--import", "plugsearch.py", "env.id=plugenv:PlugCount-v0", "search=[plug_first]")
     run = tmp_path / "somewhere"
     (run / "sft" / "policy").mkdir(parents=True)
     (run / "config.yaml").write_text(OmegaConf.to_yaml(config, resolve=True), encoding="utf-8")
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
-    again = composed("eval", str(run))
-    assert set(again.imports) == {str(tmp_path / "plugsearch.py"), str(tmp_path / "plugenv.py")}
+    plugins.forget()
+    code = {str(tmp_path / "plugsearch.py"), str(tmp_path / "plugenv.py")}
+    said = refused("eval", str(run))
+    assert all(f"--import {file}" in said for file in code)
+    again = composed("eval", str(run), *(f"--import={file}" for file in code))
+    assert set(again.imports) == code
     assert again.env == config.env and again.searches.plug_first == config.searches.plug_first
 
 
