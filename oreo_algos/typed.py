@@ -3,6 +3,7 @@
 Knows: annotations. Does not know: what a setting means, where its value came from.
 """
 
+import difflib
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -28,6 +29,18 @@ def require_types(settings: Any) -> None:
         require_type(f"{type(settings).__name__}.{field.name}", getattr(settings, field.name), hint_of(settings, field))
 
 
+def require_finite(settings: Any, except_for: Sequence[str] = ()) -> None:
+    """Refuse infinite numbers.
+
+    Raises:
+        ValueError: by the name of the class and the field.
+    """
+    for field in fields(settings):
+        value = getattr(settings, field.name)
+        if isinstance(value, float) and math.isinf(value) and field.name not in except_for:
+            raise ValueError(f"{type(settings).__name__}.{field.name} must be finite, got {value}")
+
+
 def require_type(name: str, value: object, hint: Any) -> None:
     """Refuse a value that is not of a type; NaN is no number, and what no counter holds no whole number.
 
@@ -40,7 +53,7 @@ def require_type(name: str, value: object, hint: Any) -> None:
         ValueError: it is not.
     """
     if not _fits(value, hint):
-        raise ValueError(f"{name} must be {_words(hint)}, got {value!r:.80}")
+        raise ValueError(f"{name} must be {_words(hint)}, got {value!r:.80}{_closest(value, hint)}")
     if isinstance(value, float) and math.isnan(value):
         raise ValueError(f"{name} must be {_words(hint)}, got {value!r}")
     if isinstance(value, Integral) and abs(int(value)) >= _LARGEST:
@@ -80,6 +93,12 @@ def _fits(value: object, hint: Any) -> bool:
             and all(_fits(each, arguments[0]) for each in value)
         )
     return isinstance(value, origin or hint)
+
+
+def _closest(value: object, hint: Any) -> str:
+    words = [str(word) for each in (hint, *get_args(hint)) if get_origin(each) is Literal for word in get_args(each)]
+    near = difflib.get_close_matches(value, words, n=1) if isinstance(value, str) else []
+    return f"; did you mean {near[0]!r}?" if near else ""
 
 
 def _words(hint: Any) -> str:

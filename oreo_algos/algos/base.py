@@ -19,6 +19,7 @@ from oreo_algos.losses import k3_estimate
 from oreo_algos.metrics import Mean
 from oreo_algos.models import KLEstimate, Models, TokenScores
 from oreo_algos.storage.buffer import EpisodeBuffer
+from oreo_algos.typed import require_finite, require_types
 
 Example = TypeVar("Example", bound="Episode | Sequence[Episode]")
 """What an algorithm learns from at once: an episode, or several that belong together, such as a pair."""
@@ -83,6 +84,8 @@ class Algorithm(Generic[Example]):
 
     def __post_init__(self) -> None:
         """Check the settings."""
+        require_types(self)
+        require_finite(self, except_for=("max_grad_norm",))
         require_positive(self, "policy_lr", "epochs", "batch_size", "max_grad_norm")
         require_whole(self, "epochs", "batch_size")
         require_one_of(self, "optimizer", get_args(OptimizerName))

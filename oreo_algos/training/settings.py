@@ -61,6 +61,8 @@ class TrainerConfig:
         for name in ("micro_batch_tokens", "checkpoint_every", "keep_checkpoints"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.seed < 0:
+            raise ValueError(f"seed must be at least 0, got {self.seed}")
         if self.evaluate_every < 0:
             raise ValueError(f"evaluate_every must be at least 1, or 0 for never, got {self.evaluate_every}")
         if self.early_stopping_patience is not None and self.early_stopping_patience < 1:

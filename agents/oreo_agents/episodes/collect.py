@@ -57,6 +57,8 @@ class SftSettings:
         require_whole(self, "samples")
         if self.samples < 1:
             raise ValueError(f"sft.samples must be at least 1, got {self.samples}")
+        if self.demonstrations is not None and self.demonstrations < 0:
+            raise ValueError(f"sft.demonstrations must be at least 0, or null for all, got {self.demonstrations}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +89,7 @@ class CollectSettings:
     def __post_init__(self) -> None:
         """Check the settings."""
         require_types(self)
-        counts = {name: getattr(self, name) for name in ("samples", "tasks", "part_tasks")}
+        counts = {name: getattr(self, name) for name in ("samples", "tasks", "part_tasks", "keep_per_outcome")}
         if self.source not in ("policy", "demonstrations"):
             raise ValueError(f"collect.source must be policy or demonstrations, got {self.source!r}")
         for name, value in counts.items():

@@ -20,7 +20,7 @@ from oreo_agents.networks.checkpoints import cast_once
 from oreo_agents.networks.kv_cache import Prefix, pad_left
 from oreo_agents.networks.policy import CausalPolicy
 from oreo_agents.networks.readers import Reader
-from oreo_algos.typed import require_types
+from oreo_algos.typed import require_finite, require_types
 
 Choices: TypeAlias = dict[int, "Choices"]
 """Continuations that are allowed, as a tree: each token that may come next, and what may follow it."""
@@ -46,6 +46,7 @@ class Sampling:
     def __post_init__(self) -> None:
         """Check the settings."""
         require_types(self)
+        require_finite(self)
         if self.temperature < 0:
             raise ValueError(f"temperature must not be negative, got {self.temperature}")
         if self.max_new_tokens < 1 or self.batch_size < 1:

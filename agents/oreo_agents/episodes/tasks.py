@@ -15,6 +15,7 @@ import numpy as np
 
 import oreo_envs
 from oreo_agents import plugins
+from oreo_algos.typed import require_types
 from oreo_envs.arguments import arguments_of, what_is_wrong
 from oreo_envs.checks import closest
 from oreo_envs.plain import creator_of
@@ -65,6 +66,14 @@ class EnvSettings:
         Raises:
             ValueError: it is not, or its module cannot be imported.
         """
+        require_types(self)
+        for name, least in (("demonstrations", 0), ("collection_tasks", 1), ("evaluation_tasks", 1)):
+            count = getattr(self, name)
+            if count is not None and count < least:
+                raise ValueError(f"env.{name} must be at least {least}, or null for all, got {count}")
+        for name in ("max_new_tokens", "context"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"env.{name} must be at least 1, got {getattr(self, name)}")
         module, _, env_id = self.id.rpartition(":")
         object.__setattr__(self, "module", module or self.module)
         object.__setattr__(self, "id", env_id)

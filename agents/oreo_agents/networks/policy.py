@@ -78,7 +78,6 @@ class PolicySettings:
 
     def __post_init__(self) -> None:
         """Check the settings."""
-        require_types(self)
         require_bool("policy.trust_remote_code", self.trust_remote_code)
         for name in ("chat_template", "system_prompt"):
             if not isinstance(getattr(self, name), str | None):
@@ -92,6 +91,7 @@ class PolicySettings:
         if self.dtype not in ("float32", "bfloat16"):
             raise ValueError(f"policy.dtype must be float32 or bfloat16, got {self.dtype!r}")
         require_checkpointing("policy.gradient_checkpointing", self.gradient_checkpointing)
+        require_types(self)
 
 
 def _require_device(name: str) -> None:

@@ -22,7 +22,7 @@ from transformers import (
 )
 
 from oreo_agents.networks.old_names import write_old_names
-from oreo_algos.typed import require_types
+from oreo_algos.typed import require_finite, require_types
 
 _END, _PAD, _UNKNOWN = "<|end|>", "<|pad|>", "<|unknown|>"
 # A word, a number, a run of # or another character, with the space before it; or one blank.
@@ -62,11 +62,14 @@ class TinyConfig:
     def __post_init__(self) -> None:
         """Check the settings."""
         require_types(self)
+        require_finite(self)
         if self.architecture not in ("llama", "qwen2"):
             raise ValueError(f"architecture must be llama or qwen2, got {self.architecture!r}")
-        for name in ("hidden_size", "intermediate_size", "layers", "heads", "context"):
+        for name in ("hidden_size", "intermediate_size", "layers", "heads", "context", "tokenizer_size"):
             if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
                 raise ValueError(f"{name} must be an integer >= 1, got {getattr(self, name)!r}")
+        if self.init_std <= 0:
+            raise ValueError(f"init_std must be > 0, got {self.init_std}")
         if self.hidden_size % self.heads:
             raise ValueError(f"hidden_size {self.hidden_size} must be a multiple of heads {self.heads}")
 

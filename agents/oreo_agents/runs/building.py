@@ -52,6 +52,17 @@ def build(node: Any, missing: Mapping[str, Any] | None = None) -> Any:
     return _made(values, place)
 
 
+def plain_value(config: DictConfig, key: str, hint: Any) -> Any:
+    """Return a setting of no dataclass, lists as lists.
+
+    Raises:
+        ValueError: it is of another type.
+    """
+    value = OmegaConf.to_container(config[key], resolve=True) if OmegaConf.is_config(config[key]) else config[key]
+    require_type(key, value, hint)
+    return value
+
+
 def class_of(target: object, place: str) -> type:
     """Return the dataclass that a ``_target_`` names; nothing of it is called.
 

@@ -24,7 +24,7 @@ from omegaconf.errors import OmegaConfBaseException
 from oreo_agents import plugins
 from oreo_agents.runs import together
 from oreo_agents.runs.arguments import flags_first, modules_of_env, one_search_a_job, plugged_in, with_environment
-from oreo_agents.runs.building import build
+from oreo_agents.runs.building import build, plain_value
 from oreo_agents.runs.choices import config_folder, known, with_folders
 from oreo_agents.runs.helps import asked, asked_of_parser
 from oreo_agents.runs.overrides import UserError, check_overrides, closest, further_overrides, readable
@@ -184,24 +184,18 @@ def settings_from_config(config: DictConfig, algorithms: dict[str, Any]) -> Any:
         evaluate=build(config.evaluate),
         trainer=build(config.trainer),
         sampler=build(config.sampler),
-        seed=_whole(config, "seed"),
-        data=config.data if isinstance(config.data, str | None) else list(config.data),
+        seed=plain_value(config, "seed", int),
+        data=plain_value(config, "data", str | Sequence[str] | None),
         allow_held_out=config.allow_held_out,
-        workers=None if config.workers is None else _whole(config, "workers"),
-        imports=list(config.imports),
+        workers=plain_value(config, "workers", int | None),
+        imports=plain_value(config, "imports", Sequence[str]),
     )
-
-
-def _whole(config: DictConfig, key: str) -> int:
-    if isinstance(config[key], bool) or not isinstance(config[key], int):
-        raise ValueError(f"{key} must be a whole number, got {config[key]!r}")
-    return int(config[key])
 
 
 def _run(config: DictConfig, folder: Path) -> None:
     from oreo_agents.evaluation.report import report
 
-    for name in config.algos:
+    for name in plain_value(config, "algos", Sequence[str]):
         if name not in config.algorithms and name != "sft":
             names = dict.fromkeys([*config.algorithms, *known("algo")])
             raise ValueError(
@@ -256,6 +250,8 @@ def _collect(config: DictConfig, folder: Path) -> None:
 
 
 def _evaluate(config: DictConfig, folder: Path) -> None:
+    for key, kind in (("what", str | None), ("run", str | None), ("label", str | None)):
+        plain_value(config, key, kind)
     subjects = {"accuracy": _evaluate_accuracy, "value": _evaluate_value, "pairs": _evaluate_pairs}
     if config.what is None:
         config.what = "accuracy" if config.data is None and config.env.id != "oreo/Chat-v0" else "pairs"
@@ -488,7 +484,7 @@ def _run_hydra(command: str, arguments: Sequence[str], imports: Sequence[str]) -
         try:
             # A launcher may have started this process, and the id may stand in a file of settings.
             leads = together.meet(folder)
-            named = [*config.imports, *modules_of_env([f"env.id={config.env.id}"])]
+            named = [*plain_value(config, "imports", Sequence[str]), *modules_of_env([f"env.id={config.env.id}"])]
             config.imports = list(dict.fromkeys(map(plugins.import_named, named)))
             with FileLock(folder / _lock(config), blocking=False) if leads else nullcontext():
                 try:

@@ -106,8 +106,10 @@ class RunSettings:
 
     def __post_init__(self) -> None:
         """Check that what is named is there, and that one server is asked for one policy at a time."""
-        if not isinstance(self.allow_held_out, bool):
-            raise ValueError(f"allow_held_out must be true or false, got {self.allow_held_out!r}")
+        require_types(self)
+        if self.seed < 0 or (self.workers is not None and self.workers < 1):
+            name, least = ("seed", 0) if self.seed < 0 else ("workers", 1)
+            raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
         served = "value.url" if self.value.url is not None else "sampler=vllm"
         if (self.sampler.engine != "local" or self.value.url is not None) and (self.workers or 1) > 1:
             raise ValueError(

@@ -24,7 +24,7 @@ from oreo_agents.value_quality.figures import Reading, measure
 from oreo_agents.value_quality.path import read_paths
 from oreo_agents.value_quality.report import write_report
 from oreo_algos import Episode, EpisodeBuffer
-from oreo_algos.typed import require_types
+from oreo_algos.typed import require_finite, require_types
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +50,7 @@ class ValueEvalSettings:
     def __post_init__(self) -> None:
         """Check the settings."""
         require_types(self)
+        require_finite(self)
         if self.samples < 2 or (self.tasks is not None and self.tasks < 1):
             raise ValueError(
                 "value_eval: two samples a task and one task are the least that can be ordered, got "

@@ -13,7 +13,7 @@ from oreo_agents.episodes.generate import Sample
 from oreo_agents.episodes.record import Record
 from oreo_agents.search.base import Answer, Proposal, Search
 from oreo_agents.search.player import Judgement, Player
-from oreo_algos.typed import require_types
+from oreo_algos.typed import require_finite, require_types
 
 
 @dataclass
@@ -78,6 +78,7 @@ class ActionSearch(Search):
     def __post_init__(self) -> None:
         """Check the settings."""
         require_types(self)
+        require_finite(self)
         if self.actions < 1:
             raise ValueError(f"actions must be at least 1, got {self.actions}")
         if self.temperature <= 0:

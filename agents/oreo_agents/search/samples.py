@@ -13,7 +13,7 @@ import numpy as np
 from oreo_agents.search.base import Answer, Candidate, Search
 from oreo_agents.search.player import Judgement, Player
 from oreo_algos.episode import Episode
-from oreo_algos.typed import require_types
+from oreo_algos.typed import require_finite, require_types
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +34,7 @@ class SampleSearch(Search):
     def __post_init__(self) -> None:
         """Check the settings."""
         require_types(self)
+        require_finite(self)
         if self.samples < 1:
             raise ValueError(f"samples must be at least 1, got {self.samples}")
         if self.temperature < 0 or (self.temperature == 0 and self.samples > 1):

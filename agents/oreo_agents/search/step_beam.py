@@ -13,7 +13,7 @@ import numpy as np
 from oreo_agents.episodes.record import Record
 from oreo_agents.search.base import Answer, Candidate, Search
 from oreo_agents.search.player import Player
-from oreo_algos.typed import require_types
+from oreo_algos.typed import require_finite, require_types
 
 
 @dataclass(frozen=True)
@@ -93,6 +93,7 @@ class StepBeam(Search):
     def __post_init__(self) -> None:
         """Check the settings."""
         require_types(self)
+        require_finite(self)
         if self.keep < 1 or self.expand < 1:
             raise ValueError(f"keep and expand must be at least 1, got {self.keep} and {self.expand}")
         if self.temperature <= 0:

@@ -20,7 +20,7 @@ from oreo_agents.search import (
 )
 from oreo_agents.search.actions import ActionSearch
 from oreo_agents.search.samples import SampleSearch
-from oreo_algos.typed import require_types
+from oreo_algos.typed import require_finite, require_types
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +65,7 @@ class ServeSettings:
     def __post_init__(self) -> None:
         """Check the settings."""
         require_types(self)
+        require_finite(self)
         for name in ("max_tokens", "max_candidates", "batch_size", "queue", "max_body_bytes"):
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:

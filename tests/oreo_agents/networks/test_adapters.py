@@ -248,8 +248,8 @@ def test_adapters_of_quantised_weights_are_saved_by_themselves_or_refused():
     ("setting", "match"),
     [
         ({"dropout": 1.0}, r"lora\.dropout must be a probability"),
-        ({"save": "both"}, r"lora\.save must be merged or adapter, got 'both'"),
-        ({"target_modules": "q_proj"}, r"lora\.target_modules must be a list of names, got 'q_proj'"),
+        ({"save": "both"}, r"Lora\.save must be one of merged, adapter, got 'both'"),
+        ({"target_modules": "q_proj"}, r"Lora\.target_modules must be a list, each a text or null, got 'q_proj'"),
     ],
 )
 def test_settings_that_mean_nothing_are_refused(setting: dict, match: str):

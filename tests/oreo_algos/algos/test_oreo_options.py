@@ -62,7 +62,7 @@ def test_alpha_is_the_papers_for_the_level_unless_it_is_given():
         ({"log_ratio_clip": 1, "consistency": "one_step"}, "consistency=one_step has none; leave it out"),
         ({"positive_hinge": -1}, "positive_hinge must not be negative, got -1"),
         ({"value_updates": 0}, "Oreo.value_updates must be > 0, got 0"),
-        ({"value_updates": 1.5}, "Oreo.value_updates must be an integer, got 1.5"),
+        ({"value_updates": 1.5}, "Oreo.value_updates must be a whole number, got 1.5"),
         ({"value_updates": 2, "value_only": True}, "set epochs, not value_updates"),
     ],
 )

@@ -1,0 +1,100 @@
+"""Each setting of each command refuses values of wrong type, sign and size in a sentence that names it.
+
+The settings are read from the dataclasses that the configurations name, so that a new one is covered without a line.
+"""
+
+import sys
+from collections.abc import Iterator
+from dataclasses import fields
+from types import UnionType
+from typing import Any, Union, get_args, get_origin
+
+import pytest
+from omegaconf import DictConfig, OmegaConf
+
+from oreo_agents.runs import cli
+from oreo_agents.runs.building import TARGET, build, class_of, is_target
+from oreo_agents.runs.overrides import composed
+from oreo_algos.typed import hint_of
+
+ANY_SIGN = {"importance_cap", "baseline"}
+"""Numbers that may be negative."""
+
+WRONG: dict[type, list[Any]] = {
+    int: ["a text", True, 0.5, float("nan"), [1], {"a": 1}, -1, -(10**9), 10**30],
+    float: ["a text", "0.1", True, float("nan"), [1], {"a": 1}, -1, -0.5, 10**30],
+    bool: ["a text", "yes", 1, 0.5, [True]],
+    str: [True, 3, 0.5, ["a"], {"a": 1}],
+}
+OTHERS = [3, True, 0.5, [3, {"a": 1}]]
+"""For what is a list or a mapping."""
+
+
+def leaves(node: Any, place: str) -> Iterator[tuple[str, str, Any]]:
+    """Yield the place of each dataclass in a configuration, its settings, and their types."""
+    if not isinstance(node, DictConfig):
+        return
+    if is_target(node):
+        owner = class_of(node[TARGET], place)
+        for field in fields(owner):
+            if field.init and not is_target(node.get(field.name)):
+                yield place, field.name, hint_of(owner, field)
+    for key in node:
+        yield from leaves(node[key], f"{place}.{key}" if place else str(key))
+
+
+def wrong(name: str, hint: Any) -> list[Any]:
+    """Values that no setting of this type takes."""
+    union = get_origin(hint) in (Union, UnionType)
+    kinds = [kind for kind in (get_args(hint) if union else (hint,)) if kind is not type(None)]
+    if not set(kinds) <= set(WRONG):
+        return [value for value in OTHERS if not any(type(value) in (kind, type(kind)) for kind in kinds)]
+    [values] = [WRONG[kind] for kind in kinds]
+    return [value for value in values if not (name in ANY_SIGN and isinstance(value, float | int) and value < 0)]
+
+
+@pytest.mark.parametrize("command", ["run", "eval", "serve"])
+def test_no_dataclass_takes_what_is_wrong(command: str):
+    config = composed(command, ["policy=checkpoint", "policy.path=x"] if command == "serve" else [])
+    plain = OmegaConf.create(OmegaConf.to_container(config, resolve=True))
+    found = list(leaves(plain, ""))
+    assert len(found) > 50
+    taken, unnamed = [], []
+    for place, name, hint in found:
+        node = OmegaConf.to_container(OmegaConf.select(plain, place))
+        for value in wrong(name, hint):
+            holder = OmegaConf.create({place: node | {name: value}})  # type: ignore[operator]
+            try:
+                build(holder[place])
+                taken.append((place, name, value))
+            except ValueError as error:
+                if name not in str(error) or f".{TARGET}" in str(error):
+                    unnamed.append((place, name, value, str(error)))
+    assert (taken, unnamed) == ([], [])
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "trainer.checkpoint_every=nan",
+        "trainer.micro_batch_tokens=1e4",
+        "algo.beta='0.1'",
+        "seed=-1",
+        "workers=0",
+        "data=true",
+    ],
+)
+def test_from_the_command_line_it_ends_with_2_and_a_sentence(
+    override: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path
+):
+    def job(config: DictConfig, folder: Any) -> None:
+        cli.settings_from_config(config, {"algo": config.algo})
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(cli._JOBS, "train", job)
+    monkeypatch.setattr(sys, "argv", ["oreo", "train", override, "hydra.run.dir=out"])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    said = capsys.readouterr().err
+    assert ended.value.code == 2 and "Traceback" not in said
+    assert said.startswith("oreo: ") and override.partition("=")[0].rpartition(".")[2] in said
