@@ -1,15 +1,18 @@
 """What a large buffer costs: to open, to draw batches from, to select and count; memory of a process; growth.
 
-    python benchmarks/buffer_scale.py [--sizes 10000 100000 1000000] [--folder FOLDER]
+    python benchmarks/buffer_scale.py [--sizes 10000 100000 1000000] [--folder FOLDER] [--peer CHECKOUT]
 
 Synthetic episodes of 280 tokens, eight a task, are written once for each size. Then a process of its own opens the
-buffer a first time, which makes the mapped file, and another opens it again and works. The last column is the exponent
-of the growth between the last two sizes: 1 is linear.
+buffer a first time, which makes the mapped file, and another opens it again and works. "plain" is what reading the same
+columns of the file takes with pyarrow and numpy alone. The last column is the exponent of the growth between the last
+two sizes: 1 is linear. ``--peer`` is a checkout of an earlier release, such as e63c6d2, the last that loaded a buffer
+whole: it does the same work.
 """
 
 import argparse
 import json
 import math
+import os
 import resource
 import subprocess
 import sys
@@ -19,13 +22,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
+from oreo_algos import Episode, EpisodeBuffer, collate
 from oreo_algos.algos import Dpo, Kto
-from oreo_algos.algos.selection import balance
-from oreo_algos.batch import collate
-from oreo_algos.episode import Episode
-from oreo_algos.storage.buffer import EpisodeBuffer
-from oreo_algos.training.schedule import Schedule
+
+try:
+    from oreo_algos.algos.selection import balance
+    from oreo_algos.training.schedule import Schedule
+except ModuleNotFoundError:  # an earlier release
+    from oreo_algos.schedule import Schedule
+    from oreo_algos.selection import balance
 
 TOKENS, PROMPT, SAMPLES, BATCH = 280, 80, 8, 128
 
@@ -119,9 +127,31 @@ def measure(folder: Path) -> dict[str, float]:
     return seconds | memory
 
 
-def run(folder: Path) -> dict[str, float]:
-    """Measure in a process of its own."""
-    found = subprocess.run([sys.executable, __file__, "--measure", folder], capture_output=True, text=True, check=True)
+def read_plainly(folder: Path) -> dict[str, float]:
+    """Read the columns of the mapped file that statistics, and those that pairs need, without our code."""
+    [file] = folder.glob("mapped-*.arrow")
+    pa.chunked_array([[1]]).to_numpy()  # imports what it needs
+    clock = Clock()
+    table = pa.ipc.open_stream(pa.memory_map(str(file))).read_all()
+    for name in ("task_id", "env_id"):
+        table[name].dictionary_encode().combine_chunks()
+    for name in ("success", "truncated", "num_action_tokens", "total_reward"):
+        table[name].to_numpy()
+    for name in ("tokens", "rewards"):
+        np.concatenate([np.diff(chunk.offsets.to_numpy()) for chunk in table[name].chunks])
+    clock.lap("stats, plain (s)")
+    table["task_id"].dictionary_encode().combine_chunks()
+    table["success"].to_numpy()
+    pc.match_substring(table["info"], '"pair": ').to_numpy()
+    clock.lap("pairs, plain (s)")
+    return clock.seconds
+
+
+def run(option: str, folder: Path, peer: Path | None = None) -> dict[str, float]:
+    """Do something in a process of its own."""
+    environment = os.environ | ({} if peer is None else {"PYTHONPATH": str(peer)})
+    command = [sys.executable, __file__, option, folder]
+    found = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=environment)
     return json.loads(found.stdout)
 
 
@@ -130,21 +160,30 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
     parser.add_argument("--folder", type=Path)
-    parser.add_argument("--measure", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--peer", type=Path)
+    tasks = {"--measure": measure, "--plain": read_plainly}
+    for option in tasks:
+        parser.add_argument(option, type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.measure:
-        print(json.dumps(measure(arguments.measure)))
-        return
+    for option, task in tasks.items():
+        if folder := getattr(arguments, option.lstrip("-")):
+            print(json.dumps(task(folder)))
+            return
     root = arguments.folder or Path(tempfile.mkdtemp())
     table: dict[str, list[float]] = {}
     for size in arguments.sizes:
         folder = root / str(size)
         if not folder.exists():
             write(size, folder)
-        for file in folder.glob("mapped-*.arrow"):
-            file.unlink()
-        first = run(folder)["open (s)"]
-        for name, value in {"the first open, which makes the map (s)": first, **run(folder)}.items():
+        if arguments.peer:
+            found = run("--measure", folder, arguments.peer)
+        else:
+            for file in folder.glob("mapped-*.arrow"):
+                file.unlink()
+            first = run("--measure", folder)["open (s)"]
+            plain = run("--plain", folder)
+            found = {"the first open, which makes the map (s)": first, **run("--measure", folder), **plain}
+        for name, value in found.items():
             table.setdefault(name, []).append(value)
     print("| | " + " | ".join(f"{size:,}" for size in arguments.sizes) + " | exponent |")
     print("|---|" + "---:|" * (len(arguments.sizes) + 1))

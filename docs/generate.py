@@ -40,7 +40,8 @@ def settings() -> Iterator[str]:
     )
     run, evaluation, large = _composed("run"), _composed("eval"), _composed("run", *_LARGE)
     yield "## No group\n"
-    yield from _table([Setting(f"`{name}`", "", *_plain(name, run, evaluation)) for name in PLAIN])
+    alone = (run, evaluation, _composed("collect"))
+    yield from _table([Setting(f"`{name}`", "", *_plain(name, *alone)) for name in PLAIN])
     for name in ("env", "policy", "value", "sft", "collect", "iteration", "evaluate", "trainer"):
         yield f"## {name}\n"
         yield f"{_sentence(GROUPS[name])} Class `{run[name]['_target_']}`.\n"

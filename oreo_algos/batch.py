@@ -113,24 +113,26 @@ def collate(
     """
     if not episodes:
         raise ValueError("collate: got no episode; a batch needs at least one")
-    for index, episode in enumerate(episodes):
-        if not episode.encoded:
-            raise ValueError(
-                f"collate: episode {index} (task {episode.task_id!r}) has no tokens yet; "
-                "encode the buffer with the policy's tokenizer first (`oreo data encode`)"
-            )
+    tokens, step_id, rewards = ([getattr(e, name) for e in episodes] for name in ("tokens", "step_id", "rewards"))
+    lengths = [len(row) for row in tokens]
+    if 0 in lengths:
+        index = lengths.index(0)
+        raise ValueError(
+            f"collate: episode {index} (task {episodes[index].task_id!r}) has no tokens yet; "
+            "encode the buffer with the policy's tokenizer first (`oreo data encode`)"
+        )
     if ref_logprobs is not None:
-        expected = [episode.num_tokens for episode in episodes]
         found = [len(row) for row in ref_logprobs]
-        if found != expected:
-            raise ValueError(f"collate: ref_logprobs need the episodes' lengths {expected}, got {found}")
+        if found != lengths:
+            raise ValueError(f"collate: ref_logprobs need the episodes' lengths {lengths}, got {found}")
+    steps = _pad(step_id, np.int64, -1)
     return Batch(
-        tokens=_pad([episode.tokens for episode in episodes], np.int64, 0),
-        step_id=_pad([episode.step_id for episode in episodes], np.int64, -1),
-        loss_mask=_pad([_learnable(episode) for episode in episodes], np.bool_, False),
-        attention=_pad([np.ones_like(e.tokens, np.bool_) for e in episodes], np.bool_, False),
-        rewards=_pad([episode.rewards for episode in episodes], np.float32, 0),
-        step_mask=_pad([np.ones_like(e.rewards, np.bool_) for e in episodes], np.bool_, False),
+        tokens=_pad(tokens, np.int64, 0),
+        step_id=steps,
+        loss_mask=_learnable(episodes, steps),
+        attention=_real(lengths),
+        rewards=_pad(rewards, np.float32, 0),
+        step_mask=_real([len(row) for row in rewards]),
         success=torch.tensor([episode.success for episode in episodes]),
         ref_logprobs=None if ref_logprobs is None else _pad(ref_logprobs, np.float32, 0),
         extra={name: _extra(name, episodes, tasks) for name in extra},
@@ -185,9 +187,18 @@ def _extra(name: str, episodes: Sequence[Episode], tasks: Mapping[str, int] | No
     return torch.tensor([float(episode.info[name]) for episode in episodes])  # type: ignore[arg-type]
 
 
-def _learnable(episode: Episode) -> NDArray[np.bool_]:
-    action = episode.step_id >= 0
-    return action if episode.loss_mask is None else action & episode.loss_mask
+def _learnable(episodes: Sequence[Episode], step_id: Tensor) -> Tensor:
+    """Return the action tokens that may be imitated, bool [B, T]."""
+    action = step_id >= 0
+    for row, mask in zip(action.numpy(), (episode.loss_mask for episode in episodes), strict=True):
+        if mask is not None:
+            row[: len(mask)] &= mask
+    return action
+
+
+def _real(lengths: Sequence[int]) -> Tensor:
+    """Return which entries of padded rows are none of the padding, bool [B, longest]."""
+    return torch.from_numpy(np.arange(max(lengths)) < np.array(lengths)[:, None])
 
 
 def _pad(rows: Sequence[NDArray[np.generic]], dtype: type[np.generic], fill: float) -> Tensor:

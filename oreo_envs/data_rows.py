@@ -312,6 +312,8 @@ def _arrow_batches(file: Any) -> Iterator[Any]:
 def _require_object(where: str, row: Any) -> Row:
     if not isinstance(row, dict):
         hint = "; an array of rows belongs into a file named .json" if isinstance(row, list) else ""
+        if hint and ", row " in where:
+            hint = '; a row is an object: save the rows as one array, or each list of messages as {"messages": [...]}'
         raise ValueError(f"{where}: not a JSON object but {type(row).__name__}{hint}")
     return row
 

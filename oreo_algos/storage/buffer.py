@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from oreo_algos.episode import Episode, JSONScalar
 from oreo_algos.storage import parquet
-from oreo_algos.storage.content import ContentHash, digest
+from oreo_algos.storage.content import ContentHash, digest, said
 from oreo_algos.storage.stored import Columns, StoredEpisodes
 from oreo_algos.storage.writing import write_buffer
 
@@ -96,6 +96,35 @@ class EpisodeBuffer(Sequence[Episode]):
         groups = np.split(np.argsort(task, kind="stable"), np.cumsum(np.bincount(task, minlength=len(task_ids)))[:-1])
         return {name: group.tolist() for name, group in zip(task_ids, groups, strict=bool(task_ids))}
 
+    def named(self, key: str, text: str | None = None) -> tuple[NDArray[np.int64], list[str]]:
+        """Return which episodes have a text, or this one, under a name in their ``info``, int64 [M], and M texts."""
+        own = self._episodes
+        if isinstance(own, StoredEpisodes):
+            return own.named(key, text)
+        found = ((i, e.info.get(key)) for i, e in enumerate(own))
+        texts = {i: value for i, value in found if isinstance(value, str) and text in (None, value)}
+        return np.array(list(texts), np.int64), list(texts.values())
+
+    def holding(self, key: str) -> NDArray[np.int64]:
+        """Return the indices of the episodes whose ``info`` has a name, int64 [M]."""
+        own = self._episodes
+        if isinstance(own, StoredEpisodes):
+            return own.holding(key)
+        return np.array([i for i, e in enumerate(own) if key in e.info], np.int64)
+
+    @cached_property
+    def first_of_copies(self) -> NDArray[np.int64]:
+        """For each episode the index of the first one that says the same in the same task and pair, int64 [N]."""
+        own = self._episodes
+        found = own.digests("said") if isinstance(own, StoredEpisodes) else b"".join(map(said, own))
+        high, low = np.frombuffer(found, np.uint64).reshape(-1, 2).T
+        order = np.lexsort((low, high))  # stable: the first of each comes first
+        new = np.ones(len(order), np.bool_)
+        new[1:] = (np.diff(high[order]) != 0) | (np.diff(low[order]) != 0)
+        first = np.empty_like(order)
+        first[order] = order[new][np.cumsum(new) - 1]
+        return first
+
     @cached_property
     def pairs(self) -> list[tuple[int, int]]:
         """Preferences that the data names: indices of a preferred episode and of the other one.
@@ -103,16 +132,11 @@ class EpisodeBuffer(Sequence[Episode]):
         Episodes whose ``info["pair"]`` is the same text are such a pair, the successful one first; if there are more of
         them, such as copies, the first successful one goes with the first other one, and so on.
         """
-        episodes = self._episodes
-        names = (
-            episodes.named("pair")
-            if isinstance(episodes, StoredEpisodes)
-            else [name if isinstance(name := e.info.get("pair"), str) else None for e in episodes]
-        )
+        index, names = self.named("pair")
+        success = self.columns.success[index]
         halves: dict[str, tuple[list[int], list[int]]] = {}
-        for index, (name, success) in enumerate(zip(names, self.columns.success.tolist(), strict=True)):
-            if name is not None:
-                halves.setdefault(name, ([], []))[not success].append(index)
+        for i, name, right in zip(index.tolist(), names, success.tolist(), strict=True):
+            halves.setdefault(name, ([], []))[not right].append(i)
         return [pair for right, wrong in halves.values() for pair in zip(right, wrong, strict=False)]
 
     def filter(self, predicate: Callable[[Episode], bool]) -> "EpisodeBuffer":
@@ -182,7 +206,7 @@ class EpisodeBuffer(Sequence[Episode]):
         or joined.
         """
         own = self._episodes
-        digests = own.digests() if isinstance(own, StoredEpisodes) else b"".join(map(digest, own))
+        digests = own.digests("digest") if isinstance(own, StoredEpisodes) else b"".join(map(digest, own))
         return hashlib.sha256(digests).hexdigest()
 
     def stats(self) -> dict[str, int | float]:
@@ -269,6 +293,16 @@ class EpisodeBuffer(Sequence[Episode]):
         )
         buffer.content_hash = metadata["content_hash"]
         return buffer
+
+    def verify(self) -> None:
+        """Read every episode of the folder that this buffer was loaded from, in its shards and in what is mapped.
+
+        Raises:
+            ValueError: a shard, a row, a count or the hash of the content is not what it should be; says where.
+        """
+        if self.folder is None:
+            raise ValueError("verify: this buffer was not loaded from a folder")
+        parquet.verify_episodes(self.folder, parquet.read_metadata(self.folder), self._episodes)
 
     def _select(self, episodes: Iterable[Episode]) -> "EpisodeBuffer":
         return EpisodeBuffer(

@@ -37,6 +37,12 @@ class ContentHash:
 DIGEST_BYTES = 16
 
 
+def said(episode: Episode) -> bytes:
+    """Return what tells apart what is said, in which task, and in which pair if it is of one, in 16 bytes."""
+    text = json.dumps([episode.task_id, episode.info.get("pair"), episode.messages], sort_keys=True)
+    return hashlib.blake2b(text.encode(), digest_size=DIGEST_BYTES).digest()
+
+
 def digest(episode: Episode) -> bytes:
     """Return what tells an episode from others, every field of it, in 16 bytes."""
     found = hashlib.blake2b(digest_size=DIGEST_BYTES)

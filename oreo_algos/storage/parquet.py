@@ -11,7 +11,7 @@ import itertools
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +125,20 @@ def _check_metadata(file: Path, metadata: Mapping[str, Any]) -> None:
         if shard["file"] in seen:
             raise ValueError(f"{file}: shard {number}, {shard['file']}, is listed twice; copy the whole folder again")
         seen.add(shard["file"])
+
+
+def verify_episodes(folder: Path, metadata: Mapping[str, Any], mapped_episodes: Sequence[Episode]) -> None:
+    """Read every shard again, and hold every row against what is mapped of it.
+
+    Raises:
+        ValueError: as of `read_episodes`, or what is mapped is something else; says where.
+    """
+    rows = itertools.chain.from_iterable(checked_episodes(folder, metadata))
+    for number, (one, other) in enumerate(zip(rows, mapped_episodes, strict=True)):
+        if not one.equals(other):
+            raise ValueError(
+                f"{folder}: what is mapped of episode {number} is not what stands in its shard; remove {mapped.PATTERN}"
+            )
 
 
 def _require_inside(file: Path) -> None:

@@ -17,7 +17,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from oreo_algos.episode import Episode
-from oreo_algos.storage.content import DIGEST_BYTES, digest
+from oreo_algos.storage.content import DIGEST_BYTES, digest, said
 
 SCHEMA = pa.schema(
     [
@@ -37,7 +37,8 @@ SCHEMA = pa.schema(
         ("num_action_tokens", pa.int32()),
         ("total_reward", pa.float64()),
         ("highest_token", pa.int32()),
-        ("digest", pa.binary(DIGEST_BYTES)),
+        ("digest", pa.binary(DIGEST_BYTES)),  # see `content`
+        ("said", pa.binary(DIGEST_BYTES)),
     ]
 )
 """A byte a bool, so that every array of a row is a view of the table."""
@@ -58,10 +59,11 @@ def to_batch(episodes: Iterable[Episode]) -> pa.RecordBatch:
     columns = {
         name: [_plain(getattr(episode, name)) for episode in rows]
         for name in SCHEMA.names
-        if name not in ("info", "digest")
+        if name not in ("info", "digest", "said")
     }
     columns["info"] = [json.dumps(episode.info) for episode in rows]
     columns["digest"] = [digest(episode) for episode in rows]
+    columns["said"] = [said(episode) for episode in rows]
     batch = pa.record_batch([pa.array(columns[field.name], field.type) for field in SCHEMA], schema=SCHEMA)
     return pa.ipc.read_record_batch(batch.serialize(), SCHEMA)
 
@@ -84,6 +86,21 @@ def _checksum(column: pa.Array, part: int) -> int:
         if buffer is not None:
             found = zlib.crc32(buffer, found)
     return found
+
+
+def as_numpy(array: pa.Array) -> NDArray[Any]:
+    """Return numbers without nulls as a view; `to_numpy` would import pandas, a quarter of a second and 25 MiB."""
+    values = np.frombuffer(array.buffers()[1] or b"", array.type.to_pandas_dtype())
+    return values[array.offset : array.offset + len(array)]
+
+
+def _is_there(column: pa.Array) -> NDArray[np.bool_]:
+    """Return which entries are not null."""
+    bits = column.buffers()[0]
+    if bits is None:
+        return np.ones(len(column), np.bool_)
+    there = np.unpackbits(np.frombuffer(bits, np.uint8), bitorder="little").view(np.bool_)
+    return there[column.offset : column.offset + len(column)]
 
 
 def _is_as_written(column: pa.Array, part: int, checksum: int) -> bool:
@@ -138,8 +155,8 @@ class StoredRows:
         """Return the list of a row as a read-only view; None: there is none."""
         if name not in self._lists:
             column = self.column(name)
-            present = None if column.null_count == 0 else column.is_valid().to_numpy(zero_copy_only=False)
-            self._lists[name] = column.values.to_numpy(), column.offsets.to_numpy(), present
+            present = None if column.null_count == 0 else _is_there(column)
+            self._lists[name] = as_numpy(column.values), as_numpy(column.offsets), present
         values, offsets, present = self._lists[name]
         if present is not None and not present[row]:
             return None
@@ -152,24 +169,24 @@ class StoredRows:
     def numbers(self, name: str) -> NDArray[Any]:
         """Return a column of numbers as a view."""
         if name not in self._numbers:
-            self._numbers[name] = self._check(name, SHAPE).to_numpy()
+            self._numbers[name] = as_numpy(self._check(name, SHAPE))
         return self._numbers[name]
 
-    def digests(self) -> NDArray[np.void]:
-        """Return the column of digests as a view."""
-        column = self._check("digest", SHAPE)
+    def digests(self, name: str) -> NDArray[np.void]:
+        """Return a column of digests as a view."""
+        column = self._check(name, SHAPE)
         return np.frombuffer(column.buffers()[1], f"V{DIGEST_BYTES}")[column.offset : column.offset + len(column)]
 
     def lengths(self, name: str) -> NDArray[np.int64]:
         """Return the length of every list of a column; it is kept."""
         key = f"{name}: lengths"
         if key not in self._numbers:
-            self._numbers[key] = np.diff(self._check(name, SHAPE).offsets.to_numpy())
+            self._numbers[key] = np.diff(as_numpy(self._check(name, SHAPE).offsets))
         return self._numbers[key]
 
     def has_lists(self, name: str) -> NDArray[np.bool_]:
         """Return which rows have a list in a column."""
-        return self._check(name, SHAPE).is_valid().to_numpy(zero_copy_only=False)
+        return _is_there(self._check(name, SHAPE))
 
     def _check(self, name: str, part: int) -> pa.Array:
         """Return a column, of which this part is as it was written."""

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from oreo_algos.episode import Episode, JSONScalar
-from oreo_algos.storage.rows import SCHEMA, StoredRows
+from oreo_algos.storage.rows import SCHEMA, StoredRows, as_numpy
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,6 +32,7 @@ class Columns:
         success, truncated: bool [N].
         num_tokens, num_action_tokens, num_steps: int64 [N].
         highest_token: the highest token id, -1 where there is none, int32 [N].
+        located: whether it is said where the actions stand in the messages, bool [N].
         total_reward: undiscounted returns, reward units, float64 [N].
     """
 
@@ -44,6 +45,7 @@ class Columns:
     num_action_tokens: NDArray[np.int64]
     num_steps: NDArray[np.int64]
     highest_token: NDArray[np.int32]
+    located: NDArray[np.bool_]
     total_reward: NDArray[np.float64]
 
     @classmethod
@@ -63,6 +65,7 @@ class Columns:
             num_action_tokens=np.array([e.num_action_tokens for e in episodes], np.int64),
             num_steps=np.array([e.num_steps for e in episodes], np.int64),
             highest_token=np.array([e.highest_token for e in episodes], np.int32),
+            located=np.array([e.action_spans is not None for e in episodes], np.bool_),
             total_reward=np.array([e.total_reward for e in episodes], np.float64),
         )
 
@@ -272,12 +275,15 @@ class StoredEpisodes(Sequence[Episode]):
             num_action_tokens=self._numbers("num_action_tokens").astype(np.int64),
             num_steps=self._lengths("rewards"),
             highest_token=self._numbers("highest_token"),
+            located=_join([batch.has_lists("action_spans") for batch in self._batches], pa.uint8()).view(np.bool_)[
+                self._places
+            ],
             total_reward=self._numbers("total_reward"),
         )
 
-    def digests(self) -> bytes:
-        """Return those of `content.digest`, one behind another, without making an episode."""
-        parts = [batch.digests() for batch in self._batches]
+    def digests(self, name: str) -> bytes:
+        """Return those of `content`, ``digest`` or ``said``, one behind another, without making an episode."""
+        parts = [batch.digests(name) for batch in self._batches]
         return np.concatenate(parts)[self._places].tobytes() if parts else b""
 
     def locate(self, episodes: Sequence[Episode]) -> NDArray[np.int64]:
@@ -297,18 +303,32 @@ class StoredEpisodes(Sequence[Episode]):
         index[self._places] = np.arange(len(self))
         return index[places]
 
-    def named(self, key: str) -> list[str | None]:
-        """Return the text that ``info`` has under a name, of each episode; None: there is none, or it is no text.
+    def holding(self, key: str) -> NDArray[np.int64]:
+        """Return the indices of the episodes whose ``info`` has a name, without making one."""
+        return self._of_places([place for place, info in self._infos(f"{json.dumps(key)}: ") if key in info])
+
+    def named(self, key: str, text: str | None = None) -> tuple[NDArray[np.int64], list[str]]:
+        """Return which episodes have a text, or this one, under a name in their ``info``, and the text.
 
         Without making an episode, and without reading what does not hold the name.
         """
-        name = json.dumps(key)
+        infos = self._infos(f"{json.dumps(key)}: {'' if text is None else json.dumps(text)}")
+        found = ((place, info.get(key)) for place, info in infos)
+        texts = {place: told for place, told in found if isinstance(told, str) and text in (None, told)}
+        index = self._of_places(list(texts))
+        return index, [texts[place] for place in self._places[index].tolist()]
+
+    def _infos(self, part: str) -> Iterator[tuple[int, dict[str, JSONScalar]]]:
+        """Yield the ``info`` of every row in whose text there is a part."""
         column = pa.chunked_array([batch.column("info") for batch in self._batches], SCHEMA.field("info").type)
-        found: list[str | None] = [None] * len(column)
-        for place in np.flatnonzero(pc.match_substring(column, f"{name}: ").to_numpy()).tolist():
-            said = json.loads(column[place].as_py()).get(key)
-            found[place] = said if isinstance(said, str) else None
-        return [found[place] for place in self._places.tolist()]
+        for place in as_numpy(pc.indices_nonzero(pc.match_substring(column, part))).tolist():
+            yield place, json.loads(column[place].as_py())
+
+    def _of_places(self, places: list[int]) -> NDArray[np.int64]:
+        """Return the indices of the episodes that are one of some rows."""
+        has = np.zeros(self._starts[-1], np.bool_)
+        has[places] = True
+        return np.flatnonzero(has[self._places])
 
     def _at(self, place: int) -> Episode:
         batch = bisect.bisect_right(self._starts, place) - 1
@@ -326,7 +346,7 @@ class StoredEpisodes(Sequence[Episode]):
         encoded = column.dictionary_encode().combine_chunks()
         if isinstance(encoded, pa.ChunkedArray):  # of no batch
             return np.zeros(0, np.int32), []
-        return encoded.indices.to_numpy()[self._places], encoded.dictionary.to_pylist()
+        return as_numpy(encoded.indices)[self._places], encoded.dictionary.to_pylist()
 
 
 def _from_batches(batches: Sequence[pa.RecordBatch]) -> StoredEpisodes:

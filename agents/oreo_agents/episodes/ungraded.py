@@ -93,7 +93,6 @@ def tell_ungraded(lost: int, count: int, where: str) -> None:
 
 def only_graded(buffer: EpisodeBuffer, where: str) -> EpisodeBuffer:
     """Return a buffer without its episodes that have no verdict, itself without any; see ``leave_out_ungraded``."""
-    if all(is_graded(episode.info) for episode in buffer):
-        return buffer
-    leave_out_ungraded(list(buffer), where)
-    return buffer.filter(lambda episode: is_graded(episode.info))
+    lost, _ = buffer.named("grade_reason", Reason.NOT_GRADED)
+    tell_ungraded(len(lost), len(buffer), where)
+    return buffer[np.delete(np.arange(len(buffer)), lost)] if len(lost) else buffer

@@ -88,7 +88,7 @@ def comparison_tables(
         if pair.title not in tables:
             tables[pair.title] = Table(title=pair.title)
             tables[pair.title].add_column("comparison")
-            for name in ("runs", "tasks" if judges is None else "pairs", "difference", "95% interval", "p"):
+            for name in ("runs", "tasks" if judges is None else "prompts", "difference", "95% interval", "p"):
                 tables[pair.title].add_column(name, justify="right")
         tables[pair.title].add_row(
             pair.label,

@@ -46,8 +46,8 @@ def _row(entry: Entry) -> list[str]:
         JUDGES.get(entry.search, entry.search),
         str(len(entry.rows)),
         str(sum(row["n"] for row in entry.rows)),
-        percent(entry.accuracy),
-        # One run says how many pairs of one prompt there are.
+        percent(entry.mean("accuracy") or 0.0),
+        # One run says it of pairs; of several, prompts are what is independent.
         interval(entry) if alone is None else f"{percent(alone['wilson_low'])} to {percent(alone['wilson_high'])}",
         "" if margin is None else f"{margin:.2g}",
         "" if alone is None or low is None or high is None else f"{low:.2g} to {high:.2g}",

@@ -15,6 +15,7 @@ from oreo_agents.episodes.ungraded import WHY
 from oreo_agents.evaluation.comparisons import comparison_pairs, comparison_tables
 from oreo_agents.evaluation.curve_plots import plot_curves
 from oreo_agents.evaluation.examples import example_section
+from oreo_agents.evaluation.failed_jobs import failed_table, load_failed
 from oreo_agents.evaluation.formats import as_json, comma_separated, latex, markdown
 from oreo_agents.evaluation.pair_tables import JUDGES, pair_tables
 from oreo_agents.evaluation.plots import plot_accuracy, plot_budgets, plot_cost, plot_search, seeds_in_words
@@ -85,6 +86,8 @@ def report(
         *pair_tables(pairs),
         *comparison_tables(pairs, base_of_pairs, JUDGES),
     ]
+    if failed := load_failed(folders):
+        tables.append(failed_table(failed))
     out.mkdir(parents=True, exist_ok=True)
     (out / "plots").mkdir(exist_ok=True)
     plots = _draw(entries, [*entries, *pairs], out / "plots")

@@ -4,7 +4,7 @@ Knows: the order of work, and what is counted. Does not know: layouts, tokens, c
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,9 @@ CHAT = "oreo/Chat-v0"
 
 _WATCHED = 100
 """Rows whose columns are held against what is read of them."""
+
+_AT_ONCE = 1024
+"""Drafts that are graded and judged together."""
 
 
 @dataclass
@@ -140,7 +143,6 @@ class _Reader:
     layouts: Sequence[Layout] = LAYOUTS
     layout: Layout | None = None
     series: Any = None
-    found: list[_Found] = field(default_factory=list)
     known: set[frozenset[str]] = field(default_factory=set)
     watched: int = 0
 
@@ -153,8 +155,9 @@ class _Reader:
         row = unzipped(row)
         try:
             return self._drafts(row if self.settings.label is None else relabelled(row, self.settings.label))
-        except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
-            told = str(error) if isinstance(error, ValueError) else f"a field has another form ({error!r})"
+        except (ValueError, TypeError, LookupError, AttributeError, OverflowError) as error:
+            form = f"a field has another form than in the layout {self.layout.name}" if self.layout else "an odd field"
+            told = str(error) if isinstance(error, ValueError) else f"{form} ({error!r})"
             if self.layout is not None and (missing := self.layout.missing(row)):
                 wanted = " and no ".join(missing).replace("|", " or ")
                 told = (
@@ -211,36 +214,53 @@ class _Reader:
 
 
 def import_episodes(files: Sequence[Path], settings: ImportSettings) -> tuple[EpisodeBuffer, ImportCounts]:
-    """Read files; each row becomes one episode, or several.
+    """Read files into memory, see ``import_each``."""
+    counts = ImportCounts()
+    episodes = list(import_each(files, settings, counts))
+    return EpisodeBuffer(episodes, provenance=provenance_of(files, counts)), counts
+
+
+def provenance_of(files: Sequence[Path], counts: ImportCounts) -> dict[str, Any]:
+    """Say where imported episodes come from."""
+    return {"source": "import", "file": ", ".join(file.name for file in files[:8]), "format": counts.layout}
+
+
+def import_each(files: Sequence[Path], settings: ImportSettings, counts: ImportCounts) -> Iterator[Episode]:
+    """Read files; each row becomes one episode, or several. Some rows are in memory at once.
+
+    Args:
+        files: in their order.
+        settings: how to read them.
+        counts: filled on the way.
 
     Raises:
         ValueError: a row cannot be used; the message names file, row, the columns there, and the layouts that come
             close. Or not one answer could be graded, or there is no row.
     """
-    counts = ImportCounts()
     reader = _Reader(settings, counts)
     delimiters = delimiters_of(settings.env_id) if settings.env_id else ()
     tasks = Tasks(settings.env_id, settings.path, settings.prompt) if settings.env_id and delimiters != () else None
-    found: list[_Found] = []
+    waiting: list[_Found] = []
+    drafts = 0
     for where, row in rows_of(files, settings.max_unpacked_bytes):
         try:
-            drafts = reader.read(where, row)
-            found += [_matched(where, row, draft, tasks, settings) for draft in drafts]
+            waiting += [_matched(where, row, draft, tasks, settings) for draft in reader.read(where, row)]
         except ValueError as error:
             if not settings.skip_bad or not reader.layout:
                 raise
             counts.skipped += 1
             counts.first_skipped = counts.first_skipped or str(error)
+        if len(waiting) >= _AT_ONCE:
+            drafts += len(waiting)
+            yield from _episodes(waiting, delimiters, settings, counts)
+            waiting = []
+    drafts += len(waiting)
+    yield from _episodes(waiting, delimiters, settings, counts)
     names = ", ".join(str(file) for file in files[:3]) + (f" and {len(files) - 3} more" if len(files) > 3 else "")
-    if not found:
+    if not drafts:
         raise ValueError(f"{names}: no solutions in this file" + "".join(f"; {s}" for s in counts.sentences()))
-    episodes = _episodes(found, delimiters, settings, counts)
-    if not episodes:
+    if not counts.episodes:
         raise ValueError(f"{names}: not one of {counts.not_graded} answers could be graded: {WHY}")
-    counts.episodes = len(episodes)
-    counts.pairs = sum(one.draft.pair is not None for one in found) // 2
-    provenance = {"source": "import", "file": ", ".join(file.name for file in files[:8]), "format": counts.layout}
-    return EpisodeBuffer(episodes, provenance=provenance), counts
 
 
 def _matched(where: str, row: Row, draft: Draft, tasks: Tasks | None, settings: ImportSettings) -> _Found:
@@ -279,11 +299,14 @@ def _judge(where: str, draft: Draft, settings: ImportSettings) -> tuple[float, b
 
 def _episodes(
     found: Sequence[_Found], delimiters: tuple[str, ...] | None, settings: ImportSettings, counts: ImportCounts
-) -> list[Episode]:
+) -> Iterator[Episode]:
     solutions = [one.solution for one in found if one.solution is not None]
     for solution in [one for one in solutions if one.verdict() is Verdict.LOST]:  # once more, when the rest is done
         solution.verdict(again=True)
-    return list(_judged(found, delimiters, settings, counts))
+    counts.pairs += sum(one.draft.pair is not None for one in found) // 2
+    for episode in _judged(found, delimiters, settings, counts):
+        counts.episodes += 1
+        yield episode
 
 
 def _judged(
@@ -325,5 +348,9 @@ def _judged(
                 success=success,
                 pay_steps=settings.pay_steps,
             )
-        except ValueError as error:
-            raise ValueError(f"{one.where}: {error}") from None
+        except (ValueError, OverflowError) as error:
+            told = f"{one.where}: {error}"
+            if not settings.skip_bad:
+                raise ValueError(told) from None
+            counts.skipped += 1
+            counts.first_skipped = counts.first_skipped or told

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-LABELS = ("reward", "correct", "is_correct", "success", "resolved", "label", "score")
+LABELS = ("reward", "correct", "is_correct", "success", "resolved", "label", "kto_tag", "score")
 """Columns of which one says how an episode ended, the first that says something."""
 
 _WORDS = {"true": True, "false": False}
@@ -44,7 +44,7 @@ def number(value: Any) -> float | None:
     """Return a finite number that is one or is written as one, as in CSV; None: it is none."""
     try:
         found = float(value) if isinstance(value, int | float | str) else math.nan
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     return found if math.isfinite(found) else None
 
@@ -69,7 +69,7 @@ def judge_label(label: Any, threshold: float | None) -> tuple[float, bool]:
         said = _WORDS.get(label.strip().lower(), label)
         with suppress(ValueError):
             said = float(said) if isinstance(said, str) else said
-    if not isinstance(said, bool | int | float) or not math.isfinite(said):
+    if not isinstance(said, bool | int | float) or number(said) is None:
         raise ValueError(f"a label is true, false or a finite number, got {label!r:.200}")
     if threshold is not None and not isinstance(said, bool):
         return float(said), said >= threshold

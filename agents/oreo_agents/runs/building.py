@@ -21,6 +21,9 @@ TARGET = "_target_"
 # What Hydra itself is made of, and those who launch its jobs elsewhere.
 _HYDRA = frozenset({"hydra", "hydra_plugins"})
 
+# What its sweeper chooses settings by.
+_SAMPLER = re.compile(r"optuna\.samplers\.[A-Z]\w*")
+
 # Where the makers and classes of a configuration of logs may come from.
 _LOGS = frozenset({"logging", "colorlog"})
 
@@ -101,13 +104,15 @@ def require_safe_hydra(values: object, place: str = "hydra") -> None:
     Raises:
         PluginError: by the key.
     """
-    roots = {TARGET: _HYDRA | plugins.OURS, "()": _LOGS, "class": _LOGS}
+    ours = _HYDRA | plugins.OURS
+    roots = {TARGET: ours, "custom_search_space": ours, "()": _LOGS, "class": _LOGS}
     for key, value in _entries(values, place):
         name = key.rpartition(".")[2]
         allowed = roots.get(name)
         text = value if isinstance(value, str) else ""
         makes = re.search(r"\$\{\s*oc\.(create|decode)|^ext://(?!sys\.std(out|err)$)", text)
-        if makes or (allowed is not None and _root(text) not in allowed):
+        foreign = allowed is not None and _root(text) not in allowed and not _SAMPLER.fullmatch(text)
+        if makes or (foreign and value is not None):
             raise plugins.PluginError(
                 f"{key}: {value!r:.80} is refused: settings of Hydra name its own classes and those of its plug-ins, "
                 "and nothing else"

@@ -9,6 +9,7 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NoReturn
@@ -17,7 +18,6 @@ import hydra
 from filelock import FileLock, Timeout
 from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -36,6 +36,7 @@ from oreo_agents.runs.run_folders import (
     networks,
     run_of,
 )
+from oreo_agents.runs.sweeps import beside_others, conclude, in_sweep, run_job, score
 
 USAGE = """\
 oreo: offline reinforcement learning of multi-step reasoning
@@ -90,6 +91,7 @@ _GROWING = (
     "imports",
     "trainer.tracker",
     "evaluate.keep",
+    "evaluate.pairs.data",
     "sampler",
     "value.url",
     "trainer.sharding",
@@ -97,7 +99,7 @@ _GROWING = (
 )
 
 # What lies in a folder before a run has done anything in it.
-_BEFORE_ANYTHING = {"config.yaml", "cli.log", ".run.lock", ".config.lock", ".hydra"}
+_BEFORE_ANYTHING = {"config.yaml", "cli.log", ".run.lock", ".config.lock", ".hydra", "failed.json"}
 
 
 def main() -> None:
@@ -192,7 +194,7 @@ def settings_from_config(config: DictConfig, algorithms: dict[str, Any]) -> Any:
     )
 
 
-def _run(config: DictConfig, folder: Path) -> None:
+def _run(config: DictConfig, folder: Path) -> float | None:
     from oreo_agents.evaluation.report import report
 
     for name in plain_value(config, "algos", Sequence[str]):
@@ -204,24 +206,21 @@ def _run(config: DictConfig, folder: Path) -> None:
             )
     chosen = {name: config.algorithms[name] for name in config.algos if name != "sft"}
     run = _prepare(config, folder, chosen, supervised=True)
-    run.train_and_evaluate(["sft", *chosen])
-    run.ranks.first(lambda: report([folder], folder, quiet=_in_sweep()))
+    rows = run.train_and_evaluate(["sft", *chosen])
+    run.ranks.first(lambda: report([folder], folder, quiet=in_sweep()))
+    return score(rows, folder)
 
 
-def _train(config: DictConfig, folder: Path) -> None:
+def _train(config: DictConfig, folder: Path) -> float | None:
     from oreo_agents.evaluation.report import report
 
     name = HydraConfig.get().runtime.choices["algo"]
     # The start is no part of these results, so no value is tried on it.
     config.evaluate.start_value = None
     run = _prepare(config, folder, {name: config.algo}, shared=_SHARED)
-    run.train_and_evaluate([name])
-    run.ranks.first(lambda: report([folder], folder, quiet=_in_sweep()))
-
-
-def _in_sweep() -> bool:
-    """Whether this is a job of a sweep, whose tables a joint report shows when all are done."""
-    return HydraConfig.get().mode == RunMode.MULTIRUN
+    rows = run.train_and_evaluate([name])
+    run.ranks.first(lambda: report([folder], folder, quiet=in_sweep()))
+    return score(rows, folder)
 
 
 def _sft(config: DictConfig, folder: Path) -> None:
@@ -238,7 +237,7 @@ def _collect(config: DictConfig, folder: Path) -> None:
     shard = None if config.shard is None else Shard.parse(config.shard)
     config.shard = None  # shards may share a folder, and its configuration
     # The jobs of a sweep over shards begin with one start.
-    run = _prepare(config, folder, {}, shared=_SHARED if shard and _in_sweep() else None)
+    run = _prepare(config, folder, {}, shared=_SHARED if shard and in_sweep() else None)
     if shard is None:
         run.prepare(episodes=True)
         print(f"{folder / 'data' / 'episodes'}: {run.episodes().stats()}")
@@ -346,7 +345,7 @@ def _evaluate_pairs(config: DictConfig, folder: Path) -> None:
             "reference.path=CHECKPOINT, and V with value.path=FOLDER"
         )
     run.write_results(rows)
-    report([folder], folder, quiet=_in_sweep())
+    report([folder], folder, quiet=in_sweep())
 
 
 def _evaluate_accuracy(config: DictConfig, folder: Path) -> None:
@@ -369,7 +368,7 @@ def _evaluate_accuracy(config: DictConfig, folder: Path) -> None:
     if not rows:
         raise ValueError("nothing was evaluated: give value.path=FOLDER for the searches that read a value")
     run.write_results(rows)
-    report([folder], folder, quiet=_in_sweep())
+    report([folder], folder, quiet=in_sweep())
 
 
 def _is_given(short: str) -> bool:
@@ -377,7 +376,7 @@ def _is_given(short: str) -> bool:
     return any(text.startswith(f"{_SHORT[short]}=") for text in HydraConfig.get().overrides.task)
 
 
-_JOBS: dict[str, Callable[[DictConfig, Path], None]] = {
+_JOBS: dict[str, Callable[[DictConfig, Path], float | None]] = {
     "run": _run,
     "sft": _sft,
     "collect": _collect,
@@ -411,6 +410,8 @@ def _prepare(
     settings = settings_from_config(config, algorithms)
     if settings.policy.path is not None and not supervised:
         settings = dataclasses.replace(settings, sft=dataclasses.replace(settings.sft, demonstrations=0))
+    if settings.workers is None and beside_others():
+        settings = dataclasses.replace(settings, workers=1)
     ranks.current().first(lambda: _write_down(config, folder))
     return Run(settings, folder, shared=shared)
 
@@ -479,25 +480,28 @@ def _run_hydra(command: str, arguments: Sequence[str], imports: Sequence[str]) -
     overrides += further_overrides(command, given)  # at the end: a recipe wins over the file of its algorithm
     check_overrides(command, get_args_parser().parse_known_args(flags_first(overrides))[0].overrides)
 
-    def job(config: DictConfig) -> None:
+    def work(config: DictConfig, folder: Path) -> float | None:
+        # A launcher may have started this process, and the id may stand in a file of settings.
+        leads = together.meet(folder)
+        named = [*plain_value(config, "imports", Sequence[str]), *modules_of_env([f"env.id={config.env.id}"])]
+        config.imports = list(dict.fromkeys(map(plugins.import_named, named)))
+        with FileLock(folder / _lock(config), blocking=False) if leads else nullcontext():
+            try:
+                return _JOBS[command](config, folder)
+            finally:
+                if (engines := sys.modules.get("oreo_agents.runs.engines")) is not None:
+                    engines.close_engines()
+
+    def job(config: DictConfig) -> float | None:
         folder = Path(HydraConfig.get().runtime.output_dir)
+        if in_sweep():
+            return run_job(folder, lambda: work(config, folder), partial(_explain, folder))
         try:
-            # A launcher may have started this process, and the id may stand in a file of settings.
-            leads = together.meet(folder)
-            named = [*plain_value(config, "imports", Sequence[str]), *modules_of_env([f"env.id={config.env.id}"])]
-            config.imports = list(dict.fromkeys(map(plugins.import_named, named)))
-            with FileLock(folder / _lock(config), blocking=False) if leads else nullcontext():
-                try:
-                    _JOBS[command](config, folder)
-                finally:
-                    if (engines := sys.modules.get("oreo_agents.runs.engines")) is not None:
-                        engines.close_engines()
-        except Timeout:
-            _fail(ValueError(f"{folder}: another process works in this folder; wait for it or choose another folder"))
-        except (ValueError, FileNotFoundError, OmegaConfBaseException) as error:
-            logging.getLogger(__name__).debug("details", exc_info=True)
-            _fail(error)
+            return work(config, folder)
         except Exception as error:  # whatever it was, the others have ended or are to end
+            if _explain(folder, error) is not None:
+                logging.getLogger(__name__).debug("details", exc_info=True)
+                _fail(ValueError(_explain(folder, error)))
             try:
                 together.end(error, folder)
             except together.LostError as lost:
@@ -505,7 +509,17 @@ def _run_hydra(command: str, arguments: Sequence[str], imports: Sequence[str]) -
                 raise SystemExit(2) from error
 
     sys.argv = [f"oreo {command}", *flags_first(with_folders([*overrides, *together.follow()]))]
-    hydra.main(version_base="1.3", config_path=str(config_folder()), config_name=command)(job)()
+    try:
+        hydra.main(version_base="1.3", config_path=str(config_folder()), config_name=command)(job)()
+    finally:
+        conclude()
+
+
+def _explain(folder: Path, error: Exception) -> str | None:
+    """Say in a sentence what was wrong where the user can mend it; None: an error of the program."""
+    if isinstance(error, Timeout):
+        return f"{folder}: another process works in this folder; wait for it or choose another folder"
+    return str(error) if isinstance(error, (ValueError, FileNotFoundError, OmegaConfBaseException)) else None
 
 
 def _fail(error: Exception) -> NoReturn:

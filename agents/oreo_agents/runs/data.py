@@ -14,14 +14,16 @@ from rich.table import Table
 from oreo_agents.episodes.prompts import PromptFormat
 from oreo_agents.episodes.recorded import recorded_episodes
 from oreo_agents.episodes.tasks import find_env
-from oreo_agents.formats.importing import ImportCounts, ImportSettings, import_episodes
+from oreo_agents.formats.importing import ImportCounts, ImportSettings, import_each, import_episodes, provenance_of
 from oreo_agents.formats.reading import HUB, files_of
 from oreo_agents.formats.registry import LAYOUTS
 from oreo_agents.runs import data_tools
 from oreo_agents.runs.data_arguments import parser
 from oreo_agents.runs.data_export import export
-from oreo_agents.runs.encoding import encode_buffer
+from oreo_agents.runs.encoding import encode_buffer as encode_buffer
+from oreo_agents.runs.encoding import encoded
 from oreo_algos import EpisodeBuffer
+from oreo_algos.storage.writing import write_buffer
 from oreo_envs.alfworld.games import SPLITS
 from oreo_envs.alfworld.house_files import write_games
 from oreo_envs.recording import is_record
@@ -103,16 +105,18 @@ def _import(options: argparse.Namespace) -> None:
         skip_bad=options.skip_bad,
     )
     files = [file for place in options.places for file in files_of(place, options.split)]
-    buffer, counts = import_episodes(files, settings)
-    if options.tokenizer:
-        buffer = encode_buffer(buffer, _prompt_format(options))
+    prompt_format, counts = _prompt_format(options) if options.tokenizer else None, ImportCounts()
     first = Path(options.places[0].removeprefix(HUB))
     # A folder beside the one it was read from, not in its place.
     out = options.out or Path(first.name.partition(".")[0] if first.is_file() else f"{first.name}-episodes")
-    buffer.save(out)
-    stats = buffer.stats()
+    with write_buffer(out, tokenizer_fingerprint=prompt_format.fingerprint if prompt_format else "") as writer:
+        episodes = import_each(files, settings, counts)
+        for episode in encoded(episodes, prompt_format) if prompt_format else episodes:
+            writer.add(episode)
+        writer.provenance = provenance_of(files, counts)
+    stats = writer.counts.stats()
     print(
-        f"{out}: {counts.episodes} episodes of {', '.join(buffer.env_ids)}, read as {counts.layout}: "
+        f"{out}: {counts.episodes} episodes of {', '.join(writer.counts.env_ids)}, read as {counts.layout}: "
         f"of {stats['tasks']} tasks, {stats['success_rate']:.3f} successful"
     )
     for sentence in counts.sentences():
@@ -137,5 +141,8 @@ def _encode(options: argparse.Namespace) -> None:
         left = f"; left out: {counts}" if str(counts) else ""
     else:
         buffer = EpisodeBuffer.load(options.buffer)
-    encode_buffer(buffer, _prompt_format(options)).save(out)
+    prompt_format = _prompt_format(options)
+    with write_buffer(out, tokenizer_fingerprint=prompt_format.fingerprint, provenance=buffer.provenance) as writer:
+        for episode in encoded(buffer, prompt_format):
+            writer.add(episode)
     print(f"{out}: {len(buffer)} episodes encoded for {options.tokenizer}{left}")

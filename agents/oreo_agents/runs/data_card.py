@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from huggingface_hub import DatasetCardData
 
-from oreo_agents.formats.matching import held_out_splits_of, is_held_out
+from oreo_agents.episodes.held_out import find_held_out
 from oreo_algos import EpisodeBuffer
 
 FILE = "train.jsonl"
@@ -90,7 +90,7 @@ def dataset_card(
 
 ## Not to be trained on
 
-{_held_out(buffer)}
+{_held_out(name, buffer)}
 
 ## What is left out
 
@@ -106,15 +106,12 @@ Not stated. That of the questions and of the model that answered them applies; s
 """
 
 
-def _held_out(buffer: EpisodeBuffer) -> str:
-    count = sum(is_held_out(one.env_id, one.task_id, one.info.get("split")) for one in buffer)
-    splits = sorted({split for env_id in buffer.env_ids for split in held_out_splits_of(env_id)})
-    if count:
-        return (
-            f"**{count} episodes are of tasks that are held out to measure with** ({', '.join(splits)}): a model that "
-            "learned from them must not be measured on these."
-        )
-    return "No episode names a task of a split that is held out to measure with."
+def _held_out(name: str, buffer: EpisodeBuffer) -> str:
+    found = find_held_out(name, buffer)
+    if found:
+        told = "; ".join(map(str, found))
+        return f"**{told}.** A model that learned from these must not be measured on them."
+    return "No episode is known to be of a task that is held out to measure with."
 
 
 def _shown(value: object) -> str:

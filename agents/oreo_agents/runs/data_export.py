@@ -4,6 +4,7 @@ Knows: files. Does not know: formats of rows.
 """
 
 import argparse
+import itertools
 import json
 import os
 import tempfile
@@ -13,6 +14,8 @@ from pathlib import Path
 from oreo_agents.formats.exporting import Losses, Row, export_rows
 from oreo_agents.runs.data_card import FILE, dataset_card
 from oreo_algos import EpisodeBuffer
+
+_ROWS = 4096  # of a group in Parquet
 
 
 def export(options: argparse.Namespace) -> None:
@@ -82,12 +85,27 @@ def write_rows(out: Path, rows: Iterable[Row]) -> int:
 
 
 def _to_parquet(file: Path) -> None:
+    """Write lines as Parquet, in two passes: what is null in some rows has the type that others give it."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    schema = pa.schema([])
+    for rows in _some_rows(file):
+        schema = pa.unify_schemas([schema, pa.Table.from_pylist(rows).schema], promote_options="permissive")
+    with tempfile.NamedTemporaryFile(dir=file.parent, prefix=file.name, delete=False) as written:
+        try:
+            with pq.ParquetWriter(written, schema) as writer:
+                for rows in _some_rows(file):
+                    writer.write_table(pa.Table.from_pylist(rows, schema))
+            os.replace(written.name, file)
+        finally:
+            Path(written.name).unlink(missing_ok=True)
+
+
+def _some_rows(file: Path) -> Iterator[list[Row]]:
     with file.open(encoding="utf-8", newline="\n") as lines:
-        rows = [json.loads(line) for line in lines]
-    pq.write_table(pa.Table.from_pylist(rows), file)
+        while some := list(itertools.islice(lines, _ROWS)):
+            yield [json.loads(line) for line in some]
 
 
 def _export_minari(buffer: EpisodeBuffer, options: argparse.Namespace) -> None:

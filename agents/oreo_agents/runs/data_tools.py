@@ -6,7 +6,6 @@ Knows: buffers, their columns. Does not know: where they come from, training.
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +13,6 @@ from rich.console import Console
 from rich.table import Table
 
 from oreo_agents.episodes.recorded import recorded_episodes
-from oreo_agents.formats.draft import PAIR, digest
 from oreo_agents.runs.shards import join as join_shards
 from oreo_algos import EpisodeBuffer
 from oreo_algos.algos.selection import PROTOCOLS, by_protocol
@@ -81,14 +79,11 @@ def balance(options: argparse.Namespace) -> None:
 def dedup(options: argparse.Namespace) -> None:
     """Keep the first of the episodes that say the same in the same task, and in the same pair if they are of one."""
     buffer = EpisodeBuffer.load(options.buffer)
-    seen: dict[tuple[str, str, Any], int] = {}
-    differing = 0
-    for index, episode in enumerate(buffer):
-        said = digest(repr(episode.messages))
-        first = seen.setdefault((episode.task_id, said, episode.info.get(PAIR)), index)
-        differing += first != index and bool(buffer.columns.success[first] != episode.success)
-    _save(buffer[sorted(seen.values())], options.out)
-    print(f"{len(buffer) - len(seen)} of {len(buffer)} episodes were copies")
+    first, success = buffer.first_of_copies, buffer.columns.success
+    kept = first == np.arange(len(buffer))
+    differing = int((success[first] != success).sum())
+    _save(buffer[kept], options.out)
+    print(f"{len(buffer) - int(kept.sum())} of {len(buffer)} episodes were copies")
     if differing:
         print(f"{differing} of these had another outcome than the one that is kept, which was the first")
 
@@ -101,18 +96,15 @@ def validate(options: argparse.Namespace) -> None:
     """
     for folder in options.buffers:
         buffer = EpisodeBuffer.load(folder)
-        said = buffer.content_hash
-        found = EpisodeBuffer(buffer).content_hash
-        if said != found:
-            raise ValueError(f"{folder}: its content has hash {found[:12]}, and metadata.json says {said[:12]}")
+        buffer.verify()
         columns = buffer.columns
         told = {
             "episodes are not encoded (oreo data encode)": int((columns.num_tokens == 0).sum()),
-            "have no text to be encoded again": sum(episode.action_spans is None for episode in buffer),
+            "have no text to be encoded again": int((~columns.located).sum()),
             "were cut off by a limit": int(columns.truncated.sum()),
             "tasks have one outcome only: no pairs, no contrast": _one_outcome(buffer),
         }
-        print(f"{folder}: whole, {len(buffer)} episodes, content {said[:12]}")
+        print(f"{folder}: whole, {len(buffer)} episodes, content {buffer.content_hash[:12]}")
         for what, count in told.items():
             if count:
                 print(f"  {count} {what}")

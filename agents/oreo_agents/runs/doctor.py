@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from oreo_agents.episodes.prompts import PromptFormat
-from oreo_agents.episodes.ungraded import WHY, is_graded
+from oreo_agents.episodes.ungraded import WHY
 from oreo_agents.evaluation.budget import contender_label
 from oreo_agents.evaluation.evaluate import Item, refusals
 from oreo_agents.evaluation.statistics import RunKey, compare
@@ -41,19 +41,23 @@ def examine_episodes(
         thresholds: from where on to warn.
         compared: some algorithm tells good episodes from bad ones; demonstrations alone may all be good.
     """
-    failures = list(_grader_failures("episodes", [(e.task_id, e.info.get("grade_reason")) for e in buffer]))
-    if not all(is_graded(episode.info) for episode in buffer):
-        buffer = buffer.filter(lambda episode: is_graded(episode.info))
+    columns, reasons = buffer.columns, _reasons(buffer)
+    tasks = (columns.task_ids[task] for task in columns.task.tolist())
+    failures = list(_grader_failures("episodes", [(task, reasons.get(i)) for i, task in enumerate(tasks)]))
+    graded = [i for i in range(len(buffer)) if reasons.get(i) != Reason.NOT_GRADED]
+    if len(graded) < len(buffer):
+        buffer = buffer[graded]
         if not buffer:
             return failures
+    told = buffer[buffer.holding("invalid_actions")]
     findings = examine_outcomes(buffer) if compared else []
     found = (
         _truncated(buffer, prompt_format, thresholds),
         _unparsable(buffer, thresholds),
         _refused_actions(
             "episodes",
-            sum(episode.num_steps for episode in buffer if "invalid_actions" in episode.info),
-            [refusals(episode.info) for episode in buffer],
+            int(told.columns.num_steps.sum()),
+            [refusals(episode.info) for episode in told],
             thresholds,
         ),
         *failures,
@@ -63,7 +67,7 @@ def examine_episodes(
 
 
 def _truncated(buffer: EpisodeBuffer, prompt_format: PromptFormat, thresholds: Thresholds) -> Finding | None:
-    cut_off = sum(_is_cut_off(episode, prompt_format) for episode in buffer)
+    cut_off = sum(_is_cut_off(episode, prompt_format) for episode in buffer[buffer.columns.truncated])
     if cut_off <= thresholds.truncated * len(buffer):
         return None
     return Finding(
@@ -74,14 +78,21 @@ def _truncated(buffer: EpisodeBuffer, prompt_format: PromptFormat, thresholds: T
     )
 
 
+def _reasons(buffer: EpisodeBuffer) -> dict[int, str]:
+    """Return what the grader said, by the index of the episode."""
+    index, reasons = buffer.named("grade_reason")
+    return dict(zip(index.tolist(), reasons, strict=True))
+
+
 def _is_cut_off(episode: Episode, prompt_format: PromptFormat) -> bool:
-    """Whether an episode ended in the middle; a game lost at its limit of steps is over, after a whole turn."""
+    """Whether a truncated episode ended in the middle; a game lost at its limit of steps ends after a whole turn."""
     in_a_turn = episode.encoded and int(episode.tokens[episode.step_id >= 0][-1]) not in prompt_format.end_ids
-    return episode.truncated and (in_a_turn or "grade_reason" in episode.info)
+    return in_a_turn or "grade_reason" in episode.info
 
 
 def _unparsable(buffer: EpisodeBuffer, thresholds: Thresholds) -> Finding | None:
-    reasons = [e.info["grade_reason"] for e in buffer if "grade_reason" in e.info and not e.truncated]
+    truncated = buffer.columns.truncated
+    reasons = [reason for i, reason in _reasons(buffer).items() if not truncated[i]]
     unread = sum(reason in _UNREAD for reason in reasons)
     if unread <= thresholds.unparsable * len(reasons):
         return None

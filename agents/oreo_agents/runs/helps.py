@@ -51,15 +51,18 @@ GROUPS = {
 
 PLAIN = {
     "seed": "of everything random",
-    "data": "folder of a buffer to train on, or a list of them, whose episodes are joined; null: collect one",
-    "workers": "processes that train and evaluate side by side; null: one a core for small models on a CPU, else 1",
+    "data": "folder of a buffer to train on, rows, or a list of them, whose episodes are joined; null: collect one",
+    "allow_held_out": "true: learn also from what `data` holds of held-out tasks, which results and cards then say",
+    "workers": "processes that train and evaluate side by side; null: one a core for small models on a CPU, else "
+    "1, as with a launcher that runs jobs side by side",
     "algos": "which algorithms to train; the start is evaluated as sft",
     "rounds": "how often to collect and train; 1: the offline episodes of the start alone",
-    "what": "accuracy: how often the policy solves the tasks; value: how good V is",
+    "what": "accuracy: how often the policy solves the tasks; pairs: how it ranks those of `data`; value: how good V "
+    "is; null: pairs where there are such, else accuracy",
     "run": "what `oreo eval RUN` sets",
     "shard": "2/8: collect the second of eight shares; null: all; `oreo data merge` joins them",
     "label": "name in the results; null: that of the folder which holds the checkpoint",
-    "reference.path": "what=value: the policy that OREO started from, for log-ratios; null: they count as 0",
+    "reference.path": "the policy that training started from, for log-ratios; null: as the run says, else none",
 }
 """Settings of no group."""
 
@@ -135,10 +138,8 @@ HELPS = {
         {
             "eval RUN": "everything that the run trained, once more",
             "eval RUN/oreo search=[greedy,best_of_n,step_beam]": "one policy of it, with searches by its value",
-            "eval RUN evaluate.tasks=50 env.options.world=1": "on other tasks",
             "eval policy.path=checkpoint/ env=gsm8k search=[greedy,majority]": "a checkpoint",
             "eval RUN/dpo data=pairs.jsonl": "how often it ranks held-out preference pairs as they should be",
-            "eval policy.path=dpo/ reference.path=start/ data=pairs.jsonl": "a checkpoint, by log-ratios to its start",
             "eval RUN/oreo what=value": "how well V orders right and wrong answers",
         },
         (*_BEFORE, *_AFTER, "value_eval"),

@@ -177,7 +177,7 @@ class Loader:
     def _new_value(self, path: str, buffer: EpisodeBuffer) -> TokenValue:
         bias = None
         if self.value_settings.bias_at_mean_reward:
-            bias = float(np.mean([episode.total_reward for episode in buffer]))
+            bias = float(np.mean(buffer.columns.total_reward))
         value = TokenValue.from_policy(path, bias=bias, **self.how(self.value_settings))
         value.tokenizer_fingerprint = self.prompt_format(path).fingerprint
         return value

@@ -16,6 +16,7 @@ import gymnasium as gym
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import IntervalSweep, Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -24,6 +25,7 @@ from oreo_agents import plugins
 from oreo_agents.episodes.tasks import EnvSettings, option_names
 from oreo_agents.runs.building import TARGET, class_of, is_target, require_named, require_safe_hydra
 from oreo_agents.runs.choices import compose, config_folder, further, known, unfiled
+from oreo_agents.runs.sweeps import what_is_missing
 
 
 def _first_of(*values: Any) -> Any:
@@ -49,6 +51,8 @@ def check_overrides(command: str, overrides: Sequence[str]) -> None:
             for chosen in _jobs(overrides):
                 _check_targets(config := compose(command, chosen, return_hydra_config=True), chosen)
                 _check_keys(command, config)
+                if (missing := what_is_missing(config)) is not None:
+                    raise UserError(f"{command}: {missing}")
         except (HydraException, OmegaConfBaseException) as error:
             raise UserError(_explain(command, error, overrides)) from error
 
@@ -68,13 +72,19 @@ def further_overrides(command: str, overrides: Sequence[str]) -> list[str]:
 def _jobs(overrides: Sequence[str]) -> list[list[str]]:
     """Return the overrides of jobs in which every value of a sweep is seen once, though not every combination."""
     values = [
-        [f"{item.get_key_element()}={value}" for value in item.sweep_string_iterator()]
+        [f"{item.get_key_element()}={value}" for value in _values(item)]
         if item.is_sweep_override()
         else [item.input_line or ""]
         for item in OverridesParser.create().parse_overrides(list(overrides))
     ]
     count = max(map(len, values), default=1)
     return [[texts[job % len(texts)] for texts in values] for job in range(count)]
+
+
+def _values(item: Override) -> list[str]:
+    """Return the values of a sweep, those at its ends where they lie between two numbers."""
+    swept = item.value()
+    return [str(swept.start), str(swept.end)] if isinstance(swept, IntervalSweep) else [*item.sweep_string_iterator()]
 
 
 def _check_targets(config: DictConfig, overrides: Sequence[str]) -> None:

@@ -25,7 +25,7 @@ from oreo_agents.evaluation.preferences import (
 )
 from oreo_agents.evaluation.round_names import split_round
 from oreo_agents.formats.importing import CHAT
-from oreo_agents.networks.checkpoints import weights_digest
+from oreo_agents.networks.checkpoints import load_config, max_length, weights_digest
 from oreo_agents.runs.loading import Loader
 from oreo_agents.runs.run_data import RunData
 from oreo_agents.runs.settings import RunSettings
@@ -80,7 +80,8 @@ class PairBook:
             ValueError: some are asked for, and there is none.
         """
         if self.given:
-            HeldOut.of(self._buffer(start), self.load.policy(start).max_length)
+            trusted = self.settings.policy.trust_remote_code
+            HeldOut.of(self._buffer(start), max_length(load_config(start, trust_remote_code=trusted)))
 
     def dev(self, algorithm: Algorithm[Any], models: Models, policy_path: str) -> DevPairs:
         """Return what is ranked on the way, at most as many pairs as ``evaluate.dev.tasks``."""
@@ -166,14 +167,11 @@ class PairBook:
         return rows
 
     def _write_items(self, name: str, judge: str, held: HeldOut, ranking: Ranking) -> None:
-        """Write what each pair came to, so that runs can be compared on the same pairs."""
-        seen: dict[str, int] = {}
-        lines = []
-        numbers = zip(ranking.correct.tolist(), ranking.chosen.tolist(), ranking.rejected.tolist(), strict=True)
-        for task_id, (correct, chosen, rejected) in zip(held.task_ids(), numbers, strict=True):
-            number = seen[task_id] = seen.get(task_id, 0) + 1
-            named = task_id if number == 1 else f"{task_id}/pair-{number}"
-            lines.append(json.dumps({"task_id": named, "correct": correct, "chosen": chosen, "rejected": rejected}))
+        """Write what each pair came to, so that runs can be compared on the same prompts."""
+        columns = ("task_id", "correct", "chosen", "rejected")
+        numbers = (ranking.correct.tolist(), ranking.chosen.tolist(), ranking.rejected.tolist())
+        rows = zip(held.task_ids(), *numbers, strict=True)
+        lines = [json.dumps(dict(zip(columns, row, strict=True))) for row in rows]
         (self.folder / name).mkdir(parents=True, exist_ok=True)
         write_text(self.folder / name / f"items-{self.name}-{judge}.jsonl", "\n".join(lines) + "\n")
 

@@ -1,4 +1,4 @@
-"""Run folders that are there: settings to evaluate one with, and the joint report of those of a sweep.
+"""Run folders that are there: settings to evaluate one with.
 
 Knows: which settings an evaluation takes from a run, Hydra's grammar. Does not know: how results are made.
 """
@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
 from oreo_agents import plugins
@@ -169,15 +168,3 @@ def hydra_text(value: Any) -> str:
         literal = re.sub(r"(\\*)\$\{", lambda found: found[1] * 2 + r"\${", value)  # a text, no reference
         return '"' + re.sub(r'(\\*)("|$)', lambda found: found[1] * 2 + ('\\"' if found[2] else ""), literal) + '"'
     return json.dumps(value)
-
-
-class JointReport(Callback):
-    """When the jobs of a sweep are done: one report on all of them."""
-
-    def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
-        """Write it into the folder of the sweep, and print it; nothing for jobs without results."""
-        from oreo_agents.evaluation.report import report
-
-        folder = Path(config.hydra.sweep.dir)
-        if any(folder.rglob("results.json")):
-            report([folder], folder)

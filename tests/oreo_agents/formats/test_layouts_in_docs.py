@@ -12,7 +12,7 @@ PAGE = Path(__file__).parents[3] / "docs" / "data.md"
 
 
 def table() -> dict[str, list[str]]:
-    text = PAGE.read_text(encoding="utf-8").partition("# Episodes of others")[2]
+    text = PAGE.read_text(encoding="utf-8").partition("| layout | columns |")[2].partition("\n\n")[0]
     rows = [line.strip("|").split(" | ") for line in text.splitlines() if line.startswith("| `")]
     return {row[0].strip(" `"): row for row in rows}
 

@@ -104,6 +104,10 @@ WILD: dict[str, tuple[dict[str, Any], list[list[dict[str, str]]]]] = {
         {"instruction": "Say", "input": "hi", "output": "hi", "history": [["q", "a"]], "system": "Be kind."},
         [[SYSTEM, ask("q"), say("a"), ask("Say\n\nhi"), say("hi")]],
     ),
+    "LLaMA-Factory, KTO": (
+        {"conversations": [human("q"), gpt("a")], "kto_tag": True},
+        [[ask("q"), say("a")]],
+    ),
     "SWE-Gym": ({"messages": [ask("q"), say("a")], "resolved": True}, [[ask("q"), say("a")]]),
     "Nemotron": (
         {"input": [ask("q")], "output": "a", "system_prompt": "Be kind."},

@@ -155,6 +155,19 @@ def test_bad_rows_are_left_out_and_counted_if_asked_for(tmp_path: Path):
     assert any(text.startswith("2 rows are left out, the first: ") and "line 2" in text for text in counts.sentences())
 
 
+def test_episodes_that_are_none_are_left_out_too(tmp_path: Path):
+    """What a row says of its spans is only held against its messages when the episode is made."""
+    whole = {"task_id": "t", "env_id": CHAT, "success": True, "rewards": [1.0], "messages": [ask("q"), say("a")]}
+    rows = [whole | {"action_spans": [[1, 0, end]]} for end in (1, 99)] + [whole | {"action_spans": [[1, 0, 1]]}]
+    rows[2]["rewards"] = [10**400]
+    with pytest.raises(ValueError, match="line 2: "):
+        read(tmp_path, rows)
+    buffer, counts = import_episodes([write(tmp_path, rows)], ImportSettings(skip_bad=True))
+    assert (len(buffer), counts.skipped) == (1, 2) and "line 2: " in counts.first_skipped
+    with pytest.raises(ValueError, match="line 1: a label is true, false or a finite number"):
+        read(tmp_path, [{"prompt": "q", "response": "a", "reward": 10**400}])
+
+
 def test_rows_of_another_filter_are_the_same_samples_again(tmp_path: Path):
     _, counts = import_episodes([write(tmp_path, ROWS["lm-eval"])], ImportSettings())
     assert (counts.episodes, counts.other_series) == (10, 10)

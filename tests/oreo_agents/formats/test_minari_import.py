@@ -89,6 +89,7 @@ def test_without_a_verdict_the_return_is_judged(home: Path):
     with pytest.raises(ValueError, match=r"rooms-v0/data, episode 0: the label 0\.75 .*--success-threshold"):
         back(folder)
     assert back(folder / "data", success_threshold=0.7)[0].success
+    (home / "games" / "namespace_metadata.json").unlink()
     assert back(home, success_threshold=0.7)[0].success, "the only data set there"
 
 

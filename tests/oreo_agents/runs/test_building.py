@@ -8,7 +8,7 @@ from omegaconf import OmegaConf
 
 from oreo_agents import plugins
 from oreo_agents.evaluation.run_settings import MOST_CONFIG_BYTES, read_config
-from oreo_agents.runs.building import build
+from oreo_agents.runs.building import build, require_safe_hydra
 from oreo_agents.runs.overrides import UserError, check_overrides, composed
 from oreo_agents.runs.run_folders import evaluation_overrides, hydra_text
 from oreo_algos.algos import Dpo
@@ -26,11 +26,19 @@ MARKER = "pathlib.Path"  # harmless, should anything make it after all
         f"hydra.callbacks={{x:{{_target_:{MARKER}}}}}",
         f"hydra.job_logging={{handlers:{{x:{{class:{MARKER}}}}}}}",
         "++hydra.job_logging.handlers.console.stream=ext://pathlib.Path",
+        "++hydra.sweeper.custom_search_space=pathlib.Path",
+        "++hydra.sweeper.sampler._target_=optuna.samplers.os.system",
     ],
 )
 def test_a_class_of_nobody_is_refused_before_anything_is_made(override: str):
     with pytest.raises(plugins.PluginError, match="is refused"):
         check_overrides("train", [override])
+
+
+def test_a_sampler_of_a_sweeper_is_none_of_them():
+    require_safe_hydra(
+        {"sweeper": {"sampler": {"_target_": "optuna.samplers.TPESampler"}, "custom_search_space": None}}
+    )
 
 
 def test_in_a_file_of_settings_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -45,7 +45,7 @@ def test_a_folder_has_a_card_that_explains_each_column(name: str, buffer: Episod
     card = DatasetCard.load("mine/README.md")
     assert card.data.configs == [{"config_name": "default", "data_files": [{"split": "train", "path": "train.jsonl"}]}]
     assert "- policy: `mine/model`" in card.text and "of them successful" in card.text
-    assert "No episode names a task of a split that is held out" in card.text
+    assert "No episode is known to be of a task that is held out" in card.text
     table = [line for line in card.text.splitlines() if line.startswith("| `")]
     assert table and not [line for line in table if line.endswith("|  |")]
     back, _ = import_episodes(files_of("mine"), ImportSettings())
@@ -58,7 +58,8 @@ def test_a_card_warns_of_held_out_tasks(buffer: EpisodeBuffer, tmp_path: Path):
     EpisodeBuffer([*buffer, episode("test", "4", right=True)]).save("t")
     main(["export", "t", "--format", "labelled", "--out", "risky"])
     text = Path("risky/README.md").read_text()
-    assert "**1 episodes are of tasks that are held out to measure with** (test)" in text
+    told = "**risky holds 1 episodes of 1 tasks of oreo/GSM8K-v0 that are held out to measure with (split test)"
+    assert told in text
     assert "not kept: info (3 episodes)" in text
 
 

@@ -74,7 +74,9 @@ def test_rows_are_imported_on_the_way_and_it_is_said(tmp_path: Path, checkpoint,
         (["data=of-none"], True),
         (["data=of-one"], False),
         (["data=nothing"], False),
+        (["data=rows"], True),
         (["data=rows.jsonl", "env=gsm8k"], False),
+        (["data=rows.jsonl", "run=RUN", "~env", "++env={}"], False),
         (["seed=1"], False),
     ],
 )
@@ -82,10 +84,13 @@ def test_rows_without_an_environment_are_of_none(
     given: list[str], chosen: bool, tmp_path: Path, monkeypatch, make_buffer
 ):
     monkeypatch.chdir(tmp_path)
-    Path("rows.jsonl").write_text("{}")
+    for rows in (Path("rows.jsonl"), Path("rows/train.jsonl")):
+        rows.parent.mkdir(exist_ok=True)
+        rows.write_text("{}")
     make_buffer("oreo/Chat-v0").save("of-none")
     make_buffer("oreo/GSM8K-v0").save("of-one")
-    assert (with_environment("train", given) == ["env=chat", *given]) is chosen
+    for command in ("run", "train", "eval"):
+        assert (with_environment(command, given) == ["env=chat", *given]) is chosen
     assert with_environment("collect", given) == given
 
 

@@ -65,9 +65,9 @@ def finite(numbers) -> bool:
 def test_two_steps_of_each_algorithm(name: str, networks, tmp_path: Path):
     policy, value = networks
     rows = rows_of(name, tmp_path)
-    assert 5 <= len(rows) <= 20
+    assert len(rows) <= 20
     buffer, counts = imported(rows, tmp_path)
-    assert counts.layout == name.partition(",")[0]
+    assert counts.layout == name.partition(",")[0] and counts.episodes >= 5
     buffer = encode_buffer(buffer, PromptFormat(make_tokenizer()))
     outcomes = "one outcome" if len({episode.success for episode in buffer}) == 1 else "both outcomes"
     for short, algorithm in ALGORITHMS.items():

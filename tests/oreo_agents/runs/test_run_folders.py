@@ -127,7 +127,7 @@ def test_a_sweep_ends_in_one_report_of_all_its_jobs(oreo, monkeypatch, tmp_path:
 
     def job(config: DictConfig, folder: Path) -> None:
         cli._write_down(config, folder)
-        quiet.append(cli._in_sweep())
+        quiet.append(cli.in_sweep())
         row: dict[str, Any] = {"algo": "oreo", "search": "greedy", "env": config.env.id, "split": "test"}
         row |= {"env_options": {}, "seed": config.seed, "n": 4, "correct": 2, "accuracy": 0.5, "tokens_per_task": 3.0}
         (folder / "results.json").write_text(json.dumps({"results": [row]}))
