@@ -289,10 +289,9 @@ class Run:
         self, rows: list[dict[str, Any]], skipped: Mapping[str, str] | None = None
     ) -> list[dict[str, Any]]:
         """Write ``results.json``: rows of tasks and of pairs, what training cost, why algorithms were skipped."""
-        self.ranks.first(lambda: self._write_results(rows, skipped))
-        return rows
+        return self.ranks.first(lambda: self._write_results(rows, skipped))
 
-    def _write_results(self, rows: list[dict[str, Any]], skipped: Mapping[str, str] | None) -> None:
+    def _write_results(self, rows: list[dict[str, Any]], skipped: Mapping[str, str] | None) -> list[dict[str, Any]]:
         summaries = {path.parent.name: path for path in self.start_folder.glob("sft/summary.json")}
         summaries |= {path.parent.name: path for path in sorted(self.folder.glob("*/summary.json"))}
         training = {name: json.loads(path.read_text(encoding="utf-8")) for name, path in summaries.items()}
@@ -306,6 +305,7 @@ class Run:
         add_results(self.folder, every)
         for name, finding in examine_results(rows, self.folder, self.settings.trainer.doctor):
             WarningLog(self.folder / name, events=self._events).give([finding])
+        return every
 
     # How they do it.
 
