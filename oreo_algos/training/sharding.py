@@ -90,7 +90,7 @@ def shard(
         needed = {id(parameter) for later in networks[place + 1 :] for parameter in later.parameters()}
         was = next(network.parameters()).device
         twin = copy.deepcopy(network, {id(parameter): parameter for parameter in network.parameters()})
-        for layer in _layers(twin):
+        for layer in gathered_layers(twin):
             whole = list(layer.parameters())
             fully_shard(layer, mp_policy=layers, **how)
             _let_go(whole, needed)
@@ -111,13 +111,13 @@ def _groups(network: nn.Module) -> list[Any]:
     return [module for module in network.modules() if isinstance(module, FSDPModule)]
 
 
-def _layers(network: nn.Module) -> Iterator[nn.Module]:
+def gathered_layers(network: nn.Module) -> Iterator[nn.Module]:
     """Yield the entries of the outermost lists of modules that hold parameters."""
     for child in network.children():
         if isinstance(child, nn.ModuleList):
             yield from (entry for entry in child if next(entry.parameters(), None) is not None)
         else:
-            yield from _layers(child)
+            yield from gathered_layers(child)
 
 
 def _let_go(parameters: Iterable[nn.Parameter], needed: Collection[int]) -> None:

@@ -33,6 +33,7 @@ from oreo_algos.algos.base import OptimizerName
 from oreo_algos.batch import Batch, collate
 from oreo_algos.episode import Episode
 from oreo_algos.training.optimizers import Muon, make_optimizers
+from oreo_algos.training.sharding import gathered_layers
 
 Reference = Literal["none", "copy", "apart"]
 """What reference updates read whole: none, a copy of the policy, which shares what is not trained, or another."""
@@ -79,6 +80,7 @@ class Memory:
         copies: the reference that updates read, and a moving average.
         saved: for the backward, of all networks that learn.
         work: the larger of what the head computes with and of what one layer needs that is computed again.
+        gathered: of networks in parts, what is whole at one time, and its gradients.
     """
 
     tokens: int
@@ -88,6 +90,7 @@ class Memory:
     copies: int
     saved: int
     work: int
+    gathered: int = 0
 
     @property
     def total(self) -> int:
@@ -96,7 +99,8 @@ class Memory:
 
     def __str__(self) -> str:
         """One line, in units of 10^9 bytes."""
-        parts = ", ".join(f"{part.name} {getattr(self, part.name) / 1e9:.1f}" for part in fields(self)[1:])
+        shown = [part.name for part in fields(self)[1:] if part.name != "gathered" or self.gathered]
+        parts = ", ".join(f"{name} {getattr(self, name) / 1e9:.1f}" for name in shown)
         return f"an update of {self.tokens:,} tokens holds {self.total / 1e9:.1f} GB at its peak: {parts}"
 
 
@@ -112,6 +116,8 @@ class _Network:
     head: Bytes
     features: int
     states: int
+    outside: int
+    largest: int
 
 
 def predict(
@@ -123,6 +129,8 @@ def predict(
     reference: Reference = "none",
     moving_average: bool = False,
     optimizer: OptimizerName = "adamw",
+    parts: int = 1,
+    cpu_offload: bool = False,
 ) -> Memory:
     """Return what an update of networks of one architecture holds at its peak.
 
@@ -137,6 +145,8 @@ def predict(
         reference: what of it stays at hand; ``none`` where its log-probabilities are enough.
         moving_average: whether a copy of the policy follows it.
         optimizer: of both.
+        parts: processes over which weights, gradients and optimisers are spread (``trainer.sharding=full``).
+        cpu_offload: those parts lie in the memory of the host.
 
     Raises:
         ValueError: the model of this configuration cannot be made or read without numbers.
@@ -150,16 +160,26 @@ def predict(
     learning = [actor] if critic is None else [actor, critic]
     # What the heads read is saved once more: of the policy the rows that are scored, of the value all.
     heads = actor.features + (0 if critic is None else critic.states)
-    copies = {"none": 0, "copy": 4 * actor.trained, "apart": actor.weights}[reference]
+    spread = parts > 1 or cpu_offload
+    twin = actor.weights if spread else 4 * actor.trained  # in parts nothing is shared
+    copies = {"none": 0, "copy": twin, "apart": actor.weights}[reference]
     # The divergence of whole distributions needs what the heads of both read; the gradient of the head comes on top.
-    copies += actor.features * tokens if reference != "none" else 0
-    copies += 4 * actor.trained if moving_average else 0
+    read = actor.features * tokens if reference != "none" else 0
+    copies += twin if moving_average else 0
+    whole = {"none": 0, "copy": 1, "apart": 1}[reference] + moving_average
+    gathered = 0
+    if spread:
+        # Embeddings and heads of all networks that are read; of the largest layer one that computes and the next one in
+        # bfloat16, and gradients, of which those of embeddings and heads wait for the end of the backward.
+        gathered = whole * actor.outside + sum(2 * network.outside for network in learning) + 5 * actor.largest // 2
+    here = 0 if cpu_offload else 1 / parts
     return Memory(
         tokens=tokens,
-        weights=sum(network.weights for network in learning),
-        gradients=sum(4 * network.trained for network in learning),
-        optimizer=sum(network.moments for network in learning),
-        copies=copies,
+        weights=int(here * sum(network.weights for network in learning)),
+        gradients=int(here * sum(4 * network.trained for network in learning)),
+        optimizer=int(here * sum(network.moments for network in learning)),
+        copies=int(here * copies) + read,
+        gathered=gathered,
         saved=sum(network.saved.of(tokens) for network in learning) + heads * tokens,
         work=max(actor.head.of(tokens), *(network.layer.of(tokens) for network in learning)),
     )
@@ -189,6 +209,7 @@ def _count(config: PretrainedConfig, how: Trained, optimizer: OptimizerName) -> 
         elements = sum(parameter.numel() for parameter in trained)
         trains_head = any(parameter is head.weight for parameter in trained)
         tile = token_scores._GPU_TILE[1]
+        parts = list(gathered_layers(network))
         return _Network(
             weights=sum(t.numel() * t.element_size() for t in (*network.parameters(), *network.buffers())),
             trained=elements,
@@ -203,7 +224,13 @@ def _count(config: PretrainedConfig, how: Trained, optimizer: OptimizerName) -> 
             # Rows that are scored, of states or logits; where they stand, and three sums.
             features=hidden.shape[-1] * hidden.element_size() + 20,
             states=4 * config.get_text_config().hidden_size,
+            outside=_bytes(network) - sum(map(_bytes, parts)),
+            largest=max(map(_bytes, parts), default=0),
         )
+
+
+def _bytes(module: nn.Module) -> int:
+    return sum(parameter.numel() * parameter.element_size() for parameter in module.parameters())
 
 
 def _move(network: nn.Module) -> None:

@@ -12,6 +12,7 @@ import torch
 from oreo_agents.networks.checkpoints import load_config
 from oreo_agents.networks.memory import Memory, Reference, Trained, predict
 from oreo_agents.runs.settings import RunSettings
+from oreo_algos import ranks
 from oreo_algos.algos import Algorithm
 
 _log = logging.getLogger(__name__)
@@ -47,6 +48,8 @@ def predict_update(settings: RunSettings, algorithm: Algorithm[Any]) -> Memory:
         reference=reference,
         moving_average=getattr(algorithm, "target_decay", None) is not None,
         optimizer=algorithm.optimizer,
+        parts=ranks.current().size if settings.trainer.sharding == "full" else 1,
+        cpu_offload=settings.trainer.cpu_offload,
     )
 
 

@@ -289,10 +289,9 @@ class Run:
         self, rows: list[dict[str, Any]], skipped: Mapping[str, str] | None = None
     ) -> list[dict[str, Any]]:
         """Write ``results.json``: rows of tasks and of pairs, what training cost, why algorithms were skipped."""
-        self.ranks.first(lambda: self._write_results(rows, skipped))
-        return rows
+        return self.ranks.first(lambda: self._write_results(rows, skipped))
 
-    def _write_results(self, rows: list[dict[str, Any]], skipped: Mapping[str, str] | None) -> None:
+    def _write_results(self, rows: list[dict[str, Any]], skipped: Mapping[str, str] | None) -> list[dict[str, Any]]:
         summaries = {path.parent.name: path for path in self.start_folder.glob("sft/summary.json")}
         summaries |= {path.parent.name: path for path in sorted(self.folder.glob("*/summary.json"))}
         training = {name: json.loads(path.read_text(encoding="utf-8")) for name, path in summaries.items()}
@@ -300,20 +299,24 @@ class Run:
         rows = [row for row in rows if row.get("measure") != PAIRS]
         document = {"results": rows, "pairs": ranked, "training": training, "skipped": dict(skipped or {})}
         write_text(self.folder / "results.json", json.dumps(document, indent=2) + "\n")
-        for name in (
-            dict.fromkeys(row["algo"] for row in every) if "tensorboard" in self.settings.trainer.tracker else ()
-        ):
+        for name in dict.fromkeys(row["algo"] for row in every) if self._events else ():
             own = [row for row in every if row["algo"] == name]
             write_hparams(self.folder / name, self.settings, own, training.get(name, {}))
         add_results(self.folder, every)
         for name, finding in examine_results(rows, self.folder, self.settings.trainer.doctor):
-            WarningLog(self.folder / name).give([finding])
+            WarningLog(self.folder / name, events=self._events).give([finding])
+        return every
 
     # How they do it.
 
     def make_env(self, split: str) -> Callable[[], gym.Env[str, str]]:
         """Return a function that makes an environment of a split, see ``tasks.env_maker``."""
         return self.settings.env_maker(split)
+
+    @property
+    def _events(self) -> bool:
+        """Whether files of events are written for TensorBoard."""
+        return "tensorboard" in self.settings.trainer.tracker
 
     def _examine(self, folder: Path, episodes: EpisodeBuffer, before: EpisodeBuffer | None = None) -> None:
         """Warn, in a folder, of what looks wrong in episodes, also against those of the round before."""
@@ -325,7 +328,8 @@ class Run:
         if not self.ranks.leads:
             return
         findings = examine_episodes(episodes, self.load.prompt_format(start), limits, compared=compared)
-        WarningLog(folder).give(findings + ([] if before is None else examine_rounds(before, episodes, limits)))
+        findings += [] if before is None else examine_rounds(before, episodes, limits)
+        WarningLog(folder, events=self._events).give(findings)
 
     def _train(
         self,
