@@ -183,8 +183,7 @@ def collect(
         sampler: draws from the policy; None: this process does.
         shard: which parts to collect; the episodes of all shards, in their order, are those of the whole.
         done: folder of the parts that are done, with these very arguments: they are read, and others written, so that a
-            kill loses those that are on their way; the buffer that is returned is read from there. None: none is
-            written.
+            kill loses those that are on their way. None: none is written.
 
     Raises:
         ValueError: no episode could begin, not one could be graded, the policy would not have drawn them, or there are
@@ -313,10 +312,9 @@ class _Gathering:
             not_graded=len(begun) - len(graded),
         )
         part = Part(EpisodeBuffer(kept), tally)
-        if self._folder is None:
-            return part
-        part.save(self._path(tasks))
-        return Part.load(self._path(tasks))
+        if self._folder is not None:
+            part.save(self._path(tasks))
+        return part
 
     def _load(self, tasks: range) -> Part | None:
         return Part.load(self._path(tasks)) if self._folder is not None and self._path(tasks).exists() else None

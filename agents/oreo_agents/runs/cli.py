@@ -35,6 +35,7 @@ from oreo_agents.runs.overrides import (
     further_overrides,
     readable,
     require_no_sweep,
+    sweeper_overrides,
 )
 from oreo_agents.runs.run_folders import (
     evaluation_overrides,
@@ -169,7 +170,9 @@ def _run_hydra(command: str, arguments: Sequence[str], imports: Sequence[str]) -
     if not parsed.multirun:
         require_no_sweep(command, given)
     overrides += further_overrides(command, given)  # at the end: a recipe wins over the file of its algorithm
-    check_overrides(command, get_args_parser().parse_known_args(flags_first(overrides))[0].overrides)
+    given = get_args_parser().parse_known_args(flags_first(overrides))[0].overrides
+    check_overrides(command, given)
+    overrides += sweeper_overrides(command, given)
 
     def work(config: DictConfig, folder: Path) -> float | None:
         # A launcher may have started this process, and the id may stand in a file of settings.

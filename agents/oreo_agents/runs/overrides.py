@@ -22,7 +22,7 @@ from oreo_agents.runs.building import require_named, require_safe_hydra
 from oreo_agents.runs.choices import compose, config_folder, further, known
 from oreo_agents.runs.hints import explained
 from oreo_agents.runs.names_elsewhere import here, meant
-from oreo_agents.runs.sweeps import what_is_missing
+from oreo_agents.runs.sweeps import lets_others_go_on, what_is_missing
 
 
 def _first_of(*values: Any) -> Any:
@@ -48,7 +48,7 @@ def check_overrides(command: str, overrides: Sequence[str]) -> None:
             for chosen in _jobs(overrides):
                 _check_targets(config := compose(command, chosen, return_hydra_config=True), chosen)
                 _check_keys(command, config)
-                if (missing := what_is_missing(config)) is not None:
+                if (missing := what_is_missing(config, chosen)) is not None:
                     raise UserError(f"{command}: {missing}")
         except (HydraException, OmegaConfBaseException, TypeError) as error:  # of OmegaConf, for lists
             raise UserError(_explain(command, error, overrides)) from error
@@ -111,6 +111,14 @@ def require_no_sweep(command: str, overrides: Sequence[str]) -> None:
                 f"{command}: {key} has several values:{'' if known(key) else written} `oreo {command} -m` runs one job "
                 "for each"
             )
+
+
+def sweeper_overrides(command: str, overrides: Sequence[str]) -> list[str]:
+    """Return overrides that a sweeper other than Hydra's own needs, see ``sweeps.lets_others_go_on``."""
+    if not any(text.startswith("hydra/sweeper=") for text in overrides):
+        return []
+    with initialize_config_dir(str(config_folder()), version_base="1.3"):
+        return lets_others_go_on(compose(command, _jobs(overrides)[0], return_hydra_config=True), overrides)
 
 
 def _jobs(overrides: Sequence[str]) -> list[list[str]]:

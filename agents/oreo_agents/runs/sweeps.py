@@ -18,6 +18,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
+from oreo_envs.visible import visible
+
 _log = logging.getLogger(__name__)
 
 _BASIC = "hydra._internal.core_plugins.basic_"
@@ -57,6 +59,9 @@ def run_job(folder: Path, work: Callable[[], float | None], explain: Callable[[E
 
     Returns:
         A number for a sweeper; NaN: there is none.
+
+    Raises:
+        RuntimeError: it failed, and the sweeper chooses settings: NaN would end it, and this counts as a failed trial.
     """
     from oreo_agents.evaluation.failed_jobs import clear, write_begin, write_failure
 
@@ -67,7 +72,10 @@ def run_job(folder: Path, work: Callable[[], float | None], explain: Callable[[E
     except Exception as error:  # whatever it is, other jobs have nothing to do with it
         why = explain(error)
         _log.error("%s: this job gives no result: %s", folder, why or "see below", exc_info=None if why else error)
-        write_failure(folder, settings, why or f"{type(error).__name__}: {error}")
+        why = why or f"{type(error).__name__}: {error}"
+        write_failure(folder, settings, why)
+        if _chooses(HydraConfig.get()):
+            raise RuntimeError(why) from None
         return math.nan
     clear(folder)
     return math.nan if found is None else found
@@ -94,7 +102,7 @@ def conclude() -> None:
             Console(width=max(Console().width, 120)).print(failed_table(own))
         failed += own
     for job in failed:
-        print(f"oreo: {job.folder} ({job.settings}) gave no result: {job.why}", file=sys.stderr)
+        print(visible(f"oreo: {job.folder} ({job.settings}) gave no result: {job.why}"), file=sys.stderr)
     if failed:
         raise SystemExit(2)
 
@@ -125,14 +133,18 @@ def score(rows: Sequence[Mapping[str, Any]], folder: Path, split: str = "dev") -
     return sum(found) / len(found) if found else None
 
 
-def what_is_missing(config: DictConfig) -> str | None:
+def what_is_missing(config: DictConfig, overrides: Sequence[str]) -> str | None:
     """Say what a sweeper that chooses settings has to be given; None: nothing, or it chooses none.
 
     Args:
-        config: of a job, Hydra's own settings included.
+        config: of a job, with Hydra's own settings as they are in files.
+        overrides: of the command line.
     """
-    if str(OmegaConf.select(config, "hydra.sweeper._target_") or "").startswith(_BASIC):
+    if not _chooses(config.hydra):
         return None
+    direction = _told(config, overrides, "direction") or "maximize"
+    if (name := getattr(direction, "name", direction)) != "maximize":
+        return f"jobs return their accuracy, and this sweeper would {name} it; give hydra.sweeper.direction=maximize"
     splits = OmegaConf.select(config, "evaluate.splits") or ()
     if "dev" in splits or OmegaConf.select(config, "trainer.evaluate_every"):
         return None
@@ -140,3 +152,19 @@ def what_is_missing(config: DictConfig) -> str | None:
         "this sweeper chooses settings by the accuracy of jobs, which must not be that on test tasks: add the split "
         "for development, evaluate.splits=[dev,test], or trainer.evaluate_every=STEPS where there is none"
     )
+
+
+def lets_others_go_on(config: DictConfig, overrides: Sequence[str]) -> list[str]:
+    """Return overrides with which a sweeper that ends at the first job that fails, unless told otherwise, goes on."""
+    return ["hydra.sweeper.max_failure_rate=1"] if _told(config, overrides, "max_failure_rate") == 0 else []
+
+
+def _told(config: DictConfig, overrides: Sequence[str], name: str) -> Any:
+    """Return a setting of the sweeper: what the command line says, else what its file does; None: it has none."""
+    given = [text.partition("=")[2] for text in overrides if text.lstrip("+").startswith(f"hydra.sweeper.{name}=")]
+    return given[-1] if given else config.hydra.sweeper.get(name)
+
+
+def _chooses(hydra: Any) -> bool:
+    """Whether the sweeper goes where jobs do better."""
+    return not str(hydra.sweeper.get("_target_", "")).startswith(_BASIC)

@@ -92,7 +92,7 @@ def test_a_single_run_that_fails_leaves_no_such_note(oreo, monkeypatch, tmp_path
 
 LAUNCHERS = {
     "joblib": ("hydra_plugins.hydra_joblib_launcher", "hydra.launcher.n_jobs=2"),
-    "ray": ("hydra_plugins.hydra_ray_launcher", "hydra.launcher.ray.init.num_cpus=2"),
+    "ray": ("hydra_plugins.hydra_ray_launcher", "+hydra.launcher.ray.init.num_cpus=2"),
     "submitit_local": ("hydra_plugins.hydra_submitit_launcher", "hydra.launcher.timeout_min=10"),
 }
 TINY = (
@@ -123,10 +123,12 @@ def test_a_job_that_fails_ends_alone_under_every_launcher(launcher: str, tmp_pat
 def test_a_sweeper_chooses_by_the_dev_split(tmp_path: Path):
     if find_spec("hydra_plugins") is None or find_spec("hydra_plugins.hydra_optuna_sweeper") is None:
         pytest.skip("the optuna sweeper is not installed: pip install hydra-optuna-sweeper 'optuna<3'")
-    sweep = ("hydra/sweeper=optuna", "hydra.sweeper.n_trials=2", "hydra.sweeper.n_jobs=1", "hydra.sweep.dir=sweep")
-    space = ("algo=kto", "algo.policy_lr=interval(0.0001,0.001)", "algo.batch_size=choice(8,16)")
-    ended = command(tmp_path, *space, *sweep, "hydra.sweeper.direction=maximize", "evaluate.splits=[dev,test]")
-    assert ended.returncode == 0, ended.stderr
+    sweep = ("hydra/sweeper=optuna", "hydra.sweeper.n_trials=4", "hydra.sweeper.n_jobs=1", "hydra.sweep.dir=sweep")
+    space = ("algo=choice(kto,dpo)", "algo.policy_lr=interval(0.0001,0.001)")  # of which dpo finds no pair
+    best = ("hydra.sweeper.direction=maximize", "hydra.sweeper.sampler.seed=0", "evaluate.splits=[dev,test]")
+    ended = command(tmp_path, *space, *sweep, *best)
+    failed = len(load_failed([tmp_path / "sweep"]))
+    assert ended.returncode == (2 if failed else 0), ended.stderr
     assert "best_value" in (tmp_path / "sweep" / "optimization_results.yaml").read_text()
 
 
@@ -177,6 +179,8 @@ def test_a_sweeper_that_chooses_is_given_a_split_to_choose_on(monkeypatch):
     with pytest.raises(UserError, match=r"must not be that on test tasks: .*evaluate.splits=\[dev,test\]"):
         check_overrides("train", ["algo=dpo"])
     check_overrides("train", ["algo=dpo", "evaluate.splits=[dev,test]"])
+    with pytest.raises(UserError, match=r"would minimize it; give hydra.sweeper.direction=maximize"):
+        check_overrides("train", ["evaluate.splits=[dev]", "hydra.sweeper.direction=minimize"])
     check_overrides("train", ["algo=dpo", "trainer.evaluate_every=10"])
 
 

@@ -119,7 +119,7 @@ def test_a_name_of_trl_is_answered_with_ours(
     arguments: list[str], ours: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path
 ):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setitem(cli._JOBS, "train", lambda config, folder: build(config.trainer))
+    monkeypatch.setitem(jobs.JOBS, "train", lambda config, folder: build(config.trainer))
     monkeypatch.setattr(sys, "argv", ["oreo", "train", *arguments])
     with pytest.raises(SystemExit) as ended:
         cli.main()
