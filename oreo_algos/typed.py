@@ -96,9 +96,18 @@ def _fits(value: object, hint: Any) -> bool:
 
 
 def _closest(value: object, hint: Any) -> str:
+    """Say what was probably meant, "" where nothing is close."""
+    for each in (hint, *get_args(hint)):
+        if _is_list(each) and _fits(value, get_args(each)[0]):
+            return f"; a list of one is [{value}]"
     words = [str(word) for each in (hint, *get_args(hint)) if get_origin(each) is Literal for word in get_args(each)]
     near = difflib.get_close_matches(value, words, n=1) if isinstance(value, str) else []
     return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def _is_list(hint: Any) -> bool:
+    origin = get_origin(hint)
+    return isinstance(origin, type) and issubclass(origin, Sequence)
 
 
 def _words(hint: Any) -> str:

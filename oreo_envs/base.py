@@ -33,6 +33,7 @@ from oreo_envs.records import (
 )
 from oreo_envs.spaces import FreeText
 from oreo_envs.spec import LimitedSpec
+from oreo_envs.visible import visible
 
 __all__ = [
     "Demonstration",
@@ -218,7 +219,7 @@ class TextEnv(gymnasium.Env[str, str], ABC):
         self._num_steps = self._num_chars = 0
         self._over = False
         if self.render_mode == "human":
-            print(f"[{opening.task_id}]\n{opening.observation}")
+            print(visible(f"[{opening.task_id}]\n{opening.observation}"))
         return opening.observation, self._info({})
 
     def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
@@ -240,7 +241,7 @@ class TextEnv(gymnasium.Env[str, str], ABC):
         self._over = outcome.terminated or truncated
         info = self._info({**end.info, **outcome.info})
         if self.render_mode == "human":
-            print(f"> {action}" + f"\n{outcome.observation}" * bool(outcome.observation))
+            print(visible(f"> {action}" + f"\n{outcome.observation}" * bool(outcome.observation)))
         return outcome.observation, float(outcome.reward + end.reward), outcome.terminated, truncated, info
 
     def cut_off(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:

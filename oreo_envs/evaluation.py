@@ -32,6 +32,7 @@ Agent = Callable[..., "str | Reply | Awaitable[str | Reply]"]
 """``agent(messages)`` or ``agent(messages, info)``, a function, a coroutine function or an object that is called."""
 
 _CLIENT_ENVS = 8
+_MOST = 10_000_000
 
 
 class _AgentError(Exception):
@@ -93,7 +94,12 @@ def evaluate(
         raise ValueError(f"seed must be an integer >= 0, got {seed}")
     env = _made(env_id, split, env_kwargs)
     asked = _chosen(env.unwrapped, episodes, seed)
-    wanted = [(index, sample) for sample in range(positive("episodes_per_task", episodes_per_task)) for index in asked]
+    if len(asked) * positive("episodes_per_task", episodes_per_task) > _MOST:
+        raise ValueError(
+            f"{len(asked)} tasks, {episodes_per_task} times each: at most {_MOST} episodes can be played at once, for "
+            "each is kept in memory; give fewer episodes="
+        )
+    wanted = [(index, sample) for sample in range(episodes_per_task) for index in asked]
     at_once = bool(env.unwrapped.step_delimiters) and not flag("step_by_step", step_by_step)
     if num_envs is None:
         num_envs = _CLIENT_ENVS if isinstance(agent, ChatAgent) else 1

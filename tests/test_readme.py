@@ -9,8 +9,8 @@ import pytest
 
 from oreo_agents.episodes.prompts import PromptFormat
 from oreo_agents.networks.tiny import TinyConfig, byte_tokenizer, create_checkpoint
-from oreo_agents.runs.cli import _SHORT
 from oreo_agents.runs.data import encode_buffer, import_solutions
+from oreo_agents.runs.jobs import SHORT
 from oreo_agents.runs.overrides import UserError, check_overrides
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -78,7 +78,7 @@ def test_every_command_of_the_documentation_composes() -> None:
     for line in COMMANDS:
         _, command, *given = shlex.split(line)
         overrides = [text for text in given if re.match(r"[^-][^/]*=", text) and "..." not in text]
-        for short, key in _SHORT.items():
+        for short, key in SHORT.items():
             overrides = [re.sub(f"^{short}=", f"{key}=", text) for text in overrides]
         if any(text.startswith("policy.path=") for text in overrides):
             overrides = ["policy=checkpoint", *overrides]

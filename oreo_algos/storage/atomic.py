@@ -73,10 +73,9 @@ def is_temporary(path: Path) -> bool:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a whole file or none, in place of an earlier one."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
+    """Write a whole file or none, in place of an earlier one; once it is there, it is on disk."""
+    with replace_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def recover_folder(path: str | os.PathLike[str]) -> Path:

@@ -87,9 +87,12 @@ TABLE: dict[str, tuple[Metric, ...]] = {
                "Grows until the KL nears its target.", _OREO),
     ),
     "OREO, `oreo-constant` and DQO": (
-        Metric("train/losses/policy", "reward units squared", "Squared residual of the soft Bellman equation that the "
-               "policy learns from.", "", _OREO),
-        Metric("train/losses/value", "reward units squared", "Squared residual that the value learns from.",
+        Metric("train/losses/policy", "reward units squared", "What the policy minimises, without regularisers. OREO: "
+               "squared residual of the soft Bellman equation from each step to the end; `oreo-constant`: the same "
+               "with a constant for V; DQO: its residual over one step. An algorithm of your own: what it logs there.",
+               "Of two algorithms they are different things.", _OREO),
+        Metric("train/losses/value", "reward units squared", "Squared residual that the value learns from: OREO's to "
+               "the end of the episode, DQO's of its lambda-return.",
                "Should fall in the warm-up; the variance of the returns is what a constant V reaches.", _OREO),
         Metric("train/losses/value_boundaries", "reward units squared", "The part of it at states that a search reads "
                "and no step begins with (step and response level).", "", _OREO),
@@ -191,7 +194,7 @@ def markdown() -> str:
         "A number of a step is that of all its examples, however they were cut into micro-batches. What is undefined",
         "in a step, such as a mean over successes without one, is left out; what is not finite is `null` in the file.",
         "A step of a warm-up, and one between those of the policy (`value_updates`), log the value's numbers alone.",
-        "Equations: `algorithms.md`.",
+        "Equations: [algorithms](algorithms.md).",
     ]
     for title, group in TABLE.items():
         lines += ["", f"## {title}", "", "| name | unit | what it is | what to watch for |", "|---|---|---|---|"]

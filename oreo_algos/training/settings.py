@@ -57,6 +57,7 @@ class TrainerConfig:
 
     def __post_init__(self) -> None:
         """Check the settings."""
+        object.__setattr__(self, "tracker", tracker_names(self.tracker))
         require_types(self)
         for name in ("micro_batch_tokens", "checkpoint_every", "keep_checkpoints"):
             if getattr(self, name) < 1:
@@ -76,7 +77,6 @@ class TrainerConfig:
         if self.chooses and not self.evaluate_every:
             name = "load_best_model_at_end" if self.load_best_model_at_end else "early_stopping_patience"
             raise ValueError(f"trainer.{name} needs evaluations on the way: give trainer.evaluate_every=STEPS too")
-        object.__setattr__(self, "tracker", tracker_names(self.tracker))
 
     @property
     def chooses(self) -> bool:

@@ -91,7 +91,7 @@ class TensorBoard:
     def text(self, tag: str, text: str, step: int = 0) -> None:
         """Show a text in the tab TEXT."""
         # A run that continues drops the events of later steps, and a warning, of step 0, is given only once.
-        self._board.add_text(tag, text, step)
+        self._board.add_text(tag, _fenced(text), step)
         self._board.flush()
 
     def flush(self) -> None:

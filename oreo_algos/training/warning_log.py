@@ -38,11 +38,14 @@ class WarningLog:
         folder: run folder; created with the first warning.
         add_text: writes (tag, text) to TensorBoard events that are open already, which a second file of events in
             the same folder would hide from a running TensorBoard; None: nothing else writes events there now.
+        events: whether a warning opens a file of events where there is no ``add_text``.
     """
 
-    def __init__(self, folder: Path, add_text: Callable[[str, str], None] | None = None) -> None:
+    def __init__(
+        self, folder: Path, add_text: Callable[[str, str], None] | None = None, *, events: bool = True
+    ) -> None:
         """Read what was given before."""
-        self._folder, self._add_text = folder, add_text
+        self._folder, self._add_text, self._events = folder, add_text, events
         self._given = read_warnings(folder)
 
     def give(self, findings: Iterable[Finding]) -> None:
@@ -63,7 +66,7 @@ class WarningLog:
     def _show(self, tag: str, text: str) -> None:
         if self._add_text is not None:
             self._add_text(tag, text)
-        else:
+        elif self._events:
             with SummaryWriter(str(self._folder)) as board:
                 board.add_text(tag, text)
 

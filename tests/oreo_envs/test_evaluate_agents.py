@@ -101,6 +101,9 @@ def test_a_part_of_a_split_is_drawn_and_never_twice():
 
 
 def test_tasks_without_end_need_a_number():
+    for much in ({"episodes": 10**9}, {"episodes": 2, "episodes_per_task": 10**9}):
+        with pytest.raises(ValueError, match=r"at most 10000000 episodes can be played at once"):
+            evaluate(lambda messages: "#### 1", "oreo/Arithmetic-v0", split="test", **much)
     with pytest.raises(ValueError, match=r"made without end here: say how many .* episodes="):
         evaluate(lambda messages: "", "oreo/Arithmetic-v0", split="test")
     result = evaluate(lambda messages: "#### 1", "oreo/Arithmetic-v0", split="test", episodes=5)

@@ -21,6 +21,8 @@ _T = TypeVar("_T")
 
 # Between tries, seconds: the first and the longest pause.
 _PAUSE_S, _LONGEST_PAUSE_S = 0.2, 10.0
+# So long we wait for a server that was never there: an address may be wrong.
+_NEVER_THERE_S = 30.0
 # So long it may take to reach a server, seconds.
 _CONNECT_S = 10.0
 
@@ -60,6 +62,7 @@ class Line:
         self.on_away: Callable[[], None] | None = None
         """Called before it is looked whether a server that was away is back."""
         self._away: str | None = None
+        self._was_there = False
         self._places = asyncio.Semaphore(in_flight)
         self._returning = asyncio.Lock()
         self._loop = asyncio.new_event_loop()
@@ -146,19 +149,27 @@ class Line:
             if reason is None:
                 reply, reason = await self._once(method, path, body)
                 if reason is None:
+                    self._was_there = True
                     return reply
                 if self._away is None:
-                    _log.warning("%s: %s; it is asked again for %.0f s", self.url, reason, self.patience_s)
+                    _log.warning("%s: %s; it is asked again for %g s", self.url, reason, self._patience())
                 self._away = reason
             now = time.monotonic()
-            given_up = now + self.patience_s if given_up is None else given_up
+            given_up = now + self._patience() if given_up is None else given_up
             if now + pause > given_up:
+                hint = (
+                    "Look at the server's log; what is finished is kept, and the same command goes on from there"
+                    if self._was_there
+                    else "Start the server first, or correct its address"
+                )
                 raise ServerError(
-                    f"{self.url}{path}: {reason}, for {self.patience_s:g} s (sampler.patience_s). Look at the server's "
-                    "log; what is finished is kept, and the same command goes on from there"
+                    f"{self.url}{path}: {reason}, for {self._patience():g} s (sampler.patience_s). {hint}"
                 )
             await asyncio.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE_S)
+
+    def _patience(self) -> float:
+        return self.patience_s if self._was_there else min(self.patience_s, _NEVER_THERE_S)
 
     async def _reason_to_wait(self) -> str | None:
         """Find out, one request for all, whether a server that was away is back; returns why it is not."""

@@ -19,6 +19,7 @@ from oreo_agents.episodes.prompts import PromptFormat
 from oreo_agents.episodes.rollout import RolloutCounts, rollout
 from oreo_agents.episodes.sampler import Sampler
 from oreo_agents.episodes.sources import row_source, sample_numbers
+from oreo_agents.episodes.tasks import MOST
 from oreo_agents.episodes.texts import demonstration_episode, encode_episode
 from oreo_agents.episodes.ungraded import grade_again, is_graded, leave_out_ungraded, tell_ungraded
 from oreo_agents.networks.policy import CausalPolicy
@@ -189,6 +190,10 @@ def collect(
         ValueError: no episode could begin, not one could be graded, the policy would not have drawn them, or there are
             fewer parts than shards.
     """
+    if len(indices) * settings.samples > MOST:
+        raise ValueError(
+            f"{len(indices)} tasks, collect.samples={settings.samples} of each: give at most {MOST} episodes in all"
+        )
 
     def grade(played: Sequence[tuple[int, Episode]]) -> list[Episode]:
         if sampler is not None:

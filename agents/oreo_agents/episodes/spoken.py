@@ -3,12 +3,8 @@
 Knows: messages and where actions lie in them. Does not know: tokens, consoles, pages. Loads no torch.
 """
 
-import unicodedata
-
 from oreo_algos.episode import Episode
-
-# Joiners that scripts and emoji are written with; all other invisible characters are shown.
-_WRITTEN = "\n\t\u200c\u200d"
+from oreo_envs.visible import visible as visible
 
 
 def asked(episode: Episode) -> list[dict[str, str]]:
@@ -34,15 +30,3 @@ def spoken_steps(episode: Episode) -> list[tuple[str, str]]:
         )
         for (message, start, end), until in zip(spans, following, strict=True)
     ]
-
-
-def visible(text: str) -> str:
-    r"""Write what would steer a terminal or stay unseen as escapes: ``\x1b``, ``\r``, ``\u202e``."""
-    if text.isascii() and text.replace("\n", "").isprintable():
-        return text
-    return "".join(_letter(letter) for letter in text)
-
-
-def _letter(letter: str) -> str:
-    hidden = letter not in _WRITTEN and unicodedata.category(letter) in ("Cc", "Cf", "Co", "Cs", "Zl", "Zp")
-    return letter.encode("unicode_escape").decode() if hidden else letter

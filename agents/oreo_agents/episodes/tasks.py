@@ -228,6 +228,10 @@ def find_env(name: str, argument: str = "--env ") -> str:
     return env_id
 
 
+MOST = 10_000_000
+"""How many tasks can be asked for at once where they are made without end: what is known of each is kept in memory."""
+
+
 def choose_indices(env: gym.Env[str, str], count: int | None, seed: int | None) -> list[int]:
     """Choose tasks of an environment.
 
@@ -235,6 +239,9 @@ def choose_indices(env: gym.Env[str, str], count: int | None, seed: int | None) 
         env: of the split.
         count: how many at most; None: all of them, ``ENDLESS`` where they are made without end.
         seed: draws them; None: always the same ones.
+
+    Raises:
+        ValueError: more than ``MOST`` of tasks without end.
     """
     available: int | None = env.unwrapped.num_tasks  # type: ignore[attr-defined]
     # Data sets are sorted by subject: a part is drawn and not cut off, also where no seed is to matter.
@@ -243,6 +250,8 @@ def choose_indices(env: gym.Env[str, str], count: int | None, seed: int | None) 
         whole = count is None or count >= available
         return list(range(available)) if whole else generator.permutation(available)[:count].tolist()
     count = ENDLESS if count is None else count
+    if count > MOST:
+        raise ValueError(f"{count} tasks are asked for: they are made without end here, give at most {MOST}")
     return list(range(count)) if seed is None else generator.integers(_MAX_INDEX, size=count).tolist()
 
 

@@ -18,6 +18,7 @@ from rich.text import Text
 
 from oreo_agents.episodes.spoken import asked, spoken_steps, visible
 from oreo_agents.evaluation.kept import reason_of
+from oreo_agents.terminal import Terminal
 from oreo_algos.episode import Episode
 
 _RAISES, _LOWERS, _NEITHER = (30, 110, 200), (190, 80, 15), (38, 38, 38)
@@ -163,7 +164,7 @@ def _wrapped(text: Text, width: int | None, gutter: Text | None = None) -> list[
     if width is None:
         lines = list(text.split("\n", allow_blank=True))
     else:
-        lines = list(text.wrap(Console(width=width), max(width - gutter.cell_len, 20)))
+        lines = list(text.wrap(Terminal(width=width), max(width - gutter.cell_len, 20)))
     blank = Text(" " * gutter.cell_len)
     return [Text.assemble(gutter if k == 0 else blank, line) for k, line in enumerate(lines)]
 

@@ -12,6 +12,8 @@ from typing import Any
 
 from rich.table import Table
 
+from oreo_envs.visible import inline_markdown
+
 _TEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
 _TEX |= {sign: f"\\{sign}" for sign in "&%$#_{}"}
 
@@ -19,8 +21,8 @@ _TEX |= {sign: f"\\{sign}" for sign in "&%$#_{}"}
 def markdown(table: Table) -> str:
     """Write a table as Markdown."""
     align = ["---:" if column.justify == "right" else "---" for column in table.columns]
-    rows = [_header(table), align, *([cell.replace("|", "\\|") for cell in row] for row in _rows(table))]
-    return f"## {table.title}\n\n" + "".join(f"| {' | '.join(row)} |\n" for row in rows)
+    rows = [map(inline_markdown, _header(table)), align, *(map(inline_markdown, row) for row in _rows(table))]
+    return f"## {inline_markdown(str(table.title))}\n\n" + "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 
 def latex(table: Table) -> str:

@@ -9,8 +9,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from oreo_agents.episodes.ungraded import WHY
 from oreo_agents.evaluation.comparisons import comparison_pairs, comparison_tables
 from oreo_agents.evaluation.curve_plots import plot_curves
@@ -24,9 +22,11 @@ from oreo_agents.evaluation.report_arguments import FORMATS, parser
 from oreo_agents.evaluation.results import Entry, find_results, load_entries, load_held_out, load_skipped
 from oreo_agents.evaluation.tables import accuracy_tables, choice_tables, kind_tables, refusal_tables, win_tables
 from oreo_agents.evaluation.training_plots import plot_training
+from oreo_agents.terminal import Terminal
 from oreo_algos.training.metrics_writer import FILE_NAME, read_metrics
 from oreo_algos.training.warning_log import FILE_NAME as WARNINGS_NAME
 from oreo_algos.training.warning_log import Finding, read_warnings
+from oreo_envs.visible import inline_markdown
 
 _log = logging.getLogger(__name__)
 
@@ -91,20 +91,26 @@ def report(
     out.mkdir(parents=True, exist_ok=True)
     (out / "plots").mkdir(exist_ok=True)
     plots = _draw(entries, [*entries, *pairs], out / "plots")
-    notes = _notes([*entries, *pairs], runs)
+    compared = comparison_pairs(entries, base_of_tasks) + comparison_pairs(pairs, base_of_pairs, JUDGES)
+    records = [record for pair in compared if (record := pair_record(pair)) is not None]
+    notes = _notes([*entries, *pairs], runs) + _disagreements(records)
     warnings = _grouped(_warnings(runs))
-    console = Console(width=max(Console().width, 120), quiet=quiet)
+    console = Terminal(width=max(Terminal().width, 120), quiet=quiet)
     for table in tables:
         console.print(table)
     if notes:
-        console.print(*notes, sep="\n", markup=False)
+        console.print(*notes, sep="\n")
     if warnings:
-        console.print("Warnings", *warnings, sep="\n", markup=False)
+        console.print("Warnings", *warnings, sep="\n")
     if "markdown" in formats:
-        text = ["# Report\n", f"Runs: {', '.join(str(path.parent) for path in runs)}\n", *map(markdown, tables)]
-        text += [f"{note}\n" for note in notes]
+        text = [
+            "# Report\n",
+            f"Runs: {', '.join(inline_markdown(str(path.parent)) for path in runs)}\n",
+            *map(markdown, tables),
+        ]
+        text += [f"{inline_markdown(note)}\n" for note in notes]
         if warnings:
-            text.append("## Warnings\n\n" + "".join(f"- {warning}\n" for warning in warnings))
+            text.append("## Warnings\n\n" + "".join(f"- {inline_markdown(warning)}\n" for warning in warnings))
         if examples := example_section(entries):
             text.append(examples)
         text += [f"![{path.stem}](plots/{path.name})\n" for path in plots]
@@ -116,14 +122,12 @@ def report(
     if "latex" in formats:
         (out / "report.tex").write_text("\n".join(map(latex, tables)), encoding="utf-8")
     if "json" in formats:
-        compared = comparison_pairs(entries, base_of_tasks) + comparison_pairs(pairs, base_of_pairs, JUDGES)
-        records = [record for pair in compared if (record := pair_record(pair)) is not None]
         document = {"rows": rows, "pairs": ranked, "comparisons": records, "notes": notes, "warnings": warnings}
         (out / "report.json").write_text(as_json(document), encoding="utf-8")
     endings = {"markdown": "md", "json": "json", "csv": "csv", "latex": "tex"}
     written = ", ".join(str(out / f"report.{endings[name]}") for name in FORMATS if name in formats)
-    Console(width=max(Console().width, 120)).print(
-        f"report: {written}, plots: {out / 'plots'}, curves: tensorboard --logdir {out}", markup=False
+    Terminal(width=max(Terminal().width, 120)).print(
+        f"report: {written}, plots: {out / 'plots'}, curves: tensorboard --logdir {out}"
     )
 
 
@@ -182,6 +186,19 @@ def _held_out(parts: Sequence[Mapping[str, Any]]) -> str:
         f"{episodes} episodes of {tasks} held-out tasks (split {splits}, such as {parts[0]['example']}; "
         "allow_held_out=true): what it does on these measures nothing"
     )
+
+
+def _disagreements(comparisons: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Say why an interval and a p-value that stand beside each other need not agree, where they do not."""
+    apart = [one for one in comparisons if (one["low"] > 0 or one["high"] < 0) != (one["p"] < 0.05)]
+    if not apart:
+        return []
+    named = "; ".join(f"{one['first']['row']} - {one['second']['row']}" for one in apart[:3])
+    return [
+        "Of one run, 95% interval (Agresti and Min, approximate) and p (McNemar, exact) come of two methods, so that "
+        f"near 0.05 one may call a difference significant that the other does not ({named}"
+        f"{'; ...' * (len(apart) > 3)}): take neither for more than a hint, and train more seeds"
+    ]
 
 
 def _grouped(found: Sequence[tuple[str, str, Finding]]) -> list[str]:

@@ -13,8 +13,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from oreo_agents import plugins
+from oreo_agents.runs.names_elsewhere import meant
 from oreo_algos.typed import hint_of, require_type
-from oreo_envs.checks import closest
 
 TARGET = "_target_"
 
@@ -155,7 +155,7 @@ def _made(values: Any, place: str) -> Any:
     known = {field.name: field for field in fields(owner) if field.init}
     for name, value in made.items():
         if name not in known:
-            raise ValueError(f"there is no setting {place}.{name}{closest(str(name), known)}")
+            raise ValueError(f"there is no setting {place}.{name}{meant(str(name), known)}")
         require_type(f"{place}.{name}", value, hint_of(owner, known[name]))
     try:
         return owner(**made)

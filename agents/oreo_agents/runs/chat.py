@@ -24,6 +24,7 @@ from oreo_agents.episodes.spoken import visible
 from oreo_agents.runs.serve import TOKEN_VARIABLE, Served, load_served
 from oreo_agents.serving.answering import Reply
 from oreo_agents.serving.conversations import Question
+from oreo_agents.terminal import Terminal
 from oreo_envs.checks import closest
 from oreo_envs.records import Message
 
@@ -201,7 +202,7 @@ def main(arguments: Sequence[str], read: Callable[[], str] | None = None, consol
     if options.help:
         print(USAGE, end="")
         return
-    console = console or Console(highlight=False, soft_wrap=True)
+    console = console or Terminal(highlight=False, soft_wrap=True)
     try:
         talk(_talker(options.url, options.model, rest), read or _reader(console), console)
     except ChatError as error:

@@ -9,7 +9,6 @@ import dataclasses
 import json
 from collections.abc import Callable, Sequence
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -25,6 +24,7 @@ from oreo_agents.runs.building import build
 from oreo_agents.runs.helps import DOCTOR
 from oreo_agents.runs.loading import Loader
 from oreo_agents.runs.overrides import UserError, composed, readable
+from oreo_agents.terminal import Terminal
 
 _WANTED = f"oreo doctor checks a checkpoint: give policy.path=FOLDER_OR_HUB_NAME\n\n{DOCTOR}"
 _STYLES = {"ok": "green", "slow": "yellow", "refused": "red"}
@@ -120,4 +120,4 @@ def _print(found: Sequence[Capability], path: str) -> None:
     table.add_column("why", overflow="fold")
     for row in found:
         table.add_row(Text(row.name), Text(row.status, style=_STYLES[row.status]), Text(row.why))
-    Console().print(table)
+    Terminal().print(table)

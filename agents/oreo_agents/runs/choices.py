@@ -14,9 +14,10 @@ from typing import Any
 from hydra import compose as hydra_compose
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from oreo_agents import plugins
+from oreo_agents.runs.building import class_of
 from oreo_envs.checks import closest
 
 
@@ -60,7 +61,7 @@ def compose(command: str, overrides: Sequence[str] = (), **how: Any) -> DictConf
         how: see ``hydra.compose``.
     """
     offer(overrides)
-    plain = [text for text in overrides if text and not text.startswith("hydra.")]
+    plain = [text for text in overrides if text and not re.match(r"hydra\.(?!searchpath=)", text)]
     return hydra_compose(command, with_folders(plain), **how)
 
 
@@ -70,6 +71,16 @@ def offer(overrides: Iterable[str]) -> None:
     for group in ("env", *_kinds()):
         for name in mentioned & set(unfiled(group)):
             store(group, name)
+
+
+def _offer_of_experiment(command: str, overrides: Sequence[str]) -> None:
+    """Store, as choices of ``algo``, algorithms that an experiment makes up under names of its own."""
+    if not any(text.startswith("experiment=") for text in overrides):
+        return
+    others = [text for text in overrides if not re.match(r"\+*algo[.=]", text)]
+    for name, node in (compose(command, others).get("algorithms") or {}).items():
+        if "_target_" in node and name not in known("algo"):
+            ConfigStore.instance().store(group="algo", name=str(name), node=node)
 
 
 def store(group: str, name: str) -> None:
@@ -95,6 +106,17 @@ def store(group: str, name: str) -> None:
             )
         node = {"_target_": f"{found.__module__}.{found.__qualname__}"} | _defaults(found)
     ConfigStore.instance().store(group=group, name=name, node=node)
+
+
+def settings_of(group: str, name: str) -> set[str]:
+    """Return the settings of an algorithm or a search that a file names; of one that none does, nothing."""
+    for folder in (config_folder(), *plugins.folders()):
+        path = folder / group / f"{name}.yaml"
+        if path.is_file():
+            node: Any = OmegaConf.load(path)
+            found: Any = class_of(node["_target_"], f"{group}={name}") if "_target_" in node else None
+            return {str(key) for key in node} | {each.name for each in (fields(found) if found else ()) if each.init}
+    return set()
 
 
 def known(group: str) -> list[str]:
@@ -133,6 +155,10 @@ def further(command: str, overrides: Sequence[str], jobs: Sequence[Sequence[str]
         PluginError: an algorithm is swept under one name, though each has a recipe of its own.
         ValueError: an unknown search.
     """
+    with_folders(overrides)
+    if command == "train":
+        for job in jobs:
+            _offer_of_experiment(command, job)
     asked = [re.match(r"\+?algo@algorithms\.([^=]+)=(.*)", text) for text in overrides]
     names = {match[1]: match[2] for match in asked if match}
     if not names and not plugins.any_named():

@@ -8,7 +8,6 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 
 from oreo_agents.episodes.prompts import PromptFormat
@@ -22,6 +21,7 @@ from oreo_agents.runs.data_arguments import parser
 from oreo_agents.runs.data_export import export
 from oreo_agents.runs.encoding import encode_buffer as encode_buffer
 from oreo_agents.runs.encoding import encoded
+from oreo_agents.terminal import Terminal, say
 from oreo_algos import EpisodeBuffer
 from oreo_algos.storage.writing import write_buffer
 from oreo_envs.alfworld.games import SPLITS
@@ -44,9 +44,7 @@ def main(arguments: Sequence[str]) -> None:
         _print_formats()
     elif options.command == "generate-houses":
         for split in dict.fromkeys(options.split or SPLITS):
-            print(
-                f"{options.out}: {write_games(options.out, split, options.count, seed=options.seed)} games of {split}"
-            )
+            say(f"{options.out}: {write_games(options.out, split, options.count, seed=options.seed)} games of {split}")
     else:
         getattr(data_tools, options.command)(options)
 
@@ -115,19 +113,19 @@ def _import(options: argparse.Namespace) -> None:
             writer.add(episode)
         writer.provenance = provenance_of(files, counts)
     stats = writer.counts.stats()
-    print(
+    say(
         f"{out}: {counts.episodes} episodes of {', '.join(writer.counts.env_ids)}, read as {counts.layout}: "
         f"of {stats['tasks']} tasks, {stats['success_rate']:.3f} successful"
     )
     for sentence in counts.sentences():
-        print(sentence)
+        say(sentence)
 
 
 def _print_formats() -> None:
     table = Table("layout", "columns", "whose", title="Layouts, in the order in which a row is held against them")
     for layout in LAYOUTS:
         table.add_row(layout.name, ", ".join(layout.columns).replace("|", " or "), layout.about)
-    Console().print(table)
+    Terminal().print(table)
 
 
 def _encode(options: argparse.Namespace) -> None:
@@ -145,4 +143,4 @@ def _encode(options: argparse.Namespace) -> None:
     with write_buffer(out, tokenizer_fingerprint=prompt_format.fingerprint, provenance=buffer.provenance) as writer:
         for episode in encoded(buffer, prompt_format):
             writer.add(episode)
-    print(f"{out}: {len(buffer)} episodes encoded for {options.tokenizer}{left}")
+    say(f"{out}: {len(buffer)} episodes encoded for {options.tokenizer}{left}")

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from oreo_agents.formats.exporting import Losses, Row, export_rows
 from oreo_agents.runs.data_card import FILE, dataset_card
+from oreo_agents.terminal import say
 from oreo_algos import EpisodeBuffer
 
 _ROWS = 4096  # of a group in Parquet
@@ -46,8 +47,8 @@ def export(options: argparse.Namespace) -> None:
     if not out.suffix:
         card = dataset_card(out.name, buffer, options.format, count, [*columns], losses.sentences())
         (out / "README.md").write_text(card, encoding="utf-8")
-    print(f"{out}: {count} rows of {len(buffer)} episodes as {options.format}")
-    print(_told(losses) or "nothing is lost")
+    say(f"{out}: {count} rows of {len(buffer)} episodes as {options.format}")
+    say(_told(losses) or "nothing is lost")
 
 
 def _noting(rows: Iterable[Row], columns: dict[str, None]) -> Iterator[Row]:
@@ -115,5 +116,5 @@ def _export_minari(buffer: EpisodeBuffer, options: argparse.Namespace) -> None:
         raise ValueError(str(error)) from None
     name = str(options.out or f"{options.buffer.name}-v0")
     data = export_minari(buffer, name)
-    print(f"{name}: {len(buffer)} episodes as a data set of Minari, in {data.storage.data_path.parent}")
-    print("not kept: tokens, log-probabilities, loss_mask")
+    say(f"{name}: {len(buffer)} episodes as a data set of Minari, in {data.storage.data_path.parent}")
+    say("not kept: tokens, log-probabilities, loss_mask")

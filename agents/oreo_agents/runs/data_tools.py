@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console
 from rich.table import Table
 
 from oreo_agents.episodes.recorded import recorded_episodes
 from oreo_agents.runs.shards import join as join_shards
+from oreo_agents.terminal import Terminal, say
 from oreo_algos import EpisodeBuffer
 from oreo_algos.algos.selection import PROTOCOLS, by_protocol
 from oreo_algos.algos.selection import balance as balanced
@@ -71,9 +71,9 @@ def balance(options: argparse.Namespace) -> None:
         kept = by_protocol(buffer, options.protocol, rng)
     _save(kept, options.out)
     if lost := len(buffer.pairs) - len(kept.pairs):
-        print(f"{lost} of {len(buffer.pairs)} preference pairs are whole no more: pairs are best left as they are")
+        say(f"{lost} of {len(buffer.pairs)} preference pairs are whole no more: pairs are best left as they are")
     if options.protocol:
-        print(f"DPO by this protocol: algo.max_pairs={PROTOCOLS[options.protocol].max_pairs}")
+        say(f"DPO by this protocol: algo.max_pairs={PROTOCOLS[options.protocol].max_pairs}")
 
 
 def dedup(options: argparse.Namespace) -> None:
@@ -83,9 +83,9 @@ def dedup(options: argparse.Namespace) -> None:
     kept = first == np.arange(len(buffer))
     differing = int((success[first] != success).sum())
     _save(buffer[kept], options.out)
-    print(f"{len(buffer) - int(kept.sum())} of {len(buffer)} episodes were copies")
+    say(f"{len(buffer) - int(kept.sum())} of {len(buffer)} episodes were copies")
     if differing:
-        print(f"{differing} of these had another outcome than the one that is kept, which was the first")
+        say(f"{differing} of these had another outcome than the one that is kept, which was the first")
 
 
 def validate(options: argparse.Namespace) -> None:
@@ -104,10 +104,10 @@ def validate(options: argparse.Namespace) -> None:
             "were cut off by a limit": int(columns.truncated.sum()),
             "tasks have one outcome only: no pairs, no contrast": _one_outcome(buffer),
         }
-        print(f"{folder}: whole, {len(buffer)} episodes, content {buffer.content_hash[:12]}")
+        say(f"{folder}: whole, {len(buffer)} episodes, content {buffer.content_hash[:12]}")
         for what, count in told.items():
             if count:
-                print(f"  {count} {what}")
+                say(f"  {count} {what}")
 
 
 def _one_outcome(buffer: EpisodeBuffer) -> int:
@@ -118,12 +118,12 @@ def _one_outcome(buffer: EpisodeBuffer) -> int:
 def _save(buffer: EpisodeBuffer, out: Path) -> None:
     buffer.save(out)
     stats = buffer.stats()
-    print(f"{out}: {stats['episodes']} episodes of {stats['tasks']} tasks, {stats['success_rate']:.3f} successful")
+    say(f"{out}: {stats['episodes']} episodes of {stats['tasks']} tasks, {stats['success_rate']:.3f} successful")
 
 
 def stats(options: argparse.Namespace) -> None:
     """Print what buffers hold, as a whole, by outcome and by task, and how long their episodes are."""
-    console = Console()
+    console = Terminal()
     buffers = [
         recorded_episodes(folder, held_out=True)[0] if is_record(folder) else EpisodeBuffer.load(folder)
         for folder in options.buffers

@@ -11,6 +11,7 @@ import gymnasium as gym
 
 import oreo_envs
 from oreo_agents.episodes.tasks import find_env
+from oreo_agents.runs.names_elsewhere import here_in_python
 from oreo_envs.checks import closest, positive, whole
 
 Env = gym.Env[str, str]
@@ -86,7 +87,9 @@ def replaced(settings: Any, changes: Mapping[str, Any]) -> Any:
     known = [field.name for field in dataclasses.fields(settings)]
     for name in changes:
         if name not in known:
-            raise ValueError(f"{type(settings).__name__} has no setting {name!r}{closest(name, known)}")
+            elsewhere = here_in_python(name)
+            hint = f"; here it is {elsewhere}" if elsewhere else closest(name, known)
+            raise ValueError(f"{type(settings).__name__} has no setting {name!r}{hint}")
     try:
         return dataclasses.replace(settings, **changes) if changes else settings
     except TypeError as error:  # a value of another kind, which the class compares with a number

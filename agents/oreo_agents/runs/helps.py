@@ -57,8 +57,7 @@ PLAIN = {
     "1, as with a launcher that runs jobs side by side",
     "algos": "which algorithms to train; the start is evaluated as sft",
     "rounds": "how often to collect and train; 1: the offline episodes of the start alone",
-    "what": "accuracy: how often the policy solves the tasks; pairs: how it ranks those of `data`; value: how good V "
-    "is; null: pairs where there are such, else accuracy",
+    "what": "accuracy, of tasks; pairs: how those of `data` are ranked; value: how good V is; null: by what is given",
     "run": "what `oreo eval RUN` sets",
     "shard": "2/8: collect the second of eight shares; null: all; `oreo data merge` joins them",
     "label": "name in the results; null: that of the folder which holds the checkpoint",
@@ -216,7 +215,8 @@ def group_text(command: str, group: str, overrides: Sequence[str] = ()) -> str:
     Raises:
         ValueError: the command has no such group.
     """
-    from oreo_agents.runs.overrides import closest, composed_values
+    from oreo_agents.runs.hints import closest
+    from oreo_agents.runs.overrides import composed_values
 
     config = composed_values(command, overrides)
     top = group.partition(".")[0]

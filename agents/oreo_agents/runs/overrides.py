@@ -3,16 +3,13 @@
 Knows: Hydra, where configurations lie. Does not know: what commands do.
 """
 
-import difflib
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import fields
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-import gymnasium as gym
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -21,10 +18,10 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from oreo_agents import plugins
-from oreo_agents.episodes.tasks import EnvSettings, option_names
-from oreo_agents.runs.building import TARGET, class_of, is_target, require_named, require_safe_hydra
-from oreo_agents.runs.choices import compose, config_folder, further, known, unfiled
+from oreo_agents.runs.building import require_named, require_safe_hydra
+from oreo_agents.runs.choices import compose, config_folder, further, known
+from oreo_agents.runs.hints import explained
+from oreo_agents.runs.names_elsewhere import here, meant
 from oreo_agents.runs.sweeps import what_is_missing
 
 
@@ -53,8 +50,32 @@ def check_overrides(command: str, overrides: Sequence[str]) -> None:
                 _check_keys(command, config)
                 if (missing := what_is_missing(config)) is not None:
                     raise UserError(f"{command}: {missing}")
-        except (HydraException, OmegaConfBaseException) as error:
+        except (HydraException, OmegaConfBaseException, TypeError) as error:  # of OmegaConf, for lists
             raise UserError(_explain(command, error, overrides)) from error
+
+
+def check_flags(command: str, flags: Sequence[str]) -> None:
+    """Refuse what is written as a flag and is none.
+
+    Raises:
+        UserError: with what to write.
+    """
+    for flag in flags:
+        if flag.startswith("-"):
+            name = flag.lstrip("-").partition("=")[0].replace("-", "_")
+            hint = here(name)
+            raise UserError(
+                f"{command}: there is no flag {flag}; settings are written KEY=VALUE"
+                + (f", and this one is {hint}" if hint else f"; oreo {command} --help lists them")
+            )
+
+
+def _explain(command: str, error: Exception, overrides: Sequence[str]) -> str:
+    chosen = [text for text in overrides if known(re.split("[@=]", text.lstrip("+"))[0])]
+    try:
+        return explained(command, error, overrides, _jobs(chosen)[0])
+    except HydraException:
+        return explained(command, error, overrides, [])
 
 
 def further_overrides(command: str, overrides: Sequence[str]) -> list[str]:
@@ -65,8 +86,31 @@ def further_overrides(command: str, overrides: Sequence[str]) -> list[str]:
     with initialize_config_dir(str(config_folder()), version_base="1.3"):
         try:
             return further(command, overrides, _jobs(overrides))
-        except (HydraException, OmegaConfBaseException):
+        except (HydraException, OmegaConfBaseException, TypeError):
             return []
+
+
+def require_no_sweep(command: str, overrides: Sequence[str]) -> None:
+    """Refuse several values of a setting where no sweep is asked for.
+
+    Raises:
+        UserError: by the setting.
+    """
+    if any(text.startswith("hydra.mode=") for text in overrides):
+        return
+    for text in overrides:
+        try:
+            swept = OverridesParser.create().parse_overrides([text])[0].is_sweep_override()
+        except HydraException:
+            continue  # said later, see ``check_overrides``
+        if swept:
+            key, _, value = text.partition("=")
+            value = re.sub(r"\[(\w+)\]", r"\1", value)  # as ``search=a,b`` was read
+            written = f" a list is written {key}=[{value}], a text with commas '{key}=\"{value}\"', and"
+            raise UserError(
+                f"{command}: {key} has several values:{'' if known(key) else written} `oreo {command} -m` runs one job "
+                "for each"
+            )
 
 
 def _jobs(overrides: Sequence[str]) -> list[list[str]]:
@@ -100,6 +144,10 @@ def _check_targets(config: DictConfig, overrides: Sequence[str]) -> None:
     require_named(OmegaConf.to_container(others, resolve=True))
 
 
+# What experiments for `oreo run` set, and other commands read in part or not at all, see ``jobs.settle_algorithms``.
+_OF_RUN = ("algos", "algorithms")
+
+
 @cache
 def _keys_of(command: str) -> tuple[str, ...]:
     """Return the settings at the top of a command's own configuration, composed once; where Hydra is set up."""
@@ -113,99 +161,9 @@ def _check_keys(command: str, config: DictConfig) -> None:
         UserError: the configuration has a key that the command does not know.
     """
     known = _keys_of(command)
-    of_run = [key for key in ("algos", "algorithms") if key in config and key not in known]
-    if of_run:
-        raise UserError(
-            f"{command}: this experiment sets {' and '.join(of_run)}, so it is one for `oreo run`, where algos=[NAME] "
-            "chooses among its algorithms; here give the groups that it is made of, such as env=NAME, or an experiment "
-            "without these"
-        )
     for key in config:
-        if key not in (*known, "hydra"):
-            raise UserError(f"{command}: there is no setting {str(key)!r}{closest(str(key), known)}")
-
-
-def _explain(command: str, error: Exception, overrides: Sequence[str]) -> str:
-    """Add the closest right names to Hydra's message."""
-    message = str(error)
-    missing = re.search(r"Could not override '([^']+)'|Could not find '([^']+)'|Key '([^']+)' is not in", message)
-    name = next((group for group in (missing.groups() if missing else ()) if group), None)
-    if name is None:
-        return message
-    config = _with_choices(command, overrides)
-    if _is_field(config, name):
-        return f"{command}: no file names {name!r}; add it with +{name}=..."
-    names = [key for key in _known_names(config) if not key.endswith("_target_")]
-    if name.startswith("env.options."):
-        env_id, options = _env_options(command, overrides)
-        if name.removeprefix("env.options.") in options:
-            return f"{command}: no file names {name!r}, which {env_id} takes; add it with +{name}=..."
-        if options:
-            near = difflib.get_close_matches(name.removeprefix("env.options."), options, n=1, cutoff=0.6)
-            hint = "".join(f"; did you mean 'env.options.{option}'?" for option in near)
-            if near and f"env.options.{near[0]}" not in names:
-                hint += f" It is added with +env.options.{near[0]}=..."
-            return f"{command}: there is no setting {name!r}{hint}\n({env_id} takes {', '.join(options)})"
-    text = f"{command}: there is no setting {name!r}{closest(name, names)}\n({message.splitlines()[0]})"
-    group, slash, choice = name.partition("/")
-    if group == "env" and ":" in choice:
-        text += f"\nan environment of a module is given as env.id={choice}"
-    if slash and (choices := known(group)):
-        text += f"\nknown: {', '.join(choices)}\nlooked in: {plugins.where()}"
-    return text
-
-
-def _env_options(command: str, overrides: Sequence[str]) -> tuple[str, list[str]]:
-    """Return the id of the environment that is asked for, and the names of the options that it takes."""
-    chosen = [text for text in overrides if re.match(r"(env|experiment|env\.id)=", text) and "," not in text]
-    try:
-        env_id = EnvSettings(id=str(compose(command, chosen).env.id)).id
-        return env_id, option_names(env_id)
-    except (HydraException, OmegaConfBaseException, gym.error.Error, ValueError):
-        return "the environment", []
-
-
-def _with_choices(command: str, overrides: Sequence[str]) -> DictConfig:
-    """Compose a command with what was chosen from groups, or as it is where that is what is wrong."""
-    chosen = [text for text in overrides if known(re.split("[@=]", text.lstrip("+"))[0])]
-    try:
-        return compose(command, _jobs(chosen)[0])
-    except (HydraException, OmegaConfBaseException, ValueError):
-        return compose(command)
-
-
-def _is_field(config: DictConfig, name: str) -> bool:
-    """Whether a dataclass has a setting that no file names."""
-    place, _, key = name.rpartition(".")
-    node: Any = OmegaConf.select(config, place) if place else None
-    return is_target(node) and key in {field.name for field in fields(class_of(node[TARGET], place))}
-
-
-def _known_names(config: DictConfig) -> list[str]:
-    """Return every settable key, group and choice of a configuration."""
-
-    def keys(node: Any, prefix: str = "") -> list[str]:
-        if not isinstance(node, DictConfig):
-            return []
-        found = []
-        for key in node:
-            path = f"{prefix}{key!s}"
-            child = None if OmegaConf.is_missing(node, key) else node._get_node(key)
-            found += [path, *keys(child, f"{path}.")]
-        return found
-
-    folders = [config_folder(), *plugins.folders()]
-    files = [(folder, path) for folder in folders for path in folder.rglob("*.yaml")]
-    choices = [path.relative_to(folder).with_suffix("").as_posix() for folder, path in files]
-    choices += [f"{group}/{name}" for group in ("env", "algo", "search") for name in unfiled(group)]
-    groups = sorted({choice.partition("/")[0] for choice in choices if "/" in choice})
-    return [*keys(config), *choices, *groups]
-
-
-def closest(name: str, known: Iterable[str]) -> str:
-    """Return the end of a message that offers the closest right name; "" when none is close."""
-    matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f"; did you mean {matches[0]!r}?" if matches else ""
+        if key not in (*known, *_OF_RUN, "hydra"):
+            raise UserError(f"{command}: there is no setting {str(key)!r}{meant(str(key), known)}")
 
 
 def composed(command: str, overrides: Sequence[str]) -> DictConfig:

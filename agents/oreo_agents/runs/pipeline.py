@@ -299,14 +299,12 @@ class Run:
         rows = [row for row in rows if row.get("measure") != PAIRS]
         document = {"results": rows, "pairs": ranked, "training": training, "skipped": dict(skipped or {})}
         write_text(self.folder / "results.json", json.dumps(document, indent=2) + "\n")
-        for name in (
-            dict.fromkeys(row["algo"] for row in every) if "tensorboard" in self.settings.trainer.tracker else ()
-        ):
+        for name in dict.fromkeys(row["algo"] for row in every) if self._events else ():
             own = [row for row in every if row["algo"] == name]
             write_hparams(self.folder / name, self.settings, own, training.get(name, {}))
         add_results(self.folder, every)
         for name, finding in examine_results(rows, self.folder, self.settings.trainer.doctor):
-            WarningLog(self.folder / name).give([finding])
+            WarningLog(self.folder / name, events=self._events).give([finding])
         return every
 
     # How they do it.
@@ -314,6 +312,11 @@ class Run:
     def make_env(self, split: str) -> Callable[[], gym.Env[str, str]]:
         """Return a function that makes an environment of a split, see ``tasks.env_maker``."""
         return self.settings.env_maker(split)
+
+    @property
+    def _events(self) -> bool:
+        """Whether files of events are written for TensorBoard."""
+        return "tensorboard" in self.settings.trainer.tracker
 
     def _examine(self, folder: Path, episodes: EpisodeBuffer, before: EpisodeBuffer | None = None) -> None:
         """Warn, in a folder, of what looks wrong in episodes, also against those of the round before."""
@@ -325,7 +328,8 @@ class Run:
         if not self.ranks.leads:
             return
         findings = examine_episodes(episodes, self.load.prompt_format(start), limits, compared=compared)
-        WarningLog(folder).give(findings + ([] if before is None else examine_rounds(before, episodes, limits)))
+        findings += [] if before is None else examine_rounds(before, episodes, limits)
+        WarningLog(folder, events=self._events).give(findings)
 
     def _train(
         self,

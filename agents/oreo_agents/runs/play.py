@@ -16,6 +16,7 @@ from rich.text import Text
 
 import oreo_envs
 from oreo_agents.episodes.tasks import find_env
+from oreo_agents.terminal import Terminal
 from oreo_envs.arguments import what_is_wrong
 
 USAGE = "oreo play ID [--split SPLIT] [--index I] [--path PATH] [--option KEY=VALUE ...]"
@@ -49,7 +50,7 @@ def main(arguments: Sequence[str], read: Callable[[str], str] = input, console: 
     except TypeError as error:
         raise ValueError(f"{env_id}: {what_is_wrong(error)}") from None
     with env:
-        play(env, None if given.index is None else {"index": given.index}, read, console or Console())
+        play(env, None if given.index is None else {"index": given.index}, read, console or Terminal())
 
 
 def play(

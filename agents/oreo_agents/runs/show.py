@@ -18,6 +18,7 @@ from rich.text import Text
 from oreo_agents.episodes.spoken import asked, visible
 from oreo_agents.evaluation import answer_view as view
 from oreo_agents.evaluation.kept import Kept, choose, find_kept, matching
+from oreo_agents.terminal import Terminal
 from oreo_algos.episode import Episode
 
 
@@ -39,7 +40,7 @@ def main(arguments: Sequence[str], console: Console | None = None) -> None:
     given = _parser().parse_args(arguments)
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="backslashreplace")  # a terminal that lacks a letter shows its number
-    console = console or Console()
+    console = console or Terminal()
     try:
         _show(given, console)
         sys.stdout.flush()

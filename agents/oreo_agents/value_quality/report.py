@@ -9,14 +9,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from oreo_agents.evaluation.formats import markdown
+from oreo_agents.terminal import Terminal
 from oreo_agents.value_quality.figures import PLACES, Figure, Reading
 from oreo_agents.value_quality.page import value_page
 from oreo_agents.value_quality.plots import draw_plots
 from oreo_algos.storage.atomic import replace_folder, write_text
+from oreo_envs.visible import inline_markdown
 
 # Columns of the table by place: heading, and first part of the names of their figures.
 _COLUMNS = {
@@ -106,15 +107,18 @@ def write_report(
         plots = [path.name for path in draw_plots(readings, figures, temporary)]
     beta = None if document["reference"] is None else document["beta"]
     write_text(folder / "value.html", value_page(readings, facts=shown, beta=beta))
-    console = Console(width=max(Console().width, 120))
+    console = Terminal(width=max(Terminal().width, 120))
     console.print(f"samples: {shown['samples']}")
-    text = ["# How good the value is\n", "".join(f"- {name}: {what}\n" for name, what in shown.items())]
+    text = [
+        "# How good the value is\n",
+        "".join(f"- {name}: {inline_markdown(what)}\n" for name, what in shown.items()),
+    ]
     for table in tables(figures):
         console.print(table)
         text.append(markdown(table))
     for note in document["notes"]:
         console.print(f"note: {note}")
-        text.append(f"Note: {note}\n")
+        text.append(f"Note: {inline_markdown(note)}\n")
     text += [f"![{name}](plots/{name})\n" for name in plots]
     text += ["Episodes, each step coloured by its advantage: [value.html](value.html)\n"]
     write_text(folder / "report.md", "\n".join(text))

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from fake_vllm import FakeVllm
 
+from oreo_agents.engines import line as line_module
 from oreo_agents.engines.line import ServerError
 from oreo_agents.engines.proof import at, next_logprobs
 from oreo_agents.episodes.generate import Sample, Sampling, generate, make_choices
@@ -244,6 +245,13 @@ def test_patience_has_an_end(fake, meet):
     fake.die()
     with pytest.raises(ServerError, match=r"cannot be reached .*for 0.3 s"):
         sampler.generate(PROMPTS, {END}, Sampling(max_new_tokens=4), sources=sources())
+
+
+def test_a_server_that_was_never_there_is_not_waited_for_long(fake, meet, monkeypatch):
+    monkeypatch.setattr(line_module, "_NEVER_THERE_S", 0.3)
+    fake.die()
+    with pytest.raises(ServerError, match=r"for 0.3 s .*Start the server first, or correct its address"):
+        meet(fake)
 
 
 def test_rows_come_back_as_they_end_and_are_bounded(fake, meet):

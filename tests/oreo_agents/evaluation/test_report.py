@@ -289,6 +289,17 @@ def test_report_and_plots_are_written(tmp_path: Path, capsys: pytest.CaptureFixt
     assert "Accuracy (%)" in capsys.readouterr().out
 
 
+def test_an_interval_and_a_p_value_that_disagree_are_explained(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """Five tasks that OREO alone solves: p = 2 / 2^5, and an interval above 0."""
+    run = write_run(tmp_path / "near", {("sft", "greedy"): [0] * 20, ("oreo", "greedy"): [1] * 5 + [0] * 15})
+    report([run], run)
+    said = "Of one run, 95% interval (Agresti and Min, approximate) and p (McNemar, exact) come of two methods"
+    assert said in (run / "report.md").read_text() and "(oreo - sft)" in (run / "report.md").read_text()
+    clear = write_run(tmp_path / "clear", {("sft", "greedy"): [0] * 20, ("oreo", "greedy"): [1] * 15 + [0] * 5})
+    report([clear], clear)
+    assert said not in (clear / "report.md").read_text()
+
+
 def test_folders_of_folders_are_joined(tmp_path: Path):
     write_run(tmp_path / "sweep" / "algo=oreo,seed=0", {("oreo", "greedy"): OREO}, seed=0)
     write_run(tmp_path / "sweep" / "algo=oreo,seed=1", {("oreo", "greedy"): SFT}, seed=1)

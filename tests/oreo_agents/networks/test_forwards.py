@@ -13,7 +13,8 @@ from transformers import LlamaForTokenClassification
 from oreo_agents.networks.checkpoints import base_model
 from oreo_agents.networks.policy import CausalPolicy
 from oreo_agents.networks.value import TokenValue
-from oreo_agents.runs.cli import config_folder, settings_from_config
+from oreo_agents.runs.cli import config_folder
+from oreo_agents.runs.jobs import settings_from_config
 from oreo_algos import EpisodeBuffer, Models, TrainerConfig, train
 from oreo_algos.algos import Algorithm, Oreo
 from oreo_algos.batch import collate

@@ -1,6 +1,7 @@
 """The command line: mistakes get a sentence and exit code 2, settings reach the dataclasses."""
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,7 +13,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
-from oreo_agents.runs import cli, pipeline
+from oreo_agents.runs import cli, jobs, pipeline
 
 Caught = Callable[..., str]
 
@@ -61,11 +62,11 @@ def composed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[DictConfig, Path]]:
     seen: list[tuple[DictConfig, Path]] = []
 
     def prepare(config: DictConfig, folder: Path) -> None:
-        cli._prepare(config, folder, {})
+        jobs.prepare(config, folder, {})
         seen.append((config, folder))
 
     for command in ("run", "train", "collect", "eval", "sft"):
-        monkeypatch.setitem(cli._JOBS, command, prepare)
+        monkeypatch.setitem(jobs.JOBS, command, prepare)
     return seen
 
 
@@ -142,13 +143,54 @@ def test_an_option_of_another_environment_is_no_suggestion(refused: Caught):
     assert "did you mean" not in text and "prompt" in text
 
 
-@pytest.mark.parametrize("command", ["train", "eval"])
-def test_an_experiment_of_several_algorithms_is_sent_to_oreo_run(command: str, refused: Caught):
-    assert "it is one for `oreo run`, where algos=[NAME] chooses" in refused(command, "experiment=smoke")
+@pytest.mark.parametrize(
+    ("arguments", "name", "offered"),
+    [
+        (("collect", "temperature=3"), "temperature", "'collect.sampling.temperature'"),
+        (("eval", "samples=3"), "samples", "'collect.samples', 'value_eval.samples'"),
+        (("run", "alpha=1"), "alpha", "'algorithms.oreo.alpha'"),
+    ],
+)
+def test_a_setting_without_its_place_is_offered_with_it(arguments, name: str, offered: str, refused: Caught):
+    text = refused(*arguments)
+    assert f"there is no setting {name!r}; did you mean one of " in text and offered in text
 
 
-def test_an_override_that_cannot_be_read_is_one_message(refused: Caught):
-    assert "no viable alternative at input '[1'" in refused("run", "seed=[1")
+@pytest.mark.parametrize(
+    ("arguments", "owner"),
+    [
+        (("train", "algo=dpo", "algo.alpha=1"), "alpha is a setting of algo=oreo, algo=oreo-constant"),
+        (("run", "algorithms.kto.value_lr=1"), "value_lr is a setting of algo=dqo, algo=oreo"),
+        (("run", "env=gsm8k", "env.options.num_verbs=8"), "num_verbs is a setting of env=arithmetic"),
+        (("eval", "searches.greedy.keep=2"), "keep is a setting of search=step_beam"),
+    ],
+)
+def test_a_setting_of_another_choice_is_told_with_it(arguments, owner: str, refused: Caught):
+    assert owner in refused(*arguments)
+
+
+@pytest.mark.parametrize("override", ["algos.oreo.beta=1", "seed.x=1", "evaluate.splits.x=1", "env.id.x.y=3"])
+def test_a_setting_below_a_value_is_one_sentence(override: str, refused: Caught):
+    text = refused("run", override)
+    assert re.search(r"run: \S+: \S+ is .* and has no settings of its own", text) and text.count("\n") == 1
+
+
+@pytest.mark.parametrize("override", ["seed=[1", "seed", "algos[0]=dpo"])
+def test_an_override_that_cannot_be_read_is_one_message(override: str, refused: Caught):
+    assert f"{override!r} is no setting, nor an option of this command: settings are given as KEY=VALUE" in refused(
+        "run", override
+    )
+
+
+@pytest.mark.parametrize("flags", [("--limit", "3"), ("--limit=3",), ("--sed", "1")])
+def test_an_option_that_there_is_not_is_named(flags: tuple[str, ...], refused: Caught):
+    assert f"train: there is no option {flags[0]}; settings are given as KEY=VALUE" in refused("train", *flags)
+
+
+def test_several_values_without_a_sweep_say_how_each_is_written(refused: Caught):
+    assert "algo has several values: `oreo train -m` runs one job for each" in refused("train", "algo=oreo,dpo")
+    text = refused("run", "search=greedy,majority")
+    assert "a list is written evaluate.searches=[greedy,majority], a text with commas" in text
 
 
 @pytest.mark.parametrize(
@@ -163,11 +205,11 @@ def test_an_override_that_cannot_be_read_is_one_message(refused: Caught):
         ),
         (
             "evaluate.searches=greedy",
-            "must be a list of at least one search, such as search=[greedy,step_beam], got 'greedy'",
+            "evaluate.searches must be a list, each a text, got 'greedy'; a list of one is [greedy]",
         ),
-        ("budget=200", "evaluate.budget must be a list of tokens a task, such as budget=[100,200], got 200"),
+        ("budget=200", "evaluate.budget must be a list, each a whole number, got 200; a list of one is [200]"),
         ("algos=[oero]", "algos: unknown algorithm 'oero'; did you mean 'oreo'?"),
-        ("+collect.sampels=3", "unexpected keyword argument 'sampels'"),
+        ("+collect.sampels=3", "there is no setting collect.sampels; did you mean 'samples'?"),
         ("trainer.micro_batch_tokens=0", "micro_batch_tokens must be at least 1, got 0"),
     ],
 )
@@ -248,14 +290,35 @@ def test_a_run_folder_keeps_its_configuration_and_refuses_another(run, composed,
     assert (folder / "config.yaml").read_text() == written
 
 
-def test_an_experiment_of_run_says_all_that_train_does_not_take(refused: Caught, tmp_path: Path):
-    place = tmp_path / "conf" / "experiment" / "both.yaml"
-    place.parent.mkdir(parents=True)
-    place.write_text("# @package _global_\nalgos: [oreo]\nalgorithms: {oreo: {value_warmup_steps: 8}}\n")
-    text = refused(
-        "train", "--config-dir", str(tmp_path / "conf"), "experiment=both", f"hydra.run.dir={tmp_path / 'o'}"
-    )
-    assert "sets algos and algorithms, so it is one for `oreo run`" in text
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("experiment=smoke algo=oreo", {"value_warmup_steps": 8, "policy_lr": 5e-4}),  # the second of its recipe
+        ("experiment=smoke algo=oreo algo.value_warmup_steps=3", {"value_warmup_steps": 3}),
+        ("experiment=smoke algo=oreo algorithms.oreo.value_warmup_steps=5", {"value_warmup_steps": 5}),
+        ("experiment=smoke algo=dpo", {"beta": 0.5}),  # of which the experiment says nothing
+        ("experiment=miniature algo=oreo-response-matched", {"alpha": 0.4, "policy_lr": 1e-3}),
+        ("experiment=alfworld-few algo=sft-more", {"samples": 66, "optimizer": "muon"}),
+    ],
+)
+def test_training_takes_what_an_experiment_of_run_says_of_its_algorithm(
+    given: str, expected: dict[str, Any], run, composed, tmp_path: Path
+):
+    run("train", *given.split(), f"hydra.run.dir={tmp_path / 'out'}")
+    config = composed[-1][0]
+    assert {key: config.algo[key] for key in expected} == expected
+    assert "algorithms" not in config and "algos" not in config
+
+
+def test_each_job_of_a_sweep_takes_what_an_experiment_says_of_its_own_algorithm(run, composed, tmp_path: Path):
+    run("train", "-m", "experiment=miniature", "algo=kto,dqo,oreo-response-matched", f"hydra.sweep.dir={tmp_path}")
+    assert [config.algo.policy_lr for config, _ in composed] == [3e-4, 3e-4, 1e-3]
+
+
+@pytest.mark.parametrize("command", ["sft", "collect"])
+def test_other_commands_leave_out_what_an_experiment_says_of_algorithms(command: str, run, composed, tmp_path: Path):
+    run(command, "experiment=smoke", f"hydra.run.dir={tmp_path / 'out'}")
+    assert composed[-1][0].collect.tasks == 32 and "algorithms" not in composed[-1][0]
 
 
 def test_a_folder_in_which_nothing_was_done_yet_takes_other_settings(run, composed, tmp_path: Path):
@@ -274,15 +337,15 @@ def test_a_finished_run_may_be_given_more_rounds_and_algorithms(tmp_path: Path):
         others = [
             compose("run", [*more, other]) for other in ("seed=2", "iteration.keep_data=false", "policy.tiny.layers=1")
         ]
-    cli._write_down(first, tmp_path)
+    jobs.write_down(first, tmp_path)
     (tmp_path / "sft").mkdir()
     stamp = path.stat().st_mtime_ns
-    cli._write_down(first, tmp_path)
+    jobs.write_down(first, tmp_path)
     assert path.stat().st_mtime_ns == stamp, "what is there already is not written again"
     earlier = OmegaConf.create(path.read_text(encoding="utf-8"))
     del earlier.trainer["tracker"], earlier.evaluate["keep"]  # which earlier releases did not have
     path.write_text(OmegaConf.to_yaml(earlier), encoding="utf-8")
-    cli._write_down(second, tmp_path)
+    jobs.write_down(second, tmp_path)
     written = path.read_text(encoding="utf-8")
     assert OmegaConf.create(written).iteration.rounds == 2 and OmegaConf.create(written).algos == ["oreo", "dpo"]
     for other in others:
@@ -290,7 +353,7 @@ def test_a_finished_run_may_be_given_more_rounds_and_algorithms(tmp_path: Path):
             ValueError,
             match=r"only rounds, iteration\.rounds, algos, workers, imports, trainer\.tracker, evaluate\.keep may",
         ):
-            cli._write_down(other, tmp_path)
+            jobs.write_down(other, tmp_path)
     assert path.read_text(encoding="utf-8") == written
 
 
@@ -300,7 +363,7 @@ def test_a_kill_while_the_configuration_is_written_leaves_none(monkeypatch, tmp_
 
     monkeypatch.setattr(Path, "replace", killed)
     with pytest.raises(KeyboardInterrupt):
-        cli._write_down(OmegaConf.create({"seed": 1}), tmp_path)
+        jobs.write_down(OmegaConf.create({"seed": 1}), tmp_path)
     assert not (tmp_path / "config.yaml").exists()
 
 
@@ -353,10 +416,10 @@ def test_a_policy_of_other_tasks_is_warned_of(tmp_path: Path):
         env = {"id": "oreo/Arithmetic-v0", "options": {"world": world, "answer": "boxes"}}
         return OmegaConf.create({"env": env, "policy": {"path": str(tmp_path / "oreo" / "policy")}})
 
-    assert cli.other_tasks(config(1)) is None
+    assert jobs.other_tasks(config(1)) is None
     OmegaConf.save(config(1), tmp_path / "config.yaml")
-    assert cli.other_tasks(config(1)) is None
-    assert "here env.options.world=2 (there 1)" in (cli.other_tasks(config(2)) or "")
+    assert jobs.other_tasks(config(1)) is None
+    assert "here env.options.world=2 (there 1)" in (jobs.other_tasks(config(2)) or "")
     alone = config(2)
     alone.policy.path = None
-    assert cli.other_tasks(alone) is None
+    assert jobs.other_tasks(alone) is None

@@ -147,5 +147,7 @@ def test_a_run_starts_its_own_server_and_gives_it_the_weights_of_each_round(tmp_
     )
     out = tmp_path / "out"
     rows = json.loads((out / "results.json").read_text())["results"]
-    assert {row["algo"] for row in rows} == {"sft", "rejection"} and (out / "rejection-round2" / "policy").is_dir()
+    assert {row["algo"] for row in rows} == {"sft", "rejection", "rejection-round2"} and (
+        out / "rejection-round2" / "policy"
+    ).is_dir()
     assert (out / "sampler.log").exists()

@@ -7,13 +7,13 @@ import sys
 
 import pytest
 
-from oreo_agents.runs import cli
+from oreo_agents.runs import jobs
 from oreo_agents.runs.helps import GROUPS, HELPS, asked, help_text
 from oreo_agents.runs.overrides import check_overrides
 
 
 def test_the_commands_with_settings_have_a_help():
-    assert {*HELPS} == {*cli._JOBS} and {name for about in HELPS.values() for name in about.groups} == {*GROUPS}
+    assert {*HELPS} == {*jobs.JOBS} and {name for about in HELPS.values() for name in about.groups} == {*GROUPS}
 
 
 @pytest.mark.parametrize("command", HELPS)

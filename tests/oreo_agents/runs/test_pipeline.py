@@ -70,6 +70,13 @@ def test_all_tasks_of_an_environment_without_end_are_a_thousand():
     assert len(set(choose_indices(env, None, None))) == len(set(choose_indices(env, None, 3))) == ENDLESS
 
 
+@pytest.mark.parametrize("seed", [None, 0])
+def test_more_tasks_than_can_be_kept_are_refused(seed: int | None):
+    env = make_env(EnvSettings(id="oreo/Arithmetic-v0"), "test")
+    with pytest.raises(ValueError, match=r"1000000000 tasks are asked for: .* give at most 10000000"):
+        choose_indices(env, 10**9, seed)
+
+
 def test_an_unknown_environment_or_option_is_a_sentence():
     with pytest.raises(ValueError, match=r"no such environment; did you mean 'oreo/GSM8K-v0'"):
         EnvSettings(id="oreo/GSM8k-v0")

@@ -14,7 +14,7 @@ import oreo_agents as oreo
 import oreo_envs
 from oreo_agents import plugins
 from oreo_agents.episodes.tasks import EnvSettings, find_env, make_env
-from oreo_agents.runs import choices, cli, facade, pipeline
+from oreo_agents.runs import choices, cli, facade, jobs, pipeline
 from oreo_agents.runs.new import write
 
 FILES = {
@@ -99,11 +99,11 @@ def composed(monkeypatch: pytest.MonkeyPatch) -> Callable[..., DictConfig]:
 
     def job(config: DictConfig, folder: Path) -> None:
         algorithms = {"algo": config.algo} if "algo" in config else dict(config.get("algorithms", {}))
-        cli.settings_from_config(config, algorithms)
+        jobs.settings_from_config(config, algorithms)
         seen.append(config)
 
     def call(command: str, *arguments: str) -> DictConfig:
-        monkeypatch.setitem(cli._JOBS, command, job)
+        monkeypatch.setitem(jobs.JOBS, command, job)
         monkeypatch.setattr(sys, "argv", ["oreo", command, *arguments, "hydra.run.dir=out"])
         cli.main()
         return seen[-1]
@@ -160,7 +160,11 @@ def test_a_file_of_settings_needs_the_id_alone(composed, tmp_path: Path):
     config = composed("run", "--config-dir", "conf", "env=plugcount", "env.max_new_tokens=9")
     assert list(config.imports) == [str(tmp_path / "plugenv.py")]  # for an evaluation in another folder
     assert config.env.id == "plugenv:PlugCount-v0" and config.collect.sampling.max_new_tokens == 9
-    config = composed("run", "hydra.searchpath=[conf]", "env=plugcount")
+
+
+@pytest.mark.parametrize("place", ["conf", "file://{}/conf"])
+def test_hydras_own_way_to_name_a_folder_of_settings_works(place: str, composed, tmp_path: Path):
+    config = composed("run", f"hydra.searchpath=[{place.format(tmp_path)}]", "env=plugcount")
     assert config.env.id == "plugenv:PlugCount-v0"
 
 

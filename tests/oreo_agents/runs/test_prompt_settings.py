@@ -14,7 +14,7 @@ from oreo_agents.episodes.prompts import PromptFormat
 from oreo_agents.episodes.tasks import EnvSettings
 from oreo_agents.evaluation.evaluate import EvaluateSettings
 from oreo_agents.networks.policy import PolicySettings
-from oreo_agents.runs import cli
+from oreo_agents.runs import building, cli, jobs
 from oreo_agents.runs.data import main as data
 from oreo_agents.runs.loading import Loader
 from oreo_agents.runs.pipeline import Run
@@ -134,7 +134,7 @@ def test_settings_of_another_kind_are_refused_by_name(changes: dict[str, Any], m
 )
 def test_arguments_of_a_template_have_any_name_on_the_command_line(override: str, monkeypatch, tmp_path: Path):
     seen = []
-    monkeypatch.setitem(cli._JOBS, "train", lambda config, folder: seen.append(cli.build(config.policy)))
+    monkeypatch.setitem(jobs.JOBS, "train", lambda config, folder: seen.append(building.build(config.policy)))
     cli._run_hydra("train", ["policy.path=x", override, f"hydra.run.dir={tmp_path}"], [])
     assert seen[0].chat_template_kwargs == {"enable_thinking": False}
 

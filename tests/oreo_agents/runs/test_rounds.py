@@ -186,8 +186,8 @@ def test_a_finished_run_gets_another_round_and_nothing_else_is_done_again(copy: 
     ("options", "message"),
     [
         ({"rounds": 0}, "rounds must be at least 1"),
-        ({"rounds": 2.5}, "rounds must be an integer, got 2.5"),
-        ({"rounds": True}, "rounds must be an integer, got True"),
+        ({"rounds": 2.5}, "rounds must be a whole number, got 2.5"),
+        ({"rounds": True}, "rounds must be a whole number, got True"),
         ({"keep_data": "no"}, "keep_data must be true or false, got 'no'"),
         ({"reference": "old"}, "reference"),
         ({"value": "old"}, "value"),

@@ -161,7 +161,7 @@ def test_offline_demonstrations_are_of_the_train_split_whatever_the_start_was_sh
     assert [len(episodes) for episodes in tasks.values()] == [2] * 3 and all("/train/" in task for task in tasks)
 
 
-@pytest.mark.parametrize(("samples", "message"), [(0, "must be at least 1, got 0"), (1.5, "must be an integer")])
+@pytest.mark.parametrize(("samples", "message"), [(0, "must be at least 1, got 0"), (1.5, "must be a whole number")])
 def test_an_impossible_number_of_samples_is_refused(samples: Any, message: str):
     with pytest.raises(ValueError, match=message):
         SftSettings(samples=samples)

@@ -10,7 +10,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
-from oreo_agents.runs import cli
+from oreo_agents.runs import cli, jobs
 from oreo_agents.runs.run_folders import choose_value, networks, run_of
 
 
@@ -30,7 +30,7 @@ def oreo(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., None]
 def evaluated(monkeypatch: pytest.MonkeyPatch) -> list[DictConfig]:
     """Replace the evaluation by one that keeps its configuration."""
     seen: list[DictConfig] = []
-    monkeypatch.setitem(cli._JOBS, "eval", lambda config, folder: seen.append(config))
+    monkeypatch.setitem(jobs.JOBS, "eval", lambda config, folder: seen.append(config))
     return seen
 
 
@@ -126,13 +126,13 @@ def test_a_sweep_ends_in_one_report_of_all_its_jobs(oreo, monkeypatch, tmp_path:
     quiet = []
 
     def job(config: DictConfig, folder: Path) -> None:
-        cli._write_down(config, folder)
+        jobs.write_down(config, folder)
         quiet.append(cli.in_sweep())
         row: dict[str, Any] = {"algo": "oreo", "search": "greedy", "env": config.env.id, "split": "test"}
         row |= {"env_options": {}, "seed": config.seed, "n": 4, "correct": 2, "accuracy": 0.5, "tokens_per_task": 3.0}
         (folder / "results.json").write_text(json.dumps({"results": [row]}))
 
-    monkeypatch.setitem(cli._JOBS, "train", job)
+    monkeypatch.setitem(jobs.JOBS, "train", job)
     oreo("train", "-m", "algo=oreo", "collect.samples=2,12", "seed=0,1", f"hydra.sweep.dir={tmp_path / 'sweep'}")
     assert quiet == [True] * 4
     text = (tmp_path / "sweep" / "report.md").read_text()
@@ -144,6 +144,6 @@ def test_a_sweep_ends_in_one_report_of_all_its_jobs(oreo, monkeypatch, tmp_path:
 
 
 def test_a_sweep_without_results_has_no_report(oreo, monkeypatch, tmp_path: Path):
-    monkeypatch.setitem(cli._JOBS, "collect", lambda config, folder: None)
+    monkeypatch.setitem(jobs.JOBS, "collect", lambda config, folder: None)
     oreo("collect", "-m", "seed=0,1", f"hydra.sweep.dir={tmp_path / 'sweep'}")
     assert not (tmp_path / "sweep" / "report.md").exists()

@@ -15,7 +15,7 @@ from omegaconf import DictConfig
 
 from oreo_agents.evaluation.failed_jobs import FILE, load_failed, write_begin
 from oreo_agents.evaluation.report import main as report
-from oreo_agents.runs import cli
+from oreo_agents.runs import cli, jobs
 from oreo_agents.runs.overrides import UserError, check_overrides
 from oreo_agents.runs.sweeps import score
 from oreo_algos.algos.selection import NothingToLearnError
@@ -41,7 +41,7 @@ def row(config: DictConfig, **others: Any) -> dict[str, Any]:
 
 def job(config: DictConfig, folder: Path) -> float:
     """Seed 1 finds nothing, seed 2 is an error of the program; the others have a result."""
-    cli._write_down(config, folder)
+    jobs.write_down(config, folder)
     if config.seed == 1:
         raise NothingToLearnError("dpo: no pairs")
     if config.seed == 2:
@@ -51,7 +51,7 @@ def job(config: DictConfig, folder: Path) -> float:
 
 
 def test_a_job_that_fails_ends_alone(oreo, monkeypatch, tmp_path: Path, capsys):
-    monkeypatch.setitem(cli._JOBS, "train", job)
+    monkeypatch.setitem(jobs.JOBS, "train", job)
     sweep = tmp_path / "sweep"
     with pytest.raises(SystemExit) as stopped:
         oreo("train", "-m", "algo=oreo", "collect.samples=4", "seed=1,2,3", f"hydra.sweep.dir={sweep}")
@@ -67,7 +67,7 @@ def test_a_job_that_fails_ends_alone(oreo, monkeypatch, tmp_path: Path, capsys):
     # A later report tells the same, and the same sweep in the same place forgets what went well this time.
     report([str(sweep)])
     assert "out of luck" in capsys.readouterr().out
-    monkeypatch.setitem(cli._JOBS, "train", lambda config, folder: None)
+    monkeypatch.setitem(jobs.JOBS, "train", lambda config, folder: None)
     oreo("train", "-m", "algo=oreo", "collect.samples=4", "seed=1,2,3", f"hydra.sweep.dir={sweep}")
     assert not load_failed([sweep])
 
@@ -83,7 +83,7 @@ def test_a_job_that_was_killed_is_told(tmp_path: Path):
 
 
 def test_a_single_run_that_fails_leaves_no_such_note(oreo, monkeypatch, tmp_path: Path, capsys):
-    monkeypatch.setitem(cli._JOBS, "train", job)
+    monkeypatch.setitem(jobs.JOBS, "train", job)
     with pytest.raises(SystemExit) as stopped:
         oreo("train", "seed=1", f"hydra.run.dir={tmp_path / 'run'}")
     assert stopped.value.code == 2 and capsys.readouterr().err == "oreo: dpo: no pairs\n"
@@ -155,7 +155,7 @@ def test_a_sweep_of_failures_has_a_table_and_gives_numbers(oreo, monkeypatch, tm
     set_value = utils.JobReturn.return_value.fset
     watched = utils.JobReturn.return_value.setter(lambda self, value: (returned.append(value), set_value(self, value)))
     monkeypatch.setattr(utils.JobReturn, "return_value", watched)
-    monkeypatch.setitem(cli._JOBS, "train", job)
+    monkeypatch.setitem(jobs.JOBS, "train", job)
     with pytest.raises(SystemExit) as stopped:
         oreo("train", "-m", "algo=oreo", "seed=1,2", f"hydra.sweep.dir={tmp_path / 'sweep'}")
     assert stopped.value.code == 2 and all(map(math.isnan, returned)) and len(returned) == 2
@@ -186,9 +186,9 @@ def test_jobs_beside_others_take_one_core(oreo, monkeypatch, tmp_path: Path):
     asked: list[int | None] = []
 
     def watch(config: DictConfig, folder: Path) -> None:
-        asked.append(cli._prepare(config, folder, {}).settings.workers)
+        asked.append(jobs.prepare(config, folder, {}).settings.workers)
 
-    monkeypatch.setitem(cli._JOBS, "train", watch)
+    monkeypatch.setitem(jobs.JOBS, "train", watch)
     sweep = ("train", "-m", "algo=dpo", "seed=0")
     oreo(*sweep, "hydra.sweep.dir=a")
     monkeypatch.setattr(sweeps, "_BASIC", "another.launcher")

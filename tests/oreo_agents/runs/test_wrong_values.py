@@ -3,6 +3,7 @@
 The settings are read from the dataclasses that the configurations name, so that a new one is covered without a line.
 """
 
+import re
 import sys
 from collections.abc import Iterator
 from dataclasses import fields
@@ -12,9 +13,12 @@ from typing import Any, Union, get_args, get_origin
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
-from oreo_agents.runs import cli
+from oreo_agents.networks.adapters import Lora
+from oreo_agents.runs import cli, jobs, names_elsewhere
 from oreo_agents.runs.building import TARGET, build, class_of, is_target
+from oreo_agents.runs.facade_parts import replaced
 from oreo_agents.runs.overrides import composed
+from oreo_algos.algos import Dpo
 from oreo_algos.typed import hint_of
 
 ANY_SIGN = {"importance_cap", "baseline"}
@@ -88,13 +92,52 @@ def test_from_the_command_line_it_ends_with_2_and_a_sentence(
     override: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path
 ):
     def job(config: DictConfig, folder: Any) -> None:
-        cli.settings_from_config(config, {"algo": config.algo})
+        jobs.settings_from_config(config, {"algo": config.algo})
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setitem(cli._JOBS, "train", job)
+    monkeypatch.setitem(jobs.JOBS, "train", job)
     monkeypatch.setattr(sys, "argv", ["oreo", "train", override, "hydra.run.dir=out"])
     with pytest.raises(SystemExit) as ended:
         cli.main()
     said = capsys.readouterr().err
     assert ended.value.code == 2 and "Traceback" not in said
     assert said.startswith("oreo: ") and override.partition("=")[0].rpartition(".")[2] in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "ours"),
+    [
+        (["learning_rate=1"], "algo.policy_lr"),
+        (["algo.learning_rate=1"], "algo.policy_lr"),
+        (["+bf16=true"], "trainer.bf16=true"),
+        (["--output_dir", "x"], "hydra.run.dir=FOLDER"),
+        (["--per-device-train-batch-size=4"], "algo.batch_size"),
+        (["++trainer.max_steps=5"], "algo.epochs"),
+    ],
+)
+def test_a_name_of_trl_is_answered_with_ours(
+    arguments: list[str], ours: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(cli._JOBS, "train", lambda config, folder: build(config.trainer))
+    monkeypatch.setattr(sys, "argv", ["oreo", "train", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    said = capsys.readouterr().err
+    assert ended.value.code == 2 and ours in said and "_target_" not in said
+
+
+def test_in_python_too():
+    with pytest.raises(ValueError, match="no setting 'learning_rate'; here it is policy_lr"):
+        replaced(Dpo(), {"learning_rate": 1e-6})
+
+
+def test_what_is_said_of_other_names_is_here():
+    """Every setting that a hint names exists."""
+    config = composed("train", [])
+    for hint in names_elsewhere._ELSEWHERE.values():
+        for key in re.findall(r"\b((?:algo|trainer|policy|collect|evaluate|sft)\.[\w.]+\w)=", hint):
+            place, _, name = key.rpartition(".")
+            node = OmegaConf.select(config, place)
+            owner = class_of(node[TARGET], place) if node is not None else Lora
+            assert name in {field.name for field in fields(owner)}, key

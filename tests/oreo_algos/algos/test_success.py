@@ -112,7 +112,7 @@ def test_a_file_of_an_earlier_release_with_a_text_for_success_is_refused_by_file
     column = table.schema.get_field_index("info")
     pq.write_table(table.set_column(column, "info", pa.array(infos)), file)
     metadata = json.loads((folder / "metadata.json").read_text())
-    metadata["shards"][0]["sha256"] = parquet._sha256(file)
+    metadata["shards"][0]["sha256"] = parquet.sha256(file)
     (folder / "metadata.json").write_text(json.dumps(metadata))
     with pytest.raises(ValueError, match=r'part-00000\.parquet, row 1: info\["success"\]: expected true or false'):
         EpisodeBuffer.load(folder)

@@ -2,9 +2,11 @@
 
 import multiprocessing
 import os
+from pathlib import Path
 
 import pytest
 
+from oreo_algos.storage import atomic
 from oreo_algos.storage.atomic import recover_folder, replace_file, replace_folder
 
 NO_PROCESS = 2**22 + 1  # above the highest number that Linux gives
@@ -128,3 +130,10 @@ def test_a_file_that_is_written_takes_the_leftovers_of_dead_writers_of_any_file_
         temporary.write_text("whole")
     assert set(os.listdir(tmp_path)) == {"file", f".folder.tmp-{NO_PROCESS}", *stay}
     assert (tmp_path / "file").read_text() == "whole"
+
+
+def test_a_text_is_on_disk_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    synced = []
+    monkeypatch.setattr(atomic, "_fsync", lambda path: synced.append((path.parent, (tmp_path / "done.json").exists())))
+    atomic.write_text(tmp_path / "done.json", "{}")
+    assert synced == [(tmp_path, False)] and [path.name for path in tmp_path.iterdir()] == ["done.json"]

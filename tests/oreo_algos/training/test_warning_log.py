@@ -44,6 +44,11 @@ def test_a_warning_is_given_everywhere_once_and_other_names_beside_it(tmp_path, 
     }
 
 
+def test_a_run_without_tensorboard_gets_no_events(tmp_path, caplog):
+    WarningLog(tmp_path / "run", events=False).give([FLAT])
+    assert len(caplog.records) == 1 and [path.name for path in (tmp_path / "run").iterdir()] == [FILE_NAME]
+
+
 def test_nothing_wrong_leaves_no_file(tmp_path):
     WarningLog(tmp_path / "run").give([])
     assert not (tmp_path / "run").exists() and read_warnings(tmp_path / "run") == []
