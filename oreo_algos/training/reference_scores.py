@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 
 
 class ReferenceScores:
-    """Log-probabilities of the reference for one run; none are known at first."""
+    """Log-probabilities of the reference for one run; none are known at first.
+
+    It is told the run at each call, and holds it not: the networks of a run that is over would wait for the collector.
+    """
 
     def __init__(self, run: "_Run", models: Models) -> None:
         """Look at the reference while it is whole.
@@ -32,7 +35,6 @@ class ReferenceScores:
             run: whose steps read them.
             models: as they were given.
         """
-        self._run = run
         self._rows: Rows | None = None  # of the episodes of all examples, by number
         self._now: dict[Episode, NDArray[np.float32]] = {}  # of those of a step
         self._beside: dict[bytes, NDArray[np.float32]] = {}
@@ -42,9 +44,9 @@ class ReferenceScores:
             assert models.reference is not None
             self._key = reference_key(models.reference, run.buffer, bf16=run.bf16)
 
-    def take(self) -> None:
+    def take(self, run: "_Run") -> None:
         """Take once what the steps to come read, and let the reference go; it stays where they read all of it."""
-        run, reference = self._run, self._run.models.reference
+        reference = run.models.reference
         if reference is None or not self._kept:
             return
         # While the policy is the reference every log-ratio is 0.
@@ -61,12 +63,11 @@ class ReferenceScores:
             )
             if type(run.algorithm).scored_beside is not Algorithm.scored_beside:
                 for step in range(run.step, run.total_steps):
-                    self._take_beside(reference, step)
+                    self._take_beside(run, reference, step)
         run.holding.let_go_of_reference()
 
-    def _take_beside(self, reference: Policy, step: int) -> None:
+    def _take_beside(self, run: "_Run", reference: Policy, step: int) -> None:
         """Take what a step reads beside its examples, in the micro-batches in which it reads it."""
-        run = self._run
         episodes = run.algorithm.scored_beside([run.examples[i] for i in run.schedule.batch(step)], run.models)
 
         def score(piece: Sequence[Episode]) -> NDArray[np.float32]:
@@ -78,13 +79,13 @@ class ReferenceScores:
             for episode, row in zip(piece, rows, strict=True):
                 self._beside[place(step, episode)] = row[: episode.num_tokens].copy()
 
-    def begin(self, numbers: Sequence[int]) -> None:
+    def begin(self, run: "_Run", numbers: Sequence[int]) -> None:
         """Have those of the examples of a step at hand."""
         if (known := self._rows) is not None:
-            self._now = {e: known[i] for e, i in self._run.examples.places(numbers).items()}
+            self._now = {e: known[i] for e, i in run.examples.places(numbers).items()}
 
-    def of(self, episodes: Sequence[Episode]) -> list[NDArray[np.float32]] | None:
-        """Return those of episodes of this step, None unless all of them are known."""
-        now, beside, step = self._now, self._beside, self._run.step
+    def of(self, episodes: Sequence[Episode], step: int) -> list[NDArray[np.float32]] | None:
+        """Return those of episodes of a step that has begun, None unless all of them are known."""
+        now, beside = self._now, self._beside
         rows = [now[e] if e in now else beside.get(place(step, e)) for e in episodes]
         return None if any(row is None for row in rows) else rows  # type: ignore[return-value]

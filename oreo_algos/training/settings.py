@@ -5,7 +5,7 @@ Knows: names, defaults. Does not know: the loop (`trainer`), equations.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 from oreo_algos.training.doctor import Thresholds
 from oreo_algos.training.trackers import DEFAULT, tracker_names
@@ -70,8 +70,6 @@ class TrainerConfig:
             raise ValueError(
                 f"early_stopping_patience must be at least 1, or null for never, got {self.early_stopping_patience}"
             )
-        if self.sharding not in get_args(Sharding):
-            raise ValueError(f"trainer.sharding must be {' or '.join(get_args(Sharding))}, got {self.sharding!r}")
         if self.cpu_offload and self.sharding != "full":
             raise ValueError("trainer.cpu_offload keeps shards in the memory of the host: give trainer.sharding=full")
         if self.chooses and not self.evaluate_every:

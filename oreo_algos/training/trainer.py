@@ -173,7 +173,7 @@ class _Run:
     def finish(self, evaluate: Evaluate | None) -> TrainResult:
         """Run the remaining steps."""
         if not self.done:
-            self.reference_scores.take()
+            self.reference_scores.take(self)
         what, note = TextColumn("{task.description}"), TextColumn("{task.fields[note]}")
         columns = (what, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), note)
         silent = self.done or parent_process() is not None or not self.ranks.leads
@@ -254,7 +254,7 @@ class _Run:
         models.policy_frozen = not self.schedule.trains_policy(self.step)
         numbers = self.schedule.batch(self.step)
         examples = [self.examples[i] for i in numbers]
-        self.reference_scores.begin(numbers)
+        self.reference_scores.begin(self, numbers)
         if self.ranks.size > 1:
             torch.manual_seed(seed_of(self.config.seed, self.step, self.ranks.rank))
         batches, total_weight = self._own_batches(examples)
@@ -324,10 +324,8 @@ class _Run:
     def _cut(self, examples: Sequence[Any], parts: int) -> list[Batch]:
         """Cut examples to the token budget and pad each piece, with what is known of the reference."""
         pieces = [episodes_of(piece) for piece in cut_by_tokens(examples, self.budget(examples, parts))]
-        extra, tasks = self.algorithm.extra, self.tasks
-        batches = (
-            collate(piece, ref_logprobs=self.reference_scores.of(piece), extra=extra, tasks=tasks) for piece in pieces
-        )
+        known, extra, tasks = self.reference_scores.of, self.algorithm.extra, self.tasks
+        batches = (collate(p, ref_logprobs=known(p, self.step), extra=extra, tasks=tasks) for p in pieces)
         return [batch.to(self.device) for batch in batches]
 
     def budget(self, examples: Sequence[Any], parts: int) -> int:

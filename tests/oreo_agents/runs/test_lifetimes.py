@@ -19,7 +19,6 @@ from oreo_agents.networks.network import Network
 from oreo_agents.networks.policy import PolicySettings
 from oreo_agents.networks.tiny import TinyConfig
 from oreo_agents.networks.value import ValueSettings
-from oreo_agents.runs import pipeline
 from oreo_agents.runs.pipeline import Run
 from oreo_agents.runs.settings import RunSettings
 from oreo_agents.search import BestOfN, Greedy, StepBeam
@@ -137,7 +136,7 @@ def test_a_checkpoint_stays_until_the_summary_says_that_the_training_is_done(
     shutil.rmtree(folder / "dpo")
     run = Run(trained.settings, folder)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(pipeline, "write_text", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr("oreo_agents.runs.trained.write_text", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         run._train_round("dpo", 1)
     assert [step for step, _ in list_checkpoints(folder / "dpo")] == [expected["steps"]]
     with monkeypatch.context() as patch:

@@ -128,7 +128,7 @@ def test_who_was_started_as_one_of_several_does_not_train_alone(monkeypatch):
 
 
 def test_settings_that_nothing_would_come_of_are_refused():
-    with pytest.raises(ValueError, match="replicated or full"):
+    with pytest.raises(ValueError, match="one of replicated, full"):
         TrainerConfig(sharding="half")
     with pytest.raises(ValueError, match="sharding=full"):
         TrainerConfig(cpu_offload=True)
