@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from omegaconf import OmegaConf
 
 from oreo_agents.evaluation.preferences import (
     MEASURE,
@@ -24,10 +23,12 @@ from oreo_agents.evaluation.preferences import (
     answer_values,
 )
 from oreo_agents.evaluation.round_names import split_round
+from oreo_agents.evaluation.run_settings import read_config
 from oreo_agents.formats.importing import CHAT
 from oreo_agents.networks.checkpoints import load_config, max_length, weights_digest
 from oreo_agents.runs.loading import Loader
 from oreo_agents.runs.run_data import RunData
+from oreo_agents.runs.run_folders import at
 from oreo_agents.runs.settings import RunSettings
 from oreo_algos import EpisodeBuffer, Models
 from oreo_algos.algos import Algorithm
@@ -93,12 +94,12 @@ class PairBook:
             )
         env_name = re.sub(r"[^-.\w]", "_", self.settings.env.id.rpartition("/")[2])
         tokens = self.settings.trainer.micro_batch_tokens
-        return DevPairs(held, f"{env_name}/{self.name}", models, self.beta(algorithm), tokens)
+        return DevPairs(held, f"{env_name}/{self.name}", models, self.beta(getattr(algorithm, "beta", None)), tokens)
 
-    def beta(self, algorithm: Any) -> float:
-        """Return the temperature of an algorithm's implicit reward, see ``PairSettings``."""
+    def beta(self, trained_with: float | None) -> float:
+        """Return the temperature of the implicit reward, see ``PairSettings``; what the algorithm has, if any."""
         asked = self.settings.evaluate.pairs.beta
-        return float(getattr(algorithm, "beta", None) or 1.0) if asked is None else asked
+        return float(trained_with or 1.0) if asked is None else asked
 
     def rows(
         self,
@@ -197,7 +198,7 @@ def pairs_of_run(config: Any, trained: Path) -> None:
     if config.data is not None:
         pairs.data, pairs.share, config.data = config.data, None, None
     elif pairs.share is not None and trained.exists():
-        config.data = OmegaConf.select(OmegaConf.load(trained), "data")
+        config.data = read_config(trained).get("data")
     if pairs.data is None and config.data is None:
         raise ValueError("what=pairs ranks held-out preference pairs: give them as data=FILE, a folder, or hub:NAME")
 
@@ -215,13 +216,13 @@ def rank(run: Any, name: str, network: Any, reference: str | None, trained: Path
     Raises:
         ValueError: see ``PairBook.rows``.
     """
-    algorithm: Any = None
+    beta = None
     if trained.exists():
-        config = OmegaConf.load(trained)
+        config = read_config(trained)
         own = split_round(Path(network.policy).parent.name)[0]
-        algorithm = OmegaConf.select(config, f"algorithms.{own}") or OmegaConf.select(config, "algo")
+        beta = at(config, f"algorithms.{own}.beta") or at(config, "algo.beta")
     reference = reference or reference_of(network.policy)
-    return run.pairs.rows(name, network.policy, network.value, reference, run.pairs.beta(algorithm))
+    return run.pairs.rows(name, network.policy, network.value, reference, run.pairs.beta(beta))
 
 
 def reference_of(policy_path: str) -> str | None:

@@ -246,7 +246,7 @@ class Run:
         begun = self.sft() if number == 1 else str(self.layout.round(name, number - 1) / "policy")
         reference = self.sft() if self.settings.iteration.reference == "start" else begun
         learned = partial(self.data.tasks_of, name, number, self.sft())
-        beta = self.pairs.beta(algorithm)
+        beta = self.pairs.beta(getattr(algorithm, "beta", None))
         rows += self.ranks.first(lambda: self.pairs.rows(folder.name, policy, own, reference, beta, learned))
         if own is None:
             return rows

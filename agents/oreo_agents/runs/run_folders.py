@@ -65,7 +65,7 @@ def networks(folder: Path) -> list[Network]:
         names.sort(key=lambda name: order.index(name) if name in order else len(order))
     if not names:
         raise FileNotFoundError(f"{run}: no NAME/policy there: nothing was trained to its end")
-    lender = _at(read_config(run / "config.yaml"), "evaluate.start_value")
+    lender = at(read_config(run / "config.yaml"), "evaluate.start_value")
     found = []
     for name in names:
         value = run / (str(lender) if name == "sft" and lender else name) / "value"
@@ -106,7 +106,7 @@ def _require_no_code(config: Mapping[str, Any], file: Path, given: Sequence[str]
     Raises:
         PluginError: by the file, with what to give.
     """
-    module = str(_at(config, "env.id") or "").rpartition(":")[0]
+    module = str(at(config, "env.id") or "").rpartition(":")[0]
     names = [str(name) for name in config.get("imports") or ([module] if module else [])]
     if unnamed := [name for name in dict.fromkeys(names) if not plugins.is_named(name)]:
         flags = " ".join(f"--import {name}" for name in unnamed)
@@ -115,14 +115,14 @@ def _require_no_code(config: Mapping[str, Any], file: Path, given: Sequence[str]
         )
     if module and not plugins.is_named(module):
         raise plugins.PluginError(f"{file}: env.id is of a module that nobody named: --import {module}")
-    if _at(config, "policy.trust_remote_code") and not any("policy.trust_remote_code=" in text for text in given):
+    if at(config, "policy.trust_remote_code") and not any("policy.trust_remote_code=" in text for text in given):
         raise plugins.PluginError(
             f"{file} asks for the code that comes with a checkpoint; if you trust it, add policy.trust_remote_code=true"
         )
 
 
-def _at(config: Mapping[str, Any], key: str) -> Any:
-    """Return what stands at a dotted key; None: nothing."""
+def at(config: Mapping[str, Any], key: str) -> Any:
+    """Return what stands at a dotted key of a configuration; None: nothing."""
     found: Any = config
     for name in key.split("."):
         found = found.get(name) if isinstance(found, Mapping) else None
@@ -153,7 +153,7 @@ def choose_value(config: DictConfig, given: Sequence[str]) -> None:
         config.reference.path = str(run / "sft" / "policy")
     name, _ = split_round(Path(str(network.value)).parent.name)
     trained = read_config(run / "config.yaml")
-    beta = _at(trained, f"algorithms.{name}.beta") or _at(trained, "algo.beta")
+    beta = at(trained, f"algorithms.{name}.beta") or at(trained, "algo.beta")
     if beta is not None and not any(text.startswith("value_eval.beta=") for text in given):
         config.value_eval.beta = beta
 

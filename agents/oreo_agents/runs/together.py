@@ -9,11 +9,9 @@ import os
 from pathlib import Path
 from typing import NoReturn
 
-from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
-
 from oreo_agents.runs.overrides import UserError
 from oreo_agents.runs.run_folders import hydra_text
+from oreo_agents.runs.sweeps import in_sweep
 
 _COMMANDS = ("run", "sft", "train")
 
@@ -69,7 +67,7 @@ def meet(folder: Path) -> bool:
     from oreo_algos import ranks
 
     us = ranks.current()
-    if us.size > 1 and HydraConfig.get().mode == RunMode.MULTIRUN:
+    if us.size > 1 and in_sweep():
         raise ValueError("several processes train one run: start a sweep (-m) without torchrun, see docs/scale.md")
     if us.leads:
         us.first(lambda: str(folder))
