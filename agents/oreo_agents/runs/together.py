@@ -9,9 +9,6 @@ import os
 from pathlib import Path
 from typing import NoReturn
 
-from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
-
 from oreo_agents.runs.overrides import UserError
 from oreo_agents.runs.run_folders import hydra_text
 
@@ -55,7 +52,7 @@ def follow() -> list[str]:
     return [f"hydra.run.dir={hydra_text(folder)}", "hydra/job_logging=disabled", "hydra/hydra_logging=disabled"]
 
 
-def meet(folder: Path) -> bool:
+def meet(folder: Path, *, in_sweep: bool = False) -> bool:
     """Begin a job: the first rank tells the folder to the others, which wait in ``follow`` and say nothing more.
 
     Returns:
@@ -69,7 +66,7 @@ def meet(folder: Path) -> bool:
     from oreo_algos import ranks
 
     us = ranks.current()
-    if us.size > 1 and HydraConfig.get().mode == RunMode.MULTIRUN:
+    if us.size > 1 and in_sweep:
         raise ValueError("several processes train one run: start a sweep (-m) without torchrun, see docs/scale.md")
     if us.leads:
         us.first(lambda: str(folder))
