@@ -176,7 +176,7 @@ def _run_hydra(command: str, arguments: Sequence[str], imports: Sequence[str]) -
 
     def work(config: DictConfig, folder: Path) -> float | None:
         # A launcher may have started this process, and the id may stand in a file of settings.
-        leads = together.meet(folder)
+        leads = together.meet(folder, in_sweep=in_sweep())
         named = [*plain_value(config, "imports", Sequence[str]), *modules_of_env([f"env.id={config.env.id}"])]
         config.imports = list(dict.fromkeys(map(plugins.import_named, named)))
         settle_algorithms(command, config)

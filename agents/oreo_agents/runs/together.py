@@ -11,7 +11,6 @@ from typing import NoReturn
 
 from oreo_agents.runs.overrides import UserError
 from oreo_agents.runs.run_folders import hydra_text
-from oreo_agents.runs.sweeps import in_sweep
 
 _COMMANDS = ("run", "sft", "train")
 
@@ -53,7 +52,7 @@ def follow() -> list[str]:
     return [f"hydra.run.dir={hydra_text(folder)}", "hydra/job_logging=disabled", "hydra/hydra_logging=disabled"]
 
 
-def meet(folder: Path) -> bool:
+def meet(folder: Path, *, in_sweep: bool = False) -> bool:
     """Begin a job: the first rank tells the folder to the others, which wait in ``follow`` and say nothing more.
 
     Returns:
@@ -67,7 +66,7 @@ def meet(folder: Path) -> bool:
     from oreo_algos import ranks
 
     us = ranks.current()
-    if us.size > 1 and in_sweep():
+    if us.size > 1 and in_sweep:
         raise ValueError("several processes train one run: start a sweep (-m) without torchrun, see docs/scale.md")
     if us.leads:
         us.first(lambda: str(folder))
