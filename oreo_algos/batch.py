@@ -22,6 +22,25 @@ BEHAVIOR_LOGPROBS, TASK = "behavior_logprobs", "task"
 """Names of ``Batch.extra`` that are no entry of ``Episode.info``."""
 
 
+class ExtraError(KeyError):
+    """A loss reads something of ``Batch.extra`` that was not asked for."""
+
+    def __str__(self) -> str:
+        """The message, which ``KeyError`` would quote."""
+        return str(self.args[0])
+
+
+class _Extra(dict[str, Tensor]):
+    """What was asked for, by name."""
+
+    def __missing__(self, name: str) -> Tensor:
+        asked = (*self, name)
+        raise ExtraError(
+            f"batch.extra has no {name!r}: a batch brings what its algorithm asks for "
+            f"({', '.join(self) or 'nothing'} so far); write extra = {asked!r} into the class of the algorithm"
+        )
+
+
 @dataclass(frozen=True, eq=False)
 class Batch:
     """B episodes, padded on the right.
@@ -50,6 +69,10 @@ class Batch:
     success: Tensor
     ref_logprobs: Tensor | None = None
     extra: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Have ``extra`` say what to do for what it lacks."""
+        object.__setattr__(self, "extra", _Extra(self.extra))
 
     def __repr__(self) -> str:
         """One line: sizes and device."""

@@ -48,6 +48,17 @@ class Losses:
     terms: dict[str, Tensor]
     metrics: dict[str, float]
 
+    def __post_init__(self) -> None:
+        """Check that the terms are scalars.
+
+        Raises:
+            ValueError: by the term.
+        """
+        for name, term in self.terms.items():
+            if not isinstance(term, Tensor) or term.ndim:
+                found = f"has shape {list(term.shape)}" if isinstance(term, Tensor) else f"is {term!r:.60}"
+                raise ValueError(f"Losses: the term {name!r} {found}; a term is a tensor without dimensions, a mean")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Algorithm(Generic[Example]):

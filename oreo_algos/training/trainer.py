@@ -20,7 +20,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from oreo_algos import ranks
-from oreo_algos.algos.base import Algorithm
+from oreo_algos.algos.base import Algorithm, Losses
 from oreo_algos.bars import bar_console
 from oreo_algos.batch import TASK, Batch, collate, require_extra
 from oreo_algos.metrics import WeightedMean
@@ -264,12 +264,21 @@ class _Run:
         for batch, weight in batches:
             with self.autocast():
                 losses = algorithm.losses(batch, models, context)
+            if not isinstance(losses, Losses):
+                raise ValueError(
+                    f"{type(algorithm).__name__}.losses returned {type(losses).__name__}, not Losses(terms, metrics)"
+                )
             if not losses.terms or not losses.terms.keys() <= self.networks.keys():
                 raise ValueError(
                     f"{type(algorithm).__name__}.losses returned terms of {', '.join(losses.terms) or 'nothing'}; here "
                     f"are trained {' and '.join(self.networks)} (`needs` asks for a value)"
                 )
             total = torch.stack(list(losses.terms.values())).sum()
+            if not total.requires_grad:
+                raise ValueError(
+                    f"{type(algorithm).__name__}.losses: terms of {', '.join(losses.terms)} without a gradient; "
+                    "none was computed from what a network trained here scores"
+                )
             problem = problem or self._not_finite(total, "loss")
             if problem and self.ranks.size == 1:
                 raise ValueError(problem)

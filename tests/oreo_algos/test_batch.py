@@ -76,3 +76,16 @@ def test_an_episode_without_tokens_is_an_error_with_the_mend(make_episode):
 def test_reference_logprobs_of_other_lengths_are_an_error(make_episode):
     with pytest.raises(ValueError, match=r"the episodes' lengths \[2\], got \[3\]"):
         collate([make_episode([-1, 0], [1.0])], ref_logprobs=[np.zeros(3, np.float32)])
+
+
+def test_what_was_not_asked_for_is_said_with_what_to_write(make_episode):
+    batch = collate([make_episode([-1, 0], [1.0], info={"weight": 2.0})], extra=["weight"])
+    for one in (batch, batch.rows([0]), batch.to("cpu")):
+        with pytest.raises(KeyError) as refused:
+            one.extra["task"]
+        assert "batch.extra has no 'task'" in str(refused.value) and "extra = ('weight', 'task')" in str(refused.value)
+    assert (
+        batch.extra.get("task") is None
+        and "task" not in batch.extra
+        and not collate([make_episode([-1, 0], [1.0])]).extra
+    )

@@ -6,25 +6,21 @@ A transcript is rendered in pieces: the opening once, then what the model genera
 that the template adds for a new turn.
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from hashlib import sha256
-from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
-from oreo_agents.episodes.templates import ASKED, ChatTemplate, Message, Turn, replace_system, set_template
+from oreo_agents.episodes.template_settings import read_template, set_template
+from oreo_agents.episodes.templates import ASKED, ChatTemplate, Message, Turn, replace_system
 from oreo_agents.episodes.turn_tokens import SHIELD, TurnTokens, steps_of_tokens
-from oreo_agents.networks.capability import Capability
 from oreo_agents.networks.checkpoints import load_end_tokens, load_tokenizer, tokenizer_fingerprint
 from oreo_envs.grading import Thoughts
-
-# What is to come back from tokens as it was.
-_TRIED = ("one. Two\n\n  three", "Größe \u2211 7 + 5 = 12", "\tx  y \n", "<think>\nso\n</think>\n\n\\boxed{4}")
 
 
 class PromptFormat(TurnTokens):
@@ -107,7 +103,7 @@ class PromptFormat(TurnTokens):
                 does not read an argument.
         """
         tokenizer = load_tokenizer(path, trust_remote_code=trust_remote_code)
-        set_template(tokenizer, path, _read_template(chat_template), chat_template_kwargs)
+        set_template(tokenizer, path, read_template(chat_template), chat_template_kwargs)
         return cls(
             tokenizer,
             path,
@@ -383,63 +379,6 @@ class PromptFormat(TurnTokens):
     def _end_text(self) -> str:
         return str(self.tokenizer.convert_ids_to_tokens(self.end_of_turn))
 
-    def capabilities(self) -> list[Capability]:
-        """Say what this format can do, each tried now."""
-        found = []
-        if self.template is None:
-            found.append(Capability("template", "ok", "none: messages are lines of text"))
-        else:
-            found.append(self._try("template", self.template.tell))
-        found.append(self._try("bridge", self._tell_bridge))
-        found.append(self._try("turns", self._tell_turns))
-        ends = " or ".join(str(self.tokenizer.convert_ids_to_tokens(end)) for end in sorted(self.end_ids))
-        found.append(Capability("end tokens", "ok", f"{self._end_text} is written; a turn ends at {ends}"))
-        changed = next((text for text in _TRIED if self._text_inside(self._apart(text)) != text), None)
-        if changed is None:
-            found.append(Capability("round trip", "ok", "text comes back as it was"))
-        else:
-            back = self._text_inside(self._apart(changed))
-            found.append(Capability("round trip", "slow", f"{changed!r} comes back as {back!r}"))
-        return found
-
-    @staticmethod
-    def _try(name: str, tell: Callable[[], str]) -> Capability:
-        try:
-            return Capability(name, "ok", tell())
-        except ValueError as error:
-            return Capability(name, "refused", str(error))
-
-    def _tell_bridge(self) -> str:
-        if self.template is None or not self._example.bridge:
-            return "an answer follows the prompt"
-        thought = "; the prompt begins a thought" if self.template.opened() else ""
-        return f"before an answer that was not sampled stands {self._example.bridge!r}{thought}"
-
-    def _tell_turns(self) -> str:
-        self.require_turns()
-        try:
-            self.require_turns([{"role": "system", "content": ""}])
-        except ValueError:
-            return "only appends, but not after a message of the system (policy.system_prompt leaves it out)"
-        return "only appends"
-
 
 def _has_system(messages: Sequence[Message]) -> bool:
     return bool(messages) and messages[0]["role"] == "system"
-
-
-def _read_template(path: str | None) -> str | None:
-    """Read a chat template.
-
-    Raises:
-        ValueError: there is no readable text at ``path``.
-    """
-    if path is None:
-        return None
-    try:
-        text = Path(path).expanduser().read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"policy.chat_template={path}: no template can be read there ({error})") from error
-    if not text.strip():
-        raise ValueError(f"policy.chat_template={path}: this template is empty")
-    return text

@@ -1,19 +1,17 @@
 """Chat templates as text: what stands around what is said, and what a template cannot write.
 
-Knows: Jinja templates, roles, thoughts. Does not know: tokens, environments, where a template comes from.
+Knows: Jinja templates, roles, thoughts. Does not know: tokens, environments, where a template comes from
+(``template_settings``).
 Nothing is assumed of a template. A conversation is cut into pieces, and these are right when they add up to what the
 template itself writes for it; else it is refused.
 """
 
-import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import jinja2.meta
 from jinja2 import TemplateError
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 from transformers import PreTrainedTokenizerBase
 
 from oreo_envs.grading import Thoughts
@@ -31,7 +29,6 @@ ASKED: tuple[Message, ...] = ({"role": "user", "content": _QUESTION},)
 _MEND = "use another one (policy.chat_template=FILE)"
 # What the code of a template may raise.
 _TEMPLATE_ERRORS = (TemplateError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError)
-_SETTING = re.compile(r"\{% set (\w+) = (?:\"(?:[^\"\\]|\\.)*\"|[^%\"])*? %\}")
 
 
 class Turn(NamedTuple):
@@ -296,85 +293,12 @@ class ChatTemplate:
             return False
 
 
-def set_template(
-    tokenizer: PreTrainedTokenizerBase, name: str, text: str | None, arguments: Mapping[str, Any] | None
-) -> None:
-    """Give a tokenizer a template, with arguments written into it, so that it is saved with them.
-
-    Args:
-        tokenizer: is changed.
-        name: what to call it in errors.
-        text: Jinja; None: the tokenizer's own.
-        arguments: of the template, such as ``enable_thinking``; JSON values.
-
-    Raises:
-        ValueError: no template, one that is no Jinja, or an argument that it does not read.
-    """
-    if text is not None:
-        tokenizer.chat_template = text
-    if text is None and not arguments:
-        return
-    if not tokenizer.chat_template:
-        raise ValueError(
-            f"{name}: this tokenizer has no chat template that could read {', '.join(arguments or ())}; leave "
-            "policy.chat_template_kwargs out, or give a template (policy.chat_template=FILE)"
-        )
-    own = tokenizer.get_chat_template()
-    settings, own = _leading_settings(own)
-    try:
-        parser = ImmutableSandboxedEnvironment(extensions=["jinja2.ext.loopcontrols", _Generation])
-        known = jinja2.meta.find_undeclared_variables(parser.parse(own))
-    except TemplateError as error:
-        raise ValueError(f"{name}: its chat template is no valid Jinja ({error})") from error
-    known -= {"messages", "add_generation_prompt", *parser.globals, "raise_exception", "strftime_now"}
-    for argument, value in (arguments or {}).items():
-        if argument not in known:
-            raise ValueError(
-                f"policy.chat_template_kwargs: the chat template of {name} reads no {argument!r}; it reads "
-                f"{', '.join(sorted(known)) or 'nothing'}"
-            )
-        settings[argument] = f"{{% set {argument} = {_literal(argument, value)} %}}"
-    if arguments:
-        tokenizer.chat_template = "".join(settings[key] for key in sorted(settings)) + "\n" + own
-
-
 def replace_system(messages: Sequence[Message], prompt: str | None) -> list[Message]:
     """Return messages with another message of the system at their start; "": without one; None: as they are."""
     if prompt is None:
         return list(messages)
     rest = [message for place, message in enumerate(messages) if place or message["role"] != "system"]
     return [{"role": "system", "content": prompt}, *rest] if prompt else rest
-
-
-class _Generation(jinja2.ext.Extension):
-    """Reads ``{% generation %}``, with which templates mark what the model says."""
-
-    tags = {"generation"}  # noqa: RUF012 (jinja2 declares it so)
-
-    def parse(self, parser: Any) -> Any:
-        line = next(parser.stream).lineno
-        body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
-        return jinja2.nodes.Scope(body).set_lineno(line)
-
-
-def _leading_settings(template: str) -> tuple[dict[str, str], str]:
-    """Cut the arguments that were written into a template from it."""
-    first, newline, rest = template.partition("\n")
-    found = {match[1]: match[0] for match in _SETTING.finditer(first)}
-    if newline and first and "".join(found.values()) == first and list(found) == sorted(found):
-        return found, rest
-    return {}, template
-
-
-def _literal(name: str, value: Any) -> str:
-    """Return a JSON value as Jinja writes it."""
-    if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{json.dumps(str(k))}: {_literal(name, v)}" for k, v in value.items()) + "}"
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return "[" + ", ".join(_literal(name, item) for item in value) + "]"
-    if value is not None and not isinstance(value, str | bool | int | float):
-        raise ValueError(f"policy.chat_template_kwargs.{name} must be a JSON value, got {value!r}")
-    return "none" if value is None else json.dumps(value, ensure_ascii=False)
 
 
 def _added(before: str, answer: str, after: str) -> str | None:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from rich.table import Table
 from rich.text import Text
 
+from oreo_agents.episodes.format_checks import format_capabilities
 from oreo_agents.networks.adapters import Lora
 from oreo_agents.networks.capabilities import adapter_capability, policy_capabilities, value_capabilities
 from oreo_agents.networks.capability import Capability
@@ -72,7 +73,7 @@ def examine(policy: PolicySettings, value: ValueSettings) -> list[Capability]:
     found = _tried("loading", lambda: _configured(path, policy.trust_remote_code))
     if found:
         return found
-    found = _tried("template", lambda: plain.prompt_format(path).capabilities())
+    found = _tried("template", lambda: format_capabilities(plain.prompt_format(path)))
     found += _tried("loading", lambda: policy_capabilities(plain.policy(path)))
     if any(row.status == "refused" for row in found if row.name in ("loading", "template")):
         return found

@@ -3,7 +3,6 @@
 Knows: arguments, Hydra's main function. Does not know: what a job does (``jobs``).
 """
 
-import logging
 import re
 import sys
 from collections.abc import Sequence
@@ -20,7 +19,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from oreo_agents import plugins
+from oreo_agents import own_code, plugins
 from oreo_agents.runs import together
 from oreo_agents.runs.arguments import flags_first, modules_of_env, one_search_a_job, plugged_in, with_environment
 from oreo_agents.runs.building import plain_value
@@ -140,7 +139,11 @@ def main() -> None:
         else:
             known = [*JOBS, "report", "data", "doctor", "metrics", "serve", "chat", "play", "new", "push", "show"]
             raise UserError(f"unknown command {command!r}{closest(command, known)}\n\n{USAGE}")
-    except (UserError, ValueError, FileNotFoundError) as error:
+    except Exception as error:  # code from outside may raise anything
+        if (own := own_code.told(error)) is not None:
+            _fail(ValueError(own))
+        if not isinstance(error, UserError | ValueError | FileNotFoundError):
+            raise
         _fail(error)
 
 
@@ -194,9 +197,8 @@ def _run_hydra(command: str, arguments: Sequence[str], imports: Sequence[str]) -
         try:
             return work(config, folder)
         except Exception as error:  # whatever it was, the others have ended or are to end
-            if _explain(folder, error) is not None:
-                logging.getLogger(__name__).debug("details", exc_info=True)
-                _fail(ValueError(_explain(folder, error)))
+            if (why := _explain(folder, error)) is not None:
+                _fail(ValueError(why))
             try:
                 together.end(error, folder)
             except together.LostError as lost:
@@ -214,6 +216,8 @@ def _explain(folder: Path, error: Exception) -> str | None:
     """Say in a sentence what was wrong where the user can mend it; None: an error of the program."""
     if isinstance(error, Timeout):
         return f"{folder}: another process works in this folder; wait for it or choose another folder"
+    if (own := own_code.told(error)) is not None:
+        return own
     return str(error) if isinstance(error, (ValueError, FileNotFoundError, OmegaConfBaseException)) else None
 
 

@@ -13,6 +13,8 @@ from typing import TypeVar
 
 from rich.progress import Progress, TextColumn, TimeElapsedColumn
 
+from oreo_agents.own_code import sent_home
+
 Result = TypeVar("Result")
 
 
@@ -56,13 +58,14 @@ def side_by_side(
 
     Raises:
         ValueError: a process was killed from outside; what a job itself raised is raised as it is.
+        OwnCodeError: code from outside raised in a job.
     """
     columns = (TextColumn("{task.description}"), TextColumn("{task.fields[doing]}"), TimeElapsedColumn())
     with (
         ProcessPoolExecutor(workers, get_context("spawn"), _start, (initializer,)) as pool,
         Progress(*columns) as display,
     ):
-        jobs = {name: pool.submit(work, name) for name in names}
+        jobs = {name: pool.submit(sent_home, work, name) for name in names}
         rows = {name: display.add_task(name, total=1, doing="waiting", start=False) for name in names}
         running = list(names)
         while running:

@@ -333,3 +333,17 @@ def test_a_worker_imports_first_what_the_run_imported(monkeypatch: pytest.Monkey
     monkeypatch.setattr(pipeline, "start_worker", lambda: asked.append("started"))
     pipeline._start_worker(("plugenv",))
     assert asked == ["started"] and "PlugCount-v0" in gym.registry
+
+
+def test_what_code_of_ones_own_raises_ends_a_job_in_a_sentence(refused, monkeypatch, tmp_path: Path):
+    (tmp_path / "plugbroken.py").write_text("def losses(batch):\n    return batch['weight']\n", encoding="utf-8")
+
+    def job(config: DictConfig, folder: Path) -> None:
+        import plugbroken
+
+        plugbroken.losses({})
+
+    monkeypatch.setattr(jobs, "settings_from_config", job)
+    said = refused("train", "--import", "plugbroken.py")
+    assert said.startswith(f"oreo: losses ({tmp_path}/plugbroken.py, line 2) raised KeyError: 'weight'; its traceback")
+    assert "return batch['weight']" in (tmp_path / "out" / "cli.log").read_text()

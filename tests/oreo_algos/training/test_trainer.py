@@ -355,6 +355,27 @@ def test_a_loss_of_a_network_that_is_not_trained_is_refused(terms, said, buffer,
         run(Misspelt(batch_size=4), buffer, tmp_path / "run", tiny_models())
 
 
+@pytest.mark.parametrize(
+    ("losses", "said"),
+    [
+        (lambda logprobs: {"policy": logprobs.mean()}, "Wrong.losses returned dict, not Losses"),
+        (lambda logprobs: Losses({"policy": logprobs}, {}), r"the term 'policy' has shape \[\d+, \d+\]; a term is"),
+        (
+            lambda logprobs: Losses({"policy": 0.5}, {}),
+            "the term 'policy' is 0.5; a term is a tensor without dimensions",
+        ),
+        (lambda logprobs: Losses({"policy": logprobs.mean().detach()}, {}), "terms of policy without a gradient"),
+    ],
+)
+def test_what_is_no_loss_is_refused_by_its_name(losses, said, buffer, tmp_path):
+    class Wrong(RejectionSampling):
+        def losses(self, batch, models, context=None):
+            return losses(models.policy.score(batch).logprobs)
+
+    with pytest.raises(ValueError, match=said):
+        run(Wrong(), buffer, tmp_path, tiny_models())
+
+
 def test_a_loss_that_is_not_finite_is_an_error_with_folder_step_and_mend(buffer, tmp_path):
     models = tiny_models()
 
