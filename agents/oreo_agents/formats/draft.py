@@ -117,10 +117,12 @@ class Draft:
             info["step_rightness"] = json.dumps([round(float(label), 6) for label in self.step_labels])
         if self.pair is not None:
             info[PAIR] = self.pair
+        with np.errstate(over="ignore"):  # the episode refuses what is no float32
+            paid = np.asarray(rewards, np.float32)
         return Episode(
             tokens=np.zeros(0, np.int32),
             step_id=np.zeros(0, np.int32),
-            rewards=np.asarray(rewards, np.float32),
+            rewards=paid,
             action_spans=np.asarray(spans, np.int32).reshape(-1, 3),
             messages=self.messages,
             terminated=not self.truncated if self.terminated is None else self.terminated,

@@ -4,8 +4,9 @@ Knows: the order of work, and what is counted. Does not know: layouts, tokens, c
 """
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -303,7 +304,6 @@ def _episodes(
     solutions = [one.solution for one in found if one.solution is not None]
     for solution in [one for one in solutions if one.verdict() is Verdict.LOST]:  # once more, when the rest is done
         solution.verdict(again=True)
-    counts.pairs += sum(one.draft.pair is not None for one in found) // 2
     for episode in _judged(found, delimiters, settings, counts):
         counts.episodes += 1
         yield episode
@@ -311,46 +311,62 @@ def _episodes(
 
 def _judged(
     found: Sequence[_Found], delimiters: tuple[str, ...] | None, settings: ImportSettings, counts: ImportCounts
-) -> Iterable[Episode]:
-    for one in found:
-        draft, solution = one.draft, one.solution
-        verdict = None if solution is None else solution.verdict()
-        counts.known += solution is not None
-        if solution is not None and solution.task.held_out:
-            counts.held_out += 1
-            counts.first_held_out = counts.first_held_out or str(draft.task_id)
-        if draft.exact is not None:
-            reward, success = 0.0, bool(draft.label)
-            counts.held_out += is_held_out(draft.env_id or "", draft.task_id, draft.info.get("split"))
-        elif draft.label is None and solution is not None:
-            counts.cut_off += verdict is Verdict.CUT_OFF
-            counts.not_graded += verdict is Verdict.LOST
-            counts.graded += verdict in (Verdict.RIGHT, Verdict.WRONG)
-            if verdict is Verdict.LOST:
-                continue
-            reward, success = float(verdict is Verdict.RIGHT), verdict is Verdict.RIGHT
-            draft.truncated = verdict is Verdict.CUT_OFF
-        elif draft.label is None:
-            counts.shown += 1
-            reward, success = 1.0, True
-        else:
-            threshold = None if draft.pair is not None else settings.success_threshold
-            reward, success = judge_label(draft.label, threshold)
-            counts.unchecked += verdict is Verdict.LOST
-            counts.disagreements += verdict in (Verdict.RIGHT, Verdict.WRONG) and (verdict is Verdict.RIGHT) != success
-            draft.truncated &= solution is None
+) -> Iterator[Episode]:
+    """Yield the episodes of rows; a row of which one cannot be made is no row, and the half of a pair no pair."""
+    for where, row in groupby(found, key=lambda one: one.where):
+        before, halves = dict(vars(counts)), 0
         try:
-            yield draft.episode(
-                settings.env_id or CHAT,
-                delimiters=delimiters or (),
-                cut=settings.steps,
-                reward=reward,
-                success=success,
-                pay_steps=settings.pay_steps,
-            )
+            made = []
+            for one in row:
+                made += _episode(one, delimiters, settings, counts)
+                halves += one.draft.pair is not None
         except (ValueError, OverflowError) as error:
-            told = f"{one.where}: {error}"
             if not settings.skip_bad:
-                raise ValueError(told) from None
+                raise ValueError(f"{where}: {error}") from None
+            vars(counts).update(before)
             counts.skipped += 1
-            counts.first_skipped = counts.first_skipped or told
+            counts.first_skipped = counts.first_skipped or f"{where}: {error}"
+            continue
+        counts.pairs += halves // 2
+        yield from made
+
+
+def _episode(
+    one: _Found, delimiters: tuple[str, ...] | None, settings: ImportSettings, counts: ImportCounts
+) -> list[Episode]:
+    """Return the episode of a draft, counted; none where its verdict was lost."""
+    draft, solution = one.draft, one.solution
+    verdict = None if solution is None else solution.verdict()
+    counts.known += solution is not None
+    if solution is not None and solution.task.held_out:
+        counts.held_out += 1
+        counts.first_held_out = counts.first_held_out or str(draft.task_id)
+    if draft.exact is not None:
+        reward, success = 0.0, bool(draft.label)
+        counts.held_out += is_held_out(draft.env_id or "", draft.task_id, draft.info.get("split"))
+    elif draft.label is None and solution is not None:
+        counts.cut_off += verdict is Verdict.CUT_OFF
+        counts.not_graded += verdict is Verdict.LOST
+        counts.graded += verdict in (Verdict.RIGHT, Verdict.WRONG)
+        if verdict is Verdict.LOST:
+            return []
+        reward, success = float(verdict is Verdict.RIGHT), verdict is Verdict.RIGHT
+        draft.truncated = verdict is Verdict.CUT_OFF
+    elif draft.label is None:
+        counts.shown += 1
+        reward, success = 1.0, True
+    else:
+        threshold = None if draft.pair is not None else settings.success_threshold
+        reward, success = judge_label(draft.label, threshold)
+        counts.unchecked += verdict is Verdict.LOST
+        counts.disagreements += verdict in (Verdict.RIGHT, Verdict.WRONG) and (verdict is Verdict.RIGHT) != success
+        draft.truncated &= solution is None
+    made = draft.episode(
+        settings.env_id or CHAT,
+        delimiters=delimiters or (),
+        cut=settings.steps,
+        reward=reward,
+        success=success,
+        pay_steps=settings.pay_steps,
+    )
+    return [made]

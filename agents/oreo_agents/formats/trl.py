@@ -98,7 +98,8 @@ def pair(prompt: Any, chosen: Any, rejected: Any, row: Row) -> list[Draft]:
     if prompt is None:
         chosen, rejected = transcript(chosen) or chosen, transcript(rejected) or rejected
     if prompt is None or (is_chat(chosen) and _role(chosen[0]) != "assistant"):
-        prompt, chosen, rejected = _implicit(chosen, rejected)
+        shared, chosen, rejected = _implicit(chosen, rejected)
+        prompt = shared if prompt is None else _before(prompt, shared)
     if chosen == rejected:
         raise ValueError("chosen and rejected are the same, so that nothing is preferred")
     drafts = [
@@ -118,6 +119,29 @@ def pair(prompt: Any, chosen: Any, rejected: Any, row: Row) -> list[Draft]:
         draft.task_id = row["task_id"] if isinstance(row.get("task_id"), str) else None
         draft.env_id = row["env_id"] if isinstance(row.get("env_id"), str) else None
     return drafts
+
+
+def _before(prompt: Any, shared: Any) -> Any:
+    """Return a prompt with what both answers begin with besides; usually it says the same.
+
+    Raises:
+        ValueError: they contradict.
+    """
+    told = turns(shared, "chosen")[0]
+    if isinstance(prompt, str):
+        asked, said = " ".join(prompt.split()), [" ".join(m["content"].split()) for m in told]
+        if any(asked in text for text in said) or all(text in asked for text in said):
+            return shared
+    else:
+        opening = turns(_listed(prompt, "user", "prompt"), "prompt")[0]
+        if all(message in told for message in opening):
+            return shared
+        if not any(message in told for message in opening):
+            return [*_listed(prompt, "user", "prompt"), *shared]
+    raise ValueError(
+        f"chosen and rejected begin with {told[0]['content']!r:.80}, and the prompt says something else, "
+        f"{prompt!r:.80}; take it out of both, or drop the column"
+    )
 
 
 def _role(message: Any) -> Any:

@@ -13,11 +13,25 @@ from oreo_agents.formats.importing import CHAT, ImportSettings, import_episodes
 from oreo_agents.formats.reading import HUB, files_of, minari_folder
 from oreo_agents.runs.encoding import encode_buffer
 from oreo_algos import EpisodeBuffer
+from oreo_algos.storage.atomic import recover_folder
 
 ALLOW = "allow_held_out=true"
 """The setting by which a run learns from held-out tasks."""
 
 _log = logging.getLogger(__name__)
+
+
+def require_there(place: str) -> None:
+    """Find out early that nothing is where data should be.
+
+    Raises:
+        FileNotFoundError: it is not.
+    """
+    if not place.startswith(HUB) and not recover_folder(place).exists():
+        raise FileNotFoundError(
+            f"data={place}: no such file or folder; collect or import episodes first (`oreo collect`, "
+            "`oreo data import`), or give rows of others as data=FILE or data=hub:NAME"
+        )
 
 
 def is_rows(place: str) -> bool:

@@ -304,6 +304,7 @@ def prepare(
         supervised: fine-tune a checkpoint that was given; otherwise it is taken as it is.
     """
     from oreo_agents.progress import quiet
+    from oreo_agents.runs.given import require_there
     from oreo_agents.runs.pipeline import Run
     from oreo_algos import ranks
 
@@ -313,6 +314,8 @@ def prepare(
         settings = dataclasses.replace(settings, sft=dataclasses.replace(settings.sft, demonstrations=0))
     if settings.workers is None and beside_others():
         settings = dataclasses.replace(settings, workers=1)
+    for place in settings.data_folders:  # told before settings are compared, which hang on what is there
+        require_there(place)
     ranks.current().first(lambda: write_down(config, folder))
     return Run(settings, folder, shared=shared)
 

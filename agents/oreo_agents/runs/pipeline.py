@@ -46,7 +46,7 @@ from oreo_agents.runs.run_data import Part, RunData, join
 from oreo_agents.runs.scorebook import ScoreBook
 from oreo_agents.runs.settings import RunSettings
 from oreo_agents.runs.starts import make_start, start_key
-from oreo_agents.runs.trained import Trained, is_done
+from oreo_agents.runs.trained import Trained, is_done, require_same_episodes
 from oreo_algos import EpisodeBuffer, Models, ranks, train
 from oreo_algos.algos import Algorithm
 from oreo_algos.algos.selection import NothingToLearnError
@@ -343,6 +343,8 @@ class Run:
     ) -> str:
         """Train in a folder unless that is done; return the path of the policy, see ``Loader.models``."""
         if self.ranks.first(partial(is_done, folder)):
+            if self.settings.data_folders:
+                require_same_episodes(folder, data())
             return str(folder / "policy")
         parts = data()
         buffer = join(parts)

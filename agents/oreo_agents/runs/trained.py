@@ -12,7 +12,7 @@ from typing import Any, Literal
 from oreo_agents.episodes.prompts import PromptFormat
 from oreo_agents.runs.cards import card_of
 from oreo_agents.runs.layout import Layout
-from oreo_agents.runs.run_data import Part
+from oreo_agents.runs.run_data import Part, join
 from oreo_agents.runs.settings import RunSettings
 from oreo_algos import EpisodeBuffer, Models
 from oreo_algos.algos import Algorithm
@@ -28,6 +28,22 @@ def is_done(folder: Path) -> bool:
     if done := (folder / "summary.json").exists():
         remove_checkpoints(folder)
     return done
+
+
+def require_same_episodes(folder: Path, parts: Sequence[Part]) -> None:
+    """Refuse data that is no longer what the training in a folder, which is done, learned from.
+
+    Raises:
+        ValueError: it is not.
+    """
+    before = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    now = join(parts)
+    if before.get("identity") not in (None, now.identity):
+        given = ", ".join(f"data={part.given}" for part in parts if part.given)
+        raise ValueError(
+            f"{folder} learned from other episodes ({before['episodes']}) than there are now in {given} ({len(now)}); "
+            "put these back, choose another hydra.run.dir, or delete the folder to train again"
+        )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -204,6 +204,26 @@ def test_trajectories_of_rllm_are_one_conversation_or_are_refused(tmp_path: Path
     assert episode.success and episode.truncated
 
 
+@pytest.mark.parametrize(
+    ("prompt", "shared", "expected"),
+    [
+        ([SYSTEM], [ask("q")], [SYSTEM, ask("q")]),
+        (SYSTEM, [ask("q")], [SYSTEM, ask("q")]),
+        ([ask("p"), say("a")], [ask("q")], [ask("p"), say("a"), ask("q")]),
+        ([ask("q")], [SYSTEM, ask("q")], [SYSTEM, ask("q")]),
+        ("q\n", [SYSTEM, ask("q")], [SYSTEM, ask("q")]),
+        ("Human: q", [ask("q")], [ask("q")]),
+        ("q", [ask("q"), say("a"), ask("p")], [ask("q"), say("a"), ask("p")]),
+    ],
+)
+def test_a_prompt_beside_answers_that_begin_with_one_is_not_lost(prompt, shared, expected, tmp_path: Path):
+    row = {"prompt": prompt, "chosen": [*shared, say("yes")], "rejected": [*shared, say("no")]}
+    assert [e.messages for e in read(tmp_path, [row])] == [[*expected, say(text)] for text in ("yes", "no")]
+    for other in ("p", [ask("q"), say("other")]):
+        with pytest.raises(ValueError, match="line 1: chosen and rejected begin with 'q', and the prompt says some"):
+            read(tmp_path, [{"prompt": other, "chosen": HALVES[0], "rejected": HALVES[1]}])
+
+
 def test_what_is_not_read_of_a_row_is_told(tmp_path: Path):
     rows = [{"prompt": "q", "chosen": "a", "rejected": "b", "margin": 1.0, "model": None, "source": "s"}]
     _, counts = import_episodes([write(tmp_path, rows)], ImportSettings())

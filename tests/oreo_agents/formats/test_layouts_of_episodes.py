@@ -168,6 +168,20 @@ def test_episodes_that_are_none_are_left_out_too(tmp_path: Path):
         read(tmp_path, [{"prompt": "q", "response": "a", "reward": 10**400}])
 
 
+def test_a_row_is_left_out_whole(tmp_path: Path):
+    """The half of a pair that can be read is no answer of its own."""
+    pairs = [{"prompt": "q", "chosen": "a", "rejected": text} for text in ("b", "\ud800", "c")]
+    several = [{"problem": "q", "responses": ["a", "\ud800"], "scores": [1, 0]}, {**ROWS["answers"][0]}]
+    buffer, counts = import_episodes([write(tmp_path, pairs)], ImportSettings(skip_bad=True))
+    assert (len(buffer), len(buffer.pairs), counts.pairs, counts.episodes, counts.skipped) == (4, 2, 2, 4, 1)
+    buffer, counts = import_episodes([write(tmp_path, several)], ImportSettings(skip_bad=True))
+    assert "\ud800" not in str([e.messages for e in buffer]) and counts.episodes == len(buffer)
+    assert not any(e.messages[0]["content"] == "q" for e in buffer) and counts.skipped == 1
+    shown = [{"prompt": "q", "completion": text} for text in ("\ud800", "a")]
+    _, counts = import_episodes([write(tmp_path, shown)], ImportSettings(skip_bad=True))
+    assert (counts.shown, counts.episodes, counts.skipped) == (1, 1, 1)
+
+
 def test_rows_of_another_filter_are_the_same_samples_again(tmp_path: Path):
     _, counts = import_episodes([write(tmp_path, ROWS["lm-eval"])], ImportSettings())
     assert (counts.episodes, counts.other_series) == (10, 10)

@@ -3,6 +3,7 @@
 import gzip
 import json
 import logging
+import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -151,6 +152,20 @@ def test_a_run_that_was_killed_goes_on_and_one_of_the_same_data_imports_nothing(
     assert asked[:2] == [0, 2] and asked[2] >= 2, "it began where it stopped"
     whole, again = (load_file(f"{one}/dpo/policy/model.safetensors") for one in ("dpo", "again"))
     assert all((whole[name] == again[name]).all() for name in whole)
+
+
+def test_a_run_that_is_done_says_that_its_data_has_changed(refused: Callable[..., str], place: Path):
+    """Otherwise the old policy passes for one that learned from the new rows."""
+    command = ["train", "data=mine.jsonl", *TRAIN[2:], "algo=dpo", "hydra.run.dir=mine"]
+    write(place / "mine.jsonl", range(4))
+    oreo(*command)
+    os.utime("mine.jsonl", (1, 1))
+    oreo(*command)  # the same rows
+    write(place / "mine.jsonl", range(4, 8))
+    said = refused(*command)
+    assert "mine/dpo learned from other episodes (8) than there are now in data=mine.jsonl (8); put these back" in said
+    Path("mine.jsonl").unlink()
+    assert "mine.jsonl: no such file or folder" in refused(*command)
 
 
 def test_what_cannot_be_measured_is_a_sentence(refused: Callable[..., str], trained: Path):
