@@ -61,7 +61,7 @@ def test_a_text_of_a_training_run_outlives_the_steps_that_a_restart_drops(tmp_pa
         WarningLog(tmp_path, writer.write_text).give([FLAT])
     with MetricsWriter(tmp_path, resume_step=1) as writer:
         writer.write(2, {"train/loss": 1.0})
-    assert texts(tmp_path) == {"doctor/flat_value": [(0, "V is 0.5 everywhere")]}
+    assert texts(tmp_path) == {"doctor/flat_value": [(0, "```text\nV is 0.5 everywhere\n```")]}  # no Markdown of others
     assert len(list(tmp_path.glob("events.out.tfevents.*"))) == 2
 
 
@@ -76,4 +76,4 @@ def test_a_text_is_in_tensorboard_also_when_the_process_is_killed_at_once(tmp_pa
             os.kill(os.getpid(), signal.SIGKILL)
     os.waitpid(child, 0)
     assert read_warnings(tmp_path) == [FLAT]
-    assert texts(tmp_path) == {"doctor/flat_value": [(0, FLAT.text)]}
+    assert texts(tmp_path) == {"doctor/flat_value": [(0, f"```text\n{FLAT.text}\n```")]}
