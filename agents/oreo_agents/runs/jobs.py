@@ -7,7 +7,7 @@ configuration is composed, how a stage works.
 import dataclasses
 import logging
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -164,21 +164,30 @@ def _evaluate(config: DictConfig, folder: Path) -> None:
 
 
 def other_tasks(config: DictConfig) -> str | None:
-    """Say in what the tasks to evaluate on differ from those of the run that trained the policy.
+    """Say in what the tasks to evaluate on differ from those of the run that trained what is measured.
 
     Returns:
-        A sentence; None when they do not differ, or when the policy does not lie in a run folder.
+        A sentence; None when they do not differ, when nothing is answered, or when no run folder tells.
     """
     from oreo_agents.evaluation.run_settings import read_config
 
-    trained = Path(config.policy.path or "").parent.parent / "config.yaml"
-    if config.policy.path is None or not trained.exists():
+    if config.get("run") is not None:
+        trained = run_of(Path(config.run)) / "config.yaml"
+    else:
+        trained = Path(config.policy.path or "").parent.parent / "config.yaml"
+        if config.policy.path is None or not trained.exists():
+            return None
+    if config.get("what") == "pairs":
         return None
-    before, now = read_config(trained).get("env") or {}, config.env
-    names = sorted({*before.get("options", {}), *now.options})
-    pairs = {"id": (before.get("id"), now.id)}
-    pairs |= {f"options.{name}": (before.get("options", {}).get(name), now.options.get(name)) for name in names}
-    differing = [f"env.{name}={new} (there {old})" for name, (old, new) in pairs.items() if old != new]
+    both = [read_config(trained).get("env") or {}, plain_value(config, "env", Mapping)]
+    options = [each.get("options") or {} for each in both]
+    pairs = {"id": [each.get("id") for each in both]}
+    pairs |= {f"options.{name}": [each.get(name) for each in options] for name in sorted({*options[0], *options[1]})}
+    differing = [
+        f"env.{name}={'null' if new is None else new} (there {'null' if old is None else old})"
+        for name, (old, new) in pairs.items()
+        if old != new
+    ]
     if not differing:
         return None
     return f"the policy was trained on other tasks, see {trained}: here {', '.join(differing)}"

@@ -423,3 +423,8 @@ def test_a_policy_of_other_tasks_is_warned_of(tmp_path: Path):
     alone = config(2)
     alone.policy.path = None
     assert jobs.other_tasks(alone) is None
+    (tmp_path / "oreo" / "policy").mkdir(parents=True)
+    for folder in (tmp_path, tmp_path / "oreo"):
+        said = jobs.other_tasks(OmegaConf.merge(alone, {"run": str(folder)}))
+        assert said is not None and f"see {tmp_path / 'config.yaml'}: here env.options.world=2 (there 1)" in said
+        assert jobs.other_tasks(OmegaConf.merge(alone, {"run": str(folder), "what": "pairs"})) is None
