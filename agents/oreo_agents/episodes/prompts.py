@@ -10,6 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from hashlib import sha256
+from itertools import chain, groupby
 from typing import Any
 
 import gymnasium as gym
@@ -138,13 +139,22 @@ class PromptFormat(TurnTokens):
         return sha256(f"{found} {self.system_prompt}".encode()).hexdigest()[:16]
 
     def opening(self, messages: Sequence[Message]) -> list[int]:
-        """Encode the messages before the model's first turn, up to where it begins to speak."""
+        """Encode the messages before a turn of the model, up to where it begins to speak.
+
+        What it said in earlier turns ends as turns do, with a template or without.
+        """
         if self.template is not None:
             return self._encode(self.template.prompt(messages))
-        text = self._lines(messages)
+        said = next((place for place, each in enumerate(messages) if each["role"] == "assistant"), len(messages))
+        text = self._lines(messages[:said])
         if SHIELD in text:
-            return [*self.tokenizer("", add_special_tokens=True)["input_ids"], *self._encode(text)]
-        return self.tokenizer(text, add_special_tokens=True)["input_ids"]
+            tokens = [*self.tokenizer("", add_special_tokens=True)["input_ids"], *self._encode(text)]
+        else:
+            tokens = list(self.tokenizer(text, add_special_tokens=True)["input_ids"])
+        for by_model, group in groupby(messages[said:], lambda each: each["role"] == "assistant"):
+            texts = [each["content"] for each in group]
+            tokens += chain.from_iterable(map(self.reply, texts)) if by_model else self.next_turn("\n".join(texts))
+        return tokens
 
     def next_turn(self, observation: str, *, system: bool = False) -> list[int]:
         """Encode what stands between the end token of one turn of the model and the start of the next.

@@ -30,6 +30,14 @@ def test_without_a_template_messages_are_lines():
     assert PLAIN.end_ids == {PLAIN.tokenizer.eos_token_id}
 
 
+@pytest.mark.parametrize("prompt_format", [PLAIN, CHAT], ids=["plain", "chat"])
+def test_a_conversation_is_asked_on_as_it_was_written(prompt_format: PromptFormat):
+    said = conversation("5", "and 4?", "9", "and 1?")
+    spans = [(2, 0, 1), (4, 0, 1)]
+    written, _ = prompt_format.encode_episode(said[:-1], spans)
+    assert prompt_format.opening(said) == written + prompt_format.next_turn("and 1?", system=True)
+
+
 def test_with_a_template_the_opening_is_rendered_once_up_to_where_the_model_speaks():
     expected = "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\n2 + 3?<|im_end|>\n<|im_start|>assistant\n"
     tokens = CHAT.opening(OPENING)
