@@ -63,6 +63,10 @@ LIMIT = "OREO_MAX_SHARD_BYTES"
 _MAX_METADATA_BYTES = 64 << 20
 _MAP_VERSION = 3  # of what is mapped, and of how its episodes were checked
 _KEYS = {"tokenizer_fingerprint", "provenance", "content_hash", "shards"}
+_FORMS = {
+    **{"tokenizer_fingerprint": str, "provenance": dict, "content_hash": str, "shards": list},
+    **{"counts": dict, "env_ids": list},
+}
 _ROWS = 1024  # that are read, checked and mapped at once
 _WIDTH = 4  # bytes a number, and its place
 _ARRAYS = ("rewards", "tokens", "step_id", "loss_mask", "behavior_logprobs")
@@ -106,9 +110,11 @@ def read_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 def _check_metadata(file: Path, metadata: Mapping[str, Any]) -> None:
     """Check the form of what the metadata says, and that its shards are files of this folder, each once."""
-    for name, kind in (("tokenizer_fingerprint", str), ("provenance", dict), ("content_hash", str), ("shards", list)):
-        if not isinstance(metadata[name], kind):
-            raise ValueError(f"{file}: {name} is {metadata[name]!r}, expected {_KINDS[kind]}; save the buffer again")
+    for name, kind in _FORMS.items():
+        if name in metadata and not isinstance(metadata[name], kind):
+            raise ValueError(
+                f"{file}: {name} is {metadata[name]!r:.80}, expected {_KINDS[kind]}; save the buffer again"
+            )
     seen = set()
     for number, shard in enumerate(metadata["shards"]):
         if (
@@ -177,7 +183,8 @@ def read_episodes(
         )
     for shard in metadata["shards"]:
         _check_shard(folder / shard["file"], shard)
-    facts = [_MAP_VERSION, metadata["content_hash"], [shard["sha256"] for shard in metadata["shards"]]]
+    told = [metadata.get("env_ids"), metadata.get("counts")]  # which were checked when the file was made
+    facts = [_MAP_VERSION, metadata["content_hash"], [shard["sha256"] for shard in metadata["shards"]], told]
     key = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
     found = map_episodes(folder, key, lambda: _read_batches(folder, metadata, limit))
     if len(found) != sum(shard["rows"] for shard in metadata["shards"]):
@@ -217,9 +224,10 @@ def checked_episodes(folder: Path, metadata: Mapping[str, Any], limit: int | Non
             f"{folder / METADATA}: its content_hash is not that of the episodes in the shards; copy the whole folder "
             "again, or change episodes in Python and save them"
         )
-    said = metadata.get("counts")
-    for name, count in counts.stats().items():
-        if isinstance(said, dict) and name in said and said[name] != count:
+    found = {"env_ids": counts.env_ids, **counts.stats()}
+    said = {"env_ids": metadata.get("env_ids", counts.env_ids), **metadata.get("counts", {})}
+    for name, count in found.items():
+        if name in said and said[name] != count:
             raise ValueError(
                 f"{folder / METADATA}: it says {name} {said[name]!r}, and the shards have {count}; copy the whole "
                 "folder again"
@@ -237,6 +245,8 @@ def _check_shard(file: Path, shard: Mapping[str, Any]) -> None:
         raise ValueError(
             f"{file}: truncated, or not a Parquet file ({error}); copy the folder again or collect again"
         ) from error
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"{file}: it has the column {twice[0]} twice, which no buffer does; copy the folder again")
     missing = [name for name in SCHEMA.names if name not in names and name not in _LATER]
     if missing:
         raise ValueError(

@@ -153,7 +153,9 @@ def _implicit(chosen: Any, rejected: Any) -> tuple[Any, Any, Any]:
     if isinstance(chosen, str) and isinstance(rejected, str):
         length = next((i for i, (a, b) in enumerate(zip(chosen, rejected, strict=False)) if a != b), None)
         length = min(len(chosen), len(rejected)) if length is None else length
-        while length > 0 and f"{chosen[length - 1]}{(chosen[length:] or rejected[length:])[:1]}".isalnum():
+        after = (chosen[length:] or rejected[length:])[:1]
+        while length > 0 and f"{chosen[length - 1]}{after}".isalnum():
+            after = chosen[length - 1]
             length -= 1
         if length and chosen[length - 1] == " ":
             length -= 1

@@ -29,9 +29,10 @@ def merge(options: argparse.Namespace) -> None:
     Raises:
         ValueError: a buffer is named twice; see ``shards.join``.
     """
+    places: dict[Path, Path] = {}
     for folder in options.buffers:
-        if options.buffers.count(folder) > 1:
-            raise ValueError(f"{folder} is named twice")
+        if (same := places.setdefault(folder.resolve(), folder)) is not folder:
+            raise ValueError(f"{folder} is named twice" if same == folder else f"{same} and {folder} are one buffer")
     _save(join_shards({str(folder): EpisodeBuffer.load(folder) for folder in options.buffers}), options.out)
 
 
@@ -44,7 +45,7 @@ def split(options: argparse.Namespace) -> None:
     buffer = EpisodeBuffer.load(options.buffer)
     columns = buffer.columns
     order = np.random.default_rng(options.seed).permutation(len(columns.task_ids))
-    count = round(options.share * len(order))
+    count = round(options.share * len(order)) if 0 < options.share < 1 else 0
     if not 0 < count < len(order):
         raise ValueError(
             f"--share {options.share:g} of the {len(order)} tasks of {options.buffer} leaves a part empty; tasks stay "

@@ -224,6 +224,13 @@ def test_a_prompt_beside_answers_that_begin_with_one_is_not_lost(prompt, shared,
             read(tmp_path, [{"prompt": other, "chosen": HALVES[0], "rejected": HALVES[1]}])
 
 
+def test_what_both_begin_with_is_found_at_once(tmp_path: Path, monkeypatch):
+    """A word of a million letters took a quarter of an hour: each step back copied the rest."""
+    word = "a" * 1_000_000
+    row = {"chosen": f"Say it: {word}b", "rejected": f"Say it: {word}c"}
+    assert read(tmp_path, [row])[1].messages == [ask("Say it:"), say(f" {word}c")]
+
+
 def test_what_is_not_read_of_a_row_is_told(tmp_path: Path):
     rows = [{"prompt": "q", "chosen": "a", "rejected": "b", "margin": 1.0, "model": None, "source": "s"}]
     _, counts = import_episodes([write(tmp_path, rows)], ImportSettings())

@@ -35,6 +35,19 @@ def test_a_buffer_is_divided_by_tasks_and_joined_again(buffer: Path, capsys):
     assert sorted(map(repr, EpisodeBuffer.load("again"))) == sorted(map(repr, EpisodeBuffer.load("b")))
     with pytest.raises(ValueError, match=r"--share 0\.01 of the 6 tasks of b leaves a part empty"):
         main(["split", "b", "--share", "0.01"])
+    with pytest.raises(ValueError, match=r"--share nan of the 6 tasks of b leaves a part empty"):
+        main(["split", "b", "--share", "nan"])
+
+
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [("b", "b is named twice"), ("../{}/b", "b and .*/b are one buffer"), ("link", "b and link are one buffer")],
+)
+def test_one_buffer_is_not_joined_to_itself(other: str, said: str, buffer: Path):
+    Path("link").symlink_to(buffer)
+    with pytest.raises(ValueError, match=said):
+        main(["merge", "b", other.format(buffer.parent.name), "--out", "again"])
+    assert not Path("again").exists()
 
 
 def test_copies_are_left_out_and_outcomes_are_balanced(buffer: Path, capsys):

@@ -100,12 +100,25 @@ def test_a_link_out_of_the_folder_is_refused(folder, name):
         ({"counts": {"episodes": 7}}, "it says episodes 7, and the shards have 6"),
         ({"counts": {"success_rate": 1.0}}, "it says success_rate 1.0, and the shards have 0.5"),
         ({"counts": {"mixed_tasks": "3"}}, "it says mixed_tasks '3', and the shards have 3"),
+        ({"counts": [7]}, r"counts is \[7\], expected an object"),
+        ({"counts": None}, "counts is None, expected an object"),
+        ({"env_ids": ["oreo/Other-v0"]}, r"it says env_ids \['oreo/Other-v0'\], and the shards have"),
+        ({"env_ids": "x"}, "env_ids is 'x', expected a list"),
     ],
 )
-def test_counts_are_held_against_the_shards(folder, change_of, said):
+@pytest.mark.parametrize("opened_before", [False, True])
+def test_counts_are_held_against_the_shards(folder, change_of, said, opened_before):
+    if opened_before:  # and mapped, so that no shard would have to be read again
+        assert len(EpisodeBuffer.load(folder)) == 6
     file = folder / "metadata.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | change_of))
-    refused(folder, said)
+    with pytest.raises(ValueError, match=said):
+        EpisodeBuffer.load(folder)
+
+
+def test_a_column_that_is_there_twice_is_refused(folder):
+    change(folder, lambda table: table.append_column("rewards", table["rewards"]))
+    refused(folder, "part-00000.parquet: it has the column rewards twice")
 
 
 @pytest.mark.parametrize("rows", [True, 0, -4])
