@@ -92,8 +92,6 @@ class EvaluateSettings:
                 "evaluate.searches must be a list of at least one search, such as search=[greedy,step_beam], got "
                 f"{self.searches!r}"
             )
-        if isinstance(self.value_searches, str):
-            raise ValueError(f"evaluate.value_searches must be a list of searches, got {self.value_searches!r}")
         if not isinstance(self.budget, Sequence) or any(not isinstance(b, int) or b < 1 for b in self.budget):
             raise ValueError(
                 f"evaluate.budget must be a list of tokens a task, such as budget=[100,200], got {self.budget!r}"

@@ -47,8 +47,6 @@ def explained(command: str, error: Exception, overrides: Sequence[str], chosen: 
     name = next((group for group in (missing.groups() if missing else ()) if group), None)
     if name is None:
         return message
-    if (elsewhere := here(name)) is not None:
-        return f"{command}: there is no setting {name!r}; here it is {elsewhere}"
     if _is_field(config, name):
         return f"{command}: no file names {name!r}; add it with +{name}=..."
     names = [key for key in _known_names(config) if not key.endswith("_target_")]
@@ -63,6 +61,8 @@ def explained(command: str, error: Exception, overrides: Sequence[str], chosen: 
                 hint += f" It is added with +env.options.{near[0]}=..."
             takes = f"{env_id} takes {', '.join(options)}{_elsewhere(name)}"
             return f"{command}: there is no setting {name!r}{hint}\n({takes})"
+    if (elsewhere := here(name)) is not None:
+        return f"{command}: there is no setting {name!r}; here it is {elsewhere}"
     owners, place = _elsewhere(name), name.rpartition(".")[0]
     near = [each for each in names if each.rpartition(".")[0] == place] if owners else names
     why = f"{message.splitlines()[0].rstrip('.')}{owners}"

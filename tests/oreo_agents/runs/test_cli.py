@@ -184,7 +184,7 @@ def test_an_override_that_cannot_be_read_is_one_message(override: str, refused: 
 
 @pytest.mark.parametrize("flags", [("--limit", "3"), ("--limit=3",), ("--sed", "1")])
 def test_an_option_that_there_is_not_is_named(flags: tuple[str, ...], refused: Caught):
-    assert f"train: there is no option {flags[0]}; settings are given as KEY=VALUE" in refused("train", *flags)
+    assert f"train: there is no flag {flags[0]}; settings are written KEY=VALUE" in refused("train", *flags)
 
 
 def test_several_values_without_a_sweep_say_how_each_is_written(refused: Caught):
@@ -196,7 +196,7 @@ def test_several_values_without_a_sweep_say_how_each_is_written(refused: Caught)
 @pytest.mark.parametrize(
     ("override", "sentence"),
     [
-        ("collect.samples=0", "collect.samples and collect.tasks must be at least 1, got 0"),
+        ("collect.samples=0", "collect.samples must be at least 1, got 0"),
         ("algorithms.oreo.beta=-1", "beta must be > 0, got -1"),
         ("evaluate.searches=[greddy]", "evaluate.searches: unknown search 'greddy'; did you mean 'greedy'?"),
         (

@@ -115,7 +115,7 @@ def test_a_fault_of_training_is_named_once_also_when_the_run_is_killed_and_goes_
     assert result.steps == case.steps
     [finding] = read_warnings(tmp_path)
     assert [record.getMessage() for record in caplog.records] == [f"doctor: {tmp_path.name}: {name}: {finding.text}"]
-    assert texts(tmp_path) == {f"doctor/{name}": [(0, finding.text)]}
+    assert texts(tmp_path) == {f"doctor/{name}": [(0, f"```text\n{finding.text}\n```")]}
 
 
 def test_a_fault_that_needs_the_steps_before_a_kill_is_still_seen(train_case, tmp_path):
