@@ -53,8 +53,7 @@ PLAIN = {
     "seed": "of everything random",
     "data": "folder of a buffer to train on, rows, or a list of them, whose episodes are joined; null: collect one",
     "allow_held_out": "true: learn also from what `data` holds of held-out tasks, which results and cards then say",
-    "workers": "processes that train and evaluate side by side; null: one a core for small models on a CPU, else "
-    "1, as with a launcher that runs jobs side by side",
+    "workers": "processes that train and evaluate side by side; null: one a core for small models on a CPU, else 1",
     "algos": "which algorithms to train; the start is evaluated as sft",
     "rounds": "how often to collect and train; 1: the offline episodes of the start alone",
     "what": "accuracy, of tasks; pairs: how those of `data` are ranked; value: how good V is; null: by what is given",

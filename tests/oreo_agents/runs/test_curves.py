@@ -195,7 +195,7 @@ def test_results_of_the_split_that_chooses_are_said_to_flatter(tmp_path: Path, c
 
 @pytest.mark.parametrize("given", [{"tasks": 0}, {"tasks": True}, {"examples": -1}, {"split": ""}])
 def test_an_impossible_setting_is_refused(given: dict[str, Any]):
-    with pytest.raises(ValueError, match=rf"evaluate\.dev\.{next(iter(given))} must be"):
+    with pytest.raises(ValueError, match=rf"\.{next(iter(given))} must be"):
         DevSettings(**given)
 
 
