@@ -8,7 +8,8 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
-from oreo_agents.runs.cli import config_folder, settings_from_config
+from oreo_agents.runs.cli import config_folder
+from oreo_agents.runs.jobs import settings_from_config
 from oreo_agents.runs.settings import IterationSettings, RunSettings
 from oreo_algos.algos import Algorithm
 

@@ -77,12 +77,17 @@ def test_a_search_that_generated_more_than_its_budget_is_a_warning(tokens: float
 
 @pytest.mark.parametrize("budget", [200, [0], ["many"], "200"])
 def test_a_budget_is_a_list_of_numbers(budget):
-    with pytest.raises(ValueError, match=r"\.budget must be a list.*, got|evaluate.budget must be a list .* such as budget=\[100,200\], got"):
+    with pytest.raises(
+        ValueError,
+        match=r"\.budget must be a list.*, got|evaluate.budget must be a list .* such as budget=\[100,200\], got",
+    ):
         EvaluateSettings(budget=budget)
 
 
 def test_one_search_without_brackets_is_explained():
-    with pytest.raises(ValueError, match=r"searches must be a list, each a text, got 'greedy'; a list of one is \[greedy\]"):
+    with pytest.raises(
+        ValueError, match=r"searches must be a list, each a text, got 'greedy'; a list of one is \[greedy\]"
+    ):
         EvaluateSettings(searches="greedy")
 
 
