@@ -96,8 +96,8 @@ def _summary(folder: Path) -> Mapping[str, Any]:
 
 def _place(folder: Path, summary: Mapping[str, Any], named: str) -> Path:
     """Return where a place lies that a summary names: in the run, in its start, or as it is."""
-    places = [folder.parent]
+    places: list[str | Path] = [folder.parent]
     if (start := summary.get(START)) is not None:
-        places += [folder.parent.resolve() / start, STARTS / Path(start).name]
-    inside = [place / named for place in places]
+        places += [os.path.normpath(folder.parent.resolve() / start), STARTS / Path(start).name]
+    inside = [Path(place, named) for place in places]
     return next((place for place in inside if place.exists()), Path(named))

@@ -130,6 +130,18 @@ def test_the_same_is_found_afterwards(trained: Path):
     assert "Held-out pairs ranked right" in Path("after/report.md").read_text()
 
 
+def test_a_small_policy_is_held_against_the_start_that_runs_share(place: Path, refused, tmp_path: Path, monkeypatch):
+    oreo("train", "data=prefs.jsonl", "algo=dpo", "hydra.run.dir=tiny")
+    monkeypatch.chdir(tmp_path)
+    where = ["eval", f"{place}/tiny/dpo", f"data={place}/held.jsonl"]
+    oreo(*where, "hydra.run.dir=tiny-after")
+    [row] = json.loads(Path("tiny-after/results.json").read_text())["pairs"]
+    assert row["n"] == 8 and Path(row["reference"]).parent.parent == place / "outputs" / "starts"
+    shutil.copytree(place / "tiny", "far/away/tiny")
+    said = refused("eval", "far/away/tiny", *where[2:], "hydra.run.dir=no")
+    assert "was trained from start, which lies neither in the run folder" in said and "reference.path=FOLDER" in said
+
+
 def test_pairs_that_a_run_learned_from_are_counted_afterwards(trained: Path):
     oreo("eval", "whole", "data=[prefs.jsonl,held.jsonl]", "hydra.run.dir=known")
     rows = json.loads(Path("known/results.json").read_text())["pairs"]
