@@ -1,4 +1,4 @@
-"""Tables of how held-out preference pairs are ranked.
+"""Tables of how preference pairs are ranked; they are called held out where the rows know that.
 
 Knows: what is a row and what a column. Does not know: how pairs are scored, files.
 """
@@ -23,8 +23,10 @@ def pair_tables(entries: Sequence[Entry]) -> list[Table]:
     """
     tables = []
     for env, split in places(entries):
-        table = Table(title=f"Held-out pairs ranked right (%) of {split}, {env}")
         shown = [entry for entry in entries if (entry.env, entry.split) == (env, split)]
+        unknown = any(row.get("training_unknown") for entry in shown for row in entry.rows)
+        kind = "Preference" if unknown else "Held-out"
+        table = Table(title=f"{kind} pairs ranked right (%) of {split}, {env}")
         table.add_column("algo")
         table.add_column("judged by", no_wrap=True)
         for name in ("runs", "pairs", "accuracy", "95% interval", "margin", "95% interval", "ties", "beta"):

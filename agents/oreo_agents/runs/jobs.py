@@ -19,11 +19,9 @@ from oreo_agents import plugins
 from oreo_agents.runs.building import build, plain_value
 from oreo_agents.runs.choices import known
 from oreo_agents.runs.hints import closest
+from oreo_agents.runs.layout import STARTS
 from oreo_agents.runs.run_folders import Network, choose_value, networks, run_of
 from oreo_agents.runs.sweeps import beside_others, in_sweep, score
-
-# Jobs of a sweep that begin in the same way share the start and the episodes, kept here.
-_SHARED = Path("outputs") / "starts"
 
 # What may be written for a longer key; `search` is also a group of files, which no command chooses from by itself.
 SHORT = {"search": "evaluate.searches", "budget": "evaluate.budget", "tracker": "trainer.tracker"}
@@ -118,7 +116,7 @@ def _train(config: DictConfig, folder: Path) -> float | None:
     name = HydraConfig.get().runtime.choices["algo"]
     # The start is no part of these results, so no value is tried on it.
     config.evaluate.start_value = None
-    run = prepare(config, folder, {name: config.algo}, shared=_SHARED)
+    run = prepare(config, folder, {name: config.algo}, shared=STARTS)
     rows = run.train_and_evaluate([name])
     run.ranks.first(lambda: report([folder], folder, quiet=in_sweep()))
     return score(rows, folder)
@@ -138,7 +136,7 @@ def _collect(config: DictConfig, folder: Path) -> None:
     shard = None if config.shard is None else Shard.parse(config.shard)
     config.shard = None  # shards may share a folder, and its configuration
     # The jobs of a sweep over shards begin with one start.
-    run = prepare(config, folder, {}, shared=_SHARED if shard and in_sweep() else None)
+    run = prepare(config, folder, {}, shared=STARTS if shard and in_sweep() else None)
     if shard is None:
         run.prepare(episodes=True)
         print(f"{folder / 'data' / 'episodes'}: {run.episodes().stats()}")

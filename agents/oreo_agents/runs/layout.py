@@ -8,6 +8,9 @@ from pathlib import Path
 
 from oreo_agents.evaluation.round_names import round_name
 
+STARTS = Path("outputs") / "starts"
+"""Where runs that begin in the same way, such as the jobs of a sweep, share the start and the episodes."""
+
 
 @dataclass(frozen=True)
 class Layout:

@@ -30,6 +30,7 @@ from oreo_agents.runs.loading import Loader
 from oreo_agents.runs.run_data import RunData
 from oreo_agents.runs.run_folders import at
 from oreo_agents.runs.settings import RunSettings
+from oreo_agents.runs.trained_from import learned_from, reference_of
 from oreo_algos import EpisodeBuffer, Models
 from oreo_algos.algos import Algorithm
 from oreo_algos.storage.atomic import write_text
@@ -108,7 +109,7 @@ class PairBook:
         value_path: str | None,
         reference_path: str | None,
         beta: float,
-        trained_on: Callable[[], Collection[str]] = tuple,
+        trained_on: Callable[[], Collection[str] | None],
     ) -> list[dict[str, Any]]:
         """Rank the pairs with one policy, and its value; networks are loaded one after the other.
 
@@ -118,7 +119,7 @@ class PairBook:
             value_path: its value network; None: V does not rank.
             reference_path: what the policy began with; None, or the policy itself: it ranks nothing.
             beta: of the implicit reward.
-            trained_on: returns names of the tasks of the training data.
+            trained_on: returns names of the tasks of the training data; None: nothing tells.
 
         Returns:
             One row a judge; none where no pairs are asked for.
@@ -142,7 +143,10 @@ class PairBook:
             _log.warning("%s is what its training began with: its implicit rewards are all 0 and rank nothing", name)
         if value_path is not None:
             rankings[VALUE] = held.compare(answer_values(self.load.value(value_path, policy_path), held, tokens))
-        seen = len(set(held.task_ids()) & set(trained_on()))
+        learned = trained_on()
+        seen = len(set(held.task_ids()).intersection(learned or ()))
+        if learned is None:
+            _log.warning("%s: nothing tells what it learned from, and so whether these pairs are held out", name)
         if seen:
             _log.warning("%s: %d prompts of %s are also in the training data", name, seen, self.name)
         facts = {
@@ -155,6 +159,7 @@ class PairBook:
             "pairs": {"content_hash": buffer.content_hash, "too_long": held.too_long},
             "checkpoint": weights_digest(policy_path),
             **({"seen_in_training": seen} if seen else {}),
+            **({"training_unknown": True} if learned is None else {}),
         }
         rows = []
         for judge, ranking in rankings.items():
@@ -222,21 +227,9 @@ def rank(run: Any, name: str, network: Any, reference: str | None, trained: Path
         own = split_round(Path(network.policy).parent.name)[0]
         beta = at(config, f"algorithms.{own}.beta") or at(config, "algo.beta")
     reference = reference or reference_of(network.policy)
-    return run.pairs.rows(name, network.policy, network.value, reference, run.pairs.beta(beta))
 
+    def learned() -> frozenset[str] | None:
+        found = [learned_from(path) for path in (network.policy, network.value) if path is not None]
+        return None if None in found else frozenset[str]().union(*filter(None, found))
 
-def reference_of(policy_path: str) -> str | None:
-    """Return the checkpoint that a policy of a run, ``RUN/NAME/policy``, was trained from; None: nothing tells.
-
-    It is the reference of the training, and what the policy began with where it had none.
-    """
-    folder = Path(policy_path).parent
-    try:
-        summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
-        return None
-    named = summary.get("reference") or summary.get("policy")
-    if named is None:
-        return None
-    inside = folder.parent / str(named)
-    return str(inside) if inside.is_dir() else str(named)
+    return run.pairs.rows(name, network.policy, network.value, reference, run.pairs.beta(beta), learned)

@@ -60,6 +60,27 @@ def join(parts: Sequence[Part]) -> EpisodeBuffer:
     return EpisodeBuffer.concatenate([part.buffer for part in parts])
 
 
+def divide(buffers: Sequence[EpisodeBuffer], share: float, *, held: bool) -> list[EpisodeBuffer]:
+    """Return what is held back of buffers, a share of their tasks, or what is learned from.
+
+    Which tasks are held back depends on their names alone, so that it is the same in every run.
+
+    Raises:
+        ValueError: nothing is left to learn from.
+    """
+    tasks = sorted({task for buffer in buffers for task in buffer.columns.task_ids}, key=digest)
+    count = max(1, round(share * len(tasks)))
+    if count >= len(tasks):
+        raise ValueError(
+            f"evaluate.pairs.share={share:g} of the {len(tasks)} prompts of data=... leaves none to learn from"
+        )
+    held_back, found = set(tasks[:count]), []
+    for buffer in buffers:
+        is_held = np.array([task in held_back for task in buffer.columns.task_ids])[buffer.columns.task]
+        found.append(buffer[is_held == held])
+    return found
+
+
 class RunData:
     """The buffers of one run."""
 
@@ -142,26 +163,13 @@ class RunData:
         return join(self._divided(start, held=True))
 
     def _divided(self, start: str, *, held: bool) -> list[Part]:
-        """Return what is learned from of the buffers that the settings name, or what is held back of them.
-
-        Which tasks are held back depends on their names alone, so that it is the same in every run.
-        """
+        """Return what is learned from of the buffers that the settings name, or what is held back of them."""
         parts = self._learnable(self._given(self.settings.data_folders, start, "data"))
         share = self.settings.evaluate.pairs.share
         if share is None:
             return parts
-        tasks = sorted({task for part in parts for task in part.buffer.columns.task_ids}, key=digest)
-        count = max(1, round(share * len(tasks)))
-        if count >= len(tasks):
-            raise ValueError(
-                f"evaluate.pairs.share={share:g} of the {len(tasks)} prompts of data=... leaves none to learn from"
-            )
-        held_back, found = set(tasks[:count]), []
-        for part in parts:
-            columns = part.buffer.columns
-            is_held = np.array([task in held_back for task in columns.task_ids])[columns.task]
-            found.append(replace(part, buffer=part.buffer[is_held == held]))
-        return found
+        divided = divide([part.buffer for part in parts], share, held=held)
+        return [replace(part, buffer=buffer) for part, buffer in zip(parts, divided, strict=True)]
 
     def _learnable(self, parts: Sequence[Part]) -> list[Part]:
         """Refuse buffers with episodes of held-out tasks, or say so where that is allowed; each is read once.

@@ -139,6 +139,8 @@ def choose_value(config: DictConfig, given: Sequence[str]) -> None:
     Raises:
         ValueError: the run has no value network, or several.
     """
+    from oreo_agents.runs.trained_from import reference_of
+
     folder = Path(config.run)
     run = run_of(folder)
     # The start is measured with the value that is lent to it where it is asked for by name.
@@ -149,6 +151,8 @@ def choose_value(config: DictConfig, given: Sequence[str]) -> None:
         raise ValueError(f"what=value measures one value network, and {folder} has {names}; give RUN/NAME")
     [network] = found
     config.policy.path, config.value.path = network.policy, network.value
+    if config.reference.path is None:
+        config.reference.path = reference_of(str(network.value))
     if config.reference.path is None and (run / "sft" / "policy").is_dir():
         config.reference.path = str(run / "sft" / "policy")
     name, _ = split_round(Path(str(network.value)).parent.name)

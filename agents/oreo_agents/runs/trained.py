@@ -14,6 +14,7 @@ from oreo_agents.runs.cards import card_of
 from oreo_agents.runs.layout import Layout
 from oreo_agents.runs.run_data import Part, join
 from oreo_agents.runs.settings import RunSettings
+from oreo_agents.runs.trained_from import start_record
 from oreo_algos import EpisodeBuffer, Models
 from oreo_algos.algos import Algorithm
 from oreo_algos.storage.atomic import replace_folder, write_text
@@ -86,6 +87,7 @@ class Trained:
             "episodes": len(self.buffer),
             "identity": self.buffer.identity,
             "buffers": [part.record() for part in self.parts],
+            **start_record(folder.parent, layout.start),
         }
         write_text(folder / "summary.json", json.dumps(summary, indent=2) + "\n")
         remove_checkpoints(folder)

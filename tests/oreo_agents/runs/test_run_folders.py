@@ -108,6 +108,11 @@ def test_a_value_of_a_run_is_measured_with_its_policy_reference_and_beta(oreo, e
     config.run = str(folder / "sft")
     choose_value(config, [])
     assert (config.policy.path, config.value.path) == (str(folder / "sft/policy"), str(folder / "oreo/value"))
+    (folder / "start").mkdir()
+    (folder / "oreo" / "summary.json").write_text('{"reference": "start"}')
+    config.run, config.reference.path = str(folder), None
+    choose_value(config, [])
+    assert config.reference.path == str(folder / "start")
     config.run = str(folder / "dpo")
     with pytest.raises(ValueError, match=r"what=value measures one value network, and .*dpo has none; give RUN/NAME"):
         choose_value(config, [])

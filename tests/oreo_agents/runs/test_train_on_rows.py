@@ -24,6 +24,7 @@ from oreo_agents.runs.layout import Layout
 from oreo_agents.runs.loading import Loader
 from oreo_agents.runs.run_data import RunData
 from oreo_agents.runs.settings import RunSettings
+from oreo_agents.runs.trained_from import learned_from
 from oreo_algos.training.glossary import metrics as glossary
 
 Row = dict[str, Any]
@@ -125,6 +126,46 @@ def test_the_same_is_found_afterwards(trained: Path):
     before, after = (json.loads((Path(one) / "results.json").read_text())["pairs"] for one in ("whole", "after"))
     for name in ("n", "accuracy", "margin", "checkpoint", "beta"):
         assert [row.get(name) for row in after] == pytest.approx([row.get(name) for row in before])
+    assert not any({"seen_in_training", "training_unknown"} & row.keys() for row in after)
+    assert "Held-out pairs ranked right" in Path("after/report.md").read_text()
+
+
+def test_a_small_policy_is_held_against_the_start_that_runs_share(place: Path, refused, tmp_path: Path, monkeypatch):
+    oreo("train", "data=prefs.jsonl", "algo=dpo", "hydra.run.dir=tiny")
+    monkeypatch.chdir(tmp_path)
+    where = ["eval", f"{place}/tiny/dpo", f"data={place}/held.jsonl"]
+    oreo(*where, "hydra.run.dir=tiny-after")
+    [row] = json.loads(Path("tiny-after/results.json").read_text())["pairs"]
+    assert row["n"] == 8 and Path(row["reference"]).parent.parent == place / "outputs" / "starts"
+    shutil.copytree(place / "tiny", "far/away/tiny")
+    said = refused("eval", "far/away/tiny", *where[2:], "hydra.run.dir=no")
+    assert "was trained from start, which lies neither in the run folder" in said and "reference.path=FOLDER" in said
+
+
+def test_pairs_that_a_run_learned_from_are_counted_afterwards(trained: Path):
+    oreo("eval", "whole", "data=[prefs.jsonl,held.jsonl]", "hydra.run.dir=known")
+    rows = json.loads(Path("known/results.json").read_text())["pairs"]
+    assert [(row["n"], row["seen_in_training"]) for row in rows] == [(20, 12), (20, 12)]
+    assert (
+        "oreo: 12 prompts of pairs-prefs-and-1-more are also in the training data" in Path("known/cli.log").read_text()
+    )
+    assert "trained on" in Path("known/report.md").read_text()
+
+
+def test_pairs_are_held_out_only_of_what_is_known(trained: Path):
+    shutil.copytree("whole/oreo/policy", "elsewhere")
+    oreo("eval", "policy.path=elsewhere", "reference.path=model", "data=prefs.jsonl", "hydra.run.dir=unknown")
+    report = Path("unknown/report.md").read_text()
+    assert "Preference pairs ranked right (%) of pairs-prefs" in report and "Held-out" not in report
+    assert "nothing tells what it learned from" in Path("unknown/cli.log").read_text()
+    assert learned_from("elsewhere") is None and learned_from("model") is None
+    tasks = learned_from("whole/oreo/policy")
+    assert tasks is not None and len(tasks) == 12
+    shutil.copytree("whole", "moved/whole")
+    assert learned_from("moved/whole/oreo/policy") == tasks, "the start is found from the working folder"
+    summary = Path("moved/whole/oreo/summary.json")
+    summary.write_text(json.dumps(json.loads(summary.read_text()) | {"identity": "other"}))
+    assert learned_from("moved/whole/oreo/policy") is None, "these are other episodes"
 
 
 def test_a_run_that_was_killed_goes_on_and_one_of_the_same_data_imports_nothing(trained: Path, monkeypatch):
@@ -135,6 +176,8 @@ def test_a_run_that_was_killed_goes_on_and_one_of_the_same_data_imports_nothing(
     document = json.loads(Path("dpo/results.json").read_text())
     assert document["training"]["dpo"]["buffers"][0]["episodes"] == 18, "a quarter of the prompts is held back"
     assert document["pairs"][0]["n"] == 3 and "seen_in_training" not in document["pairs"][0]
+    learned = learned_from("dpo/dpo/policy")
+    assert learned is not None and len(learned) == 9, "what is held back was not learned from"
 
     original, asked = DevPairs.__call__, []
 
