@@ -14,6 +14,9 @@ from oreo_agents.evaluation.statistics import Comparison
 from oreo_agents.evaluation.tables import places, points
 from oreo_envs.checks import closest
 
+START = "sft"
+"""The algorithm that stands for the policy that everything starts from, in results."""
+
 
 @dataclass(frozen=True)
 class Pair:
@@ -43,9 +46,9 @@ def comparison_pairs(
     """Return what to compare.
 
     With a base: every entry with it that has its search, in the same setting where they share settings. Without one
-    OREO (its last round; else the first algorithm) with the others of the same setting, and with itself in others.
-    Beside these every search with greedy decoding, and the searches by the learned value with a majority vote of the
-    same budget.
+    OREO (its last round) with the others of the same setting, and with itself in others; without OREO all others with
+    the start, so that plus is better than it, and without a start the first algorithm with the others. Beside these
+    every search with greedy decoding, and the searches by the learned value with a majority vote of the same budget.
 
     Args:
         entries: of all environments and splits.
@@ -106,6 +109,8 @@ def _leading(entries: Sequence[Entry]) -> list[tuple[str, Entry, Entry]]:
     first = max(entries, key=_rank, default=None)
     leading = [entry for entry in entries if first is not None and entry.name == first.name]
     pairs = [(a, b) for a in leading for b in entries if b.name != a.name and _fit(a, b)]
+    if first is not None and first.name == START:
+        pairs = [(other, start) for start, other in pairs]
     pairs += [(leading[0], other) for other in leading[1:]]
     return [(f"{a.algo} - {b.algo}", a, b) for a, b in pairs]
 
@@ -143,6 +148,6 @@ def _nested(entry: Entry, other: Entry) -> bool:
 
 
 def _rank(entry: Entry) -> int:
-    """Rank entries to compare others with: the last round of OREO first, then earlier ones, then all others."""
+    """Rank entries to compare others with: the last round of OREO first, then earlier ones, the start, all others."""
     algorithm, number = split_round(entry.name)
-    return number if algorithm == "oreo" else 0
+    return {"oreo": 1 + number, START: 1}.get(algorithm, 0)

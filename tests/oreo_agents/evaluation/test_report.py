@@ -246,6 +246,17 @@ def test_oreo_is_compared_with_the_others_and_searches_with_greedy_decoding_and_
     ]
 
 
+@pytest.mark.parametrize("order", [("sft", "topr", "rejection"), ("topr", "rejection", "sft")])
+def test_without_oreo_plus_is_better_than_the_start(order: tuple[str, ...], tmp_path: Path):
+    solved = {"sft": SFT, "topr": OREO, "rejection": [0] * 8}
+    run = write_run(tmp_path / "run", {(name, "greedy"): solved[name] for name in order})
+    [table] = comparison_tables(list(load(run).values()))
+    assert [[row[0], row[3]] for row in cells(table)] == [["topr - sft", "+37.5"], ["rejection - sft", "-25.0"]]
+    others = write_run(tmp_path / "others", {("topr", "greedy"): OREO, ("rejection", "greedy"): SFT})
+    [table] = comparison_tables(list(load(others).values()))
+    assert [[row[0], row[3]] for row in cells(table)] == [["topr - rejection", "+37.5"]]
+
+
 def test_a_search_without_a_value_is_compared_with_greedy_decoding_alone(tmp_path: Path):
     solved = {
         ("oreo", "greedy"): SFT,
