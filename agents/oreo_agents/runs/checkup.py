@@ -23,6 +23,7 @@ from oreo_agents.networks.value import TokenValue, ValueSettings
 from oreo_agents.progress import quiet
 from oreo_agents.runs.building import build
 from oreo_agents.runs.helps import DOCTOR
+from oreo_agents.runs.jobs import settle_policy
 from oreo_agents.runs.loading import Loader
 from oreo_agents.runs.overrides import UserError, composed, readable
 from oreo_agents.terminal import Terminal
@@ -51,6 +52,7 @@ def main(arguments: Sequence[str]) -> None:
         raise UserError(_WANTED)
     quiet()
     config = composed("eval", ["policy=checkpoint", *readable(options.overrides)])
+    settle_policy(config)
     if config.policy.path is None:
         raise UserError(_WANTED)
     found = examine(build(config.policy), build(config.value))

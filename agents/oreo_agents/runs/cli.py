@@ -26,7 +26,7 @@ from oreo_agents.runs.building import plain_value
 from oreo_agents.runs.choices import config_folder, with_folders
 from oreo_agents.runs.helps import asked, asked_of_parser
 from oreo_agents.runs.hints import closest
-from oreo_agents.runs.jobs import JOBS, SHORT, lock_name, settle_algorithms
+from oreo_agents.runs.jobs import JOBS, SHORT, lock_name, settle_algorithms, settle_policy
 from oreo_agents.runs.overrides import (
     UserError,
     check_flags,
@@ -183,6 +183,7 @@ def _run_hydra(command: str, arguments: Sequence[str], imports: Sequence[str]) -
         named = [*plain_value(config, "imports", Sequence[str]), *modules_of_env([f"env.id={config.env.id}"])]
         config.imports = list(dict.fromkeys(map(plugins.import_named, named)))
         settle_algorithms(command, config)
+        settle_policy(config)
         with FileLock(folder / lock_name(config), blocking=False) if leads else nullcontext():
             try:
                 return JOBS[command](config, folder)

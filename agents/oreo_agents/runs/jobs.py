@@ -16,7 +16,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from oreo_agents import plugins
-from oreo_agents.runs.building import build, plain_value
+from oreo_agents.runs.building import build, is_target, plain_value
 from oreo_agents.runs.choices import known
 from oreo_agents.runs.hints import closest
 from oreo_agents.runs.layout import STARTS
@@ -91,6 +91,13 @@ def settle_algorithms(command: str, config: DictConfig) -> None:
             if match := re.match(r"\+*algo\.([^=]+)=", text):
                 OmegaConf.update(given, match[1], OmegaConf.select(config.algo, match[1]))
         config.algo = OmegaConf.merge(config.algo, named[name], given)
+
+
+def settle_policy(config: DictConfig) -> None:
+    """Take out the shape of a small model, of which experiments speak, where the policy is a checkpoint."""
+    if config.policy.get("path") is not None and not is_target(config.policy.get("tiny")):
+        with open_dict(config):
+            config.policy.pop("tiny", None)
 
 
 def _run(config: DictConfig, folder: Path) -> float | None:

@@ -321,6 +321,15 @@ def test_other_commands_leave_out_what_an_experiment_says_of_algorithms(command:
     assert composed[-1][0].collect.tasks == 32 and "algorithms" not in composed[-1][0]
 
 
+@pytest.mark.parametrize("command", ["run", "train", "sft", "collect", "eval"])
+def test_of_a_checkpoint_the_shape_that_an_experiment_gives_small_models_is_not_read(
+    command: str, run, composed, tmp_path: Path
+):
+    run(command, "experiment=smoke", f"policy.path={tmp_path}", f"hydra.run.dir={tmp_path / 'out'}")
+    assert composed[-1][0].policy.path == str(tmp_path) and composed[-1][0].collect.tasks == 32
+    assert "tiny" not in OmegaConf.load(tmp_path / "out" / "config.yaml").policy
+
+
 def test_a_folder_in_which_nothing_was_done_yet_takes_other_settings(run, composed, tmp_path: Path):
     folder = tmp_path / "out"
     for seed in (1, 2):
