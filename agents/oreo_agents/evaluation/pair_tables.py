@@ -24,8 +24,9 @@ def pair_tables(entries: Sequence[Entry]) -> list[Table]:
     tables = []
     for env, split in places(entries):
         shown = [entry for entry in entries if (entry.env, entry.split) == (env, split)]
-        unknown = any(row.get("training_unknown") for entry in shown for row in entry.rows)
-        kind = "Preference" if unknown else "Held-out"
+        rows = [row for entry in shown for row in entry.rows]
+        held_out = not any(row.get("training_unknown") or row.get("seen_in_training") for row in rows)
+        kind = "Held-out" if held_out else "Preference"
         table = Table(title=f"{kind} pairs ranked right (%) of {split}, {env}")
         table.add_column("algo")
         table.add_column("judged by", no_wrap=True)
