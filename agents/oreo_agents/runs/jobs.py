@@ -105,6 +105,7 @@ def _run(config: DictConfig, folder: Path) -> float | None:
             )
     chosen = {name: config.algorithms[name] for name in config.algos if name != "sft"}
     run = prepare(config, folder, chosen, supervised=True)
+    _warn_without_recipe(run)
     rows = run.train_and_evaluate(["sft", *chosen])
     run.ranks.first(lambda: report([folder], folder, quiet=in_sweep()))
     return score(rows, folder)
@@ -117,9 +118,19 @@ def _train(config: DictConfig, folder: Path) -> float | None:
     # The start is no part of these results, so no value is tried on it.
     config.evaluate.start_value = None
     run = prepare(config, folder, {name: config.algo}, shared=STARTS)
+    _warn_without_recipe(run)
     rows = run.train_and_evaluate([name])
     run.ranks.first(lambda: report([folder], folder, quiet=in_sweep()))
     return score(rows, folder)
+
+
+def _warn_without_recipe(run: Any) -> None:
+    from oreo_agents.runs.recipes import told_without_recipe
+
+    hydra = HydraConfig.get()
+    told = told_without_recipe(run.settings, hydra.runtime.choices, hydra.overrides.task)
+    if told is not None and run.ranks.leads:
+        logging.getLogger(__name__).warning(told)
 
 
 def _sft(config: DictConfig, folder: Path) -> None:

@@ -3,12 +3,15 @@
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import gymnasium as gym
+import numpy as np
 import pytest
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
+from safetensors.numpy import save_file
 
 import oreo_agents as oreo
 import oreo_envs
@@ -16,6 +19,7 @@ from oreo_agents import plugins
 from oreo_agents.episodes.tasks import EnvSettings, find_env, make_env
 from oreo_agents.runs import choices, cli, facade, jobs, pipeline
 from oreo_agents.runs.new import write
+from oreo_algos import ranks
 
 FILES = {
     "plugenv.py": """
@@ -204,6 +208,48 @@ def test_a_recipe_applies_wherever_an_algorithm_is_named(composed):
     assert composed("run", "+algo@algorithms.x=dpo", "algos=[x]").algorithms.x.beta == 0.5  # ours, as dpo has it
     config = composed("run", *given, "+algo@algorithms.x=dpo", "+recipe@algorithms.x=tiny-plugged-gentle")
     assert config.algorithms.x.policy_lr == 7e-4  # one that is given stays
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ("train algo=my-plugged", ("random weights", "(policy_lr=3e-06 batch_size=128 epochs=3)", "tiny-my-plugged.y")),
+        ("run algos=[oreo,my-plugged]", ("used for my-plugged: ", "Give algorithms.my-plugged.policy_lr=5e-4 algo")),
+        ("train policy.path=small", ("small has 12 parameters", "is used for oreo: ", "Give recipe@algo=tiny-oreo")),
+        (
+            "run policy.path=small algos=[dpo,x] +algo@algorithms.x=kto",
+            ("dpo, x: ", "Give recipe@algorithms.dpo=tiny-dpo; Give +recipe@algorithms.x=tiny-kto"),
+        ),
+        ("train policy.path=small recipe@algo=value-adapters", ("Give recipe@algo=tiny-oreo",)),
+        ("train policy.path=small recipe@algo=tiny-oreo", ()),
+        ("train policy.path=small algo.policy_lr=1e-5", ()),
+        ("train policy.path=large", ()),
+        ("train policy.path=hub/name", ()),
+        ("train algo=plugged-gentle", ()),
+        ("run", ()),
+    ],
+)
+def test_rates_for_checkpoints_are_told_of_a_small_policy(arguments, told, monkeypatch, capsys):
+    for name, count in (("small", 12), ("large", 10_000_000)):
+        Path(name).mkdir()
+        save_file({"weight": np.zeros((2, count // 2), np.int8)}, f"{name}/model.safetensors")
+
+    def prepared(config: DictConfig, folder: Path, algorithms: dict[str, Any], **_: Any) -> Any:
+        settings = jobs.settings_from_config(config, algorithms)
+        return SimpleNamespace(settings=settings, ranks=ranks.current(), train_and_evaluate=stop)
+
+    def stop(names: object) -> None:
+        raise ValueError("far enough")
+
+    monkeypatch.setattr(jobs, "prepare", prepared)
+    given = [*arguments.split(), "--import=plugalgo.py", "--config-dir=conf", "hydra.run.dir=out"]
+    monkeypatch.setattr(sys, "argv", ["oreo", *given])
+    with pytest.raises(SystemExit):
+        cli.main()
+    printed = capsys.readouterr()
+    assert "far enough" in printed.err
+    assert [part for part in told if part not in printed.out] == []
+    assert printed.out.count("no recipe for small models") == bool(told)
 
 
 def test_one_name_swept_over_algorithms_with_recipes_is_refused(refused):
