@@ -35,6 +35,12 @@ class Pair:
     second: Entry
 
     @property
+    def whole_label(self) -> str:
+        """What is compared, outside of its table: with the search that both share unless it is greedy."""
+        shared = self.first.search if self.first.search == self.second.search != "greedy" else None
+        return self.label if shared is None else f"{shared}: {self.label}"
+
+    @property
     def compared(self) -> Comparison | None:
         """The comparison; None of entries without a task in common."""
         return compare_entries(self.first, self.second)

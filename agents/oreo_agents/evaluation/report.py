@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from oreo_agents.episodes.ungraded import WHY
-from oreo_agents.evaluation.comparisons import comparison_pairs, comparison_tables
+from oreo_agents.evaluation.comparisons import Pair, comparison_pairs, comparison_tables
 from oreo_agents.evaluation.curve_plots import plot_curves
 from oreo_agents.evaluation.examples import example_section
 from oreo_agents.evaluation.failed_jobs import failed_table, load_failed
@@ -92,8 +92,9 @@ def report(
     (out / "plots").mkdir(exist_ok=True)
     plots = _draw(entries, [*entries, *pairs], out / "plots")
     compared = comparison_pairs(entries, base_of_tasks) + comparison_pairs(pairs, base_of_pairs, JUDGES)
-    records = [record for pair in compared if (record := pair_record(pair)) is not None]
-    notes = _notes([*entries, *pairs], runs) + _disagreements(records)
+    told = [(pair, record) for pair in compared if (record := pair_record(pair)) is not None]
+    records = [record for _, record in told]
+    notes = _notes([*entries, *pairs], runs) + _disagreements(told)
     warnings = _grouped(_warnings(runs))
     console = Terminal(width=max(Terminal().width, 120), quiet=quiet)
     for table in tables:
@@ -188,12 +189,12 @@ def _held_out(parts: Sequence[Mapping[str, Any]]) -> str:
     )
 
 
-def _disagreements(comparisons: Sequence[Mapping[str, Any]]) -> list[str]:
+def _disagreements(comparisons: Sequence[tuple[Pair, Mapping[str, Any]]]) -> list[str]:
     """Say why an interval and a p-value that stand beside each other need not agree, where they do not."""
-    apart = [one for one in comparisons if (one["low"] > 0 or one["high"] < 0) != (one["p"] < 0.05)]
+    apart = [pair for pair, one in comparisons if (one["low"] > 0 or one["high"] < 0) != (one["p"] < 0.05)]
     if not apart:
         return []
-    named = "; ".join(f"{one['first']['row']} - {one['second']['row']}" for one in apart[:3])
+    named = "; ".join(pair.whole_label for pair in apart[:3])
     return [
         "Of one run, 95% interval (Agresti and Min, approximate) and p (McNemar, exact) come of two methods, so that "
         f"near 0.05 one may call a difference significant that the other does not ({named}"
