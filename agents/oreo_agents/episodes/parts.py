@@ -86,11 +86,16 @@ class Shard:
         """
         if len(parts) < self.of:
             raise ValueError(
-                f"shard={self}: {parts[-1].stop} tasks are {len(parts)} parts of up to {len(parts[0])} tasks, and no "
-                f"part is cut; give at most {len(parts)} shards, or the same smaller collect.part_tasks in every shard"
+                f"shard={self}: the collection is {_several(len(parts), 'part')} of up to "
+                f"{_several(len(parts[0]), 'task')}, {_several(parts[-1].stop, 'task')} in all, and no part is cut; "
+                f"give at most {_several(len(parts), 'shard')}, or the same smaller collect.part_tasks in every shard"
             )
         first, last = (number * len(parts) // self.of for number in (self.number - 1, self.number))
         return parts[first:last]
+
+
+def _several(count: int, what: str) -> str:
+    return f"{count} {what}{'s' * (count != 1)}"
 
 
 WHOLE = Shard(1, 1)

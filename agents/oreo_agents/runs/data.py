@@ -5,7 +5,8 @@ Knows: file formats of solutions, environments' prompts and steps. Does not know
 
 import argparse
 import logging
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from rich.table import Table
@@ -34,6 +35,7 @@ _log = logging.getLogger(__name__)
 def main(arguments: Sequence[str]) -> None:
     """Run ``oreo data``, see ``data_arguments``."""
     options = parser().parse_args(arguments)
+    _require_matches([getattr(options, "buffer", None), *getattr(options, "buffers", ())])
     if options.command == "import":
         _import(options)
     elif options.command == "encode":
@@ -47,6 +49,20 @@ def main(arguments: Sequence[str]) -> None:
             say(f"{options.out}: {write_games(options.out, split, options.count, seed=options.seed)} games of {split}")
     else:
         getattr(data_tools, options.command)(options)
+
+
+def _require_matches(folders: Iterable[Path | None]) -> None:
+    """Refuse patterns that the shell has left as they were.
+
+    Raises:
+        FileNotFoundError: nothing matches one.
+    """
+    for folder in folders:
+        if folder is not None and re.search("[*?]", str(folder)) and not folder.exists():
+            raise FileNotFoundError(
+                f"{folder}: no folder matches; `oreo collect` writes outputs/collect/*/data/episodes* where no "
+                "hydra.run.dir was given"
+            )
 
 
 def _prompt_format(options: argparse.Namespace) -> PromptFormat:

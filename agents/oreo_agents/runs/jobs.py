@@ -155,7 +155,7 @@ def _collect(config: DictConfig, folder: Path) -> None:
         run.data.require_shard(shard)
         run.prepare(episodes=False)
         buffer = run.data.shard(run.sft(), shard).buffer
-        print(f"{buffer.folder}: {buffer.stats()}; oreo data merge joins the {shard.of} shards")
+        print(f"{buffer.folder}: {buffer.stats()}; oreo data merge joins all {shard.of}")
 
 
 def _evaluate(config: DictConfig, folder: Path) -> None:

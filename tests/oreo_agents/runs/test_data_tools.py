@@ -50,6 +50,16 @@ def test_one_buffer_is_not_joined_to_itself(other: str, said: str, buffer: Path)
     assert not Path("again").exists()
 
 
+@pytest.mark.parametrize("arguments", ["merge no/*/b-?-of-2 --out again", "stats no-*", "balance no-* --out again"])
+def test_a_pattern_that_matches_nothing_is_no_name(arguments: str, buffer: Path):
+    with pytest.raises(
+        FileNotFoundError, match=r"^no.*: no folder matches; `oreo collect` writes outputs/collect/\*/data"
+    ):
+        main(arguments.split())
+    buffer.rename("odd*")
+    main(["validate", "odd*"])
+
+
 def test_copies_are_left_out_and_outcomes_are_balanced(buffer: Path, capsys):
     main(["dedup", "b", "--out", "d"])
     assert len(EpisodeBuffer.load("d")) == 18 and "6 of 24 episodes were copies" in capsys.readouterr().out

@@ -144,8 +144,10 @@ def test_a_shard_that_is_none_is_refused(text: object):
 
 
 def test_more_shards_than_parts_are_refused_before_anything_is_made(tmp_path: Path):
-    with pytest.raises(ValueError, match=r"10 tasks are 5 parts of up to 2 tasks, .* give at most 5 shards"):
+    with pytest.raises(ValueError, match=r"5 parts of up to 2 tasks, 10 tasks in all, .* give at most 5 shards,"):
         run_data(tmp_path).require_shard(Shard(1, 6))
+    with pytest.raises(ValueError, match=r"is 1 part of up to 1 task, 1 task in all, .* give at most 1 shard,"):
+        run_data(tmp_path, tasks=1).require_shard(Shard(1, 2))
     with pytest.raises(ValueError, match="only samples of a policy are collected in shards"):
         run_data(tmp_path, source="demonstrations").require_shard(Shard(1, 2))
 
