@@ -9,7 +9,7 @@ from chat_templates import TEMPLATES, make
 from conversations import QUESTION, SYSTEM, conversation
 
 from oreo_agents.episodes.prompts import PromptFormat
-from oreo_agents.episodes.templates import set_template
+from oreo_agents.episodes.template_settings import set_template
 from oreo_envs.grading import Thoughts
 
 
