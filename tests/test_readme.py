@@ -65,7 +65,7 @@ SAID = {
 def commands(page: Path) -> list[str]:
     """Commands with settings in the shell blocks of a page."""
     blocks = re.findall(r"```sh\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
-    lines = [line.partition(" #")[0].strip() for block in blocks for line in block.splitlines()]
+    lines = [line.partition(" #")[0].strip() for block in blocks for line in block.replace("\\\n", " ").splitlines()]
     return [line for line in lines if re.match(r"oreo (run|train|sft|collect|eval)\b", line)]
 
 
