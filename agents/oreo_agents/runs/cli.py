@@ -53,6 +53,7 @@ oreo: offline reinforcement learning of multi-step reasoning
   oreo eval     RUN, or RUN/NAME: measure what a run trained, on its tasks; or a checkpoint (policy.path=...,
                 value.path=...), or how it ranks preference pairs (data=PAIRS), or its value (what=value)
   oreo report   DIR... : one table and plots from any set of run folders (--base ROW, --over SETTING, --format csv)
+  oreo reproduce  table1 | table2 | fig2 | fig3 | fig4 | fig5 : the paper's, in miniature (--scale paper: on GPUs)
   oreo show     RUN, RUN/NAME or a buffer: read answers and how they were judged (--wrong, --compare, --values)
   oreo push     FOLDER REPO_ID : a policy or value network with its card to the Hugging Face hub (--dry-run)
   oreo doctor   what a checkpoint can do here: loading, scoring, sampling, template, adapters (policy.path=...)
@@ -95,6 +96,10 @@ def main() -> None:
             from oreo_agents.evaluation.report import main as report
 
             report(arguments)
+        elif command == "reproduce":
+            from oreo_agents.runs.reproduce import main as reproduce
+
+            reproduce(arguments)
         elif command == "data":
             from oreo_agents.runs.data import main as data
 
@@ -137,7 +142,20 @@ def main() -> None:
             _run_hydra(command, arguments, imports)
             together.leave()
         else:
-            known = [*JOBS, "report", "data", "doctor", "metrics", "serve", "chat", "play", "new", "push", "show"]
+            known = [
+                *JOBS,
+                "report",
+                "reproduce",
+                "data",
+                "doctor",
+                "metrics",
+                "serve",
+                "chat",
+                "play",
+                "new",
+                "push",
+                "show",
+            ]
             raise UserError(f"unknown command {command!r}{closest(command, known)}\n\n{USAGE}")
     except Exception as error:  # code from outside may raise anything
         if (own := own_code.told(error)) is not None:

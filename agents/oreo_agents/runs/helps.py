@@ -183,7 +183,11 @@ def help_text(command: str) -> str:
 
 def asked_of_parser(command: str, arguments: Sequence[str]) -> str | None:
     """Return the help of a command whose arguments argparse reads; None: none is asked for, or of no such command."""
-    homes = {"report": "oreo_agents.evaluation.report_arguments", "data": "oreo_agents.runs.data_arguments"}
+    homes = {
+        "report": "oreo_agents.evaluation.report_arguments",
+        "data": "oreo_agents.runs.data_arguments",
+        "reproduce": "oreo_agents.runs.reproduce",
+    }
     if not {"-h", "--help"} & {*arguments} or command not in {*homes, "doctor"}:
         return None
     if command == "doctor":

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from transformers import PretrainedConfig
 
 from oreo_agents.networks.checkpoints import load_config
 from oreo_agents.networks.memory import Memory, Reference, Trained, predict
@@ -18,12 +19,13 @@ from oreo_algos.algos import Algorithm
 _log = logging.getLogger(__name__)
 
 
-def predict_update(settings: RunSettings, algorithm: Algorithm[Any]) -> Memory:
+def predict_update(settings: RunSettings, algorithm: Algorithm[Any], config: PretrainedConfig | None = None) -> Memory:
     """Return what an update of an algorithm holds at its peak; no GPU and no weights are needed for it.
 
     Args:
         settings: with a checkpoint as the policy.
         algorithm: one of theirs, or the supervised start's.
+        config: of the checkpoint, where that is not at hand.
 
     Raises:
         ValueError: no configuration can be read there, or its model cannot be counted.
@@ -41,7 +43,7 @@ def predict_update(settings: RunSettings, algorithm: Algorithm[Any]) -> Memory:
         gradient_checkpointing=value.gradient_checkpointing,
     )
     return predict(
-        load_config(policy.path),
+        load_config(policy.path) if config is None else config,
         tokens=settings.trainer.micro_batch_tokens,
         policy=Trained(dtype=dtype, lora=policy.lora, gradient_checkpointing=policy.gradient_checkpointing),
         value=critic if "value" in algorithm.needs else None,
