@@ -22,7 +22,19 @@ FLOORS = {
     "oreo_envs": ["alfworld", "", "grading"],
     "oreo_algos": ["training", "algos", "storage", "losses", ""],
     "oreo_agents": [
-        *("runs", "serving", "value_quality", "evaluation", "search", "formats", "engines", "episodes", "networks", ""),
+        *(
+            "runs",
+            "serving",
+            "value_quality",
+            "reproduction",
+            "evaluation",
+            "search",
+            "formats",
+            "engines",
+            "episodes",
+            "networks",
+            "",
+        ),
     ],
 }
 MODULES = [(room, path) for room, folder in ROOMS.items() for path in sorted(folder.rglob("*.py"))]

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from oreo_agents.reproduction.studies import STUDIES, Scale, Stage, Study
+from oreo_agents.reproduction.studies import STUDIES, Model, Scale, Stage, Study
 from oreo_agents.terminal import Terminal, say
 from oreo_algos.storage.atomic import write_text
 
@@ -195,6 +195,7 @@ def _check(study: Study, scale: Scale, jobs: Sequence[Job]) -> None:
     from oreo_agents.runs.overrides import further_overrides
 
     say(f"{study.title}, --scale {scale}:")
+    counted = set[Model]()
     for job in (each for last in jobs for each in _chain(last)):
         say(f"  oreo {' '.join(job.command)} hydra.run.dir={job.folder}")
         if job.stage.command != "run":
@@ -205,7 +206,8 @@ def _check(study: Study, scale: Scale, jobs: Sequence[Job]) -> None:
             config = compose("run", overrides)
         settle_policy(config)
         settings = settings_from_config(config, {name: config.algorithms[name] for name in config.algos})
-        if (model := job.stage.model) is not None and model.shape is not None:
+        if (model := job.stage.model) is not None and model.shape is not None and model not in counted:
+            counted.add(model)
             say(f"    {_memory(settings, model.shape)}")
 
 
