@@ -53,6 +53,7 @@ class Batch:
         rewards: reward after step k, reward units, float32 [B, K], 0 on padding.
         step_mask: True on real steps, bool [B, K].
         success: True on episodes that solved their task, bool [B].
+        cut_off: True on episodes that a limit ended before they were solved or lost, bool [B]; None: not known.
         ref_logprobs: log-probability under the reference policy, nats, float32 [B, T]; None: not
             computed.
         extra: what was asked for of the episodes, by name. ``behavior_logprobs``: log-probability at sampling, nats,
@@ -68,6 +69,7 @@ class Batch:
     step_mask: Tensor
     success: Tensor
     ref_logprobs: Tensor | None = None
+    cut_off: Tensor | None = None
     extra: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -157,6 +159,7 @@ def collate(
         rewards=_pad(rewards, np.float32, 0),
         step_mask=_real([len(row) for row in rewards]),
         success=torch.tensor([episode.success for episode in episodes]),
+        cut_off=torch.tensor([episode.cut_off for episode in episodes]),
         ref_logprobs=None if ref_logprobs is None else _pad(ref_logprobs, np.float32, 0),
         extra={name: _extra(name, episodes, tasks) for name in extra},
     )

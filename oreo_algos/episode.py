@@ -169,6 +169,11 @@ class Episode:
         return float(self.rewards.sum(dtype=np.float64))
 
     @property
+    def cut_off(self) -> bool:
+        """Whether a limit ended it before the task was solved or lost."""
+        return self.truncated and not self.terminated and not self.success
+
+    @property
     def pays_one(self) -> bool:
         """Whether the return is 1, to the rounding of float32: what a solved task pays."""
         return abs(self.total_reward - 1) < 1e-5

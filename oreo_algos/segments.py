@@ -107,6 +107,28 @@ def final_values(token_values: Tensor, batch: Batch) -> Tensor:
     return token_values.gather(1, last).squeeze(1)
 
 
+def with_final_values(batch: Batch, token_values: Tensor) -> Batch:
+    """Add to the last reward of each episode that a limit cut off V of the state that it had come to.
+
+    That state is the whole transcript: V after its last token, which is no end. So reward-to-go, one-step targets and
+    lambda-returns all bootstrap from it. No gradient reaches ``token_values``.
+
+    Args:
+        batch: the episodes.
+        token_values: column t is V just before token t, reward units, float [B, T + 1].
+
+    Raises:
+        ValueError: the batch does not say which episodes were cut off.
+    """
+    if batch.cut_off is None:
+        raise ValueError("this batch does not say which episodes were cut off; give it `cut_off`, bool [B]")
+    after = token_values.detach().gather(1, batch.attention.sum(dim=1, keepdim=True)).squeeze(1)
+    last = batch.step_mask.sum(dim=1, keepdim=True) - 1
+    rewards = batch.rewards.to(torch.promote_types(batch.rewards.dtype, after.dtype))
+    gained = torch.where(batch.cut_off, after, 0).to(rewards.dtype)
+    return dataclasses.replace(batch, rewards=rewards.scatter_add(1, last, gained[:, None]))
+
+
 def unread_states(batch: Batch, granularity: Granularity) -> Tensor:
     """Find the states that a search reads and that no step of the loss begins with.
 

@@ -7,7 +7,6 @@ Does not know: what is in the files, what a split is for, how a hub repository's
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,6 +14,7 @@ from pathlib import Path, PurePosixPath
 
 from oreo_envs.data_rows import data_stem
 from oreo_envs.hub_card import card_splits, split_of
+from oreo_envs.limits import PREFIX, Limits, read_document, read_json
 
 _WORDS = {
     **dict.fromkeys(("train", "training"), "train"),
@@ -23,7 +23,8 @@ _WORDS = {
 }
 _NOT_DATA = {"dataset_info", "dataset_infos", "dataset_dict", "state"}
 _SHARD = re.compile(r"[-_.](\d+)-of-(\d+)(?:-[0-9a-f]+)?$", re.ASCII)
-_MAX_ENTRIES, _MAX_DEPTH = 200_000, 8
+_MAX_DEPTH = 8
+_MAX_SHARDS = 200_000
 
 
 class WrongSplit(ValueError):
@@ -160,8 +161,11 @@ def _walk(folder: Path, root: Path, naming: Naming, count: list[int]) -> Iterato
         return
     for entry in sorted(folder.iterdir(), key=lambda entry: _natural(entry.name)):
         count[0] += 1
-        if count[0] > _MAX_ENTRIES:
-            raise ValueError(f"{root}: more than {_MAX_ENTRIES:,} files and folders; pass the folder of the data set")
+        if count[0] > (most := Limits.now().members):
+            raise ValueError(
+                f"{root}: more than {most:,} files and folders; pass the folder of the data set, or raise "
+                f"{PREFIX}MEMBERS"
+            )
         if entry.name.startswith((".", "__")):
             continue
         if entry.is_dir():
@@ -180,7 +184,7 @@ def _saved_dataset(folder: Path) -> tuple[tuple[Path, ...], str] | None:
     if not (folder / "state.json").is_file() or not (folder / "dataset_info.json").is_file():
         return None
     try:
-        state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+        state = read_json(read_document(folder / "state.json"))
         files = tuple(folder / part["filename"] for part in state["_data_files"])
         chosen = state.get("_indices_data_files") or state.get("_indices_files")
         said = re.match(r"\w*", str(state.get("_split") or ""))
@@ -226,7 +230,7 @@ def _whole(root: Path, group: list[_Found]) -> Iterator[Path]:
         if len(twins) > 1:
             _refuse_several(root, twins, group[0].split or "train")
     for (stem_path, total), numbers in shards.items():
-        missing = sorted({*range(total)} - numbers) if total <= _MAX_ENTRIES else [total]
+        missing = sorted({*range(total)} - numbers) if total <= _MAX_SHARDS else [total]
         if missing:
             raise ValueError(
                 f"{stem_path}: shard {missing[0]:05d} of {total:05d} is not there; download the data set whole"

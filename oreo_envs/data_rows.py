@@ -1,7 +1,7 @@
 """Rows of a data file, read as a stream.
 
-Knows: JSON lines, JSON arrays, CSV, Parquet, Arrow, what packs them, and what a broken file looks like.
-Does not know: which files to read, what the fields mean.
+Knows: JSON lines, JSON arrays, CSV, what packs files, and what a broken file looks like.
+Does not know: which files to read, Parquet and Arrow (``data_columns``), what the fields mean.
 """
 
 from __future__ import annotations
@@ -16,22 +16,17 @@ import json
 import lzma
 import os
 import re
-import shutil
-import tempfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from oreo_envs.limits import Allowance, Limits, TooDeepError, raised, read_json, require_shallow
+
 Row = Mapping[str, Any]
 Rows = Iterator[tuple[str, Row]]
 
 _CHUNK = 1 << 20
-_BATCH = 256
-_MAX_ROW = 1 << 26
-"""Bytes or characters of one row: what is longer is no row of text."""
-
-_ARROW_FILE = b"ARROW1"
 _LFS_POINTER = b"version https://git-lfs"
 _MAGIC = {b"\x1f\x8b": ".gz", b"BZh": ".bz2", b"\xfd7zXZ": ".xz", b"\x28\xb5\x2f\xfd": ".zst", b"PAR1": ".parquet"}
 
@@ -50,40 +45,6 @@ _UNPACK: dict[str, Callable[[BinaryIO], Any]] = {
 }
 
 
-class Allowance:
-    """How many bytes files may unpack to, all together."""
-
-    def __init__(self, limit: int) -> None:
-        """Allow ``limit`` bytes."""
-        self.limit, self.used = limit, 0
-
-    @property
-    def left(self) -> int:
-        """How many bytes are left."""
-        return max(0, self.limit - self.used)
-
-    def take(self, count: int, name: str) -> None:
-        """Count bytes that a file unpacked to.
-
-        Raises:
-            ValueError: more than the limit.
-        """
-        self.look_ahead(count, name)
-        self.used += count
-
-    def look_ahead(self, count: int, name: str) -> None:
-        """Count nothing, but refuse what a file says it unpacks to.
-
-        Raises:
-            ValueError: more than the limit.
-        """
-        if count > self.left:
-            raise ValueError(
-                f"{name}: unpacks to more than {self.limit:,} bytes; if it is what you think it is, "
-                "raise max_unpacked_bytes"
-            )
-
-
 def data_stem(file: Path) -> str | None:
     """Return the name of a data file without its suffixes; None if it is of no kind that is read."""
     stem, kind, _ = _kind(file.name)
@@ -96,7 +57,7 @@ def rows(file: Path, digest: hashlib._Hash, allowance: Allowance) -> Rows:
     Args:
         file: of a kind that ``data_stem`` knows.
         digest: is given the bytes of the file as they lie there.
-        allowance: counts what is unpacked.
+        allowance: counts what is unpacked, and says how much is read of a row, and how deep.
 
     Raises:
         ValueError: a file or a row that cannot be read; says where.
@@ -106,16 +67,40 @@ def rows(file: Path, digest: hashlib._Hash, allowance: Allowance) -> Rows:
         if raw.read(len(_LFS_POINTER)) == _LFS_POINTER:
             raise ValueError(f"{file}: a Git LFS pointer and not the data; run `git lfs pull` in the repository")
         raw.seek(0)
+        allowance.begin(str(file), os.fstat(raw.fileno()).st_size)
         hashed = _Hashed(raw, digest)
         stream: Any = io.BufferedReader(hashed, _CHUNK)
         if packing:
-            stream = io.BufferedReader(_Unpacked(_UNPACK[packing](stream), str(file), packing, allowance), _CHUNK)
+            stream = unpacked(stream, str(file), packing, allowance)
         if kind in _TEXT:
-            yield from _TEXT[kind](str(file), stream)
+            yield from _TEXT[kind](str(file), stream, allowance.limits)
         else:
-            yield from _columnar_rows(str(file), kind, stream, packing, allowance)
+            from oreo_envs.data_columns import columnar_rows
+
+            yield from columnar_rows(str(file), kind, stream, bool(packing), allowance)
         while hashed.read(_CHUNK):  # what lies behind the end of the data is part of the file
             pass
+
+
+def packing_of(begin: bytes) -> str:
+    """Return how a file is packed that begins so, as the suffix of its name; "" for no way that is known."""
+    found = next((suffix for magic, suffix in _MAGIC.items() if begin.startswith(magic)), "")
+    return found if found in _UNPACK else ""
+
+
+def unpacked(stream: BinaryIO, name: str, packing: str, allowance: Allowance) -> io.BufferedReader:
+    """Return a stream of what a packed one unpacks to, never more than some of it in memory.
+
+    Args:
+        stream: packed.
+        name: of the file, for errors.
+        packing: ".gz", ".bz2", ".xz" or ".zst".
+        allowance: counts what is unpacked.
+
+    Raises:
+        ValueError: while it is read: it is damaged, or unpacks to too much.
+    """
+    return io.BufferedReader(_Unpacked(_UNPACK[packing](stream), name, packing, allowance), _CHUNK)
 
 
 def _kind(name: str) -> tuple[str, str, str]:
@@ -158,32 +143,42 @@ class _Unpacked(io.RawIOBase):
     def readinto(self, buffer: Any) -> int:
         try:
             content = self._inner.read(len(buffer))
+        except MemoryError:
+            raise ValueError(f"{self._name}: asks for more memory than there is to unpack it") from None
         except (EOFError, OSError, zlib.error, lzma.LZMAError) as error:
             raise ValueError(f"{self._name}: not a whole {self._packing[1:]} file ({error}); get it again") from None
-        self._allowance.take(len(content), self._name)
+        self._allowance.take(len(content))
         buffer[: len(content)] = content
         return len(content)
 
 
-def _json_lines(name: str, stream: BinaryIO) -> Rows:
-    for number, line in enumerate(iter(lambda: stream.readline(_MAX_ROW + 1), b""), start=1):
+def _json_lines(name: str, stream: BinaryIO, limits: Limits) -> Rows:
+    for number, line in enumerate(iter(lambda: stream.readline(limits.part_bytes + 1), b""), start=1):
         where = f"line {number}"
-        if len(line) > _MAX_ROW:
-            raise ValueError(f"{name}, {where}: longer than {_MAX_ROW:,} bytes, which is no row of text")
+        if len(line) > limits.part_bytes:
+            raise _too_long(f"{name}, {where}", limits)
         if number == 1:
             line = line.removeprefix(codecs.BOM_UTF8)
         if not line.strip():
             continue
         try:
-            row = json.loads(line.decode("utf-8"))
+            row = read_json(line.decode("utf-8"), limits.depth)
         except UnicodeDecodeError as error:
             raise _no_utf8(f"{name}, {where}", error, line) from None
-        except (ValueError, RecursionError) as error:
+        except TooDeepError as error:
+            raise ValueError(f"{name}, {where}: {error}") from None
+        except ValueError as error:
             raise ValueError(f"{name}, {where}: not JSON ({error})") from None
         yield where, _require_object(f"{name}, {where}", row)
 
 
-def _json_values(name: str, stream: BinaryIO) -> Rows:
+def _too_long(where: str, limits: Limits) -> ValueError:
+    return ValueError(
+        f"{where}: longer than {limits.part_bytes:,} bytes, which is no row of text; {raised('part_bytes')}"
+    )
+
+
+def _json_values(name: str, stream: BinaryIO, limits: Limits) -> Rows:
     """Objects of an array, or one after another; never more of the text in memory than a row and a chunk."""
     utf8, decoder = codecs.getincrementaldecoder("utf-8-sig")(), json.JSONDecoder()
     text, at, number, ended, array = "", 0, 0, False, None
@@ -196,7 +191,7 @@ def _json_values(name: str, stream: BinaryIO) -> Rows:
             at += 1
         elif array and text[at : at + 1] == "]":
             array, at = False, at + 1
-        elif at < len(text) and (found := _value(decoder, text, at, ended, f"{name}, row {number + 1}")):
+        elif at < len(text) and (found := _value(decoder, text, at, ended, f"{name}, row {number + 1}", limits)):
             value, at = found
             number += 1
             yield f"row {number}", _require_object(f"{name}, row {number}", value)
@@ -216,20 +211,42 @@ def _json_values(name: str, stream: BinaryIO) -> Rows:
 _SPACE = re.compile(r"[ \t\r\n]*")
 
 
-def _value(decoder: json.JSONDecoder, text: str, at: int, ended: bool, where: str) -> tuple[Any, int] | None:
+def _value(
+    decoder: json.JSONDecoder, text: str, at: int, ended: bool, where: str, limits: Limits
+) -> tuple[Any, int] | None:
     """A JSON value and where it ends; None if more of the text is needed."""
     try:
-        return decoder.raw_decode(text, at)
-    except (ValueError, RecursionError) as error:
-        if ended or len(text) - at > _MAX_ROW or isinstance(error, RecursionError):
+        value, end = decoder.raw_decode(text, at)
+    except RecursionError:
+        raise ValueError(f"{where}: {TooDeepError(limits.depth)}") from None
+    except ValueError as error:
+        if ended:
             raise ValueError(f"{where}: not JSON ({error})") from None
-    return None
+        if len(text) - at > limits.part_bytes:
+            raise _too_long(where, limits) from None
+        return None
+    if end - at > limits.part_bytes:
+        raise _too_long(where, limits)
+    if text.count("[", at, end) + text.count("{", at, end) > limits.depth:
+        try:
+            require_shallow(value, limits.depth)
+        except TooDeepError as error:
+            raise ValueError(f"{where}: {error}") from None
+    return value, end
 
 
-def _csv_rows(name: str, stream: BinaryIO) -> Rows:
-    number, previous = 0, csv.field_size_limit(_MAX_ROW)
+def _csv_lines(name: str, stream: BinaryIO, limits: Limits) -> Iterator[str]:
+    text = io.TextIOWrapper(stream, encoding="utf-8-sig", newline="")
+    for number, line in enumerate(iter(lambda: text.readline(limits.part_bytes + 1), ""), start=1):
+        if len(line) > limits.part_bytes:
+            raise _too_long(f"{name}, line {number}", limits)
+        yield line
+
+
+def _csv_rows(name: str, stream: BinaryIO, limits: Limits) -> Rows:
+    number, previous = 0, csv.field_size_limit(limits.part_bytes)
     try:
-        reader = csv.reader(io.TextIOWrapper(stream, encoding="utf-8-sig", newline=""), strict=True)
+        reader = csv.reader(_csv_lines(name, stream, limits), strict=True)
         header = next(reader, [])
         if len({*header}) < len(header):
             raise ValueError(f"{name}, line 1: a column is named twice ({', '.join(header)})")
@@ -251,62 +268,11 @@ def _csv_rows(name: str, stream: BinaryIO) -> Rows:
         csv.field_size_limit(previous)
 
 
-_TEXT: dict[str, Callable[[str, BinaryIO], Rows]] = {
+_TEXT: dict[str, Callable[[str, BinaryIO, Limits], Rows]] = {
     **dict.fromkeys((".jsonl", ".ndjson", ".jsonlines"), _json_lines),
     ".json": _json_values,
     ".csv": _csv_rows,
 }
-
-
-def _columnar_rows(name: str, kind: str, stream: BinaryIO, packing: str, allowance: Allowance) -> Rows:
-    """Rows of a Parquet or Arrow file, which is read from its end and so lies unpacked on disk."""
-    import pyarrow
-
-    with tempfile.TemporaryFile() if packing else open(name, "rb") as file:
-        if packing:
-            shutil.copyfileobj(stream, file, _CHUNK)
-        else:
-            while stream.read(_CHUNK):  # for the checksum
-                pass
-        file.seek(0)
-        number = 0
-        try:
-            for batch in _parquet_batches(file, name, allowance) if kind == ".parquet" else _arrow_batches(file):
-                batch.validate(full=True)  # pyarrow itself believes what an Arrow file says
-                allowance.take(batch.nbytes, name)
-                for row in batch.to_pylist():
-                    number += 1
-                    yield f"row {number}", row
-        except (pyarrow.ArrowException, OSError) as error:
-            raise ValueError(f"{name}: not a whole {kind[1:]} file ({error}); get it again") from None
-
-
-def _parquet_batches(file: Any, name: str, allowance: Allowance) -> Iterator[Any]:
-    """Batches of as many rows as fit into what is allowed; a file says its sizes first."""
-    import pyarrow.parquet
-
-    parquet = pyarrow.parquet.ParquetFile(file, pre_buffer=False)
-    said = parquet.metadata
-    groups = [said.row_group(number) for number in range(said.num_row_groups)]
-    sizes = [[group.column(n).total_uncompressed_size for n in range(group.num_columns)] for group in groups]
-    allowance.look_ahead(sum(map(sum, sizes)), name)
-    # A column may repeat one long text: no row is longer than all that its columns hold.
-    fitting = allowance.left // max(1, max(map(sum, sizes), default=1))
-    # In this thread alone: one of pyarrow's that lets go of Python's memory while Python ends aborts the process.
-    yield from parquet.iter_batches(batch_size=max(1, min(_BATCH, fitting)), use_threads=False)
-
-
-def _arrow_batches(file: Any) -> Iterator[Any]:
-    import pyarrow
-
-    if file.read(len(_ARROW_FILE)) == _ARROW_FILE:  # a stream between marks; pyarrow's reader of files starts threads
-        file.seek(-len(_ARROW_FILE), os.SEEK_END)
-        if file.read() != _ARROW_FILE:
-            raise OSError("its end is missing")
-        file.seek(8)
-    else:
-        file.seek(0)
-    yield from pyarrow.ipc.open_stream(file, options=pyarrow.ipc.IpcReadOptions(use_threads=False))
 
 
 def _require_object(where: str, row: Any) -> Row:

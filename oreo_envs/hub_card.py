@@ -29,7 +29,7 @@ def card_splits(folder: Path) -> list[tuple[str, str]]:
 
     try:
         said = yaml.safe_load(head[1])
-    except yaml.YAMLError:
+    except (yaml.YAMLError, RecursionError):
         return []  # a card is for readers first: files are then told by their names
     return list(_pairs(said))
 

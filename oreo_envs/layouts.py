@@ -6,7 +6,6 @@ Does not know: files, how answers are compared.
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,6 +17,7 @@ from typing import Any
 
 from oreo_envs.checks import choose
 from oreo_envs.data_rows import Row
+from oreo_envs.limits import read_json
 
 ROLES = ("question", "answer", "solution")
 """What a row says."""
@@ -223,7 +223,7 @@ def reference(value: Any) -> str:
     """
     if isinstance(value, str) and value.startswith('["') and value.endswith('"]'):
         with suppress(ValueError):
-            value = json.loads(value)
+            value = read_json(value)
     if isinstance(value, list | tuple):
         if not value:
             raise NoReference("an empty list of answers")

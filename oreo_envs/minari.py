@@ -19,6 +19,7 @@ import gymnasium
 from gymnasium.spaces import Text
 
 from oreo_envs.base import TextEnv
+from oreo_envs.limits import read_json
 from oreo_envs.minari_texts import told_of
 
 try:
@@ -142,14 +143,14 @@ def read(folder: Path) -> Iterator[dict[str, Any]]:
     metadata = MinariStorage.read_raw_metadata(folder)
     for name in ("observation_space", "action_space"):  # never made from env_spec, which runs what it names
         said = metadata.get(name)
-        kind = json.loads(said).get("type") if isinstance(said, str) else None
+        kind = read_json(said).get("type") if isinstance(said, str) else None
         if kind != "Text":
             raise ValueError(
                 f"{folder}: its {name} is {kind or 'not said'}, and an episode here is text: only data sets whose "
                 "observations and actions are both of gymnasium.spaces.Text can be imported"
             )
     spec = metadata.get("env_spec")
-    env_id = json.loads(spec).get("id") if isinstance(spec, str) else None
+    env_id = read_json(spec).get("id") if isinstance(spec, str) else None
     number = 0
     try:
         storage = MinariStorage.read(folder)

@@ -6,9 +6,10 @@ texts and infos do not say of the episode as it was, ``episode``: texts that can
 actions.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+from oreo_envs.limits import read_json
 
 Message = dict[str, str]
 Span = list[int]
@@ -74,7 +75,7 @@ def _listed(values: Any) -> bool:
 def _more(infos: Mapping[str, Any], state: int) -> dict[str, Any]:
     values = infos.get("more")
     try:
-        found = json.loads(values[state]) if values is not None and _listed(values) else {}
+        found = read_json(values[state]) if values is not None and _listed(values) else {}
     except (TypeError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}

@@ -19,6 +19,7 @@ from typing import Any
 import gymnasium
 
 from oreo_envs.base import TextEnv
+from oreo_envs.limits import read_document, read_json
 from oreo_envs.records import Message, Scalar
 from oreo_envs.replies import Usage
 
@@ -216,10 +217,10 @@ def read_settings(folder: str | Path) -> dict[str, Any]:
 
 def _settings(path: Path) -> dict[str, Any]:
     try:
-        settings = json.loads(path.read_text(encoding="utf-8"))
+        settings = read_json(read_document(path))
         if settings["format"] != _FORMAT:
             raise ValueError(f"{path}: written in format {settings['format']!r}, and this version reads {_FORMAT}")
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError) as error:
+    except (OSError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: not the settings of a record ({error})") from error
     return dict(settings)
 
@@ -234,7 +235,7 @@ def read_rows(folder: str | Path) -> Iterable[Row]:
     with path.open("rb") as lines:
         for line in lines:
             try:
-                said = json.loads(line)
+                said = read_json(line)
                 said["messages"] = tuple(
                     {"role": one["role"], "content": _unicode(one["content"])} for one in said["messages"]
                 )

@@ -18,6 +18,7 @@ from oreo_algos.episode import Episode
 from oreo_algos.losses import k3_estimate
 from oreo_algos.metrics import Mean
 from oreo_algos.models import KLEstimate, Models, TokenScores
+from oreo_algos.segments import with_final_values
 from oreo_algos.storage.buffer import EpisodeBuffer
 from oreo_algos.typed import require_finite, require_types
 
@@ -29,6 +30,9 @@ OptimizerName = Literal["adamw", "muon"]
 
 ReferenceUse = Literal["nothing", "logprobs", "distribution"]
 """What a loss reads of the reference: its log-probabilities of the tokens taken never change and are cached."""
+
+OnTruncation = Literal["fail", "drop", "bootstrap"]
+"""What an episode that a limit cut off is: one that failed, none, or one that is worth there what V says it is."""
 
 MicroBatches = Callable[[Sequence[Episode]], list[Batch]]
 """Cuts episodes into micro-batches that fit into memory, and pads each."""
@@ -73,6 +77,9 @@ class Algorithm(Generic[Example]):
         max_grad_norm: gradients of each network are clipped to this norm.
         optimizer: of all networks; ``muon`` takes matrices inside the layers further a step, for models that learn from
             random weights.
+        on_truncation: what an episode that a limit cut off teaches (``Episode.cut_off``). ``fail``: its rewards, which
+            are 0, and V after it is 0, as if it had ended there; ``drop``: nothing; ``bootstrap``: V of the state in
+            which it was cut off is added to its last reward.
     """
 
     policy_lr: float
@@ -82,6 +89,7 @@ class Algorithm(Generic[Example]):
     weight_decay: float = 0.0
     max_grad_norm: float = 1.0
     optimizer: OptimizerName = "adamw"
+    on_truncation: OnTruncation = "fail"
 
     needs: ClassVar[frozenset[str]] = frozenset()
     """Networks beside the policy: a subset of ``{"reference", "value"}``."""
@@ -89,6 +97,9 @@ class Algorithm(Generic[Example]):
     extra: ClassVar[tuple[str, ...]] = ()
     """What its losses read of ``Batch.extra``: ``behavior_logprobs``, ``task``, or names of numbers in the ``info`` of
     every episode that ``select`` returns."""
+
+    bootstraps: ClassVar[bool] = False
+    """Whether its losses ask ``with_cut_off_values`` for the rewards, as ``on_truncation=bootstrap`` wants."""
 
     reads_success_only: ClassVar[bool] = False
     """Whether episodes are told apart by success alone, so that what their rewards say beside is lost."""
@@ -100,6 +111,13 @@ class Algorithm(Generic[Example]):
         require_positive(self, "policy_lr", "epochs", "batch_size", "max_grad_norm")
         require_whole(self, "epochs", "batch_size")
         require_one_of(self, "optimizer", get_args(OptimizerName))
+        require_one_of(self, "on_truncation", get_args(OnTruncation))
+        if self.on_truncation == "bootstrap" and not self.bootstraps:
+            raise ValueError(
+                f"on_truncation=bootstrap takes V of the state in which an episode was cut off, and "
+                f"{type(self).__name__} learns from no V; choose fail or drop, or an algorithm with a value network "
+                "(oreo, dqo)"
+            )
         if not 0 <= self.warmup_ratio < 1:
             raise ValueError(f"warmup_ratio must be in [0, 1), got {self.warmup_ratio}")
         if self.weight_decay < 0:
@@ -113,6 +131,31 @@ class Algorithm(Generic[Example]):
         step, every batch brings them, and the reference is let go of.
         """
         return "logprobs" if "reference" in self.needs else "nothing"
+
+    def learnable(self, buffer: EpisodeBuffer) -> EpisodeBuffer:
+        """Return what ``select`` is to choose from: the buffer, with ``on_truncation=drop`` what no limit cut off.
+
+        Raises:
+            NothingToLearnError: all of it was cut off.
+        """
+        if self.on_truncation != "drop" or not buffer.columns.cut_off.any():
+            return buffer
+        kept = buffer[~buffer.columns.cut_off]
+        if not kept:
+            raise NothingToLearnError(
+                f"a limit cut off every one of the {len(buffer)} episodes, and on_truncation=drop leaves them out; "
+                "collect with a higher limit (sampling.max_new_tokens, env.options.max_steps), or choose fail"
+            )
+        return kept
+
+    def with_cut_off_values(self, batch: Batch, token_values: Tensor) -> Batch:
+        """Return a batch whose rewards, with ``on_truncation=bootstrap``, hold V where episodes were cut off.
+
+        Args:
+            batch: of episodes.
+            token_values: column t is V just before token t, reward units, float [B, T + 1].
+        """
+        return with_final_values(batch, token_values) if self.on_truncation == "bootstrap" else batch
 
     def select(self, buffer: EpisodeBuffer, rng: np.random.Generator) -> Sequence[Example]:
         """Choose the examples to learn from; raises ``NothingToLearnError`` when there are none.

@@ -47,6 +47,7 @@ class Dqo(EpisodeAlgorithm):
     importance_cap: float | None = 1.0
 
     needs = frozenset({"reference", "value"})
+    bootstraps = True
     trains_final_value = True
 
     def __post_init__(self) -> None:
@@ -63,8 +64,9 @@ class Dqo(EpisodeAlgorithm):
         """Value loss and Q loss, means over episodes."""
         if models.value is None:
             raise ValueError("DQO needs a value network")
-        steps = regroup(batch, "token")
         token_values = models.value.token_values(batch)
+        batch = self.with_cut_off_values(batch, token_values)
+        steps = regroup(batch, "token")
         values = step_values(token_values, steps)
         scores = self._score(batch, models)
         log_ratio = torch.zeros_like(values) if scores is None else sum_by_step(token_log_ratio(scores), steps)

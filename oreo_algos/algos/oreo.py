@@ -98,6 +98,7 @@ class Oreo(EpisodeAlgorithm):
     positive_hinge: float = 0.0
 
     needs = frozenset({"reference", "value"})
+    bootstraps = True
 
     def __post_init__(self) -> None:
         """Check the settings, and choose alpha by the granularity where none is given."""
@@ -168,8 +169,9 @@ class Oreo(EpisodeAlgorithm):
         """Value loss and policy loss with its KL regulariser, means over episodes."""
         if models.value is None:
             raise ValueError("OREO needs a value network")
-        steps = regroup(batch, self.granularity)
         token_values = models.value.token_values(batch)
+        batch = self.with_cut_off_values(batch, token_values)
+        steps = regroup(batch, self.granularity)
         values = step_values(token_values, steps)
         returns = reward_to_go(steps.rewards, steps.step_mask)
         scores = self._score(batch, models)

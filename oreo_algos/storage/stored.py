@@ -29,7 +29,7 @@ class Columns:
         task: the task of each as a place in ``task_ids``, int32 [N].
         task_ids: the tasks in the order in which they first appear.
         env_ids: the environments that occur, sorted.
-        success, truncated: bool [N].
+        success, truncated, cut_off: as of `Episode`, bool [N].
         num_tokens, num_action_tokens, num_steps: int64 [N].
         highest_token: the highest token id, -1 where there is none, int32 [N].
         located: whether it is said where the actions stand in the messages, bool [N].
@@ -41,6 +41,7 @@ class Columns:
     env_ids: list[str]
     success: NDArray[np.bool_]
     truncated: NDArray[np.bool_]
+    cut_off: NDArray[np.bool_]
     num_tokens: NDArray[np.int64]
     num_action_tokens: NDArray[np.int64]
     num_steps: NDArray[np.int64]
@@ -61,6 +62,7 @@ class Columns:
             env_ids=sorted({e.env_id for e in episodes}),
             success=np.array([e.success for e in episodes], np.bool_),
             truncated=np.array([e.truncated for e in episodes], np.bool_),
+            cut_off=np.array([e.cut_off for e in episodes], np.bool_),
             num_tokens=np.array([e.num_tokens for e in episodes], np.int64),
             num_action_tokens=np.array([e.num_action_tokens for e in episodes], np.int64),
             num_steps=np.array([e.num_steps for e in episodes], np.int64),
@@ -265,12 +267,16 @@ class StoredEpisodes(Sequence[Episode]):
         rank = np.empty(len(order), np.int32)
         rank[codes[by_appearance]] = np.arange(len(codes), dtype=np.int32)
         env_codes, envs = self._ids("env_id")
+        success, terminated, truncated = (
+            self._numbers(name).view(np.bool_) for name in ("success", "terminated", "truncated")
+        )
         return Columns(
             task=rank[chosen],
             task_ids=[order[code] for code in codes[by_appearance].tolist()],
             env_ids=sorted(envs[code] for code in np.unique(env_codes).tolist()),
-            success=self._numbers("success").view(np.bool_),
-            truncated=self._numbers("truncated").view(np.bool_),
+            success=success,
+            truncated=truncated,
+            cut_off=truncated & ~terminated & ~success,
             num_tokens=self._lengths("tokens"),
             num_action_tokens=self._numbers("num_action_tokens").astype(np.int64),
             num_steps=self._lengths("rewards"),

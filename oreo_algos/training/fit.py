@@ -42,6 +42,15 @@ def require_examples(examples: Sequence[Any], selected: int, limit: int, algorit
         )
 
 
+def tell_dropped(episodes: int, left: int) -> int:
+    """Say how many of a buffer's episodes are left out because a limit cut them off; return how many."""
+    if left < episodes:
+        _log.warning(
+            "%d of %d episodes were cut off by a limit and are left out (on_truncation=drop)", episodes - left, episodes
+        )
+    return episodes - left
+
+
 def require_fit(models: Models, needs: Collection[str], highest_token: int, tokenizer_fingerprint: str) -> None:
     """Refuse networks that cannot learn from these episodes, or would lose what they learn.
 

@@ -97,6 +97,7 @@ class TrainResult:
         best_step: after which the best evaluation was made; None without one.
         best_score: what it found.
         loaded_step: the step whose networks the run ended with; None: the last.
+        dropped_cut_off: episodes of the buffer left out because a limit cut them off, see ``Algorithm.on_truncation``.
     """
 
     steps: int
@@ -108,6 +109,7 @@ class TrainResult:
     best_step: int | None = None
     best_score: float | None = None
     loaded_step: int | None = None
+    dropped_cut_off: int = 0
 
     def __repr__(self) -> str:
         """One line: steps, examples, the last losses, the best evaluation, CPU time."""
@@ -115,6 +117,7 @@ class TrainResult:
             f"{name.removeprefix('train/')}={value:.4g}" for name, value in self.metrics.items() if "loss" in name
         ]
         skipped = f", {self.skipped_too_long} too long" if self.skipped_too_long else ""
+        skipped += f", {self.dropped_cut_off} episodes cut off left out" if self.dropped_cut_off else ""
         best = [] if self.best_score is None else [f"best {self.best_score:.4g} at step {self.best_step}"]
         facts = [f"{self.steps} steps", f"{self.examples} examples{skipped}", *losses, *best]
         return f"TrainResult({', '.join(facts)}, {self.cpu_seconds:.1f} CPU s)"

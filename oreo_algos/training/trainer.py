@@ -29,7 +29,7 @@ from oreo_algos.storage.buffer import EpisodeBuffer
 from oreo_algos.training.curve import Curve, Evaluate
 from oreo_algos.training.doctor import TrainingDoctor, examine_rewards
 from oreo_algos.training.examples import Examples
-from oreo_algos.training.fit import require_examples, require_fit
+from oreo_algos.training.fit import require_examples, require_fit, tell_dropped
 from oreo_algos.training.holding import Holding
 from oreo_algos.training.identity import run_fingerprint, seed_of
 from oreo_algos.training.metrics_writer import MetricsWriter, SilentWriter, read_metrics
@@ -104,7 +104,9 @@ class _Run:
         self.algorithm, self.buffer, self.config, self.folder = algorithm, buffer, config, folder
         self.cpu_seconds, self.cpu_since = 0.0, time.process_time()
         generator = np.random.default_rng(np.random.SeedSequence([config.seed, 0]))
-        selected = Examples(algorithm.select(buffer, generator))
+        learnable = algorithm.learnable(buffer)
+        self.dropped = tell_dropped(len(buffer), len(learnable))
+        selected = Examples(algorithm.select(learnable, generator))
         self.examples = selected.fitting(models.policy.max_length)
         self.skipped = len(selected) - len(self.examples)
         require_examples(self.examples, len(selected), models.policy.max_length, algorithm)
@@ -148,7 +150,7 @@ class _Run:
             self.networks["value"] = self.models.value
         self.optimizers = {name: self._optimizers(name) for name in self.networks}
         self.schedulers = {name: self._schedulers(name) for name in self.networks}
-        self.doctor = TrainingDoctor(config.doctor, float(np.std(buffer.columns.total_reward)))
+        self.doctor = TrainingDoctor(config.doctor, float(np.std(learnable.columns.total_reward)))
         self.step, self.num_tokens = 0, 0
         waits = self.schedule.value_warmup_steps if self.schedule.policy_steps else self.total_steps
         self.curve = Curve(config, folder, total_steps=self.total_steps, counts_from=waits, writes=self.ranks.leads)
@@ -217,6 +219,7 @@ class _Run:
             best_step=None if best is None else best[0],
             best_score=None if best is None else best[1],
             loaded_step=None if loaded is None else loaded[0],
+            dropped_cut_off=self.dropped,
         )
 
     def _evaluate(self, evaluate: Evaluate) -> tuple[dict[str, float], dict[str, str]]:

@@ -11,10 +11,8 @@ import hashlib
 import importlib
 import json
 import logging
-import lzma
 import os
 import re
-import tarfile
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,7 +25,9 @@ from oreo_envs.alfworld.cache import read_cache, write_cache
 from oreo_envs.alfworld.problem import Problem, read_problem
 from oreo_envs.alfworld.rules import task_of
 from oreo_envs.alfworld.simulator import Game
+from oreo_envs.archives import read_members
 from oreo_envs.datasets import DATA_VARIABLE
+from oreo_envs.limits import TooDeepError, read_document, read_json
 
 logger = logging.getLogger(__name__)
 
@@ -164,27 +164,22 @@ class GameFiles:
         named = [self.place.joinpath(*task_id.split("/")[1:], GAME_FILE) for task_id in wanted or ()]
         for file in self.files() if wanted is None else named:
             task, trial = file.parts[-3:-1]
-            yield f"{self.split}/{task}/{trial}", str(file), file.read_bytes()
+            yield f"{self.split}/{task}/{trial}", str(file), read_document(file)
 
     def files(self) -> list[Path]:
         """Return the game files of a folder, or the archive."""
         return [self.place] if self.place.is_file() else sorted(self.place.glob(f"*/*/{GAME_FILE}"))
 
     def _from_archive(self, wanted: Sequence[str] | None) -> Iterator[tuple[str, str, bytes]]:
-        try:
-            with tarfile.open(self.place, "r|*") as archive:
-                for member in archive:
-                    parts = member.name.split("/")
-                    if not member.isfile() or parts[-1] != GAME_FILE or parts[-4:-3] != [self.split]:
-                        continue
-                    task_id = "/".join(parts[-4:-1])
-                    stream = archive.extractfile(member)
-                    if stream is not None and (wanted is None or task_id in wanted):
-                        yield task_id, f"{self.place}, member {member.name}", stream.read()
-        except (tarfile.TarError, lzma.LZMAError, EOFError, OSError) as error:
-            raise ValueError(
-                f"{self.place}: not a whole tar archive ({type(error).__name__}: {error}); get it again"
-            ) from None
+        ids = None if wanted is None else set(wanted)
+
+        def is_wanted(name: str) -> bool:
+            parts = name.split("/")
+            ours = parts[-1] == GAME_FILE and parts[-4:-3] == [self.split]
+            return ours and (ids is None or "/".join(parts[-4:-1]) in ids)
+
+        for name, content in read_members(self.place, is_wanted):
+            yield "/".join(name.split("/")[-4:-1]), f"{self.place}, member {name}", content
 
 
 def _index_again(files: GameFiles, sha256: str) -> GameIndex:
@@ -255,8 +250,10 @@ def _fields(content: bytes, where: str) -> dict[str, Any]:
     """The JSON object in a game file, with fields of the right types."""
     mend = "; get the file again, or take it out of the folder"
     try:
-        fields = json.loads(content)
-    except (ValueError, RecursionError) as error:  # bad JSON or bad UTF-8
+        fields = read_json(content)
+    except TooDeepError as error:
+        raise ValueError(f"{where}: {error}") from None
+    except ValueError as error:  # bad JSON or bad UTF-8
         raise ValueError(f"{where}: not JSON ({error}){mend}") from None
     if not isinstance(fields, dict):
         raise ValueError(f"{where}: not a JSON object but {type(fields).__name__}{mend}")
@@ -320,7 +317,8 @@ def _digest(stamps: tuple[tuple[str, int, int], ...]) -> str:
     digest = hashlib.sha256()
     for name, _, size in stamps:
         digest.update(f"{'/'.join(Path(name).parts[-3:])} {size}\n".encode())
-        digest.update(Path(name).read_bytes())
+        with open(name, "rb") as stream:
+            digest.update(hashlib.file_digest(stream, "sha256").digest())
     return digest.hexdigest()[:32]
 
 

@@ -9,6 +9,8 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from oreo_envs.limits import Limits, raised
+
 Sexp = list[Any]
 """Words and further lists."""
 
@@ -19,18 +21,21 @@ def read_sexp(text: str) -> Sexp:
     """Read one bracketed expression into nested lists of lower-case words; comments are left out.
 
     Raises:
-        ValueError: brackets do not match, or there is something around the expression.
+        ValueError: brackets do not match or lie too deep, or there is something around the expression.
     """
     if ";" in text:
         text = re.sub(r";[^\n]*", "", text)
     before, *openings = text.lower().replace("?", " ?").split("(")
     root: Sexp = before.split()
+    depth = Limits.now().depth
     stack = [root]
     for opening in openings:
         words, *closings = opening.split(")")
         inner: Sexp = words.split()
         stack[-1].append(inner)
         stack.append(inner)
+        if len(stack) > depth + 1:
+            raise ValueError(f"PDDL: brackets more than {depth} deep inside one another; {raised('depth')}")
         for words in closings:
             stack.pop()
             if not stack:

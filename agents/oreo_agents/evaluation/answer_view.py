@@ -5,7 +5,6 @@ Knows: lines of styled text. Does not know: where episodes lie, how V was read. 
 Foreign text is never markup (it is only ever put into ``rich.text.Text``), and steers no terminal, see ``visible``.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -20,6 +19,7 @@ from oreo_agents.episodes.spoken import asked, spoken_steps, visible
 from oreo_agents.evaluation.kept import reason_of
 from oreo_agents.terminal import Terminal
 from oreo_algos.episode import Episode
+from oreo_envs.limits import read_json
 
 _RAISES, _LOWERS, _NEITHER = (30, 110, 200), (190, 80, 15), (38, 38, 38)
 _GAP = "  |  "
@@ -173,7 +173,7 @@ def _turns(episode: Episode) -> list[list[list[object]]]:
     """Return the actions that were proposed at each turn; [] where nobody says, or a turn is no step."""
     told = episode.info.get("turns")
     try:
-        found = json.loads(told) if isinstance(told, str) else []
+        found = read_json(told) if isinstance(told, str) else []
     except ValueError:  # an environment of others may call something else so
         return []
     proposed = isinstance(found, list) and all(

@@ -13,6 +13,7 @@ import yaml
 from rich.table import Table
 
 from oreo_algos.storage.atomic import write_text
+from oreo_envs.limits import read_document, read_json
 
 FILE = "failed.json"
 _UNENDED = "it did not end: it was killed, perhaps for lack of memory, or is still at work"
@@ -68,7 +69,7 @@ def failed_table(jobs: Sequence[FailedJob]) -> Table:
 
 def _read(file: Path) -> FailedJob:
     try:
-        said = json.loads(file.read_text(encoding="utf-8"))
+        said = read_json(read_document(file))
         everywhere = _of_all_jobs(file.parent.parent / "multirun.yaml")
         told = [str(setting) for setting in said["settings"] if setting not in everywhere]
         return FailedJob(file.parent, " ".join(told), str(said["why"]))
@@ -79,8 +80,8 @@ def _read(file: Path) -> FailedJob:
 def _of_all_jobs(file: Path) -> set[str]:
     """Return the settings that a sweep gave all its jobs alike, as far as it was written down."""
     try:
-        return set(yaml.safe_load(file.read_text(encoding="utf-8"))["hydra"]["overrides"]["task"])
-    except (OSError, yaml.YAMLError, KeyError, TypeError):
+        return set(yaml.safe_load(read_document(file))["hydra"]["overrides"]["task"])
+    except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError, RecursionError):
         return set()
 
 

@@ -3,7 +3,6 @@
 Knows: names of folders, what a buffer says of itself. Does not know: networks, how episodes are shown. Loads no torch.
 """
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -15,6 +14,7 @@ from oreo_algos.episode import Episode
 from oreo_algos.storage.buffer import EpisodeBuffer
 from oreo_algos.storage.parquet import METADATA, read_metadata
 from oreo_envs.checks import closest
+from oreo_envs.limits import read_document, read_json
 
 ANSWERS, CANDIDATES = "answers", "candidates"
 """What names of folders begin with: answers that were given, and those that a search chose them from."""
@@ -114,7 +114,7 @@ def _order(kept: Kept) -> tuple[str, float, str]:
     results = kept.folder.parent.parent / "results.json"
     names = ("algo", "search", "split", "budget")
     try:
-        keys = [tuple(map(row.get, names)) for row in json.loads(results.read_text(encoding="utf-8"))["results"]]
+        keys = [tuple(map(row.get, names)) for row in read_json(read_document(results))["results"]]
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         keys = []
     own = tuple(map(kept.facts.get, names))

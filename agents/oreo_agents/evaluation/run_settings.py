@@ -4,7 +4,6 @@ Knows: which stage of a run reads which settings, and that a checkpoint of anoth
 Does not know: what a setting means, answers, tables.
 """
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -14,6 +13,8 @@ from typing import Any
 import yaml
 
 from oreo_agents.evaluation.round_names import split_round
+from oreo_envs.limits import read_document as read_limited
+from oreo_envs.limits import read_json
 
 TRAINED = "trained.yaml"
 """In the folder of an evaluation: the configuration of the run that its checkpoint is of."""
@@ -53,7 +54,7 @@ def read_document(path: Path) -> dict[str, Any]:
         ValueError: it is damaged.
     """
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = read_json(read_limited(path))
         for row in document["results"]:
             _ = row["algo"], row["search"], row["split"], row["seed"]
     except (ValueError, KeyError, TypeError) as error:

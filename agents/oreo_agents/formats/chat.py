@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
+from oreo_envs.limits import read_json
+
 Message = dict[str, str]
 
 _ROLES = ("system", "user", "assistant")
@@ -135,7 +137,7 @@ def _call(call: Any, place: str) -> str:
     arguments = function.get("arguments")
     if isinstance(arguments, str):
         with suppress(ValueError):  # what the model said may be no JSON
-            arguments = json.loads(arguments)
+            arguments = read_json(arguments)
     told = {"name": function["name"], "arguments": _without_nulls(arguments)}
     return f"<tool_call>\n{json.dumps(told, ensure_ascii=False)}\n</tool_call>"
 
@@ -149,7 +151,7 @@ def _without_nulls(value: Any) -> Any:
 
 def _parsed(text: str) -> Any:
     try:
-        return json.loads(text)
+        return read_json(text)
     except ValueError:
         return text
 

@@ -20,7 +20,6 @@ from oreo_agents.formats.reading import rows_of
 from oreo_agents.formats.registry import LAYOUTS
 from oreo_agents.formats.solutions import Solution, Verdict
 from oreo_algos import Episode, EpisodeBuffer
-from oreo_envs.datasets import MAX_UNPACKED_BYTES
 
 CHAT = "oreo/Chat-v0"
 """The environment of episodes of no environment."""
@@ -106,7 +105,7 @@ class ImportSettings:
         pay_steps: labels of steps are rewards of the steps; otherwise the last step has the reward of the whole, and
             they stand in ``info["step_rightness"]``.
         skip_bad: leave out and count rows that cannot be used.
-        max_unpacked_bytes: what files may unpack to, all together.
+        max_unpacked_bytes: what files may unpack to, all together; None: as ``oreo_envs.limits`` has it.
     """
 
     layout: str = "auto"
@@ -118,7 +117,7 @@ class ImportSettings:
     steps: Cut = "auto"
     pay_steps: bool = False
     skip_bad: bool = False
-    max_unpacked_bytes: int = MAX_UNPACKED_BYTES
+    max_unpacked_bytes: int | None = None
 
     def __post_init__(self) -> None:
         """Check the settings."""

@@ -4,7 +4,6 @@ Knows: where rows lie. Does not know: what they mean.
 """
 
 import hashlib
-import json
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ from oreo_agents.formats.layout import Row
 from oreo_envs import hub
 from oreo_envs.data_files import Naming, WrongSplit, describe, explicit_file, name_files, split_files
 from oreo_envs.data_rows import Allowance, rows
+from oreo_envs.limits import read_document, read_json
 from oreo_envs.recording import is_record
 
 HUB = "hub:"
@@ -58,7 +58,7 @@ def files_of(place: str, split: str = "train") -> tuple[Path, ...]:
     return tuple(file.parent if minari_folder(file.parent) == file.parent else file for file in found)
 
 
-def rows_of(files: Sequence[Path], max_unpacked_bytes: int) -> Iterator[tuple[str, Row]]:
+def rows_of(files: Sequence[Path], max_unpacked_bytes: int | None = None) -> Iterator[tuple[str, Row]]:
     """Yield every row with its place, "FILE, line 3".
 
     Raises:
@@ -77,7 +77,7 @@ def minari_folder(path: Path) -> Path | None:
     """The folder with the data, if a folder is a data set of Minari."""
     for folder in (path, path / "data"):
         try:
-            said = json.loads((folder / "metadata.json").read_text(encoding="utf-8"))
+            said = read_json(read_document(folder / "metadata.json"))
         except (OSError, ValueError):
             continue
         if isinstance(said, dict) and {"data_format", "total_episodes"} <= {*said}:

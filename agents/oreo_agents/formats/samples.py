@@ -4,7 +4,6 @@ Sources: verifiers 0.1 (``vf-eval -s``: results.jsonl), lm-evaluation-harness 0.
 (2023), OpenR1-Math-220k (2025-02), reasoning-gym 0.1 (results of its eval).
 """
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,6 +12,7 @@ from oreo_agents.formats.draft import Draft, answered, scalars
 from oreo_agents.formats.labels import label_of, text_field
 from oreo_agents.formats.layout import Layout, Row
 from oreo_agents.formats.trl import conversation
+from oreo_envs.limits import read_json
 
 
 def _verifiers(row: Row) -> list[Draft]:
@@ -52,7 +52,7 @@ def _harness_prompt(arguments: Any) -> list[dict[str, str]]:
     if isinstance(text, list):  # of JSON that stands in a list
         text = text[0]
     try:
-        said = json.loads(str(text))
+        said = read_json(str(text))
     except (TypeError, ValueError):
         said = None
     if is_chat(said):

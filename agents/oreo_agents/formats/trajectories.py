@@ -5,7 +5,6 @@ and, of ALFWorld, ``conversations, reward``), Alpaca, LMSYS-Chat-1M and UltraCha
 2023). Ours are those that ``oreo data export`` writes.
 """
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +12,7 @@ from oreo_agents.formats.chat import SAME, turns
 from oreo_agents.formats.draft import Draft, answered
 from oreo_agents.formats.labels import LABELS, label_of, text_field
 from oreo_agents.formats.layout import Layout, Row
+from oreo_envs.limits import read_json
 
 _TASKS = ("task_id", "item_id", "id")
 
@@ -63,7 +63,7 @@ def _own(row: Row) -> list[Draft]:
             env_id=str(row["env_id"]),
             truncated=bool(row.get("truncated")),
             terminated=bool(row.get("terminated")),
-            info=json.loads(info) if isinstance(info, str) else dict(info),
+            info=read_json(info) if isinstance(info, str) else dict(info),
         )
     ]
 

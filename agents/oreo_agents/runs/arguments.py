@@ -3,12 +3,12 @@
 Knows: how they are written. Does not know: commands, settings; how modules are found (``plugins``).
 """
 
-import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from oreo_agents import plugins
+from oreo_envs.limits import read_document, read_json
 
 
 def plugged_in(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -71,6 +71,6 @@ def _of_none(folder: Path) -> bool:
     if not (folder / "metadata.json").is_file():
         return any(folder.iterdir()) and not any(folder.glob("part-*.parquet"))
     try:
-        return json.loads((folder / "metadata.json").read_text(encoding="utf-8")).get("env_ids") == ["oreo/Chat-v0"]
+        return read_json(read_document(folder / "metadata.json")).get("env_ids") == ["oreo/Chat-v0"]
     except (ValueError, OSError):
         return False

@@ -4,10 +4,10 @@ Knows: names and what they mean. Does not know: what is done with them.
 """
 
 import argparse
-import json
 from pathlib import Path
 
 from oreo_envs.alfworld.games import SPLITS
+from oreo_envs.limits import read_json
 
 EXPORTS = ("trl-sft", "trl-kto", "trl-dpo", "messages", "sharegpt", "labelled", "minari")
 
@@ -106,7 +106,7 @@ def _add_format_options(parser: argparse.ArgumentParser) -> None:
     """Add what ``policy`` settings of the same names are in a run."""
     parser.add_argument("--chat-template", help="Jinja file to use in place of the tokenizer's chat template")
     parser.add_argument(
-        "--chat-template-kwargs", type=json.loads, help="its arguments, as JSON: '{\"enable_thinking\": false}'"
+        "--chat-template-kwargs", type=read_json, help="its arguments, as JSON: '{\"enable_thinking\": false}'"
     )
     parser.add_argument("--system-prompt", help="in place of the environment's; an empty text: none")
     parser.add_argument("--trust-remote-code", action="store_true", help="run code that comes with the tokenizer")

@@ -74,7 +74,7 @@ def _truncated(buffer: EpisodeBuffer, prompt_format: PromptFormat, thresholds: T
         "truncated",
         f"{cut_off} of {len(buffer)} episodes ({cut_off / len(buffer):.1%}) were cut off by a limit; their rewards say "
         "that they were long and not that they were wrong; raise sampling.max_new_tokens, env.options.max_steps or the "
-        "policy's context",
+        "policy's context, or choose on_truncation=drop or bootstrap",
     )
 
 

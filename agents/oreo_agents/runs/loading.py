@@ -171,7 +171,9 @@ class Loader:
             )
         if "value" in algorithm.needs:
             trained = value_path or self.value_settings.path
-            models.value = self._new_value(path, buffer) if trained is None else self.value(trained, path)
+            models.value = (
+                self._new_value(path, algorithm.learnable(buffer)) if trained is None else self.value(trained, path)
+            )
         return models
 
     def _new_value(self, path: str, buffer: EpisodeBuffer) -> TokenValue:

@@ -194,7 +194,8 @@ class Run:
             return None
         episodes = join(self.data.learned_in(name, number, self.sft()))
         try:
-            self.settings.algorithms[name].select(episodes, np.random.default_rng(0))
+            algorithm = self.settings.algorithms[name]
+            algorithm.select(algorithm.learnable(episodes), np.random.default_rng(0))
         except NothingToLearnError as error:
             return str(error)
         return None

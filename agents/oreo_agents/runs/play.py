@@ -4,7 +4,6 @@ Knows: how to show a turn and read an action. Does not know: what an environment
 """
 
 import argparse
-import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -18,6 +17,7 @@ import oreo_envs
 from oreo_agents.episodes.tasks import find_env
 from oreo_agents.terminal import Terminal
 from oreo_envs.arguments import what_is_wrong
+from oreo_envs.limits import read_json
 
 USAGE = "oreo play ID [--split SPLIT] [--index I] [--path PATH] [--option KEY=VALUE ...]"
 
@@ -89,6 +89,6 @@ def _option(text: str) -> tuple[str, Any]:
     if not equals or not name:
         raise ValueError(f"--option {text}: give KEY=VALUE")
     try:
-        return name, json.loads(value)
+        return name, read_json(value)
     except ValueError:
         return name, value

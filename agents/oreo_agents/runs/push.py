@@ -5,7 +5,6 @@ Knows: which files are a network, what the hub's library says when it cannot. Do
 
 import argparse
 import fnmatch
-import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +14,8 @@ from huggingface_hub import HfApi, get_token
 from huggingface_hub.constants import is_offline_mode
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled, RepositoryNotFoundError
 from huggingface_hub.utils import validate_repo_id
+
+from oreo_envs.limits import read_document, read_json
 
 CARD = "README.md"
 WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
@@ -142,7 +143,7 @@ def chosen_files(folder: Path, *, training: bool = False) -> list[str]:
         )
         raise ValueError(f"{folder}: no network, which is config.json with weights (*.safetensors); {hint}")
     if "adapter_config.json" in named:
-        base = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8")).get("base_model_name_or_path")
+        base = read_json(read_document(folder / "adapter_config.json")).get("base_model_name_or_path")
         if base is not None and (Path(base).is_absolute() or Path(base).exists()):
             raise ValueError(
                 f"{folder}: these adapters adapt a model in a folder of this machine, which others do not have; train "

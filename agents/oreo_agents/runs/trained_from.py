@@ -3,7 +3,6 @@
 Knows: ``summary.json``, ``config.yaml``, and where the places they name lie. Does not know: how a run makes them.
 """
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from os.path import expanduser
@@ -16,6 +15,7 @@ from oreo_agents.runs.layout import STARTS
 from oreo_agents.runs.run_data import divide
 from oreo_agents.runs.run_folders import at
 from oreo_algos import EpisodeBuffer
+from oreo_envs.limits import read_document, read_json
 
 START = "start_folder"
 """In a summary: where a start lies that runs share, as seen from the run folder; without it: there."""
@@ -88,7 +88,7 @@ def _without_held_back(
 
 def _summary(folder: Path) -> Mapping[str, Any]:
     try:
-        found = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+        found = read_json(read_document(folder / "summary.json"))
     except (FileNotFoundError, NotADirectoryError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
