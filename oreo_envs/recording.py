@@ -27,6 +27,7 @@ logger = logging.getLogger(__name__)
 
 SETTINGS, EPISODES = "record.json", "episodes.jsonl"
 _FORMAT = 1
+_UNFINISHED = f".{SETTINGS}.tmp"
 
 
 @dataclass(frozen=True)
@@ -170,11 +171,14 @@ class RecordFolder:
                     f"{name}: there {before.get(name)!r}, here {settings.get(name)!r}" for name in differing
                 )
                 raise ValueError(f"record={self.folder} holds other episodes ({told}); name another folder")
-        elif any(one.name != ".lock" for one in self.folder.iterdir()):
+        elif any(one.name not in (".lock", _UNFINISHED) for one in self.folder.iterdir()):
             raise ValueError(f"record={self.folder}: not empty, and not a record of episodes; name another folder")
         else:
-            whole = path.with_suffix(".tmp")
-            whole.write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
+            whole = path.with_name(_UNFINISHED)
+            with whole.open("w", encoding="utf-8") as file:
+                file.write(json.dumps(settings, indent=1) + "\n")
+                file.flush()
+                os.fsync(file.fileno())
             whole.replace(path)
         episodes = self.folder / EPISODES
         if episodes.exists():

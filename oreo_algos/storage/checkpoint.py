@@ -5,7 +5,6 @@ Knows: names and how many to keep. Does not know: what the state holds.
 """
 
 import re
-import shutil
 from collections.abc import Callable, Collection
 from contextlib import nullcontext
 from pathlib import Path
@@ -15,7 +14,7 @@ import torch
 from torch import Tensor
 
 from oreo_algos.ranks import Ranks
-from oreo_algos.storage.atomic import replace_folder
+from oreo_algos.storage.atomic import remove, remove_leftovers, replace_folder
 from oreo_algos.storage.shards import (
     Place,
     have_tensors,
@@ -31,7 +30,7 @@ _STATE = "state.pt"
 def save_checkpoint(folder: Path, step: int, state: dict[str, Any], *, keep: int) -> Path:
     """Write ``folder/checkpoint-<step>`` and drop all but the last ``keep``."""
     path = _save(folder / f"checkpoint-{step}", state)
-    _keep(folder, keep)
+    keep_last(folder, keep)
     return path
 
 
@@ -48,14 +47,16 @@ def save_together(folder: Path, step: int, state: dict[str, Any], *, keep: int, 
         if ranks.leads:
             torch.save(rest, temporary / _STATE)
     if ranks.leads:
-        _keep(folder, keep)
+        keep_last(folder, keep)
     ranks.barrier()
     return path
 
 
-def _keep(folder: Path, keep: int) -> None:
+def keep_last(folder: Path, keep: int) -> None:
+    """Drop all but the last checkpoints, and what killed processes left in the folder."""
+    remove_leftovers(folder)
     for _, old in list_checkpoints(folder)[:-keep]:
-        shutil.rmtree(old)
+        remove(old)
 
 
 def _save(path: Path, state: dict[str, Any]) -> Path:
@@ -83,14 +84,15 @@ def remove_best(folder: Path, *, keep: Collection[int | None] = ()) -> None:
     """Drop the bests of all steps but some."""
     for step, path in _list(folder, "best"):
         if step not in keep:
-            shutil.rmtree(path)
+            remove(path)
 
 
 def remove_checkpoints(folder: Path) -> None:
     """Drop all checkpoints of a run folder, and the bests: what they lead to is there."""
+    remove_leftovers(folder)
     remove_best(folder)
     for _, path in list_checkpoints(folder):
-        shutil.rmtree(path)
+        remove(path)
 
 
 def list_checkpoints(folder: Path) -> list[tuple[int, Path]]:

@@ -5,11 +5,13 @@ Knows: names and steps. Does not know: what the numbers mean. Names follow ``roo
 
 import json
 import math
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from oreo_algos.storage.atomic import write_text
 from oreo_algos.training.trackers import DEFAULT, Tracked, Trackers
 
 FILE_NAME = "metrics.jsonl"
@@ -42,10 +44,7 @@ class MetricsWriter:
         kept = [row for row in before if row["step"] <= resume_step and resume_step > 0]
         # The texts of step 0 stay in the trackers, for warnings are given only once: its numbers are not shown again.
         self._shown = next((row for row in before if row["step"] == 0), None)
-        # Renamed, so that a kill while rewriting loses no line.
-        temporary = path.with_suffix(".tmp")
-        temporary.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
-        temporary.replace(path)
+        write_text(path, "".join(json.dumps(row) + "\n" for row in kept))
         self._trackers = Trackers(trackers, Tracked(folder, resume_step), settings or {})
         self._file = path.open("a", encoding="utf-8")
 
@@ -65,7 +64,8 @@ class MetricsWriter:
         self._trackers.text(tag, text)
 
     def flush(self) -> None:
-        """Have the trackers hand over what they hold, as every line of the file is at once."""
+        """Have all that was recorded on disk, and the trackers hand over what they hold."""
+        os.fsync(self._file.fileno())
         self._trackers.flush()
 
     def close(self) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from oreo_algos.storage.checkpoint import load_last_checkpoint, save_checkpoint, save_together
+from oreo_algos.storage.checkpoint import keep_last, load_last_checkpoint, save_checkpoint, save_together
 from oreo_algos.storage.shards import Place, each_tensor
 from oreo_algos.training.sharding import spread_like
 from oreo_algos.training.trained import load_trained_state, trained_state
@@ -54,6 +54,9 @@ def restore_run(run: "_Run") -> None:
         ValueError: it cannot be read, or belongs to another run.
     """
     like = _Likes(run)
+    if run.ranks.leads:
+        keep_last(run.folder, run.config.keep_checkpoints)
+    run.ranks.barrier()
     state = load_last_checkpoint(run.folder, like)
     if state is None:
         run.curve.settle()

@@ -19,6 +19,8 @@ from time import time
 from typing import Any, Protocol
 from uuid import uuid4
 
+from oreo_algos.storage.atomic import write_text
+
 _log = logging.getLogger(__name__)
 
 DEFAULT = ("tensorboard",)
@@ -67,7 +69,7 @@ class Tracked:
         if self.resume_step and file.exists():
             return str(json.loads(file.read_text(encoding="utf-8"))["id"])
         found = make()
-        file.write_text(json.dumps({"id": found}) + "\n", encoding="utf-8")
+        write_text(file, json.dumps({"id": found}) + "\n")
         return found
 
 

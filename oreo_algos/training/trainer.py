@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from oreo_algos import ranks
+from oreo_algos import ranks, stopping
 from oreo_algos.algos.base import Algorithm, Losses
 from oreo_algos.bars import bar_console
 from oreo_algos.batch import TASK, Batch, collate, require_extra
@@ -152,6 +152,7 @@ class _Run:
         self.schedulers = {name: self._schedulers(name) for name in self.networks}
         self.doctor = TrainingDoctor(config.doctor, float(np.std(learnable.columns.total_reward)))
         self.step, self.num_tokens = 0, 0
+        self.told: int | None = None  # the signal that one of several processes was sent
         waits = self.schedule.value_warmup_steps if self.schedule.policy_steps else self.total_steps
         self.curve = Curve(config, folder, total_steps=self.total_steps, counts_from=waits, writes=self.ranks.leads)
         self.last_metrics: dict[str, float] = {}
@@ -179,7 +180,11 @@ class _Run:
         what, note = TextColumn("{task.description}"), TextColumn("{task.fields[note]}")
         columns = (what, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), note)
         silent = self.done or parent_process() is not None or not self.ranks.leads
-        with self._writer() as writer, Progress(*columns, console=bar_console(), disable=silent) as progress:
+        with (
+            stopping.at_safe_points("the running step, with a checkpoint"),
+            self._writer() as writer,
+            Progress(*columns, console=bar_console(), disable=silent) as progress,
+        ):
             bar = progress.add_task(self.folder.name, total=self.total_steps, completed=self.step, note="")
             warnings = WarningLog(self.folder, writer.write_text) if self.ranks.leads else SilentWriter()
             if self.algorithm.reads_success_only:
@@ -197,12 +202,16 @@ class _Run:
                 writer.write(self.step, metrics, texts)
                 warnings.give(self.doctor.observe(metrics))
                 self.last_metrics = metrics
-                if self.step % self.config.checkpoint_every == 0 or self.done:
+                stop = stopping.asked() if self.ranks.size == 1 else self.told
+                if self.step % self.config.checkpoint_every == 0 or self.done or stop:
                     # What a run that continues will not write again is on disk first.
                     writer.flush()
                     save_run(self)
                 # A step without a token that SFT may learn from has no loss.
                 progress.update(bar, completed=self.step, note=self._note(metrics))
+                if stop and not self.done:
+                    kept = f"{self.folder} has a checkpoint of step {self.step} of {self.total_steps}"
+                    raise stopping.Interrupted(stop, kept)
         best, loaded = self.curve.best, self.curve.load_best(self.step)
         if loaded is not None:
             for name, network in self.networks.items():
@@ -321,12 +330,13 @@ class _Run:
         """Put together what all processes found in a step; what went wrong in one is raised in all."""
         if self.ranks.size == 1:
             return means
-        found = self.ranks.gather((means, problem))
-        for _, each in found:
+        found = self.ranks.gather((means, problem, stopping.asked()))
+        for _, each, _ in found:
             if each is not None:
                 raise ValueError(each)
+        self.told = next((number for _, _, number in found if number is not None), None)
         joined = WeightedMean()
-        joined.join(each for each, _ in found)
+        joined.join(each for each, _, _ in found)
         return joined
 
     def _micro_batches(self, examples: Sequence[Any]) -> list[Batch]:

@@ -7,8 +7,8 @@ Does not know: how houses are made (``houses``), how files are read (``games``).
 from __future__ import annotations
 
 import json
+import os
 import shutil
-import tempfile
 from pathlib import Path
 
 from oreo_envs.alfworld.games import GAME_FILE, LAYOUT_FOLDER
@@ -40,13 +40,15 @@ def write_games(folder: Path, split: str, count: int | None = None, *, seed: int
         place.parent.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):
         raise ValueError(f"{folder} is, or lies in, a file; choose a folder") from None
-    unfinished = Path(tempfile.mkdtemp(dir=place.parent, prefix=f".{split}-"))
+    unfinished = place.with_name(f".{split}.tmp-{os.getpid()}")
+    shutil.rmtree(unfinished, ignore_errors=True)  # of a process that had our number
     try:
-        unfinished.chmod(0o755)
+        unfinished.mkdir()
         for index, task_id in enumerate(games.task_ids):
             trial = unfinished.joinpath(*task_id.split("/")[1:])
             trial.mkdir(parents=True)
             (trial / GAME_FILE).write_text(json.dumps(games.data(index)), encoding="utf-8")
+        os.sync()  # once, rather than a thousand times: what has its name is on disk
         unfinished.rename(place)
     except BaseException:
         shutil.rmtree(unfinished, ignore_errors=True)

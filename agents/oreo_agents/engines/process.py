@@ -116,6 +116,7 @@ class ServerProcess:
                     stdout=out,
                     stderr=subprocess.STDOUT,
                     env={**_ENVIRONMENT, **os.environ},
+                    start_new_session=True,  # Ctrl-C is for this process, which ends it when it needs it no longer
                     preexec_fn=_end_with_parent if sys.platform == "linux" else None,
                 )
         except OSError as error:

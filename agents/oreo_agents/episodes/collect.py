@@ -4,6 +4,7 @@ Knows: tasks, encoders, buffers. Does not know: stages, run folders, training.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -24,7 +25,7 @@ from oreo_agents.episodes.texts import demonstration_episode, encode_episode
 from oreo_agents.episodes.ungraded import grade_again, is_graded, leave_out_ungraded, tell_ungraded
 from oreo_agents.networks.policy import CausalPolicy
 from oreo_agents.progress import is_shown, progress
-from oreo_algos import EpisodeBuffer
+from oreo_algos import EpisodeBuffer, stopping
 from oreo_algos.algos import Sft
 from oreo_algos.algos.base import require_whole
 from oreo_algos.algos.selection import balance
@@ -201,7 +202,7 @@ def collect(
 
     gathering = _Gathering(grade, indices, settings, selection_seed, shard, done)
     rows, counts = gathering.missing(), RolloutCounts()
-    with progress("collect", len(rows)) as advance:
+    with gathering.interruptible(), progress("collect", len(rows)) as advance:
         drawn = rollout(
             make_env,
             policy,
@@ -287,6 +288,12 @@ class _Gathering:
         if len(going) == len(row.tasks) * self._settings.samples:
             del self._going[row.tasks]
             self._done[row.tasks] = self._finished(row.tasks, going)
+            if self._folder is not None:
+                stopping.check(f"{len(self.parts())} of {len(self._done)} parts are collected")
+
+    def interruptible(self) -> AbstractContextManager[None]:
+        """Let a signal end the collection when a part is done, where parts are kept."""
+        return nullcontext() if self._folder is None else stopping.at_safe_points("the part that is being collected")
 
     def parts(self) -> list[Part]:
         """Return the parts, all of them done."""

@@ -12,7 +12,6 @@ it was judged by, where there is one; ``votes`` and ``chosen_from``, how many of
 import dataclasses
 import json
 import math
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from oreo_agents.evaluation.kept import ANSWERS, CANDIDATES, SOURCE
 from oreo_agents.search import Answer
 from oreo_algos import Episode, EpisodeBuffer
 from oreo_algos.episode import JSONScalar
+from oreo_algos.storage.atomic import remove
 
 
 def kept_places(tasks: int, keep: int | str) -> list[int]:
@@ -62,7 +62,7 @@ def keep_answers(
         How many answers were kept.
     """
     for kind in (ANSWERS, CANDIDATES):
-        shutil.rmtree(folder / f"{kind}-{name}", ignore_errors=True)
+        remove(folder / f"{kind}-{name}")
     facts = {"source": SOURCE, **provenance}
     ask = getattr(env.unwrapped, "reference", lambda index: None)
     given = [(answer, ask(index)) for answer, index in zip(answers, indices, strict=True) if answer is not None]

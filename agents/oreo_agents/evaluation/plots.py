@@ -21,6 +21,7 @@ from oreo_agents.evaluation.results import Entry
 from oreo_agents.evaluation.round_names import split_round
 from oreo_agents.evaluation.styles import DPI, colour, legible, line, marker, shades, tone
 from oreo_agents.evaluation.tables import places
+from oreo_algos.storage.atomic import replace_file
 
 Hue = str | tuple[float, float, float]
 
@@ -271,5 +272,6 @@ def _token_axis(axes: Axes, ticks: Sequence[float]) -> None:
 
 def save(figure: Figure, path: Path) -> Path:
     """Write a picture."""
-    figure.savefig(path, dpi=DPI)
+    with replace_file(path) as temporary:
+        figure.savefig(temporary, dpi=DPI, format=path.suffix[1:])
     return path

@@ -23,6 +23,7 @@ from oreo_agents.evaluation.results import Entry, find_results, load_entries, lo
 from oreo_agents.evaluation.tables import accuracy_tables, choice_tables, kind_tables, refusal_tables, win_tables
 from oreo_agents.evaluation.training_plots import plot_training
 from oreo_agents.terminal import Terminal
+from oreo_algos.storage.atomic import write_text
 from oreo_algos.training.metrics_writer import FILE_NAME, read_metrics
 from oreo_algos.training.warning_log import FILE_NAME as WARNINGS_NAME
 from oreo_algos.training.warning_log import Finding, read_warnings
@@ -115,16 +116,16 @@ def report(
         if examples := example_section(entries):
             text.append(examples)
         text += [f"![{path.stem}](plots/{path.name})\n" for path in plots]
-        (out / "report.md").write_text("\n".join(text), encoding="utf-8")
+        write_text(out / "report.md", "\n".join(text))
     rows = [entry_record(entry) for entry in entries]
     ranked = [entry_record(entry) | {"margin": entry.mean("margin"), "beta": entry.mean("beta")} for entry in pairs]
     if "csv" in formats:
-        (out / "report.csv").write_text(comma_separated([*rows, *ranked]), encoding="utf-8")
+        write_text(out / "report.csv", comma_separated([*rows, *ranked]))
     if "latex" in formats:
-        (out / "report.tex").write_text("\n".join(map(latex, tables)), encoding="utf-8")
+        write_text(out / "report.tex", "\n".join(map(latex, tables)))
     if "json" in formats:
         document = {"rows": rows, "pairs": ranked, "comparisons": records, "notes": notes, "warnings": warnings}
-        (out / "report.json").write_text(as_json(document), encoding="utf-8")
+        write_text(out / "report.json", as_json(document))
     endings = {"markdown": "md", "json": "json", "csv": "csv", "latex": "tex"}
     written = ", ".join(str(out / f"report.{endings[name]}") for name in FORMATS if name in formats)
     Terminal(width=max(Terminal().width, 120)).print(

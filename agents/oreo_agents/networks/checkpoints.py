@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache, wraps
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Literal, TypeAlias
 
 import torch
@@ -39,6 +38,7 @@ from oreo_agents.networks.places import (
     require_folder_or_name,
     require_no_remote_code,
 )
+from oreo_algos.storage.atomic import temporary_folder
 
 _log = logging.getLogger(__name__)
 
@@ -318,8 +318,7 @@ def save_network(
         ValueError: the adapters cannot be merged into the architecture.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=folder, prefix=".save-") as name:
-        temporary = Path(name)
+    with temporary_folder(folder, "save") as temporary:
         if isinstance(model, PeftModel) and adapter_only:
             save_adapter(model, temporary)
         else:

@@ -8,6 +8,7 @@ import argparse
 import json
 import os
 import secrets
+import signal
 import sys
 import urllib.error
 import urllib.request
@@ -25,6 +26,7 @@ from oreo_agents.runs.serve import TOKEN_VARIABLE, Served, load_served
 from oreo_agents.serving.answering import Reply
 from oreo_agents.serving.conversations import Question
 from oreo_agents.terminal import Terminal
+from oreo_algos import stopping
 from oreo_envs.checks import closest
 from oreo_envs.records import Message
 
@@ -250,6 +252,9 @@ def talk(talker: Talker, read: Callable[[], str], console: Console) -> None:
             console.print(Text(str(error), style="red"))
             continue
         except KeyboardInterrupt:
+            if stopping.asked() not in (None, signal.SIGINT):
+                raise
+            stopping.forget()
             console.print(Text("\nstopped; the question is forgotten", style="dim"))
             continue
         console.print("" if text.endswith("\n") else "\n", Text(took, style="dim"), sep="")

@@ -3,17 +3,20 @@
 Knows: arguments, Hydra's main function. Does not know: what a job does (``jobs``).
 """
 
+import logging
 import re
+import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import hydra
 from filelock import FileLock, Timeout
+from hydra._internal import utils as hydra_utils
 from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
@@ -24,6 +27,7 @@ from oreo_agents.runs import together
 from oreo_agents.runs.arguments import flags_first, modules_of_env, one_search_a_job, plugged_in, with_environment
 from oreo_agents.runs.building import plain_value
 from oreo_agents.runs.choices import config_folder, with_folders
+from oreo_agents.runs.failures import machine_failure
 from oreo_agents.runs.helps import asked, asked_of_parser
 from oreo_agents.runs.hints import closest
 from oreo_agents.runs.jobs import JOBS, SHORT, lock_name, settle_algorithms, settle_policy
@@ -41,7 +45,13 @@ from oreo_agents.runs.run_folders import (
     hydra_text,
 )
 from oreo_agents.runs.sweeps import conclude, in_sweep, run_job
+from oreo_algos import stopping
 from oreo_envs.visible import visible
+
+_run_and_report = hydra_utils.run_and_report
+
+_folders: dict[str, str] = {"sweep": "", "run": ""}
+"""Where this process works: of a sweep, or of a run."""
 
 USAGE = """\
 oreo: offline reinforcement learning of multi-step reasoning
@@ -81,7 +91,29 @@ Settings are given as key=value, sweeps with -m:
 
 
 def main() -> None:
-    """Run the command line; exit code 0 on success, 2 for a mistake of the user."""
+    """Run the command line.
+
+    The exit code is 0 on success, 2 for a mistake of the user, 1 where the machine failed (a full disk, say), and that
+    of a shell for a command that a signal ended: 130 for Ctrl-C, 143 for SIGTERM.
+    """
+    stopping.listen()
+    logging.raiseExceptions = False  # a log that cannot be written on a full disk is no news
+    try:
+        _command()
+    except KeyboardInterrupt as error:
+        number = getattr(error, "number", signal.SIGINT)
+        if together.speaks():
+            kept = getattr(error, "kept", "") or "nothing half-written is left"
+            print(f"oreo: ended by {stopping.name_of(number)}: {visible(kept)}{_how_to_go_on()}", file=sys.stderr)
+        raise SystemExit(stopping.exit_code(number)) from None
+
+
+def _how_to_go_on() -> str:
+    kind = next((kind for kind, folder in _folders.items() if folder), None)
+    return "" if kind is None else f"; the same command with hydra.{kind}.dir={_folders[kind]} goes on from there"
+
+
+def _command() -> None:
     command, *arguments = sys.argv[1:] or ["--help"]
     try:
         arguments, imports = plugged_in(arguments)
@@ -158,8 +190,11 @@ def main() -> None:
             ]
             raise UserError(f"unknown command {command!r}{closest(command, known)}\n\n{USAGE}")
     except Exception as error:  # code from outside may raise anything
+        stopping.check()  # it failed because it was told to end
         if (own := own_code.told(error)) is not None:
             _fail(ValueError(own))
+        if not isinstance(error, UserError | ValueError) and (said := machine_failure(error)) is not None:
+            _fail(OSError(said), code=1)
         if not isinstance(error, UserError | ValueError | FileNotFoundError):
             raise
         _fail(error)
@@ -205,17 +240,23 @@ def _run_hydra(command: str, arguments: Sequence[str], imports: Sequence[str]) -
         with FileLock(folder / lock_name(config), blocking=False) if leads else nullcontext():
             try:
                 return JOBS[command](config, folder)
+            except Exception:
+                stopping.check()  # it failed because it was told to end
+                raise
             finally:
                 if (engines := sys.modules.get("oreo_agents.runs.engines")) is not None:
                     engines.close_engines()
 
     def job(config: DictConfig) -> float | None:
         folder = Path(HydraConfig.get().runtime.output_dir)
+        _folders["sweep" if in_sweep() else "run"] = str(HydraConfig.get().sweep.dir if in_sweep() else folder)
         if in_sweep():
             return run_job(folder, lambda: work(config, folder), partial(_explain, folder))
         try:
             return work(config, folder)
         except Exception as error:  # whatever it was, the others have ended or are to end
+            if (said := _machine(folder, error)) is not None:
+                _fail(OSError(said), code=1)
             if (why := _explain(folder, error)) is not None:
                 _fail(ValueError(why))
             try:
@@ -225,10 +266,33 @@ def _run_hydra(command: str, arguments: Sequence[str], imports: Sequence[str]) -
                 raise SystemExit(2) from error
 
     sys.argv = [f"oreo {command}", *flags_first(with_folders([*overrides, *together.follow()]))]
+    hydra_utils.run_and_report = _reporting  # type: ignore[assignment]
     try:
         hydra.main(version_base="1.3", config_path=str(config_folder()), config_name=command)(job)()
     finally:
-        conclude()
+        if stopping.asked() is None:
+            conclude()
+
+
+def _reporting(work: Callable[[], Any]) -> Any:
+    """Call what Hydra calls, which would show a traceback where it cannot write."""
+
+    def told() -> Any:
+        try:
+            return work()
+        except OSError as error:
+            if (said := machine_failure(error)) is None:
+                raise
+            _fail(OSError(said), code=1)
+
+    return _run_and_report(told)
+
+
+def _machine(folder: Path, error: Exception) -> str | None:
+    """Say where the machine failed, if it did: not what the user was told already."""
+    if isinstance(error, (ValueError, FileNotFoundError)) or own_code.explained(error) is not None:
+        return None
+    return machine_failure(error, folder)
 
 
 def _explain(folder: Path, error: Exception) -> str | None:
@@ -237,13 +301,15 @@ def _explain(folder: Path, error: Exception) -> str | None:
         return f"{folder}: another process works in this folder; wait for it or choose another folder"
     if (own := own_code.told(error)) is not None:
         return own
+    if (said := _machine(folder, error)) is not None:
+        return said
     return str(error) if isinstance(error, (ValueError, FileNotFoundError, OmegaConfBaseException)) else None
 
 
-def _fail(error: Exception) -> NoReturn:
+def _fail(error: Exception, *, code: int = 2) -> NoReturn:
     if together.speaks():
         print(f"oreo: {visible(str(error))}", file=sys.stderr)
-    raise SystemExit(2)
+    raise SystemExit(code)
 
 
 if __name__ == "__main__":

@@ -24,8 +24,9 @@ from oreo_agents.runs.encoding import encode_buffer as encode_buffer
 from oreo_agents.runs.encoding import encoded
 from oreo_agents.terminal import Terminal, say
 from oreo_algos import EpisodeBuffer
+from oreo_algos.storage.atomic import remove_leftovers
 from oreo_algos.storage.writing import write_buffer
-from oreo_envs.alfworld.games import SPLITS
+from oreo_envs.alfworld.games import LAYOUT_FOLDER, SPLITS
 from oreo_envs.alfworld.house_files import write_games
 from oreo_envs.recording import is_record
 
@@ -45,6 +46,7 @@ def main(arguments: Sequence[str]) -> None:
     elif options.command == "formats":
         _print_formats()
     elif options.command == "generate-houses":
+        remove_leftovers(options.out / LAYOUT_FOLDER)
         for split in dict.fromkeys(options.split or SPLITS):
             say(f"{options.out}: {write_games(options.out, split, options.count, seed=options.seed)} games of {split}")
     else:

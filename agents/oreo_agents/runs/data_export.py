@@ -6,15 +6,18 @@ Knows: files. Does not know: formats of rows.
 import argparse
 import itertools
 import json
-import os
-import tempfile
+import shutil
 from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
+from tempfile import TemporaryFile
+from typing import TextIO
 
 from oreo_agents.formats.exporting import Losses, Row, export_rows
 from oreo_agents.runs.data_card import FILE, dataset_card
 from oreo_agents.terminal import say
 from oreo_algos import EpisodeBuffer
+from oreo_algos.storage.atomic import remove_leftovers, replace_file, replace_folder
 
 _ROWS = 4096  # of a group in Parquet
 
@@ -37,16 +40,15 @@ def export(options: argparse.Namespace) -> None:
     losses = Losses()
     columns: dict[str, None] = {}
     rows = export_rows(buffer, options.format, losses, max_pairs=options.max_pairs, seed=options.seed)
-    try:
-        count = write_rows(out if out.suffix else out / FILE, _noting(rows, columns))
-    finally:
-        if out.is_dir() and not any(out.iterdir()):
-            out.rmdir()
-    if not count:
-        raise ValueError(f"{options.buffer}: no episode can be written as {options.format}: {_told(losses)}")
-    if not out.suffix:
-        card = dataset_card(out.name, buffer, options.format, count, [*columns], losses.sentences())
-        (out / "README.md").write_text(card, encoding="utf-8")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(out.parent)
+    with nullcontext(out) if out.suffix else replace_folder(out) as place:
+        count = write_rows(place if out.suffix else place / FILE, _noting(rows, columns))
+        if not count:
+            raise ValueError(f"{options.buffer}: no episode can be written as {options.format}: {_told(losses)}")
+        if not out.suffix:
+            card = dataset_card(out.name, buffer, options.format, count, [*columns], losses.sentences())
+            (place / "README.md").write_text(card, encoding="utf-8")
     say(f"{out}: {count} rows of {len(buffer)} episodes as {options.format}")
     say(_told(losses) or "nothing is lost")
 
@@ -68,45 +70,40 @@ def write_rows(out: Path, rows: Iterable[Row]) -> int:
         How many.
     """
     out.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=out.parent, prefix=f".{out.name}.")
-    temporary, count = Path(name), 0
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            for row in rows:
-                file.write(json.dumps(row, ensure_ascii=False) + "\n")
-                count += 1
-        if count and out.suffix == ".parquet":
-            _to_parquet(temporary)
+    with TemporaryFile("w+", encoding="utf-8", newline="\n", dir=out.parent) as lines:
+        count = 0
+        for row in rows:
+            lines.write(json.dumps(row, ensure_ascii=False) + "\n")
+            count += 1
         if count:
-            temporary.chmod(0o644)
-            os.replace(temporary, out)
-    finally:
-        temporary.unlink(missing_ok=True)
+            with replace_file(out) as temporary:
+                _to_parquet(lines, temporary) if out.suffix == ".parquet" else _to_text(lines, temporary)
     return count
 
 
-def _to_parquet(file: Path) -> None:
+def _to_text(lines: TextIO, file: Path) -> None:
+    lines.seek(0)
+    with file.open("w", encoding="utf-8", newline="\n") as written:
+        shutil.copyfileobj(lines, written)
+
+
+def _to_parquet(lines: TextIO, file: Path) -> None:
     """Write lines as Parquet, in two passes: what is null in some rows has the type that others give it."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     schema = pa.schema([])
-    for rows in _some_rows(file):
+    for rows in _some_rows(lines):
         schema = pa.unify_schemas([schema, pa.Table.from_pylist(rows).schema], promote_options="permissive")
-    with tempfile.NamedTemporaryFile(dir=file.parent, prefix=file.name, delete=False) as written:
-        try:
-            with pq.ParquetWriter(written, schema) as writer:
-                for rows in _some_rows(file):
-                    writer.write_table(pa.Table.from_pylist(rows, schema))
-            os.replace(written.name, file)
-        finally:
-            Path(written.name).unlink(missing_ok=True)
+    with pq.ParquetWriter(file, schema) as writer:
+        for rows in _some_rows(lines):
+            writer.write_table(pa.Table.from_pylist(rows, schema))
 
 
-def _some_rows(file: Path) -> Iterator[list[Row]]:
-    with file.open(encoding="utf-8", newline="\n") as lines:
-        while some := list(itertools.islice(lines, _ROWS)):
-            yield [json.loads(line) for line in some]
+def _some_rows(lines: TextIO) -> Iterator[list[Row]]:
+    lines.seek(0)
+    while some := list(itertools.islice(lines, _ROWS)):
+        yield [json.loads(line) for line in some]
 
 
 def _export_minari(buffer: EpisodeBuffer, options: argparse.Namespace) -> None:

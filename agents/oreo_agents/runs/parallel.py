@@ -6,14 +6,17 @@ Knows: processes and a table of progress. Does not know: what a job does.
 import os
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from multiprocessing import get_context, parent_process
+from multiprocessing.process import BaseProcess
 from typing import TypeVar
 
 from rich.progress import Progress, TextColumn, TimeElapsedColumn
 
 from oreo_agents.own_code import sent_home
+from oreo_algos import stopping
 
 Result = TypeVar("Result")
 
@@ -28,7 +31,42 @@ def _start(initializer: Callable[[], None]) -> None:
             os._exit(1)
 
     threading.Thread(target=end_with_parent, daemon=True).start()
+    stopping.listen(beside=True)
     initializer()
+
+
+def _do(work: Callable[[str], Result], name: str) -> Result:
+    """Do a job in a worker."""
+    with stopping.at_once():
+        return sent_home(work, name)
+
+
+def _require(name: str, job: Future[Result]) -> None:
+    """Raise what a job raised that has ended."""
+    try:
+        job.result()
+    except BrokenProcessPool as error:
+        raise ValueError(
+            f"the process that worked on {name} was killed, perhaps for lack of memory; run the same "
+            "command again to go on, with workers=1 to need less"
+        ) from error
+
+
+def _processes(pool: ProcessPoolExecutor) -> list[BaseProcess]:
+    return list((pool._processes or {}).values())  # Python has no public name for them
+
+
+def _tell(pool: ProcessPoolExecutor) -> None:
+    """Tell the workers to end, as this process was told."""
+    for process in _processes(pool):
+        with suppress(ProcessLookupError):
+            os.kill(process.pid or 0, stopping.TELL)
+
+
+def _end(pool: ProcessPoolExecutor) -> None:
+    """End the workers at once; what they were writing is removed by whoever writes there next."""
+    for process in _processes(pool):
+        process.kill()
 
 
 def cores() -> int:
@@ -62,31 +100,34 @@ def side_by_side(
     """
     columns = (TextColumn("{task.description}"), TextColumn("{task.fields[doing]}"), TimeElapsedColumn())
     with (
+        stopping.at_safe_points("the running steps"),
         ProcessPoolExecutor(workers, get_context("spawn"), _start, (initializer,)) as pool,
         Progress(*columns) as display,
     ):
-        jobs = {name: pool.submit(sent_home, work, name) for name in names}
+        jobs = {name: pool.submit(_do, work, name) for name in names}
         rows = {name: display.add_task(name, total=1, doing="waiting", start=False) for name in names}
-        running = list(names)
-        while running:
-            wait([jobs[name] for name in running], timeout=1, return_when=FIRST_COMPLETED)
-            for name in list(running):
-                if jobs[name].done():
-                    try:
-                        jobs[name].result()
-                    except BrokenProcessPool as error:
-                        raise ValueError(
-                            f"the process that worked on {name} was killed, perhaps for lack of memory; run the same "
-                            "command again to go on, with workers=1 to need less"
-                        ) from error
-                    except BaseException:
-                        # Do not wait for jobs that have not begun.
-                        pool.shutdown(wait=False, cancel_futures=True)
-                        raise
-                    display.update(rows[name], completed=1, doing="done")
-                    running.remove(name)
-                elif jobs[name].running():
-                    display.start_task(rows[name])
-                    steps = steps_of(name)
-                    display.update(rows[name], doing=f"trained {steps} steps" if steps else "started")
+        running, told = list(names), False
+        try:
+            while running:
+                if stopping.asked() and not told:
+                    told = True
+                    _tell(pool)
+                wait([jobs[name] for name in running], timeout=1, return_when=FIRST_COMPLETED)
+                for name in list(running):
+                    if jobs[name].done():
+                        _require(name, jobs[name])
+                        display.update(rows[name], completed=1, doing="done")
+                        running.remove(name)
+                    elif jobs[name].running():
+                        display.start_task(rows[name])
+                        steps = steps_of(name)
+                        display.update(rows[name], doing=f"trained {steps} steps" if steps else "started")
+        except BaseException as error:
+            # Do not wait for jobs that have not begun.
+            pool.shutdown(wait=False, cancel_futures=True)
+            if isinstance(error, stopping.Interrupted) and error.number == stopping.TELL:
+                raise stopping.Interrupted(stopping.asked() or stopping.TELL, error.kept) from None
+            if isinstance(error, KeyboardInterrupt):
+                _end(pool)
+            raise
         return [jobs[name].result() for name in names]

@@ -4,7 +4,6 @@ Knows: settings, rounds, tasks. A buffer that is there is not made again. Does n
 """
 
 import hashlib
-import shutil
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -30,6 +29,7 @@ from oreo_agents.runs.loading import Loader
 from oreo_agents.runs.settings import RunSettings
 from oreo_algos import EpisodeBuffer, ranks
 from oreo_algos.algos import MoreSft
+from oreo_algos.storage.atomic import remove, remove_leftovers
 
 
 @dataclass(frozen=True)
@@ -268,7 +268,8 @@ class RunData:
         def made() -> None:
             if not (path / "metadata.json").exists():
                 make(prompt_format).save(path)
-            shutil.rmtree(_done(path), ignore_errors=True)
+            remove(_done(path))
+            remove_leftovers(path.parent)
 
         ranks.current().first(made)
         buffer = EpisodeBuffer.load(path, tokenizer_fingerprint=prompt_format.fingerprint)

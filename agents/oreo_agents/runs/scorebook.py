@@ -25,6 +25,7 @@ from oreo_agents.progress import progress
 from oreo_agents.runs.loading import Loader
 from oreo_agents.runs.settings import RunSettings
 from oreo_agents.search import Answer, Greedy, Search
+from oreo_algos import stopping
 from oreo_algos.storage.atomic import write_text
 
 _log = logging.getLogger(__name__)
@@ -134,7 +135,10 @@ class ScoreBook:
         policy = self.load.policy(policy_path)
         folder.mkdir(parents=True, exist_ok=True)
         keep = partial(self._keep, name, split, indices, {"policy": policy_path, "value": value_path}, contenders)
-        with progress(f"evaluate {name}, {split}", len(indices) * len(missing)) as advance:
+        with (
+            stopping.at_safe_points("the running search"),
+            progress(f"evaluate {name}, {split}", len(indices) * len(missing)) as advance,
+        ):
             for label, items in evaluate(
                 self.settings.env_maker(split),
                 policy,
@@ -151,6 +155,7 @@ class ScoreBook:
             ):
                 lines = [json.dumps(dataclasses.asdict(item)) for item in items]
                 write_text(_items_path(folder, split, label), "\n".join(lines) + "\n")
+                stopping.check(f"the answers of {name} by {label} are in {folder}")
         counts.report(f"evaluation of {name} on {split}")
         self._say_what_is_kept(name, split, len(indices))
 

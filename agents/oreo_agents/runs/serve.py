@@ -82,9 +82,9 @@ def main(arguments: Sequence[str]) -> None:
         import uvicorn
     except ImportError as error:
         raise UserError(f'oreo serve needs the extra [serve] ({error}): pip install "oreo-suite[serve]"') from None
+    served = load_served(arguments, command="serve", usage=USAGE)
+    settings = served.settings
     try:
-        served = load_served(arguments, command="serve", usage=USAGE)
-        settings = served.settings
         with _listen(settings.host, settings.port) as listening:
             from oreo_agents.serving.app import create_app
 

@@ -1,5 +1,6 @@
 """Folders that several processes write at once; kills are tested with what is saved in such folders."""
 
+import errno
 import multiprocessing
 import os
 from pathlib import Path
@@ -128,12 +129,50 @@ def test_a_file_that_is_written_takes_the_leftovers_of_dead_writers_of_any_file_
     (tmp_path / f".folder.tmp-{NO_PROCESS}").mkdir()
     with replace_file(tmp_path / "file") as temporary:
         temporary.write_text("whole")
-    assert set(os.listdir(tmp_path)) == {"file", f".folder.tmp-{NO_PROCESS}", *stay}
+    assert set(os.listdir(tmp_path)) == {"file", *stay}
     assert (tmp_path / "file").read_text() == "whole"
 
 
 def test_a_text_is_on_disk_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    synced = []
-    monkeypatch.setattr(atomic, "_fsync", lambda path: synced.append((path.parent, (tmp_path / "done.json").exists())))
-    atomic.write_text(tmp_path / "done.json", "{}")
-    assert synced == [(tmp_path, False)] and [path.name for path in tmp_path.iterdir()] == ["done.json"]
+    synced, done = [], tmp_path / "done.json"
+    monkeypatch.setattr(
+        atomic, "_fsync", lambda path: synced.append((path.is_file(), (tmp_path / "done.json").exists()))
+    )
+    atomic.write_text(done, "{}")
+    assert synced == [(True, False), (False, True)]  # the file, then the folder that now names it
+    assert [path.name for path in tmp_path.iterdir()] == ["done.json"]
+
+
+def test_names_of_writers_differ_also_in_one_process(tmp_path: Path):
+    with replace_file(tmp_path / "file") as first, replace_file(tmp_path / "file") as second:
+        first.write_text("first")
+        second.write_text("second")
+        assert first != second
+    assert (tmp_path / "file").read_text() == "first" and os.listdir(tmp_path) == ["file"]
+
+
+def test_what_a_process_of_another_host_writes_is_left_alone_for_a_day(tmp_path: Path):
+    elsewhere = [tmp_path / f".{name}.tmp-00c0ffee-{NO_PROCESS}-0-{number}" for number, name in enumerate("ab")]
+    for file in elsewhere:
+        file.write_text("half")
+    os.utime(elsewhere[0], (1, 1))
+    atomic.remove_leftovers(tmp_path)
+    assert os.listdir(tmp_path) == [elsewhere[1].name]
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="this host does not tell when processes began")
+def test_a_number_that_another_process_has_now_is_no_sign_of_life(tmp_path: Path):
+    host, number = atomic._host(), os.getppid()
+    now = atomic._start_of(number)
+    for start in (now, now - 1):
+        (tmp_path / f".file.tmp-{host}-{number}-{start}-0").write_text("half")
+    atomic.remove_leftovers(tmp_path)
+    assert os.listdir(tmp_path) == [f".file.tmp-{host}-{number}-{now}-0"]
+
+
+def test_an_error_of_writing_says_what_was_written(tmp_path: Path):
+    for write in (replace_file, replace_folder):
+        with pytest.raises(OSError, match="No space") as raised, write(tmp_path / "place"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        assert raised.value.filename == str(tmp_path / "place")
+    assert os.listdir(tmp_path) == []

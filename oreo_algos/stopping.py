@@ -1,0 +1,157 @@
+"""A wish to stop, told by a signal: the first ends work at its next safe point, the second at once.
+
+Knows: signals, and whether the work under way has safe points. Does not know: what the work is, what is kept of it.
+
+Commands ``listen``; in a program of one's own that imports the suite signals stay what they were. A process beside
+others is told by the one that started it, for a terminal sends Ctrl-C to all of them and a job scheduler perhaps not.
+"""
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+TELL = signal.SIGUSR1
+"""What a process sends to those that work beside it, once for each signal that it was sent."""
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Interrupted(KeyboardInterrupt):
+    """Work was told to end, and has ended.
+
+    Attributes:
+        number: of the signal.
+        kept: what is kept of it, for the user; "" where nothing more is known.
+    """
+
+    def __init__(self, number: int, kept: str = "") -> None:
+        """Say which signal it was."""
+        super().__init__(number, kept)
+        self.number, self.kept = number, kept
+
+
+class _State:
+    """What this process was told, and what it does."""
+
+    def __init__(self, *, beside: bool = False) -> None:
+        self.pid, self.beside = os.getpid(), beside
+        self.number: int | None = None
+        self.times = 0
+        self.under_way: list[str | None] = [None]
+        """What ends soon by itself, of all that is under way; None: nothing does, so that a signal ends it at once."""
+
+
+_state = _State()
+
+
+def listen(*, beside: bool = False) -> None:
+    """Have signals end this process as this module says; in another thread than the main one nothing is done.
+
+    A signal that the process was started to ignore, as by ``nohup``, stays ignored.
+
+    Args:
+        beside: another process started this one, and tells it by ``TELL``; it works only in ``at_once``.
+    """
+    global _state
+    if threading.current_thread() is not threading.main_thread():
+        return
+    _state = _State(beside=beside)
+    if beside:
+        _state.under_way = [""]
+        for number in _SIGNALS:
+            signal.signal(number, lambda *_: None)  # no SIG_IGN, which children would inherit
+        signal.signal(TELL, _hear)
+        return
+    for number in _SIGNALS:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _hear)
+
+
+def asked() -> int | None:
+    """Return the number of the first signal that this process was sent; None: work goes on."""
+    return _state.number
+
+
+def check(kept: str = "") -> None:
+    """End work here, if that was asked for.
+
+    Args:
+        kept: what is kept of it.
+
+    Raises:
+        Interrupted: it was.
+    """
+    if _state.number is not None:
+        raise Interrupted(_state.number, kept)
+
+
+def forget() -> None:
+    """Go on as if no signal had come: a person at a terminal has stopped an answer, not the program."""
+    _state.number, _state.times = None, 0
+
+
+@contextmanager
+def at_safe_points(what: str) -> Iterator[None]:
+    """Do work that calls ``check`` where all that is done is kept; a first signal does not end it elsewhere.
+
+    Args:
+        what: ends next, for the user, such as "the running step".
+
+    Raises:
+        Interrupted: at the end, if that was asked for meanwhile; at the begin, if it was before.
+    """
+    with _doing(what):
+        yield
+    check()
+
+
+@contextmanager
+def at_once() -> Iterator[None]:
+    """Do work that a first signal ends where it is, but for parts of it that are ``at_safe_points``."""
+    with _doing(None):
+        yield
+
+
+@contextmanager
+def _doing(what: str | None) -> Iterator[None]:
+    check()
+    state = _state
+    state.under_way.append(what)
+    try:
+        yield
+    finally:
+        state.under_way.pop()
+
+
+def _hear(number: int, frame: FrameType | None) -> None:
+    state = _state
+    if os.getpid() != state.pid:  # a fork, which is no part of this
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+        return
+    state.times += 1
+    state.number = state.number or number
+    what = state.under_way[-1]
+    if state.times == 1 and what is not None:
+        if what and not state.beside:
+            text = f"\noreo: {name_of(number)}: this ends after {what}; once more ends it at once\n"
+            os.write(2, text.encode())
+        return
+    if what == "":  # between two pieces of work
+        return
+    if state.times > 2:
+        os._exit(exit_code(number))
+    raise Interrupted(state.number)
+
+
+def name_of(number: int) -> str:
+    """Name a signal as its sender would."""
+    return "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
+
+
+def exit_code(number: int) -> int:
+    """Return what shells report of a command that a signal ended: 130 for Ctrl-C, 143 for SIGTERM."""
+    return 128 + number
