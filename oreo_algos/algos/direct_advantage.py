@@ -78,31 +78,32 @@ class DirectAdvantage(EpisodeAlgorithm):
         """In the warm-up the value loss, then the policy loss; means over episodes."""
         if models.value is None:
             raise ValueError("DirectAdvantage needs a value network")
-        tokens = regroup(batch, "token")
         with torch.set_grad_enabled(models.policy_frozen):
             token_values = models.value.token_values(batch)
-        values = step_values(token_values, tokens)
-        returns = reward_to_go(tokens.rewards, tokens.step_mask)
-        fixed = values.detach()
+        learn = self._value_loss if models.policy_frozen else self._policy_loss
+        return learn(batch, models, token_values)
+
+    def _value_loss(self, batch: Batch, models: Models, token_values: Tensor) -> Losses:
+        tokens = regroup(batch, "token")
+        values, returns = step_values(token_values, tokens), reward_to_go(tokens.rewards, tokens.step_mask)
+        loss, fixed = masked_episode_mean((values - returns).square(), tokens.step_mask), values.detach()
         metrics = {
+            "losses/value": loss.item(),
             **value_metrics(token_values.detach(), fixed, tokens),
             **bellman_metrics(fixed, torch.zeros_like(fixed), returns, tokens, self.beta),
         }
-        if models.policy_frozen:
-            loss = masked_episode_mean((values - returns).square(), tokens.step_mask)
-            return Losses({"value": loss}, {"losses/value": loss.item(), **metrics})
-        term, found = self._policy_loss(batch, models, token_values)
-        return Losses({"policy": term}, {**metrics, **found})
+        return Losses({"value": loss}, metrics)
 
-    def _policy_loss(self, batch: Batch, models: Models, token_values: Tensor) -> tuple[Tensor, dict[str, float]]:
+    def _policy_loss(self, batch: Batch, models: Models, token_values: Tensor) -> Losses:
         steps = regroup(batch, self.granularity)
         scores = score(batch, models)
         log_ratio = sum_by_step(token_log_ratio(scores), steps)
         advantages = step_advantages(step_values(token_values, steps), steps.rewards, steps.step_mask)
         loss = advantage_regression_loss(log_ratio, advantages, steps.step_mask, beta=self.beta)
-        return loss, {
+        metrics = {
             "losses/policy": loss.item(),
             "advantages/abs": subset_mean(advantages.abs(), steps.step_mask),
             **ratio_metrics(log_ratio.detach().sum(dim=1), batch),
             **mean_entropy(scores, batch.action_mask),
         }
+        return Losses({"policy": loss}, metrics)

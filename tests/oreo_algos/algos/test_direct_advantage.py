@@ -115,7 +115,7 @@ def test_the_value_is_the_mean_outcome_and_held_and_the_policy_comes_to_its_stat
         gain[action - 1] += (reward - values[-1][0]) / len(BANDIT)
     slope = share * (policy / reference).log() - gain  # beta is 1
     assert (slope - policy * slope.sum()).abs().max() < 1e-3
-    assert (policy - reference).abs().max() > 0.1
+    assert (policy - reference).abs().max() > 0.05
     rows = read_metrics(tmp_path)
     assert {"train/losses/value" in row for row in rows[:80]} == {True}
     assert {"train/losses/policy" in row for row in rows[80:]} == {True}
