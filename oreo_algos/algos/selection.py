@@ -200,7 +200,7 @@ def step_pairs(buffer: EpisodeBuffer, max_pairs: int, least: int, rng: np.random
     named = [(right, wrong) for right, wrong in buffer.pairs if fits(right, wrong)]
     if left_out := len(buffer.pairs) - len(named):
         _log.warning(
-            "%d of the %d pairs that the data names do not part in an action after %d shared steps and are left out",
+            "%d of the %d pairs that the data names do not part in an action after at least %d shared steps: left out",
             left_out,
             len(buffer.pairs),
             least,
@@ -222,8 +222,8 @@ def step_pairs(buffer: EpisodeBuffer, max_pairs: int, least: int, rng: np.random
     index = np.array([*named, *drawn()], np.int64).reshape(-1, 2)
     if not len(index):
         raise NothingToLearnError(
-            f"no right and wrong episode of one of the {len(buffer.columns.task_ids)} tasks of this buffer share their "
-            f"first {least} steps and then take different actions; collect more samples a task, ask for fewer "
-            "(shared_steps), or compare whole responses (algo=dpo)"
+            f"in none of the {len(buffer.columns.task_ids)} tasks of this buffer do a right and a wrong episode share "
+            f"their first steps, at least {least}, and then take different actions; collect more samples a task, ask "
+            "for fewer (shared_steps), or compare whole responses (algo=dpo)"
         )
     return Pairs(buffer, index)

@@ -85,12 +85,14 @@ def test_pairs_that_the_data_names_are_left_out_where_they_do_not_fit(branches, 
     with caplog.at_level(logging.WARNING):
         found = step_pairs(EpisodeBuffer(named), 6, 1, np.random.default_rng(0))
     assert found.indices.tolist() == [[0, 1]]
-    assert "1 of the 2 pairs that the data names do not part in an action after 1 shared steps" in caplog.text
+    assert "1 of the 2 pairs that the data names do not part in an action after at least 1 shared steps" in caplog.text
 
 
 def test_without_such_a_pair_it_is_said_what_to_do(branches):
     right, wrong = branches
-    with pytest.raises(NothingToLearnError, match=r"share their first 3 steps .* \(shared_steps\), or .*algo=dpo"):
+    with pytest.raises(
+        NothingToLearnError, match=r"in none of the 1 tasks .* at least 3, .* \(shared_steps\), or .*algo=dpo"
+    ):
         Dpo(shared_steps=3).select(EpisodeBuffer([*right, *wrong]), np.random.default_rng(0))
 
 
