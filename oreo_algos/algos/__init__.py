@@ -2,8 +2,11 @@
 
 from oreo_algos.algos.base import Algorithm, EpisodeAlgorithm, Losses
 from oreo_algos.algos.constant import ConstantBaseline
+from oreo_algos.algos.direct_advantage import DirectAdvantage
 from oreo_algos.algos.dpo import Dpo
 from oreo_algos.algos.dqo import Dqo
+from oreo_algos.algos.grpo import Grpo
+from oreo_algos.algos.implicit_prm import ImplicitPrm
 from oreo_algos.algos.kto import Kto
 from oreo_algos.algos.oreo import Oreo
 from oreo_algos.algos.rejection import RejectionSampling
@@ -12,9 +15,12 @@ from oreo_algos.algos.sft import MoreSft, Sft
 __all__ = [
     "Algorithm",
     "ConstantBaseline",
+    "DirectAdvantage",
     "Dpo",
     "Dqo",
     "EpisodeAlgorithm",
+    "Grpo",
+    "ImplicitPrm",
     "Kto",
     "Losses",
     "MoreSft",

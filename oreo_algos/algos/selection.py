@@ -1,13 +1,14 @@
 """Which episodes of a buffer an algorithm learns from.
 
-Knows: outcomes and tasks. Does not know: tokens, losses.
+Knows: outcomes and tasks; where the tokens of two episodes part. Does not know: losses.
 Source: Wang et al. 2024 (arXiv:2412.16145), data protocol, of two runs:
 paper-1.5b (math): 10 samples a question, all kept; DPO draws at most 6 pairs of each without replacement.
 paper-7b (math): 16 samples a question, of which at most 4 right and 4 wrong ones are kept, not more right than wrong
 ones but one right one if there is any; DPO draws at most 10 pairs.
 """
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import overload
 
@@ -16,6 +17,8 @@ from numpy.typing import NDArray
 
 from oreo_algos.episode import Episode
 from oreo_algos.storage.buffer import EpisodeBuffer
+
+_log = logging.getLogger(__name__)
 
 
 class NothingToLearnError(ValueError):
@@ -157,5 +160,70 @@ def preference_pairs(buffer: EpisodeBuffer, max_pairs: int, rng: np.random.Gener
         raise NothingToLearnError(
             f"none of the {len(buffer.columns.task_ids)} tasks of this buffer has both a successful and a failed "
             "episode, so there are no preference pairs; collect more samples a task or harder tasks"
+        )
+    return Pairs(buffer, index)
+
+
+def shared_steps(one: Episode, other: Episode) -> int | None:
+    """Return how many first steps two episodes have in common where they part within an action.
+
+    The tokens before the first that differs are the same, observations included, so that both come to the same state
+    and take different actions there. None where they part in a prompt or an observation, where one is the beginning of
+    the other, or where an action of one has ended.
+    """
+    length = min(one.num_tokens, other.num_tokens)
+    same = (one.tokens[:length] == other.tokens[:length]) & (one.step_id[:length] == other.step_id[:length])
+    apart = np.flatnonzero(~same)
+    if not len(apart):
+        return None
+    step, others = int(one.step_id[apart[0]]), int(other.step_id[apart[0]])
+    return step if step == others >= 0 else None
+
+
+def step_pairs(buffer: EpisodeBuffer, max_pairs: int, least: int, rng: np.random.Generator) -> Pairs:
+    """Return (right, wrong) pairs of a task that share their first steps and then take different actions.
+
+    Args:
+        buffer: as in ``preference_pairs``; of the pairs that it names those that share no such steps are left out.
+        max_pairs: drawn of each task at most, without replacement.
+        least: how many steps they share at least, see ``shared_steps``.
+        rng: draws them.
+
+    Raises:
+        NothingToLearnError: there is none.
+    """
+
+    def fits(right: int, wrong: int) -> bool:
+        found = shared_steps(buffer[right], buffer[wrong])
+        return found is not None and found >= least
+
+    named = [(right, wrong) for right, wrong in buffer.pairs if fits(right, wrong)]
+    if left_out := len(buffer.pairs) - len(named):
+        _log.warning(
+            "%d of the %d pairs that the data names do not part in an action after at least %d shared steps: left out",
+            left_out,
+            len(buffer.pairs),
+            least,
+        )
+    taken = {index for pair in buffer.pairs for index in pair}
+
+    def drawn() -> Iterator[tuple[int, int]]:
+        for right, wrong in outcomes_by_task(buffer):
+            free = [[index for index in each if index not in taken] for each in (right, wrong)]
+            found = 0
+            for number in rng.permutation(len(free[0]) * len(free[1])).tolist():
+                if found == max_pairs:
+                    break
+                pair = free[0][number // len(free[1])], free[1][number % len(free[1])]
+                if fits(*pair):
+                    found += 1
+                    yield pair
+
+    index = np.array([*named, *drawn()], np.int64).reshape(-1, 2)
+    if not len(index):
+        raise NothingToLearnError(
+            f"in none of the {len(buffer.columns.task_ids)} tasks of this buffer do a right and a wrong episode share "
+            f"their first steps, at least {least}, and then take different actions; collect more samples a task, ask "
+            "for fewer (shared_steps), or compare whole responses (algo=dpo)"
         )
     return Pairs(buffer, index)

@@ -1,5 +1,6 @@
 """Losses: pure functions of tensors, which own no model, optimiser, device or logger."""
 
+from oreo_algos.losses.advantage import advantage_regression_loss, clipped_ratio_loss, step_advantages
 from oreo_algos.losses.divergence import k3_estimate
 from oreo_algos.losses.dpo import dpo_hinge_loss, dpo_loss, ipo_loss
 from oreo_algos.losses.kto import kto_loss
@@ -13,6 +14,7 @@ from oreo_algos.losses.oreo import (
     positive_hinge_loss,
     residuals,
 )
+from oreo_algos.losses.outcome import outcome_cross_entropy
 from oreo_algos.losses.temporal_difference import (
     lambda_value_loss,
     next_values,
@@ -21,6 +23,8 @@ from oreo_algos.losses.temporal_difference import (
 )
 
 __all__ = [
+    "advantage_regression_loss",
+    "clipped_ratio_loss",
     "dpo_hinge_loss",
     "dpo_loss",
     "full_gradient_policy_loss",
@@ -35,8 +39,10 @@ __all__ = [
     "one_step_policy_loss",
     "oreo_policy_loss",
     "oreo_value_loss",
+    "outcome_cross_entropy",
     "partial_episode_mean",
     "positive_hinge_loss",
     "residuals",
     "soft_lambda_returns",
+    "step_advantages",
 ]

@@ -41,6 +41,9 @@ _OREO = "oreo_algos/algos/oreo.py"
 _SFT = "oreo_algos/algos/sft.py"
 _DPO = "oreo_algos/algos/dpo.py"
 _KTO = "oreo_algos/algos/kto.py"
+_ADVANTAGE = "oreo_algos/algos/direct_advantage.py"
+_PRM = "oreo_algos/algos/implicit_prm.py"
+_GRPO = "oreo_algos/algos/grpo.py"
 _VALUES = "oreo_algos/algos/value_metrics.py"
 _CURVE = "agents/oreo_agents/evaluation/curve.py"
 _PAIRS = "agents/oreo_agents/evaluation/preferences.py"
@@ -75,7 +78,7 @@ TABLE: dict[str, tuple[Metric, ...]] = {
         Metric(
             "train/kl", "nats a token", "KL of the policy to the reference. OREO and `oreo-constant`: that of their "
             "regulariser, as `kl=` says, mean over tokens, then over episodes. KTO: its estimate of the step, mean "
-            "log-ratio of mismatched pairs, at least 0.",
+            "log-ratio of mismatched pairs, at least 0. GRPO with `alpha`: the k3 estimate at the tokens taken.",
             "Healthy runs stay below 0.08; the doctor warns above 1. Lower `policy_lr`, raise `alpha`, or set "
             "`kl_target`.", _OREO,
         ),
@@ -86,21 +89,32 @@ TABLE: dict[str, tuple[Metric, ...]] = {
         Metric("train/alpha", "reward units squared a nat", "Weight of the KL regulariser, which `kl_target` adapts.",
                "Grows until the KL nears its target.", _OREO),
     ),
-    "OREO, `oreo-constant` and DQO": (
+    "OREO, `oreo-constant`, DQO, direct advantage and GRPO": (
         Metric("train/losses/policy", "reward units squared", "What the policy minimises, without regularisers. OREO: "
                "squared residual of the soft Bellman equation from each step to the end; `oreo-constant`: the same "
-               "with a constant for V; DQO: its residual over one step. An algorithm of your own: what it logs there.",
+               "with a constant for V; DQO: its residual over one step; direct advantage (nats squared): the squared "
+               "distance of log-ratio and advantage over beta; GRPO (no unit): less the clipped surrogate. An "
+               "algorithm of your own: what it logs there.",
                "Of two algorithms they are different things.", _OREO),
         Metric("train/losses/value", "reward units squared", "Squared residual that the value learns from: OREO's to "
-               "the end of the episode, DQO's of its lambda-return.",
+               "the end of the episode, DQO's of its lambda-return, direct advantage's of the reward-to-go, in the "
+               "warm-up alone.",
                "Should fall in the warm-up; the variance of the returns is what a constant V reaches.", _OREO),
         Metric("train/losses/value_boundaries", "reward units squared", "The part of it at states that a search reads "
                "and no step begins with (step and response level).", "", _OREO),
+        Metric("train/advantages/abs", "reward units", "Direct advantage: |A| over the steps of the loss, mean.",
+               "Divided by beta it is how far log-ratios are to go; near 0 V tells no step from another.", _ADVANTAGE),
+        Metric("train/ratio/mean", "", "GRPO: pi over the policy that sampled, mean over tokens.",
+               "1 in the first step of a round; far from it the samples are another policy's, or of another "
+               "temperature.", _GRPO),
+        Metric("train/ratio/clipped", "share", "GRPO: tokens whose ratio is so far from 1 that they have no gradient.",
+               "Above a fifth: fewer steps a round, or a lower `policy_lr`.", _GRPO),
         Metric("train/losses/hinge", "nats", "How much less likely successes became than under the reference, before "
                "its weight `positive_hinge`.", "0: no success became less likely.", _OREO),
     ),
-    "Networks with a value: OREO and DQO": (
-        Metric("train/value_grad_norm", "", "Norm of the value's gradient before it is clipped.", "", _TRAINER),
+    "Networks with a value: OREO, DQO and direct advantage": (
+        Metric("train/value_grad_norm", "", "Norm of the value's gradient before it is clipped.",
+               "0 in steps that hold V (direct advantage after the warm-up).", _TRAINER),
         Metric("train/value_learning_rate", "", "Of the value network in this step.", "", _TRAINER),
         Metric("train/values/mean", "reward units", "V over all states of the batch, mean.",
                "Should near the mean return.", _VALUES),
@@ -117,7 +131,7 @@ TABLE: dict[str, tuple[Metric, ...]] = {
         Metric("train/bellman/explained_variance", "share", "1 - Var(target - V) / Var(target); absent where all "
                "targets are equal.", "Above 0 and rising; below 0 V is worse than a constant.", _VALUES),
     ),
-    "DPO and KTO": (
+    "DPO, KTO and implicit PRM": (
         Metric("train/rewards/chosen", "reward units", "beta times the log-ratio of responses that succeeded, mean.",
                "Should rise, or fall less than that of the others.", _DPO),
         Metric("train/rewards/rejected", "reward units", "The same of responses that failed.", "", _DPO),
@@ -128,6 +142,12 @@ TABLE: dict[str, tuple[Metric, ...]] = {
                "Should rise; a steep rise with a loss near 0 is overfitting.", _DPO),
         Metric("train/rewards/accuracies", "share", "DPO: pairs whose margin is above 0.",
                "The first one counts the signs of rounding noise.", _DPO),
+        Metric("train/nll/chosen", "nats a token", "DPO with `nll_weight`: -log pi over the compared tokens of the "
+               "chosen that may be imitated, mean.", "Should fall, or not rise: that is what its weight is for.", _DPO),
+        Metric("train/pairs/shared_steps", "steps", "DPO of pairs that part at a step: how many they share, mean.",
+               "Near 0: the pairs part at once, and tell as much as whole responses.", _DPO),
+        Metric("train/outcomes/accuracy", "share", "Implicit PRM: episodes whose reward has the sign of their outcome.",
+               "Should rise above the larger share of the two outcomes.", _PRM),
         Metric("train/rewards/reference_point", "reward units", "KTO: beta times its estimate of the KL of a response.",
                "Successes should lie above it and failures below it.", _KTO),
     ),

@@ -7,11 +7,15 @@ only, so that a Markov problem has a closed form: the state is the last token.
 # B episodes, T tokens, V vocabulary.
 
 import copy
+import dataclasses
+from collections.abc import Iterable
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from oreo_algos.batch import Batch
+from oreo_algos.episode import Episode
 from oreo_algos.models import KLEstimate, Models, TokenScores
 from oreo_algos.segments import shift_logprobs, shift_values
 
@@ -130,6 +134,24 @@ def tiny_models(seed: int = 0, *, dropout: float = 0.0, moved: bool = True) -> M
     if not moved:
         other.load_state_dict(copy.deepcopy(reference.state_dict()))
     return Models(other, reference, value, policy_is_reference=not moved)
+
+
+def sampled(episodes: Iterable[Episode]) -> list[Episode]:
+    """The episodes with log-probabilities at sampling, about those of a uniform policy."""
+    return [
+        dataclasses.replace(e, behavior_logprobs=np.where(e.step_id >= 0, e.tokens % 5 / 10 - 4.1, 0)) for e in episodes
+    ]
+
+
+def with_twins(episodes: list[Episode], count: int) -> list[Episode]:
+    """The episodes, and twins of the first ones, which end in another token and have the opposite outcome."""
+    twins = []
+    for episode in episodes[:count]:
+        tokens, last = episode.tokens.copy(), np.flatnonzero(episode.step_id >= 0)[-1]
+        tokens[last] = tokens[last] % (VOCABULARY - 1) + 1
+        changes = {"tokens": tokens, "rewards": -episode.rewards, "success": not episode.success}
+        twins.append(dataclasses.replace(episode, **changes))
+    return [*episodes, *twins]
 
 
 def parameters(network: nn.Module) -> dict[str, Tensor]:

@@ -22,6 +22,11 @@ _COLOURS = {
     "oreo-response": "#6a4fb3",
     "oreo-constant": "#8c564b",
     "dqo": "#cc79a7",
+    "dpo-nll": "#66c2a5",
+    "step-dpo": "#1b7837",
+    "direct-advantage": "#a6761d",
+    "implicit-prm": "#b2182b",
+    "grpo": "#542788",
 }
 _OTHERS = ("#17becf", "#bcbd22", "#e377c2", "#7f6000", "#98df8a", "#c49c94", "#393b79", "#d6616b", "#637939", "#ff9896")
 

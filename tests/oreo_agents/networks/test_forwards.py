@@ -5,6 +5,7 @@ import dataclasses
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hydra import compose, initialize_config_dir
 from tiny_models import draw_episodes, make_model
@@ -23,6 +24,7 @@ CHOICES = sorted(path.stem for path in (config_folder() / "algo").glob("*.yaml")
 STEPS = 3
 # Beside the policy, of which a step reads the log-probabilities once: what else is read at each step.
 EVERY_STEP = {
+    "direct-advantage": {"value": 1},
     "dqo": {"value": 1},
     # A mismatched pair is text of its own, so the KL reference point costs one more of either.
     "kto": {"policy": 1, "reference": 1},
@@ -35,19 +37,23 @@ EVERY_STEP = {
 
 @pytest.fixture
 def buffer() -> EpisodeBuffer:
-    """Both outcomes of four tasks, single turns of several prompts."""
+    """Both outcomes of four tasks, single turns of several prompts; two of a task share their first step."""
     episodes = [
         dataclasses.replace(episode, task_id=f"task-{number % 4}", rewards=[0.0, float(number < 6)], success=number < 6)
         for number, episode in enumerate(draw_episodes(24)[::2])
     ]
-    return EpisodeBuffer(episodes)
+    other = episodes[0].tokens.copy()
+    other[-1] = 3 + (other[-1] - 2) % 20
+    episodes.append(dataclasses.replace(episodes[0], tokens=other, rewards=[0.0, 0.0], success=False))
+    return EpisodeBuffer(dataclasses.replace(e, behavior_logprobs=np.where(e.step_id < 0, 0, -3.0)) for e in episodes)
 
 
 def configured(choice: str) -> Algorithm:
     with initialize_config_dir(str(config_folder()), version_base="1.3"):
         config = compose("train", [f"algo={choice}", "policy=checkpoint", "policy.path=some/model"])
     algorithm = settings_from_config(config, {"algo": config.algo}).algorithms["algo"]
-    return dataclasses.replace(algorithm, epochs=STEPS, batch_size=1000)
+    warm_up = {"value_warmup_steps": 0} if hasattr(algorithm, "value_warmup_steps") else {}
+    return dataclasses.replace(algorithm, epochs=STEPS, batch_size=1000, **warm_up)
 
 
 def counted_forwards(algorithm: Algorithm, buffer: EpisodeBuffer, folder: Path, **config: int) -> tuple[Counter, int]:

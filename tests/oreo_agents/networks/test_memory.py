@@ -20,7 +20,7 @@ from oreo_agents.networks.policy import CausalPolicy
 from oreo_agents.networks.value import TokenValue
 from oreo_agents.runs.cli import config_folder
 from oreo_algos import Episode, Models
-from oreo_algos.algos import Algorithm, ConstantBaseline, Dpo, Dqo, Kto, Oreo, RejectionSampling, Sft
+from oreo_algos.algos import Algorithm, ConstantBaseline, Dpo, Dqo, ImplicitPrm, Kto, Oreo, RejectionSampling, Sft
 from oreo_algos.algos.kto import ReferencePoint
 from oreo_algos.batch import Batch, collate
 
@@ -54,6 +54,7 @@ ALGORITHMS = {
     "kto": Kto(),
     "constant": ConstantBaseline(),
     "dqo": Dqo(),
+    "implicit-prm": ImplicitPrm(),
     "oreo": Oreo(),
     "oreo-k3": Oreo(kl="k3", granularity="step"),
     "oreo-average": Oreo(target_decay=0.5),

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from tabular import tiny_models
+from tabular import sampled, tiny_models, with_twins
 
-from oreo_algos.algos import Dpo, Dqo, Kto, MoreSft, Oreo, RejectionSampling, Sft
+from oreo_algos.algos import DirectAdvantage, Dpo, Dqo, Grpo, ImplicitPrm, Kto, MoreSft, Oreo, RejectionSampling, Sft
 from oreo_algos.batch import Batch, collate
 from oreo_algos.models import Models, TokenScores
 from oreo_algos.storage.buffer import EpisodeBuffer
@@ -18,7 +18,13 @@ ALGORITHMS = {
     "rejection": RejectionSampling(),
     "dpo": Dpo(),
     "dpo-ipo": Dpo(loss_type="ipo"),
+    "dpo-nll": Dpo(nll_weight=0.7),
+    "step-dpo": Dpo(compared="step", nll_weight=0.7),
     "dqo": Dqo(),
+    "direct-advantage": DirectAdvantage(),
+    "implicit-prm": ImplicitPrm(),
+    "grpo": Grpo(alpha=0.1),
+    "grpo-alone": Grpo(scale_by_deviation=False),
     "kto": Kto(),
     "oreo-token": Oreo(granularity="token"),
     "oreo-step": Oreo(granularity="step"),
@@ -34,7 +40,7 @@ def algorithm(request):
 
 @pytest.fixture
 def buffer(random_episodes):
-    return EpisodeBuffer(random_episodes(12))
+    return EpisodeBuffer(sampled(with_twins(random_episodes(12), 4)))
 
 
 @pytest.fixture
@@ -46,8 +52,8 @@ def has_gradient(network):
     return any(p.grad is not None and p.grad.any() for p in network.parameters())
 
 
-def padded(examples):
-    return collate(episodes_of(examples))
+def padded(algorithm, examples):
+    return collate(episodes_of(examples), extra=algorithm.extra)
 
 
 def in_one(episodes):
@@ -55,7 +61,7 @@ def in_one(episodes):
 
 
 def run(algorithm, examples, models):
-    return algorithm.losses(padded(examples), models, algorithm.begin_step(examples, models, in_one))
+    return algorithm.losses(padded(algorithm, examples), models, algorithm.begin_step(examples, models, in_one))
 
 
 # --- contract
@@ -66,7 +72,8 @@ def test_the_networks_that_an_algorithm_names_are_all_it_reads(algorithm, exampl
     for optional in {"reference", "value"} - algorithm.needs:
         setattr(models, optional, None)
     losses = run(algorithm, examples, models)
-    assert set(losses.terms) == {"policy"} | (algorithm.needs & {"value"})
+    held = isinstance(algorithm, DirectAdvantage)  # its value learns in the warm-up
+    assert set(losses.terms) == {"policy"} | (set() if held else algorithm.needs & {"value"})
     assert all(term.ndim == 0 for term in losses.terms.values())
     assert all(isinstance(value, float) for value in losses.metrics.values())
 
@@ -85,11 +92,11 @@ def test_each_term_reaches_its_own_network_and_no_other(algorithm, examples):
 
 def test_more_padding_and_another_order_change_no_loss(algorithm, examples, make_episode):
     models = tiny_models()
-    long = make_episode([-1, *range(60)], [1.0] * 60, tokens=[1] * 61)
-    wide = padded([*examples, long]).rows(slice(0, len(episodes_of(examples))))
-    shuffled = padded([examples[i] for i in np.random.default_rng(1).permutation(len(examples))])
+    [long] = sampled([make_episode([-1, *range(60)], [1.0] * 60, tokens=[1] * 61, info={"advantage": 0.0})])
+    wide = padded(algorithm, [*examples, long]).rows(slice(0, len(episodes_of(examples))))
+    shuffled = padded(algorithm, [examples[i] for i in np.random.default_rng(1).permutation(len(examples))])
     context = algorithm.begin_step(examples, models, in_one)
-    expected = algorithm.losses(padded(examples), models, context)
+    expected = algorithm.losses(padded(algorithm, examples), models, context)
     for batch in (wide, shuffled):
         found = algorithm.losses(batch, models, context)
         for name, term in expected.terms.items():
@@ -99,8 +106,8 @@ def test_more_padding_and_another_order_change_no_loss(algorithm, examples, make
 
 def test_micro_batches_weighted_by_their_weight_add_up_to_the_whole(algorithm, examples):
     models = tiny_models()
-    whole = padded(examples)
-    parts = [padded(examples[i : i + 3]) for i in range(0, len(examples), 3)]
+    whole = padded(algorithm, examples)
+    parts = [padded(algorithm, examples[i : i + 3]) for i in range(0, len(examples), 3)]
     context = algorithm.begin_step(examples, models, in_one)
     weights = [algorithm.weight(part) for part in parts]
     assert sum(weights) == algorithm.weight(whole)
@@ -112,8 +119,8 @@ def test_micro_batches_weighted_by_their_weight_add_up_to_the_whole(algorithm, e
 
 
 def test_the_same_generator_state_selects_the_same_examples(algorithm, buffer, examples):
-    # Episodes compare by identity.
-    assert list(algorithm.select(buffer, np.random.default_rng(0))) == list(examples)
+    again = episodes_of(algorithm.select(buffer, np.random.default_rng(0)))
+    assert all(one.equals(other) for one, other in zip(again, episodes_of(examples), strict=True))
 
 
 @pytest.mark.parametrize("name", ["sft", "kto", "oreo-token"])
@@ -144,6 +151,16 @@ OWN = [
     (Dpo, "max_pairs", 0, "Dpo.max_pairs must be > 0, got 0"),
     (Dpo, "loss_type", "IPO", "Dpo.loss_type must be one of sigmoid, hinge, ipo, got 'IPO'"),
     (Dpo, "label_smoothing", 0.5, r"Dpo.label_smoothing must be in \[0, 0.5\), got 0.5"),
+    (Dpo, "nll_weight", -1, "Dpo.nll_weight must not be negative, got -1"),
+    (Dpo, "shared_steps", -1, "Dpo.shared_steps must not be negative, got -1"),
+    (Dpo, "compared", "steps", "Dpo.compared must be one of rest, step, got 'steps'; did you mean 'step'"),
+    (DirectAdvantage, "beta", 0, "DirectAdvantage.beta must be > 0, got 0"),
+    (DirectAdvantage, "value_lr", 0, "DirectAdvantage.value_lr must be > 0, got 0"),
+    (DirectAdvantage, "granularity", "line", "DirectAdvantage.granularity must be one of token, step, response"),
+    (DirectAdvantage, "value_warmup_steps", -1, "DirectAdvantage.value_warmup_steps must not be negative, got -1"),
+    (ImplicitPrm, "beta", 0, "ImplicitPrm.beta must be > 0, got 0"),
+    (Grpo, "clip", 1, r"Grpo.clip must be in \(0, 1\), got 1"),
+    (Grpo, "alpha", -0.1, r"Grpo.alpha must not be negative, got -0\.1"),
     (Dqo, "beta", 0, "Dqo.beta must be > 0, got 0"),
     (Dqo, "trace", 1.5, r"Dqo.trace must be in \[0, 1\], got 1.5"),
     (Dqo, "value_warmup_steps", -1, "Dqo.value_warmup_steps must not be negative, got -1"),
@@ -160,7 +177,9 @@ OWN = [
 ]
 
 
-@pytest.mark.parametrize("kind", [Sft, MoreSft, RejectionSampling, Dpo, Dqo, Kto, Oreo])
+@pytest.mark.parametrize(
+    "kind", [Sft, MoreSft, RejectionSampling, Dpo, Dqo, DirectAdvantage, ImplicitPrm, Grpo, Kto, Oreo]
+)
 @pytest.mark.parametrize(("name", "value", "message"), COMMON)
 def test_an_impossible_optimisation_setting_is_refused(kind, name, value, message):
     with pytest.raises(ValueError, match=message):

@@ -23,7 +23,19 @@ from layered import layered_models
 from torch import distributed as dist
 
 from oreo_algos import EpisodeBuffer, TrainerConfig, ranks, train
-from oreo_algos.algos import ConstantBaseline, Dpo, Dqo, Kto, MoreSft, Oreo, RejectionSampling, Sft
+from oreo_algos.algos import (
+    ConstantBaseline,
+    DirectAdvantage,
+    Dpo,
+    Dqo,
+    Grpo,
+    ImplicitPrm,
+    Kto,
+    MoreSft,
+    Oreo,
+    RejectionSampling,
+    Sft,
+)
 from oreo_algos.training import resume, trainer
 
 FAST = {"policy_lr": 0.01}
@@ -50,6 +62,10 @@ CASES: dict[str, tuple[Any, dict[str, bool]]] = {
     "oreo, tied": (Oreo(**BOTH, epochs=2), {"tied": True}),
     "oreo, adapted": (Oreo(**BOTH, epochs=2), {"adapted": True}),
     "dqo": (Dqo(**BOTH, epochs=2), {}),
+    "dpo, likelihood and step": (Dpo(**FAST, batch_size=3, epochs=2, nll_weight=0.5, compared="step"), {}),
+    "direct advantage": (DirectAdvantage(**BOTH, epochs=2, value_warmup_steps=2), {}),
+    "implicit prm": (ImplicitPrm(**FAST, batch_size=5, epochs=2, beta=1.0), {}),
+    "grpo": (Grpo(**FAST, batch_size=5, epochs=2, alpha=0.1), {}),
     "constant": (ConstantBaseline(**FAST, batch_size=5, epochs=2), {}),
 }
 KILLED = "oreo, moving average"

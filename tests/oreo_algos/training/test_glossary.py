@@ -3,11 +3,23 @@
 from pathlib import Path
 
 import pytest
-from tabular import tiny_models
+from tabular import sampled, tiny_models, with_twins
 from training_runs import run
 
 from oreo_algos import EpisodeBuffer, algos
-from oreo_algos.algos import ConstantBaseline, Dpo, Dqo, Kto, MoreSft, Oreo, RejectionSampling, Sft
+from oreo_algos.algos import (
+    ConstantBaseline,
+    DirectAdvantage,
+    Dpo,
+    Dqo,
+    Grpo,
+    ImplicitPrm,
+    Kto,
+    MoreSft,
+    Oreo,
+    RejectionSampling,
+    Sft,
+)
 from oreo_algos.training.curve import Evaluation
 from oreo_algos.training.glossary import PAGE, described, markdown, metrics
 
@@ -20,6 +32,10 @@ TRAININGS = [
     RejectionSampling(observation_weight=0.1),
     Dpo(),
     Dpo(loss_type="ipo"),
+    Dpo(compared="step", nll_weight=1.0),
+    DirectAdvantage(value_warmup_steps=1),
+    ImplicitPrm(),
+    Grpo(alpha=0.1),
     Kto(),
     ConstantBaseline(),
     Dqo(value_warmup_steps=1),
@@ -36,7 +52,7 @@ def judge(step):
 @pytest.fixture(scope="module")
 def logged(tmp_path_factory, random_episodes):
     """Names by algorithm, of short trainings."""
-    buffer = EpisodeBuffer(random_episodes(14))
+    buffer = EpisodeBuffer(sampled(with_twins(random_episodes(14), 4)))
     found = {}
     for number, algorithm in enumerate(TRAININGS):
         folder = tmp_path_factory.mktemp(f"run{number}")
@@ -65,7 +81,7 @@ def test_nothing_is_in_the_table_that_no_training_logs(logged):
 
 def test_the_kl_has_one_name(logged):
     with_kl = {type(TRAININGS[number]).__name__ for number, names in logged.items() if "train/kl" in names}
-    assert with_kl == {"Kto", "ConstantBaseline", "Oreo"}
+    assert with_kl == {"Kto", "ConstantBaseline", "Oreo", "Grpo"}
     assert {name for names in logged.values() for name in names if "kl" in name.split("/")} == {"train/kl"}
 
 

@@ -10,6 +10,7 @@ import pytest
 import ranks_at_work
 import torch
 from ranks_at_work import CASES, KILLED, SHARDINGS, run_case
+from tabular import sampled, with_twins
 
 from oreo_algos import EpisodeBuffer, TrainerConfig, ranks
 from oreo_algos.training.metrics_writer import read_metrics
@@ -24,7 +25,7 @@ KILLS = [("0", "after"), ("1", "within"), ("01", "after")]
 def base(tmp_path_factory, random_episodes, single_turn) -> Path:
     """A folder with both buffers, and what came of the plans that are cheap."""
     folder = tmp_path_factory.mktemp("ranks")
-    EpisodeBuffer(random_episodes(14)).save(folder / "several")
+    EpisodeBuffer(sampled(with_twins(random_episodes(14), 5))).save(folder / "several")
     single_turn.save(folder / "single")
     work(folder, f"compare:2:{';'.join(QUICK)}", f"hand over:{KILLED}", "fail", "first")
     return folder
