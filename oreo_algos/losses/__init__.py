@@ -13,6 +13,7 @@ from oreo_algos.losses.oreo import (
     positive_hinge_loss,
     residuals,
 )
+from oreo_algos.losses.temperature import effective_temperature
 from oreo_algos.losses.temporal_difference import (
     lambda_value_loss,
     next_values,
@@ -23,6 +24,7 @@ from oreo_algos.losses.temporal_difference import (
 __all__ = [
     "dpo_hinge_loss",
     "dpo_loss",
+    "effective_temperature",
     "full_gradient_policy_loss",
     "importance_weights",
     "ipo_loss",

@@ -96,6 +96,11 @@ TABLE: dict[str, tuple[Metric, ...]] = {
                "Should fall in the warm-up; the variance of the returns is what a constant V reaches.", _OREO),
         Metric("train/losses/value_boundaries", "reward units squared", "The part of it at states that a search reads "
                "and no step begins with (step and response level).", "", _OREO),
+        Metric("train/temperature/effective", "reward units a nat", "OREO and `oreo-constant`: KL temperature of the "
+               "optimum of residual and regulariser together, beta + alpha / (2 beta n), n tokens in a step (1 at "
+               "token level); with `consistency=full_gradient` the second term is divided by (steps + 1) / 2.",
+               "Above 3 beta alpha holds the policy and not beta, and a smaller beta alone makes it warmer (the doctor "
+               "says so).", _VALUES),
         Metric("train/losses/hinge", "nats", "How much less likely successes became than under the reference, before "
                "its weight `positive_hinge`.", "0: no success became less likely.", _OREO),
     ),

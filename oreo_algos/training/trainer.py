@@ -148,7 +148,9 @@ class _Run:
             self.networks["value"] = self.models.value
         self.optimizers = {name: self._optimizers(name) for name in self.networks}
         self.schedulers = {name: self._schedulers(name) for name in self.networks}
-        self.doctor = TrainingDoctor(config.doctor, float(np.std(buffer.columns.total_reward)))
+        beta, alpha = (getattr(algorithm, name, None) for name in ("beta", "alpha"))
+        spread = float(np.std(buffer.columns.total_reward))
+        self.doctor = TrainingDoctor(config.doctor, spread, beta=beta, alpha=alpha)
         self.step, self.num_tokens = 0, 0
         waits = self.schedule.value_warmup_steps if self.schedule.policy_steps else self.total_steps
         self.curve = Curve(config, folder, total_steps=self.total_steps, counts_from=waits, writes=self.ranks.leads)
