@@ -19,8 +19,6 @@ from pathlib import Path
 
 from runs import difference, entries, find, finished, oreo, percent
 
-from oreo_agents.evaluation.statistics import wilson_interval
-
 WORLD = ["experiment=miniature", "env.options.answer=boxes"]
 # alpha, beta and rate: the paper's alpha and beta, smaller alphas, smaller betas, then the rate.
 TEMPERATURES = [
@@ -107,12 +105,11 @@ def choices_table(out: Path) -> str:
         for setting in settings():
             if setting.algo == algo and finished([out / setting.name]):
                 document = json.loads((out / setting.name / "results.json").read_text(encoding="utf-8"))
-                rows.append((document["evaluations"][0], setting, document["training"][algo]["cpu_seconds"]))
+                rows.append((document["results"][0], setting, document["training"][algo]["cpu_seconds"]))
         for row, setting, seconds in sorted(rows, key=lambda each: -each[0]["accuracy"]):
-            low, high = wilson_interval(row["correct"], row["n"])
             numbers = ", ".join(f"{key} {value:g}" for key, value in setting.numbers)
             warm = "" if setting.temperature is None else f"{setting.temperature:.3f}"
-            greedy = f"{100 * row['accuracy']:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
+            greedy = f"{100 * row['accuracy']:.1f} [{100 * row['wilson_low']:.1f}, {100 * row['wilson_high']:.1f}]"
             lines.append(f"| {algo} | {numbers} | {warm} | {greedy} | {100 * row['sound']:.1f} | {seconds:.0f} |")
     return "\n".join(lines)
 
