@@ -19,6 +19,8 @@ from pathlib import Path
 
 from runs import difference, entries, find, finished, oreo, percent
 
+from oreo_algos.training.metrics_writer import read_metrics
+
 WORLD = ["experiment=miniature", "env.options.answer=boxes"]
 # alpha, beta and rate: the paper's alpha and beta, smaller alphas, smaller betas, then the rate.
 TEMPERATURES = [
@@ -97,21 +99,32 @@ def choose(out: Path, world: int, algos: list[str]) -> None:
 def choices_table(out: Path) -> str:
     """Return what is finished as a table, best settings of each algorithm first."""
     lines = [
-        "| algorithm | setting | temperature | greedy, % | sound, % | CPU s |",
-        "|---|---|---:|---|---:|---:|",
+        "| algorithm | setting | temperature | greedy, % | - OREO's first setting | sound, % | KL | CPU s |",
+        "|---|---|---:|---|---|---:|---:|---:|",
     ]
-    for algo in dict.fromkeys(setting.algo for setting in settings()):
-        rows = []
-        for setting in settings():
-            if setting.algo == algo and finished([out / setting.name]):
-                document = json.loads((out / setting.name / "results.json").read_text(encoding="utf-8"))
-                rows.append((document["results"][0], setting, document["training"][algo]["cpu_seconds"]))
-        for row, setting, seconds in sorted(rows, key=lambda each: -each[0]["accuracy"]):
-            numbers = ", ".join(f"{key} {value:g}" for key, value in setting.numbers)
-            warm = "" if setting.temperature is None else f"{setting.temperature:.3f}"
-            greedy = f"{100 * row['accuracy']:.1f} [{100 * row['wilson_low']:.1f}, {100 * row['wilson_high']:.1f}]"
-            lines.append(f"| {algo} | {numbers} | {warm} | {greedy} | {100 * row['sound']:.1f} | {seconds:.0f} |")
+    done = [setting for setting in settings() if finished([out / setting.name])]
+    found = {setting: entries([out / setting.name])[0] for setting in done}
+    first = found.get(settings()[0])
+    for setting in sorted(done, key=lambda each: (-_order(each), -found[each].accuracy)):
+        entry = found[setting]
+        training = json.loads((out / setting.name / "results.json").read_text(encoding="utf-8"))["training"]
+        numbers = ", ".join(f"{key} {value:g}" for key, value in setting.numbers)
+        temperature = "" if setting.temperature is None else f"{setting.temperature:.3f}"
+        paired = "" if first is None or entry is first else difference(entry, first)
+        cells = [setting.algo, numbers, temperature, percent(entry), paired, f"{100 * entry.rows[0]['sound']:.1f}"]
+        cells += [last_kl(out / setting.name / setting.algo), f"{training[setting.algo]['cpu_seconds']:.0f}"]
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def _order(setting: Setting) -> int:
+    return -list(dict.fromkeys(each.algo for each in settings())).index(setting.algo)
+
+
+def last_kl(folder: Path) -> str:
+    """Return the KL to the reference over the last ten steps, nats a token; "" for an algorithm that has none."""
+    last = [row["train/kl"] for row in read_metrics(folder)[-10:] if "train/kl" in row]
+    return f"{sum(last) / len(last):.3f}" if last else ""
 
 
 def claim(out: Path, worlds: list[int]) -> None:
