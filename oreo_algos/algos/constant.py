@@ -20,7 +20,7 @@ from oreo_algos.algos.base import (
     token_log_ratio,
 )
 from oreo_algos.algos.oreo import ALPHA
-from oreo_algos.algos.value_metrics import ratio_metrics
+from oreo_algos.algos.value_metrics import ratio_metrics, temperature_metrics
 from oreo_algos.batch import Batch
 from oreo_algos.episode import Episode
 from oreo_algos.losses import masked_episode_mean, oreo_policy_loss
@@ -87,6 +87,7 @@ class ConstantBaseline(EpisodeAlgorithm):
         metrics = {
             "losses/policy": loss.item(),
             "kl": kl.item(),
+            **temperature_metrics(self.beta, self.alpha, batch, steps),
             **ratio_metrics(log_ratio.detach().sum(dim=1), batch),
             **mean_entropy(scores, batch.action_mask),
         }

@@ -24,7 +24,7 @@ from oreo_algos.algos.base import (
     score,
     token_log_ratio,
 )
-from oreo_algos.algos.value_metrics import bellman_metrics, ratio_metrics, value_metrics
+from oreo_algos.algos.value_metrics import bellman_metrics, ratio_metrics, temperature_metrics, value_metrics
 from oreo_algos.batch import Batch
 from oreo_algos.episode import Episode
 from oreo_algos.losses import (
@@ -198,6 +198,8 @@ class Oreo(EpisodeAlgorithm):
             metrics |= {"losses/policy": policy_loss.item(), "kl": kl.item()}
             if self.kl_target is not None:
                 metrics["alpha"] = alpha
+            all_gradients = self.consistency == "full_gradient"
+            metrics |= temperature_metrics(self.beta, alpha, batch, steps, all_gradients=all_gradients)
             if self.positive_hinge:
                 hinge = positive_hinge_loss(log_ratio.sum(dim=1), batch.success)
                 terms["policy"] = terms["policy"] + self.positive_hinge * hinge

@@ -1,6 +1,6 @@
-"""What the algorithms with a value network log about it.
+"""What the algorithms that look for the soft-Bellman optimum log: of their value, log-ratios and temperature.
 
-Knows: names of metrics. Does not know: losses, networks.
+Knows: names of metrics. Does not know: networks, how a loss is minimised.
 """
 
 # B episodes, T tokens, K steps.
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from oreo_algos.algos.base import subset_mean
 from oreo_algos.batch import Batch
+from oreo_algos.losses import effective_temperature
 from oreo_algos.metrics import Deviation, ExplainedVariance, Maximum, Mean, Median, Minimum
 from oreo_algos.segments import final_values, first_token, last_token, reward_to_go
 
@@ -63,3 +64,19 @@ def ratio_metrics(log_ratio: Tensor, batch: Batch) -> dict[str, float]:
         for name, rows in (("pos", solved), ("neg", ~solved))
         if rows.any()
     }
+
+
+def temperature_metrics(
+    beta: float, alpha: float, batch: Batch, steps: Batch, *, all_gradients: bool = False
+) -> dict[str, float]:
+    """Say which temperature beta and the regulariser come to, see ``effective_temperature``.
+
+    Args:
+        beta: of the residual.
+        alpha: of the regulariser, a mean over tokens.
+        batch: whose action tokens count.
+        steps: the same, regrouped as the loss takes it.
+        all_gradients: whether the gradient of a residual reaches the log-ratios of all later steps.
+    """
+    counts = steps.step_mask.sum(dim=1), batch.action_mask.sum(dim=1)
+    return {"temperature/effective": effective_temperature(beta, alpha, *counts, all_gradients=all_gradients).item()}

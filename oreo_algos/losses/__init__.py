@@ -15,6 +15,7 @@ from oreo_algos.losses.oreo import (
     residuals,
 )
 from oreo_algos.losses.outcome import outcome_cross_entropy
+from oreo_algos.losses.temperature import effective_temperature
 from oreo_algos.losses.temporal_difference import (
     lambda_value_loss,
     next_values,
@@ -27,6 +28,7 @@ __all__ = [
     "clipped_ratio_loss",
     "dpo_hinge_loss",
     "dpo_loss",
+    "effective_temperature",
     "full_gradient_policy_loss",
     "importance_weights",
     "ipo_loss",

@@ -39,6 +39,8 @@ class Thresholds:
             is on average e times as likely as under the reference, and no longer what the episodes are about.
         kl_growth: factor from one window to the next. The KL begins at 0, so this counts above ``kl_floor`` only.
         kl_floor: nats a token, four times what healthy runs reached.
+        temperature: ``temperature/effective`` as a multiple of beta. At 3, two thirds of what holds the policy at the
+            reference is the regulariser, and beta is no longer the temperature of anything.
         chosen_fall: fall of the log-probability of chosen responses, as a share of the start's. DPO may lower
             both sides; healthy runs raised it, or lowered it by a quarter. 1 squares the probability.
         chosen_floor: nats. Below it such a fall is a few tokens, as in the short answers of a sure policy.
@@ -58,6 +60,7 @@ class Thresholds:
     kl: float = 1.0
     kl_growth: float = 5.0
     kl_floor: float = 0.3
+    temperature: float = 3.0
     chosen_fall: float = 1.0
     chosen_floor: float = 10.0
     length_factor: float = 1.5
@@ -131,14 +134,18 @@ class TrainingDoctor:
     are on disk first.
     """
 
-    def __init__(self, thresholds: Thresholds, reward_spread: float) -> None:
+    def __init__(
+        self, thresholds: Thresholds, reward_spread: float, *, beta: float | None = None, alpha: float | None = None
+    ) -> None:
         """Begin before the first step.
 
         Args:
             thresholds: from where on to warn.
             reward_spread: standard deviation of the returns of the episodes learned from, reward units.
+            beta: temperature of the algorithm's residual, reward units per nat; None: it has none.
+            alpha: weight of the algorithm's regulariser; None: it has none.
         """
-        self._thresholds, self._reward_spread = thresholds, reward_spread
+        self._thresholds, self._reward_spread, self._beta, self._alpha = thresholds, reward_spread, beta, alpha
         self._series: defaultdict[str, list[float]] = defaultdict(list)
 
     def observe(self, metrics: Mapping[str, float | None]) -> list[Finding]:
@@ -147,7 +154,7 @@ class TrainingDoctor:
             value = metrics.get(f"train/{name}")
             if value is not None and math.isfinite(value):
                 self._series[name].append(value)
-        checks: tuple[Callable[[], Finding | None], ...] = (self._value, self._kl, self._chosen)
+        checks: tuple[Callable[[], Finding | None], ...] = (self._value, self._kl, self._temperature, self._chosen)
         return [finding for check in checks if (finding := check()) is not None]
 
     def _value(self) -> Finding | None:
@@ -181,6 +188,29 @@ class TrainingDoctor:
             "kl_target",
         )
 
+    def _temperature(self) -> Finding | None:
+        limits, beta, alpha = self._thresholds, self._beta, self._alpha
+        if not beta or not alpha or len(self._series["temperature/effective"]) < limits.window:
+            return None
+        now = self._now("temperature/effective")
+        if now <= limits.temperature * beta * (1 + 1e-6):  # what is advised below must not be warned of again
+            return None
+        if self._series["alpha"]:
+            advice = "raise kl_target, from which alpha follows, or raise beta"
+        else:
+            # now - beta is proportional to alpha / beta.
+            share = (now - beta) / ((limits.temperature - 1) * beta)
+            advice = (
+                f"for at most {limits.temperature:g} times beta set alpha={_two_digits(alpha / share, math.floor)}, or "
+                f"keep alpha and set beta={_two_digits(beta * math.sqrt(share), math.ceil)}"
+            )
+        return Finding(
+            "alpha_sets_temperature",
+            f"the effective temperature, beta + alpha / (2 beta n) with n tokens in a step, is {now:.3g}, that is "
+            f"{now / beta:.1f} times beta={beta:g}; alpha, not beta, holds the policy at the reference, and a smaller "
+            f"beta alone makes it warmer; {advice}; if the policy is meant to stay near the reference, leave both",
+        )
+
     def _chosen(self) -> Finding | None:
         limits = self._thresholds
         names = ("logps/chosen", "rewards/chosen", "rewards/rejected")
@@ -203,7 +233,22 @@ class TrainingDoctor:
         return float(np.median(self._series[name][-self._thresholds.window :]))
 
 
+def _two_digits(x: float, towards: Callable[[float], int]) -> str:
+    """Write a number above 0 with two digits, rounded down or up but for noise in the last bits."""
+    unit = 10.0 ** (math.floor(math.log10(x)) - 1)
+    noise = 1e-6 if towards is math.floor else -1e-6
+    return f"{towards(x / unit + noise) * unit:.2g}"
+
+
 # Steps that are the start: more would miss a fall within a few steps, and one could be an outlier.
 _START = 3
 
-_WATCHED = ("values/std", "kl", "logps/chosen", "rewards/chosen", "rewards/rejected")
+_WATCHED = (
+    "values/std",
+    "kl",
+    "alpha",
+    "temperature/effective",
+    "logps/chosen",
+    "rewards/chosen",
+    "rewards/rejected",
+)

@@ -109,6 +109,11 @@ TABLE: dict[str, tuple[Metric, ...]] = {
                "temperature.", _GRPO),
         Metric("train/ratio/clipped", "share", "GRPO: tokens whose ratio is so far from 1 that they have no gradient.",
                "Above a fifth: fewer steps a round, or a lower `policy_lr`.", _GRPO),
+        Metric("train/temperature/effective", "reward units a nat", "OREO and `oreo-constant`: KL temperature of the "
+               "optimum of residual and regulariser together, beta + alpha / (2 beta n), n tokens in a step (1 at "
+               "token level); with `consistency=full_gradient` the second term is divided by (steps + 1) / 2.",
+               "Above 3 beta alpha holds the policy and not beta, and a smaller beta alone makes it warmer (the doctor "
+               "says so).", _VALUES),
         Metric("train/losses/hinge", "nats", "How much less likely successes became than under the reference, before "
                "its weight `positive_hinge`.", "0: no success became less likely.", _OREO),
     ),

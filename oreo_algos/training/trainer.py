@@ -150,7 +150,9 @@ class _Run:
             self.networks["value"] = self.models.value
         self.optimizers = {name: self._optimizers(name) for name in self.networks}
         self.schedulers = {name: self._schedulers(name) for name in self.networks}
-        self.doctor = TrainingDoctor(config.doctor, float(np.std(learnable.columns.total_reward)))
+        beta, alpha = (getattr(algorithm, name, None) for name in ("beta", "alpha"))
+        spread = float(np.std(learnable.columns.total_reward))
+        self.doctor = TrainingDoctor(config.doctor, spread, beta=beta, alpha=alpha)
         self.step, self.num_tokens = 0, 0
         self.told: int | None = None  # the signal that one of several processes was sent
         waits = self.schedule.value_warmup_steps if self.schedule.policy_steps else self.total_steps

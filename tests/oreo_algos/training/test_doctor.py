@@ -1,5 +1,6 @@
 """Faults put into training runs and buffers: each is named once, and healthy ones are left in peace."""
 
+import re
 from dataclasses import dataclass
 
 import pytest
@@ -69,7 +70,12 @@ TREE = grow(0, roots=1)
 SHARED, APART = (0.0, 1.0, 3.0), (0.0, 1.0, -1.0)
 FAULTS = {
     "flat_value": Case(Oreo(value_lr=1e-12, batch_size=999, epochs=60, beta=TREE.beta), TREE.models, "tree", 60),
-    "kl_blow_up": Case(Oreo(policy_lr=1.0, batch_size=14, epochs=40), lambda: tiny_models(moved=False), "random", 40),
+    "kl_blow_up": Case(
+        Oreo(policy_lr=1.0, batch_size=14, epochs=40, alpha=1e-3), lambda: tiny_models(moved=False), "random", 40
+    ),
+    "alpha_sets_temperature": Case(
+        Oreo(policy_lr=1e-3, batch_size=14, epochs=20), lambda: tiny_models(moved=False), "random", 20
+    ),
     "chosen_logprob_collapse": Case(
         Dpo(policy_lr=0.5, batch_size=3, epochs=60), lambda: displacing_models(SHARED), "pairs", 60
     ),
@@ -81,7 +87,12 @@ HEALTHY = {
     )
     for granularity in ("token", "step", "response")
 } | {
-    "kl_blow_up": Case(Oreo(policy_lr=1e-3, batch_size=14, epochs=40), lambda: tiny_models(moved=False), "random", 40),
+    "kl_blow_up": Case(
+        Oreo(policy_lr=1e-3, batch_size=14, epochs=40, alpha=1e-3), lambda: tiny_models(moved=False), "random", 40
+    ),
+    "alpha_sets_temperature, what it advises": Case(
+        Oreo(policy_lr=1e-3, batch_size=14, epochs=20, alpha=0.0036), lambda: tiny_models(moved=False), "random", 20
+    ),
     "chosen_logprob_collapse": Case(
         Dpo(policy_lr=0.5, batch_size=3, epochs=60), lambda: displacing_models(APART), "pairs", 60
     ),
@@ -181,6 +192,45 @@ def test_log_probabilities_that_fall_while_margins_shrink_are_another_matter():
     for step in range(40):
         metrics = {"logps/chosen": -5.0 - step, "rewards/chosen": -step / 10, "rewards/rejected": 0.0}
         assert doctor.observe({f"train/{name}": value for name, value in metrics.items()}) == []
+
+
+# --- the temperature
+
+
+def warned_of_temperature(now, *, alpha=0.01, controlled=False, beta=0.03, steps=10):
+    """What is said after steps with this effective temperature."""
+    doctor = TrainingDoctor(Thresholds(), 0.5, beta=beta, alpha=alpha)
+    metrics = {"train/temperature/effective": now} | ({"train/alpha": alpha} if controlled else {})
+    found = [doctor.observe(metrics) for _ in range(steps)][-1]
+    assert names(found) in ([], ["alpha_sets_temperature"])
+    return found[0].text if found else None
+
+
+@pytest.mark.parametrize(
+    ("alpha", "tokens", "advice"),
+    [(0.01, 1, "set alpha=0.0036, or keep alpha and set beta=0.05;"), (0.3, 36, "set alpha=0.12, or keep alpha")],
+)
+def test_what_it_advises_of_alpha_and_beta_is_enough(alpha, tokens, advice):
+    def temperature(alpha, beta):
+        return beta + alpha / (2 * beta * tokens)
+
+    said = warned_of_temperature(temperature(alpha, 0.03), alpha=alpha)
+    assert advice in said and "beta=0.03" in said
+    numbers = dict(re.findall(r"set (alpha|beta)=([\d.]+\d)", said))
+    for name, number in numbers.items():
+        chosen = {"alpha": alpha, "beta": 0.03} | {name: float(number)}
+        assert warned_of_temperature(temperature(**chosen), **chosen) is None
+
+
+def test_the_temperature_is_judged_by_beta_and_only_after_a_window():
+    assert warned_of_temperature(0.09) is None and warned_of_temperature(0.0901)
+    assert warned_of_temperature(0.2, steps=9) is None
+    assert warned_of_temperature(0.2, beta=0.07) is None
+    assert warned_of_temperature(0.2, beta=None) is None  # an algorithm of one's own, without such a number
+
+
+def test_where_alpha_is_adapted_the_target_is_named():
+    assert "raise kl_target" in warned_of_temperature(0.2, controlled=True)
 
 
 # --- episodes

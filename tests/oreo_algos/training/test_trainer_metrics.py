@@ -36,6 +36,7 @@ VALUES = {
     *("values/start", "values/terminal_pos", "values/terminal_neg"),
     *("bellman/residual_abs", "bellman/explained_variance", "losses/value", "value_grad_norm", "value_learning_rate"),
 }
+RATIOS = {"log_ratio/pos_median", "log_ratio/neg_median"}
 NAMES = {
     "sft": (Sft(), COMMON),
     "rejection": (RejectionSampling(), COMMON),
@@ -43,7 +44,7 @@ NAMES = {
     "kto": (Kto(), COMMON | PREFERENCES | {"kl", "rewards/reference_point"}),
     "oreo": (
         Oreo(),
-        COMMON | VALUES | {"losses/policy", "kl", "log_ratio/pos_median", "log_ratio/neg_median"},
+        COMMON | VALUES | {"losses/policy", "kl", "temperature/effective", *RATIOS},
     ),
     "oreo warm-up": (Oreo(value_warmup_steps=1), {"loss", "epoch", "num_tokens"} | VALUES),
 }

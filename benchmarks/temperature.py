@@ -1,0 +1,174 @@
+"""Alpha, beta and learning rate of OREO, and as many settings of every algorithm that it is compared with.
+
+    python benchmarks/temperature.py [--world 20] [--algos oreo oreo-constant ...] [--out FOLDER]
+    python benchmarks/temperature.py --claims 10 11 12 13 14 15
+    python benchmarks/temperature.py --only-report [--claims 10 11 ...]
+
+The first form is for choices: one world of ``miniature.py`` (boxes), one start, one set of episodes and one warmed-up
+value for all settings, one seed, greedy answers to its 500 dev problems. The second is for claims: in each world the
+recipes of now, and OREO with the paper's alpha and beta, from one start and the same episodes, on 1,000 test problems.
+
+Killed and started again, it goes on.
+"""
+
+import argparse
+import json
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+
+from runs import difference, entries, find, finished, oreo, percent
+
+from oreo_algos.training.metrics_writer import read_metrics
+
+WORLD = ["experiment=miniature", "env.options.answer=boxes"]
+# alpha, beta and rate: the paper's alpha and beta, smaller alphas, smaller betas, then the rate.
+TEMPERATURES = [
+    (0.01, 0.03, 5e-4),
+    (0.001, 0.03, 5e-4),
+    (0.001, 0.01, 5e-4),
+    (0.003, 0.03, 5e-4),
+    (0.0, 0.03, 5e-4),
+    (0.0003, 0.003, 5e-4),
+    (0.001, 0.01, 1e-3),
+    (0.001, 0.01, 2.5e-4),
+]
+# beta and rate of KTO and DPO; the first was the best of four and five rates.
+PREFERENCES = [(0.5, 3e-4), (0.5, 5e-4), (0.5, 1e-4), (0.25, 3e-4), (0.25, 5e-4), (1.0, 3e-4), (1.0, 5e-4), (0.1, 3e-4)]
+PAPER = "oreo-paper"
+COMPARED = ("rejection", "dpo", "kto", "oreo", "oreo-constant", PAPER)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One algorithm with its numbers, by the names of its fields."""
+
+    algo: str
+    numbers: tuple[tuple[str, float], ...]
+
+    @property
+    def name(self) -> str:
+        """Of its folder."""
+        return "-".join([self.algo, *(f"{key}_{value:g}" for key, value in self.numbers)])
+
+    @property
+    def temperature(self) -> float | None:
+        """``beta + alpha / (2 beta)``, reward units a nat, where there is such a thing."""
+        known = dict(self.numbers)
+        return known["beta"] + known["alpha"] / (2 * known["beta"]) if "alpha" in known else None
+
+
+def settings() -> list[Setting]:
+    """Return eight settings of each algorithm, OREO's first."""
+    return [
+        *(
+            Setting(algo, (("policy_lr", rate), ("beta", beta), ("alpha", alpha)))
+            for algo in ("oreo", "oreo-constant")
+            for alpha, beta, rate in TEMPERATURES
+        ),
+        *(
+            Setting(algo, (("policy_lr", rate), ("beta", beta)))
+            for algo in ("kto", "dpo")
+            for beta, rate in PREFERENCES
+        ),
+        *(
+            Setting("rejection", (("policy_lr", rate), ("epochs", epochs)))
+            for rate, epochs in product((3e-4, 1e-3, 3e-3, 1e-2), (3, 6))
+        ),
+    ]
+
+
+def choose(out: Path, world: int, algos: list[str]) -> None:
+    """Train and evaluate what is missing of the settings."""
+    here = ["env=miniature", "env.options.answer=boxes", f"env.options.world={world}", "policy=tiny"]
+    start = out / "start"
+    dev = ["evaluate.splits=[dev]", "evaluate.tasks=500"]
+    oreo(start, "run", *WORLD, f"env.options.world={world}", "algos=[oreo-constant]", "workers=1", *dev)
+    here += [f"policy.path={start / 'sft' / 'policy'}", f"data={start / 'data' / 'episodes'}"]
+    warm = ["algo=oreo", "algo.value_only=true", "algo.epochs=1", "evaluate.tasks=1"]
+    oreo(out / "value", "train", *here, *warm)
+    for setting in settings():
+        if setting.algo not in algos:
+            continue
+        asked = [f"algo={setting.algo}", *(f"algo.{key}={value:g}" for key, value in setting.numbers)]
+        if setting.algo == "oreo":
+            asked += [f"value.path={out / 'value' / 'oreo' / 'value'}", "algo.value_warmup_steps=0"]
+        oreo(out / setting.name, "train", *here, *asked, *dev)
+
+
+def choices_table(out: Path) -> str:
+    """Return what is finished as a table, best settings of each algorithm first."""
+    lines = [
+        "| algorithm | setting | temperature | greedy, % | - OREO's first setting | sound, % | KL | CPU s |",
+        "|---|---|---:|---|---|---:|---:|---:|",
+    ]
+    done = [setting for setting in settings() if finished([out / setting.name])]
+    found = {setting: entries([out / setting.name])[0] for setting in done}
+    first = found.get(settings()[0])
+    for setting in sorted(done, key=lambda each: (-_order(each), -found[each].accuracy)):
+        entry = found[setting]
+        training = json.loads((out / setting.name / "results.json").read_text(encoding="utf-8"))["training"]
+        numbers = ", ".join(f"{key} {value:g}" for key, value in setting.numbers)
+        temperature = "" if setting.temperature is None else f"{setting.temperature:.3f}"
+        paired = "" if first is None or entry is first else difference(entry, first)
+        cells = [setting.algo, numbers, temperature, percent(entry), paired, f"{100 * entry.rows[0]['sound']:.1f}"]
+        cells += [last_kl(out / setting.name / setting.algo), f"{training[setting.algo]['cpu_seconds']:.0f}"]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _order(setting: Setting) -> int:
+    return -list(dict.fromkeys(each.algo for each in settings())).index(setting.algo)
+
+
+def last_kl(folder: Path) -> str:
+    """Return the KL to the reference over the last ten steps, nats a token; "" for an algorithm that has none."""
+    last = [row["train/kl"] for row in read_metrics(folder)[-10:] if "train/kl" in row]
+    return f"{sum(last) / len(last):.3f}" if last else ""
+
+
+def claim(out: Path, worlds: list[int]) -> None:
+    """Train every algorithm by its recipe, and OREO at the paper's temperature, in each world."""
+    paper = [f"+algo@algorithms.{PAPER}=oreo", f"+recipe@algorithms.{PAPER}=tiny-oreo"]
+    paper += [f"algorithms.{PAPER}.alpha=0.01", f"algorithms.{PAPER}.beta=0.03"]
+    for world in worlds:
+        asked = [f"env.options.world={world}", f"algos=[{','.join(COMPARED)}]", "workers=1"]
+        oreo(out / f"claim-{world}", "run", *WORLD, *paper, *asked)
+
+
+def claims_table(out: Path, worlds: list[int]) -> str:
+    """Return the finished worlds as a table with paired differences."""
+    found = entries(finished([out / f"claim-{world}" for world in worlds]))
+    mine = find(found, "oreo")
+    lines = ["| algorithm | greedy, % | each world | sound | oreo - it |", "|---|---|---|---:|---|"]
+    for entry in found:
+        each = " ".join(f"{100 * row['accuracy']:.1f}" for row in entry.rows)
+        sound = sum(row["sound"] for row in entry.rows) / len(entry.rows)
+        paired = "" if mine is None or mine is entry else difference(mine, entry)
+        lines.append(f"| {entry.algo} | {percent(entry)} | {each} | {100 * sound:.1f} | {paired} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Run what is missing, print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--world", type=int, default=20, help="of the choices")
+    parser.add_argument("--claims", nargs="+", type=int, default=[], help="worlds of the claims, none of the choices")
+    every = list(dict.fromkeys(setting.algo for setting in settings()))
+    parser.add_argument("--algos", nargs="+", default=every, choices=every, help="of the choices")
+    parser.add_argument("--out", type=Path, default=Path("outputs/temperature"))
+    parser.add_argument("--only-report", action="store_true", help="run nothing")
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    if options.claims:
+        if not options.only_report:
+            claim(options.out, options.claims)
+        print(claims_table(options.out, options.claims))
+        return
+    if not options.only_report:
+        choose(options.out, options.world, options.algos)
+    print(choices_table(options.out))
+
+
+if __name__ == "__main__":
+    main()
