@@ -1,4 +1,4 @@
-"""What the algorithms with a value network log about it.
+"""What several algorithms log: about values, advantages, log-ratios and likelihoods.
 
 Knows: names of metrics. Does not know: losses, networks.
 """
@@ -11,6 +11,7 @@ from torch import Tensor
 from oreo_algos.algos.base import subset_mean
 from oreo_algos.batch import Batch
 from oreo_algos.metrics import Deviation, ExplainedVariance, Maximum, Mean, Median, Minimum
+from oreo_algos.models import TokenScores
 from oreo_algos.segments import final_values, first_token, last_token, reward_to_go
 
 
@@ -61,5 +62,25 @@ def ratio_metrics(log_ratio: Tensor, batch: Batch) -> dict[str, float]:
     return {
         f"log_ratio/{name}_median": Median(log_ratio[rows].tolist())
         for name, rows in (("pos", solved), ("neg", ~solved))
+        if rows.any()
+    }
+
+
+def advantage_metrics(advantages: Tensor, step_mask: Tensor) -> dict[str, float]:
+    """Describe the advantages of the steps, float [B, K], that a policy learns from."""
+    found = advantages.detach()[step_mask]
+    return {
+        "advantages/mean": Mean(found.mean().item(), len(found)),
+        "advantages/std": _deviation(found),
+        "advantages/positive": Mean((found > 0).double().mean().item(), len(found)),
+    }
+
+
+def logprob_metrics(scores: TokenScores, batch: Batch) -> dict[str, float]:
+    """Mean log-probability of whole transcripts by outcome, nats."""
+    logprobs, solved = scores.logprobs.sum(dim=1), batch.success
+    return {
+        f"logps/{name}": subset_mean(logprobs, rows)
+        for name, rows in (("chosen", solved), ("rejected", ~solved))
         if rows.any()
     }

@@ -13,16 +13,20 @@ from oreo_algos.losses.oreo import (
     positive_hinge_loss,
     residuals,
 )
+from oreo_algos.losses.reinforce import reinforce_loss, tapered_weights
 from oreo_algos.losses.temporal_difference import (
     lambda_value_loss,
     next_values,
     one_step_policy_loss,
     soft_lambda_returns,
 )
+from oreo_algos.losses.weighted import advantage_weights, expectile_loss, weighted_nll_loss
 
 __all__ = [
+    "advantage_weights",
     "dpo_hinge_loss",
     "dpo_loss",
+    "expectile_loss",
     "full_gradient_policy_loss",
     "importance_weights",
     "ipo_loss",
@@ -37,6 +41,9 @@ __all__ = [
     "oreo_value_loss",
     "partial_episode_mean",
     "positive_hinge_loss",
+    "reinforce_loss",
     "residuals",
     "soft_lambda_returns",
+    "tapered_weights",
+    "weighted_nll_loss",
 ]
