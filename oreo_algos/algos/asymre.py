@@ -28,8 +28,9 @@ class AsymRe(EpisodeAlgorithm):
     Attributes:
         baseline: what a return is compared with: a number, reward units; the mean return of all episodes (``data``), of
             the ``question``'s, or of those that were in the same ``state`` of it, action by action.
-        delta_v: added to the baseline, reward units. Below 0 what is better counts more than what is worse, and a
-            question's samples that are all alike are imitated; from 0 on the loss has no lower bound.
+        delta_v: added to the baseline, reward units. The lower, the nearer are the shares of the better answers to
+            those in the data, and the more is what is worse imitated too, as are a question's samples that are all
+            alike; towards 0 fewer answers are left, from 0 on one.
     """
 
     policy_lr: float = 5e-6

@@ -29,7 +29,8 @@ Values = Callable[[int, Episode], NDArray[np.float64]]
 def baseline_values(buffer: EpisodeBuffer, baseline: Baseline) -> Values:
     """Return V of the states of a buffer's episodes.
 
-    A state is worth the mean of the rewards that followed it. A number, ``data`` and ``question`` compare whole
+    A state is worth the mean of the rewards that followed it, over the episodes of its task that were in it; one that
+    a single episode was in is worth what its question is. A number, ``data`` and ``question`` compare whole
     episodes, so there V is the baseline less what was earned before, and ``R_k - V(s_k)`` the same at every action.
     """
     if baseline == "state":
@@ -105,15 +106,23 @@ def _name(tokens: NDArray[np.int32], before: bytes = b"") -> bytes:
 
 
 def _values_of_states(buffer: EpisodeBuffer) -> Values:
+    """Return the mean of what followed a state; of one that a single episode was in, as of the question as a whole."""
     sums: dict[tuple[str, bytes], tuple[float, int]] = {}
-    for episode in buffer:
+    visitor: dict[tuple[str, bytes], int] = {}
+    shared: set[tuple[str, bytes]] = set()
+    for number, episode in enumerate(buffer):
         for name, value in zip(states_of(episode), _to_go(episode).tolist(), strict=True):
-            total, count = sums.get((episode.task_id, name), (0.0, 0))
-            sums[episode.task_id, name] = total + value, count + 1
+            state = (episode.task_id, name)
+            total, count = sums.get(state, (0.0, 0))
+            sums[state] = total + value, count + 1
+            if visitor.setdefault(state, number) != number:
+                shared.add(state)
+    means = {state: sums[state][0] / sums[state][1] for state in shared}
+    of_question = _of_episodes(_means(buffer, "question"))
 
     def values(number: int, episode: Episode) -> NDArray[np.float64]:
-        found = [sums[episode.task_id, name] for name in states_of(episode)]
-        return np.array([total / count for total, count in found])
+        pairs = zip(states_of(episode), of_question(number, episode).tolist(), strict=True)
+        return np.array([means.get((episode.task_id, name), other) for name, other in pairs])
 
     return values
 

@@ -79,7 +79,7 @@ class ConstantBaseline(EpisodeAlgorithm):
         return super().select(buffer, rng)
 
     def begin_run(self, models: Models, examples: Sequence[Episode]) -> None:
-        """Take the mean reward of the examples for the constant, where none is given; 0 where rewards are advantages."""
+        """Take the mean reward of the examples where no constant is given; 0 where their rewards are advantages."""
         buffer = examples if isinstance(examples, EpisodeBuffer) else EpisodeBuffer(examples)
         mean = float(np.mean(buffer.columns.total_reward))
         given = 0.0 if isinstance(self.baseline, str) else self.baseline

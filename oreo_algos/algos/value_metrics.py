@@ -68,7 +68,7 @@ def ratio_metrics(log_ratio: Tensor, batch: Batch) -> dict[str, float]:
 
 def advantage_metrics(advantages: Tensor, step_mask: Tensor) -> dict[str, float]:
     """Describe the advantages of the steps, float [B, K], that a policy learns from."""
-    found = advantages.detach()[step_mask]
+    found = advantages.detach()[step_mask].double()
     return {
         "advantages/mean": Mean(found.mean().item(), len(found)),
         "advantages/std": _deviation(found),

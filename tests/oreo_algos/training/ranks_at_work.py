@@ -23,7 +23,20 @@ from layered import layered_models
 from torch import distributed as dist
 
 from oreo_algos import EpisodeBuffer, TrainerConfig, ranks, train
-from oreo_algos.algos import ConstantBaseline, Dpo, Dqo, Kto, MoreSft, Oreo, RejectionSampling, Sft
+from oreo_algos.algos import (
+    AdvantageWeighted,
+    AsymRe,
+    ConstantBaseline,
+    Dpo,
+    Dqo,
+    Kto,
+    MoreSft,
+    OptimalAdvantage,
+    Oreo,
+    RejectionSampling,
+    Sft,
+    Topr,
+)
 from oreo_algos.training import resume, trainer
 
 FAST = {"policy_lr": 0.01}
@@ -51,6 +64,12 @@ CASES: dict[str, tuple[Any, dict[str, bool]]] = {
     "oreo, adapted": (Oreo(**BOTH, epochs=2), {"adapted": True}),
     "dqo": (Dqo(**BOTH, epochs=2), {}),
     "constant": (ConstantBaseline(**FAST, batch_size=5, epochs=2), {}),
+    "constant, states": (ConstantBaseline(**FAST, batch_size=5, epochs=2, baseline="state"), {}),
+    "asymre": (AsymRe(**FAST, batch_size=5, epochs=2), {}),
+    "topr": (Topr(**FAST, batch_size=5, epochs=2), {}),
+    "optimal advantage": (OptimalAdvantage(**FAST, batch_size=5, epochs=2, beta=0.1), {}),
+    "awr": (AdvantageWeighted(**BOTH, epochs=2), {}),
+    "iql": (AdvantageWeighted(**BOTH, epochs=2, granularity="step", expectile=0.7, trace=0.0), {}),
 }
 KILLED = "oreo, moving average"
 SHARDINGS = ("replicated", "full")
