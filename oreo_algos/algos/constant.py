@@ -1,11 +1,12 @@
-"""OREO's policy loss with a constant in place of the learned value: what the value network has to beat.
+"""OREO's policy loss with a mean in place of the learned value: what the value network has to beat.
 
-Source: Wang et al. 2024 (arXiv:2412.16145), Eq. 9, with V(s) = c everywhere; ours, as a control.
+Source: Wang et al. 2024 (arXiv:2412.16145), Eq. 9, with V(s) = c everywhere, or the mean return of a question's samples
+or of those in the same state of it (``baselines``); ours, as a control.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -19,6 +20,7 @@ from oreo_algos.algos.base import (
     score,
     token_log_ratio,
 )
+from oreo_algos.algos.baselines import baseline_values, less_baseline
 from oreo_algos.algos.oreo import ALPHA
 from oreo_algos.algos.value_metrics import ratio_metrics, temperature_metrics
 from oreo_algos.batch import Batch
@@ -31,12 +33,14 @@ from oreo_algos.storage.buffer import EpisodeBuffer
 
 @dataclass(frozen=True, kw_only=True)
 class ConstantBaseline(EpisodeAlgorithm):
-    """OREO without a value network: every state is worth the same.
+    """OREO without a value network: every state is worth the same, or what its samples returned.
 
     Attributes:
         policy_lr: peak learning rate of the policy.
         granularity: what a step of the loss is: every token, every step of the environment, or the response.
-        baseline: the constant, reward units; None: the mean reward of the episodes learned from.
+        baseline: the constant, reward units; None: the mean reward of the episodes learned from. ``question``: for each
+            question the mean of its samples; ``state``: for each action the mean return of the samples of its question
+            that were in the same state.
         beta: KL temperature, reward units per nat.
         alpha: weight of the KL regulariser, reward units squared per nat; None: the paper's for the granularity.
         kl: how the regulariser is computed.
@@ -44,7 +48,7 @@ class ConstantBaseline(EpisodeAlgorithm):
 
     policy_lr: float = 5e-6
     granularity: Granularity = "token"
-    baseline: float | None = None
+    baseline: float | Literal["question", "state"] | None = None
     beta: float = 0.03
     alpha: float | None = None
     kl: KLEstimate = "exact"
@@ -68,11 +72,18 @@ class ConstantBaseline(EpisodeAlgorithm):
         """A sum over the vocabulary needs the whole distribution."""
         return "logprobs" if self.kl == "k3" else "distribution"
 
+    def select(self, buffer: EpisodeBuffer, rng: np.random.Generator) -> Sequence[Episode]:
+        """Take every episode; where means of groups are the value, with advantages in place of its rewards."""
+        if isinstance(self.baseline, str):
+            return less_baseline(buffer, baseline_values(buffer, self.baseline))
+        return super().select(buffer, rng)
+
     def begin_run(self, models: Models, examples: Sequence[Episode]) -> None:
-        """Take the mean reward of the examples for the constant, where none is given."""
+        """Take the mean reward of the examples where no constant is given; 0 where their rewards are advantages."""
         buffer = examples if isinstance(examples, EpisodeBuffer) else EpisodeBuffer(examples)
         mean = float(np.mean(buffer.columns.total_reward))
-        models.numbers = {"baseline": mean if self.baseline is None else self.baseline}
+        given = 0.0 if isinstance(self.baseline, str) else self.baseline
+        models.numbers = {"baseline": mean if given is None else given}
 
     def losses(self, batch: Batch, models: Models, context: Any = None) -> Losses:
         """Policy loss with its KL regulariser, means over episodes."""

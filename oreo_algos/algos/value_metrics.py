@@ -1,4 +1,4 @@
-"""What the algorithms that look for the soft-Bellman optimum log: of their value, log-ratios and temperature.
+"""What several algorithms log: about values, advantages, log-ratios, likelihoods and temperature.
 
 Knows: names of metrics. Does not know: networks, how a loss is minimised.
 """
@@ -12,6 +12,7 @@ from oreo_algos.algos.base import subset_mean
 from oreo_algos.batch import Batch
 from oreo_algos.losses import effective_temperature
 from oreo_algos.metrics import Deviation, ExplainedVariance, Maximum, Mean, Median, Minimum
+from oreo_algos.models import TokenScores
 from oreo_algos.segments import final_values, first_token, last_token, reward_to_go
 
 
@@ -80,3 +81,23 @@ def temperature_metrics(
     """
     counts = steps.step_mask.sum(dim=1), batch.action_mask.sum(dim=1)
     return {"temperature/effective": effective_temperature(beta, alpha, *counts, all_gradients=all_gradients).item()}
+
+
+def advantage_metrics(advantages: Tensor, step_mask: Tensor) -> dict[str, float]:
+    """Describe the advantages of the steps, float [B, K], that a policy learns from."""
+    found = advantages.detach()[step_mask].double()
+    return {
+        "advantages/mean": Mean(found.mean().item(), len(found)),
+        "advantages/std": _deviation(found),
+        "advantages/positive": Mean((found > 0).double().mean().item(), len(found)),
+    }
+
+
+def logprob_metrics(scores: TokenScores, batch: Batch) -> dict[str, float]:
+    """Mean log-probability of whole transcripts by outcome, nats."""
+    logprobs, solved = scores.logprobs.sum(dim=1), batch.success
+    return {
+        f"logps/{name}": subset_mean(logprobs, rows)
+        for name, rows in (("chosen", solved), ("rejected", ~solved))
+        if rows.any()
+    }

@@ -15,6 +15,7 @@ from oreo_algos.losses.oreo import (
     residuals,
 )
 from oreo_algos.losses.outcome import outcome_cross_entropy
+from oreo_algos.losses.reinforce import reinforce_loss, tapered_weights
 from oreo_algos.losses.temperature import effective_temperature
 from oreo_algos.losses.temporal_difference import (
     lambda_value_loss,
@@ -22,13 +23,16 @@ from oreo_algos.losses.temporal_difference import (
     one_step_policy_loss,
     soft_lambda_returns,
 )
+from oreo_algos.losses.weighted import advantage_weights, expectile_loss, weighted_nll_loss
 
 __all__ = [
     "advantage_regression_loss",
+    "advantage_weights",
     "clipped_ratio_loss",
     "dpo_hinge_loss",
     "dpo_loss",
     "effective_temperature",
+    "expectile_loss",
     "full_gradient_policy_loss",
     "importance_weights",
     "ipo_loss",
@@ -44,7 +48,10 @@ __all__ = [
     "outcome_cross_entropy",
     "partial_episode_mean",
     "positive_hinge_loss",
+    "reinforce_loss",
     "residuals",
     "soft_lambda_returns",
     "step_advantages",
+    "tapered_weights",
+    "weighted_nll_loss",
 ]

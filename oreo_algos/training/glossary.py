@@ -39,6 +39,8 @@ _TRAINER = "oreo_algos/training/trainer.py"
 _BASE = "oreo_algos/algos/base.py"
 _OREO = "oreo_algos/algos/oreo.py"
 _SFT = "oreo_algos/algos/sft.py"
+_AWR = "oreo_algos/algos/awr.py"
+_TOPR = "oreo_algos/algos/topr.py"
 _DPO = "oreo_algos/algos/dpo.py"
 _KTO = "oreo_algos/algos/kto.py"
 _ADVANTAGE = "oreo_algos/algos/direct_advantage.py"
@@ -89,16 +91,17 @@ TABLE: dict[str, tuple[Metric, ...]] = {
         Metric("train/alpha", "reward units squared a nat", "Weight of the KL regulariser, which `kl_target` adapts.",
                "Grows until the KL nears its target.", _OREO),
     ),
-    "OREO, `oreo-constant`, DQO, direct advantage and GRPO": (
+    "OREO, `oreo-constant`, DQO, direct advantage, GRPO, `optimal-advantage`, AWR and IQL": (
         Metric("train/losses/policy", "reward units squared", "What the policy minimises, without regularisers. OREO: "
                "squared residual of the soft Bellman equation from each step to the end; `oreo-constant`: the same "
                "with a constant for V; DQO: its residual over one step; direct advantage (nats squared): the squared "
-               "distance of log-ratio and advantage over beta; GRPO (no unit): less the clipped surrogate. An "
+               "distance of log-ratio and advantage over beta; `optimal-advantage`: squared difference of beta times "
+               "the log-ratio of a response and its advantage; GRPO (no unit): less the clipped surrogate. An "
                "algorithm of your own: what it logs there.",
                "Of two algorithms they are different things.", _OREO),
         Metric("train/losses/value", "reward units squared", "Squared residual that the value learns from: OREO's to "
-               "the end of the episode, DQO's of its lambda-return, direct advantage's of the reward-to-go, in the "
-               "warm-up alone.",
+               "the end of the episode, DQO's of its lambda-return, AWR's and IQL's weighted by the expectile, direct "
+               "advantage's of the reward-to-go, in the warm-up alone.",
                "Should fall in the warm-up; the variance of the returns is what a constant V reaches.", _OREO),
         Metric("train/losses/value_boundaries", "reward units squared", "The part of it at states that a search reads "
                "and no step begins with (step and response level).", "", _OREO),
@@ -117,7 +120,7 @@ TABLE: dict[str, tuple[Metric, ...]] = {
         Metric("train/losses/hinge", "nats", "How much less likely successes became than under the reference, before "
                "its weight `positive_hinge`.", "0: no success became less likely.", _OREO),
     ),
-    "Networks with a value: OREO, DQO and direct advantage": (
+    "Networks with a value: OREO, DQO, direct advantage, AWR and IQL": (
         Metric("train/value_grad_norm", "", "Norm of the value's gradient before it is clipped.",
                "0 in steps that hold V (direct advantage after the warm-up).", _TRAINER),
         Metric("train/value_learning_rate", "", "Of the value network in this step.", "", _TRAINER),
@@ -136,7 +139,22 @@ TABLE: dict[str, tuple[Metric, ...]] = {
         Metric("train/bellman/explained_variance", "share", "1 - Var(target - V) / Var(target); absent where all "
                "targets are equal.", "Above 0 and rising; below 0 V is worse than a constant.", _VALUES),
     ),
-    "DPO, KTO and implicit PRM": (
+    "AsymRE, TOPR, `optimal-advantage`, AWR and IQL": (
+        Metric("train/advantages/mean", "reward units", "What steps returned less what they are compared with, mean: "
+               "of AsymRE over actions, of TOPR and `optimal-advantage` over responses.",
+               "AsymRE: near -`delta_v`. A large number: the baseline is not that of these data.", _VALUES),
+        Metric("train/advantages/std", "reward units", "Standard deviation of the same.",
+               "Near 0: nothing is told apart; more samples a task, or tasks that are sometimes solved.", _VALUES),
+        Metric("train/advantages/positive", "share", "Those above 0: what the policy is to say more often.",
+               "Far from a half, one sign sets the pace.", _VALUES),
+        Metric("train/weights/negative", "", "TOPR: weight of responses below the baseline, min(pi / mu, 1), mean.",
+               "Falls from near 1 towards 0 as they are unlearned; at 0 this is rejection sampling.", _TOPR),
+        Metric("train/weights/mean", "", "AWR and IQL: exp(advantage / beta), at most `max_weight`, mean over steps.",
+               "Far above 1 with a large share clipped: raise `beta`.", _AWR),
+        Metric("train/weights/clipped", "share", "AWR and IQL: steps whose weight is `max_weight`.",
+               "Above some percent the weights tell little apart.", _AWR),
+    ),
+    "DPO, KTO and implicit PRM; `logps` also AsymRE, TOPR, AWR and IQL": (
         Metric("train/rewards/chosen", "reward units", "beta times the log-ratio of responses that succeeded, mean.",
                "Should rise, or fall less than that of the others.", _DPO),
         Metric("train/rewards/rejected", "reward units", "The same of responses that failed.", "", _DPO),

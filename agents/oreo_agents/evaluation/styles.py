@@ -27,8 +27,13 @@ _COLOURS = {
     "direct-advantage": "#a6761d",
     "implicit-prm": "#b2182b",
     "grpo": "#542788",
+    "asymre": "#e7298a",
+    "topr": "#66a61e",
+    "optimal-advantage": "#7f6000",
+    "awr": "#17becf",
+    "iql": "#393b79",
 }
-_OTHERS = ("#17becf", "#bcbd22", "#e377c2", "#7f6000", "#98df8a", "#c49c94", "#393b79", "#d6616b", "#637939", "#ff9896")
+_OTHERS = ("#bcbd22", "#e377c2", "#98df8a", "#c49c94", "#d6616b", "#637939", "#ff9896")
 
 _MARKERS = {
     "greedy": "o",

@@ -25,7 +25,9 @@ STEPS = 3
 # Beside the policy, of which a step reads the log-probabilities once: what else is read at each step.
 EVERY_STEP = {
     "direct-advantage": {"value": 1},
+    "awr": {"value": 1},
     "dqo": {"value": 1},
+    "iql": {"value": 1},
     # A mismatched pair is text of its own, so the KL reference point costs one more of either.
     "kto": {"policy": 1, "reference": 1},
     "oreo": {"value": 1, "reference": 1},

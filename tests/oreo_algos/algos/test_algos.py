@@ -5,7 +5,23 @@ import pytest
 import torch
 from tabular import sampled, tiny_models, with_twins
 
-from oreo_algos.algos import DirectAdvantage, Dpo, Dqo, Grpo, ImplicitPrm, Kto, MoreSft, Oreo, RejectionSampling, Sft
+from oreo_algos.algos import (
+    AdvantageWeighted,
+    AsymRe,
+    ConstantBaseline,
+    DirectAdvantage,
+    Dpo,
+    Dqo,
+    Grpo,
+    ImplicitPrm,
+    Kto,
+    MoreSft,
+    OptimalAdvantage,
+    Oreo,
+    RejectionSampling,
+    Sft,
+    Topr,
+)
 from oreo_algos.batch import Batch, collate
 from oreo_algos.models import Models, TokenScores
 from oreo_algos.storage.buffer import EpisodeBuffer
@@ -29,6 +45,13 @@ ALGORITHMS = {
     "oreo-token": Oreo(granularity="token"),
     "oreo-step": Oreo(granularity="step"),
     "oreo-response": Oreo(granularity="response"),
+    "asymre": AsymRe(),
+    "asymre-state": AsymRe(baseline="state", delta_v=0.0),
+    "topr": Topr(),
+    "optimal-advantage": OptimalAdvantage(beta=0.1),
+    "optimal-advantage-behavior": OptimalAdvantage(beta=0.1, anchor="behavior"),
+    "awr": AdvantageWeighted(),
+    "iql": AdvantageWeighted(granularity="step", expectile=0.7, trace=0.0),
     "oreo-options": Oreo(granularity="step", consistency="full_gradient", importance_cap=1.0, positive_hinge=0.5),
 }
 
@@ -92,7 +115,10 @@ def test_each_term_reaches_its_own_network_and_no_other(algorithm, examples):
 
 def test_more_padding_and_another_order_change_no_loss(algorithm, examples, make_episode):
     models = tiny_models()
-    [long] = sampled([make_episode([-1, *range(60)], [1.0] * 60, tokens=[1] * 61, info={"advantage": 0.0})])
+    information = {"behavior_known": 1.0, "advantage": 0.0}
+    [long] = sampled(
+        [make_episode([-1, *range(60)], [1.0] * 60, tokens=[1] * 61, behavior_logprobs=np.zeros(61), info=information)]
+    )
     wide = padded(algorithm, [*examples, long]).rows(slice(0, len(episodes_of(examples))))
     shuffled = padded(algorithm, [examples[i] for i in np.random.default_rng(1).permutation(len(examples))])
     context = algorithm.begin_step(examples, models, in_one)
@@ -123,7 +149,7 @@ def test_the_same_generator_state_selects_the_same_examples(algorithm, buffer, e
     assert all(one.equals(other) for one, other in zip(again, episodes_of(examples), strict=True))
 
 
-@pytest.mark.parametrize("name", ["sft", "kto", "oreo-token"])
+@pytest.mark.parametrize("name", ["sft", "kto", "oreo-token", "asymre", "topr", "optimal-advantage", "awr"])
 def test_an_empty_buffer_is_an_error_with_the_mend(name):
     with pytest.raises(ValueError, match="no episode, so there is nothing to learn from; collect or import some"):
         ALGORITHMS[name].select(EpisodeBuffer([]), np.random.default_rng(0))
@@ -167,6 +193,27 @@ OWN = [
     (Kto, "beta", -1, "Kto.beta must be > 0, got -1"),
     (Kto, "desirable_weight", 0, "Kto.desirable_weight must be > 0, got 0"),
     (Kto, "undesirable_weight", -2, "Kto.undesirable_weight must be > 0, got -2"),
+    (
+        AsymRe,
+        "baseline",
+        "states",
+        "AsymRe.baseline must be a number or one of data, question, state, got 'states'; did",
+    ),
+    (AsymRe, "baseline", None, "AsymRe.baseline must be a number or one of data, question, state, got None"),
+    (AsymRe, "delta_v", float("inf"), "AsymRe.delta_v must be finite, got inf"),
+    (Topr, "baseline", "state", "Topr.baseline must be a number or one of data, question, got 'state'"),
+    (
+        ConstantBaseline,
+        "baseline",
+        "task",
+        "ConstantBaseline.baseline must be a number or one of question, state or null",
+    ),
+    (
+        OptimalAdvantage,
+        "anchor",
+        "behaviour",
+        "anchor must be one of reference, behavior, got .*; did you mean 'behavior'",
+    ),
     (Oreo, "value_lr", 0, "Oreo.value_lr must be > 0, got 0"),
     (Oreo, "beta", 0, "Oreo.beta must be > 0, got 0"),
     (Oreo, "alpha", -1, "alpha and value_warmup_steps must not be negative, got -1 and 0"),
@@ -178,7 +225,11 @@ OWN = [
 
 
 @pytest.mark.parametrize(
-    "kind", [Sft, MoreSft, RejectionSampling, Dpo, Dqo, DirectAdvantage, ImplicitPrm, Grpo, Kto, Oreo]
+    "kind",
+    [
+        *(Sft, MoreSft, RejectionSampling, Dpo, Dqo, Kto, Oreo, AsymRe, Topr, OptimalAdvantage, AdvantageWeighted),
+        *(DirectAdvantage, ImplicitPrm, Grpo),
+    ],
 )
 @pytest.mark.parametrize(("name", "value", "message"), COMMON)
 def test_an_impossible_optimisation_setting_is_refused(kind, name, value, message):

@@ -24,6 +24,8 @@ from torch import distributed as dist
 
 from oreo_algos import EpisodeBuffer, TrainerConfig, ranks, train
 from oreo_algos.algos import (
+    AdvantageWeighted,
+    AsymRe,
     ConstantBaseline,
     DirectAdvantage,
     Dpo,
@@ -32,9 +34,11 @@ from oreo_algos.algos import (
     ImplicitPrm,
     Kto,
     MoreSft,
+    OptimalAdvantage,
     Oreo,
     RejectionSampling,
     Sft,
+    Topr,
 )
 from oreo_algos.training import resume, trainer
 
@@ -67,6 +71,12 @@ CASES: dict[str, tuple[Any, dict[str, bool]]] = {
     "implicit prm": (ImplicitPrm(**FAST, batch_size=5, epochs=2, beta=1.0), {}),
     "grpo": (Grpo(**FAST, batch_size=5, epochs=2, alpha=0.1), {}),
     "constant": (ConstantBaseline(**FAST, batch_size=5, epochs=2), {}),
+    "constant, states": (ConstantBaseline(**FAST, batch_size=5, epochs=2, baseline="state"), {}),
+    "asymre": (AsymRe(**FAST, batch_size=5, epochs=2), {}),
+    "topr": (Topr(**FAST, batch_size=5, epochs=2), {}),
+    "optimal advantage": (OptimalAdvantage(**FAST, batch_size=5, epochs=2, beta=0.1), {}),
+    "awr": (AdvantageWeighted(**BOTH, epochs=2), {}),
+    "iql": (AdvantageWeighted(**BOTH, epochs=2, granularity="step", expectile=0.7, trace=0.0), {}),
 }
 KILLED = "oreo, moving average"
 SHARDINGS = ("replicated", "full")

@@ -8,6 +8,8 @@ from training_runs import run
 
 from oreo_algos import EpisodeBuffer, algos
 from oreo_algos.algos import (
+    AdvantageWeighted,
+    AsymRe,
     ConstantBaseline,
     DirectAdvantage,
     Dpo,
@@ -16,9 +18,11 @@ from oreo_algos.algos import (
     ImplicitPrm,
     Kto,
     MoreSft,
+    OptimalAdvantage,
     Oreo,
     RejectionSampling,
     Sft,
+    Topr,
 )
 from oreo_algos.training.curve import Evaluation
 from oreo_algos.training.glossary import PAGE, described, markdown, metrics
@@ -38,6 +42,10 @@ TRAININGS = [
     Grpo(alpha=0.1),
     Kto(),
     ConstantBaseline(),
+    AsymRe(),
+    Topr(),
+    OptimalAdvantage(),
+    AdvantageWeighted(),
     Dqo(value_warmup_steps=1),
     Oreo(value_warmup_steps=1, kl_target=0.1, positive_hinge=0.1, target_decay=0.5),
     Oreo(granularity="step", kl="k3", consistency="one_step", importance_cap=1.0),
