@@ -84,7 +84,7 @@ class Game:
     def take(
         self, offer: Offer, worth: Floats, judged: Sequence[Judgement], player: Player, *, reads_value: bool
     ) -> None:
-        """Act on the proposal of most worth, an unfinished one only if there is no other; of equal ones on the first."""
+        """Act on the proposal worth most, an unfinished one only if there is no other; of equal ones on the first."""
         texts = [self.record.said(sample, player.prompt_format) for sample in offer.samples]
         values = offer.values.tolist() if reads_value else [None] * len(texts)
         said = [None if np.isnan(number) else float(number) for number in offer.log_policy]

@@ -1,7 +1,8 @@
 """Beam search over reasoning steps, guided by the learned value and the policy.
 
 Source: Wang et al. 2024 (arXiv:2412.16145), test-time search.
-Deviations: V alone decides there, which is ``tau=0``; one expansion of each beam is greedy; duplicates are dropped; finished answers compete with unfinished ones.
+Deviations: V alone decides there, which is ``tau=0``; one expansion of each beam is greedy; duplicates are dropped;
+finished answers compete with unfinished ones.
 """
 
 from collections.abc import Iterator, Sequence

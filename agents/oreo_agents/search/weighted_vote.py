@@ -14,12 +14,12 @@ from oreo_algos.episode import Episode
 
 @dataclass(frozen=True, kw_only=True)
 class WeightedVote(Tempered, SampleSearch):
-    """The answer for which finished samples vote with the greatest weight, ``exp(V / tau)``; V just before the end token.
+    """The answer for which finished samples vote with the greatest weight, ``exp(V / tau)``.
 
-    The logarithm of that weight, times tau, is ``tau * log votes`` and a soft mean of V. At ``tau=0`` the weight is V
-    itself, at least 0: with rewards of 0 and 1, V is about the probability of being right, and a prediction below 0
-    says no more than 0 does. Equal weights (all 0, say) are decided by the highest V. If nobody votes, the best
-    finished sample answers.
+    V is read just before the end token. Times tau, the logarithm of the summed weight is ``tau * log votes`` and a soft
+    mean of V. At ``tau=0`` the weight is V itself, at least 0: with rewards of 0 and 1, V is about the probability of
+    being right, and a prediction below 0 says no more than 0 does. Equal weights (all 0, say) are decided by the
+    highest V. If nobody votes, the best finished sample answers.
     """
 
     def worth(self, drawn: Drawn) -> Floats:
