@@ -5,7 +5,7 @@
 
 For each world and kind of answer, unless it lies there: ``oreo run`` trains the start and OREO; 64 samples a task of
 both policies at the temperature of the searches, V of each by OREO's value, log pi and the answer that it comes to, are
-drawn once (``<answer>-<world>-<split>-<policy>.npz``). Then every rule chooses among the first, second, ... K of
+drawn once (``<answer>-<world>-<split>-<policy>/``, some tasks a file; killed and started again, it goes on). Then every rule chooses among the first, second, ... K of
 them, which is what the searches of the suite do: a task counts the share of its 64 / K choices that are right.
 Printed: accuracy less that of greedy and of a majority of as many samples, in points, paired by task, with intervals
 over worlds (of one world over tasks). Rules and tau are chosen on world 20, split dev; claims are made on 10 to 15.
@@ -31,6 +31,7 @@ from oreo_agents.search.log_policy import log_policy_of
 from oreo_agents.search.scoring import Scored
 
 DRAWS, TEMPERATURE = 64, 0.7
+AT_ONCE = 25
 SIZES = (2, 4, 8, 16, 32, 64)
 TAUS = (0.03, 0.05, 0.1, 0.2, 0.3, 1.0)
 POLICIES = ("sft", "oreo")
@@ -40,8 +41,21 @@ Sheet = dict[str, NDArray[Any]]
 """Of the samples of one policy in one world: arrays [tasks, draws], and ``greedy_*`` [tasks]."""
 
 
-def draw(run: Path, name: str, split: str, tasks: int, path: Path) -> None:
-    """Draw the samples of one policy and write down what rules may ask of them, and whether they are right."""
+def fill(run: Path, name: str, split: str, tasks: int, folder: Path) -> None:
+    """Draw the samples of one policy for as many tasks as are missing, a few at a time."""
+    folder.mkdir(exist_ok=True)
+    while (done := len(load(folder).get("tokens", ()))) < tasks:
+        draw(run, name, split, range(done, min(done + AT_ONCE, tasks)), folder / f"{done:05}.npz")
+
+
+def load(folder: Path) -> Sheet:
+    """Read what was drawn."""
+    pieces = [dict(np.load(path)) for path in sorted(folder.glob("*.npz"))]
+    return {what: np.concatenate([piece[what] for piece in pieces]) for what in (pieces[0] if pieces else ())}
+
+
+def draw(run: Path, name: str, split: str, tasks: range, path: Path) -> None:
+    """Draw the samples of some tasks, and write down what rules may ask of them, and whether they are right."""
     env = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))["env"]
     folder = str(run / name / "policy")
     policy = CausalPolicy.from_pretrained(folder)
@@ -49,7 +63,7 @@ def draw(run: Path, name: str, split: str, tasks: int, path: Path) -> None:
         partial(gym.make, env["id"], split=split, disable_env_checker=True, **env["options"]),
         policy,
         PromptFormat.from_pretrained(folder),
-        range(tasks),
+        tasks,
         Sampling(max_new_tokens=env.get("max_new_tokens") or 256, batch_size=256),
         seed=1,
         value=TokenValue.from_pretrained(str(run / "oreo" / "value")),
@@ -71,7 +85,10 @@ def draw(run: Path, name: str, split: str, tasks: int, path: Path) -> None:
             }
             for what, column in row.items():
                 found.setdefault(prefix + what, []).append(column)
-    np.savez_compressed(path, **{what: np.array(rows) for what, rows in found.items()})
+    part = path.with_suffix(".part")
+    with part.open("wb") as file:
+        np.savez_compressed(file, **{what: np.array(rows) for what, rows in found.items()})
+    part.rename(path)
 
 
 # Rules: which of K samples is taken, as weights [tasks, choices, K] that add up to 1.
@@ -196,6 +213,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--worlds", nargs="+", type=int, default=list(range(10, 16)))
     parser.add_argument("--answers", nargs="+", choices=("boxes", "exact"), default=["boxes"])
+    parser.add_argument("--policies", nargs="+", choices=POLICIES, default=list(POLICIES))
     parser.add_argument("--split", default="test")
     parser.add_argument("--tasks", type=int, default=250)
     parser.add_argument("--only", default="", help="print only rules whose name holds this")
@@ -204,18 +222,18 @@ def main() -> None:
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     for answer in options.answers:
-        sheets: dict[str, list[Sheet]] = {name: [] for name in POLICIES}
+        sheets: dict[str, list[Sheet]] = {name: [] for name in options.policies}
         for world in options.worlds:
             run = options.out / f"{answer}-{world}"
             here = [f"env.options.answer={answer}", f"env.options.world={world}"]
             if not options.only_report:
                 oreo(run, "run", "experiment=miniature", *here, *TUNED[answer], "algos=[oreo]", *_LEAST)
-            for name in POLICIES:
-                path = options.out / f"{answer}-{world}-{options.split}-{name}.npz"
-                if not path.exists() and not options.only_report:
-                    draw(run, name, options.split, options.tasks, path)
-                if path.exists():
-                    sheets[name].append(dict(np.load(path)))
+            for name in options.policies:
+                folder = options.out / f"{answer}-{world}-{options.split}-{name}"
+                if not options.only_report:
+                    fill(run, name, options.split, options.tasks, folder)
+                if sheet := load(folder):
+                    sheets[name].append(sheet)
         for name, found in sheets.items():
             for what in ("correct", "sound") if found else ():
                 print(table(found, f"{answer}, {name}, {options.split}", what, options.only))
