@@ -5,10 +5,11 @@
 
 For each world and kind of answer, unless it lies there: ``oreo run`` trains the start and OREO; 64 samples a task of
 both policies at the temperature of the searches, V of each by OREO's value, log pi and the answer that it comes to, are
-drawn once (``<answer>-<world>-<split>-<policy>/``, some tasks a file; killed and started again, it goes on). Then every rule chooses among the first, second, ... K of
-them, which is what the searches of the suite do: a task counts the share of its 64 / K choices that are right.
-Printed: accuracy less that of greedy and of a majority of as many samples, in points, paired by task, with intervals
-over worlds (of one world over tasks). Rules and tau are chosen on world 20, split dev; claims are made on 10 to 15.
+drawn once (``<answer>-<world>-<split>-<policy>/``, some tasks a file; killed and started again, it goes on). Then every
+rule chooses among the first, second, ... K of them, which is what the searches of the suite do: a task counts the share
+of its 64 / K choices that are right. Printed: accuracy less that of greedy and of a majority of as many samples, in
+points, paired by task, with intervals over worlds (of one world over tasks). Rules and tau are chosen on world 20,
+split dev; claims are made on 10 to 15.
 """
 
 import argparse
