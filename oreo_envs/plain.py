@@ -326,6 +326,11 @@ class PlainEnv(TextEnv):
                 "task could not be played again; call super().reset(seed=seed) and draw from self.np_random alone"
             )
 
+    @property
+    def clonable(self) -> bool:
+        """Whether ``restore_state`` goes back: a game's environment has heard what was said, and cannot unhear it."""
+        return bool(self.step_delimiters)
+
     def _get_inner(self) -> Any:
         return self._given, self._return
 

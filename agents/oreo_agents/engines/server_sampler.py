@@ -210,6 +210,10 @@ class ServerSampler:
         finally:
             stream.close()
         samples = [found[key] for key in range(len(prompts))]
+        for key, sample in enumerate(samples):
+            # At other temperatures a server says what it drew from, and nothing else.
+            if sampling.temperature in (0, 1) or (sources is not None and sources[key] is None):
+                sample.log_policy = list(sample.logprobs)
         if choices is None:
             self._audit_one(prompts, samples, sampling.temperature, sources)
         return samples

@@ -63,6 +63,7 @@ class Sample:
         tokens: the new tokens, the end token included.
         logprobs: log-probability of each under the distribution it was drawn from (at temperature 0: under the
             policy), nats; where choices are given, renormalised over the tokens that are allowed.
+        log_policy: the same at temperature 1, whatever it was drawn at; None: the sampler does not tell.
         ended: the model ended its turn.
         stopped: the row's ``Stop`` said so before a limit was reached; neither: a limit cut it off.
         dropped: tokens that were drawn and not kept, because the ``Stop`` took them back.
@@ -76,11 +77,14 @@ class Sample:
     stopped: bool = False
     dropped: int = 0
     cache: Prefix = field(default_factory=Prefix)
+    log_policy: list[float] | None = None
 
     def stop_at(self, length: int) -> None:
         """Keep so many tokens; the turn goes on another time."""
         self.stopped, self.dropped = True, len(self.tokens) - length
         del self.tokens[length:], self.logprobs[length:]
+        if self.log_policy is not None:
+            del self.log_policy[length:]
 
 
 @dataclass
@@ -95,11 +99,13 @@ class _Row:
     stop: Stop | None = None
     cache: Prefix = field(default_factory=Prefix)
 
-    def append(self, token: int, logprob: float, end_ids: Collection[int]) -> bool:
+    def append(self, token: int, logprob: float, at_one: float, end_ids: Collection[int]) -> bool:
         """Add a token; returns whether the row goes on."""
         sample = self.sample
+        assert sample.log_policy is not None
         sample.tokens.append(token)
         sample.logprobs.append(logprob)
+        sample.log_policy.append(at_one)
         sample.ended = token in end_ids
         if sample.ended:
             return False
@@ -154,7 +160,7 @@ def generate(
     rows = [
         _Row(
             prompt,
-            Sample([], []),
+            Sample([], [], log_policy=[]),
             # What the turn may still hold, and the context.
             min(sampling.max_new_tokens - (spoken[i] if spoken else 0), policy.max_length - len(prompt)),
             choices[i] if choices else None,
@@ -217,8 +223,9 @@ def _generate_batch(
         if constrained:
             logits = logits + _forbid_all_but(constrained, logits.shape[1]).to(device)
         chosen, logprobs = draw(logits, temperature, [row.source for row in rows])
-        drawn = zip(rows, chosen.tolist(), logprobs.tolist(), strict=True)
-        finished = [i for i, (row, token, logprob) in enumerate(drawn) if not row.append(token, logprob, end_ids)]
+        at_one = _at_one(logits, temperature, chosen, logprobs)
+        drawn = zip(rows, chosen.tolist(), logprobs.tolist(), at_one.tolist(), strict=True)
+        finished = [i for i, (row, token, *logs) in enumerate(drawn) if not row.append(token, *logs, end_ids)]
         if keep_caches and finished:
             _keep_caches([rows[i] for i in finished], finished, reader)
         if finished:
@@ -229,6 +236,13 @@ def _generate_batch(
             reader.select(order)
             chosen = chosen[order]
         logits = reader.read(chosen[:, None], torch.ones_like(chosen[:, None]))
+
+
+def _at_one(logits: Tensor, temperature: float, chosen: Tensor, logprobs: Tensor) -> Tensor:
+    """Return the log-probabilities of chosen tokens at temperature 1, nats, [B]."""
+    if temperature in (0, 1):
+        return logprobs
+    return logits.gather(-1, chosen[:, None]).squeeze(-1) - logits.logsumexp(dim=-1)
 
 
 def _keep_caches(rows: Sequence[_Row], places: Sequence[int], reader: Reader) -> None:

@@ -16,6 +16,21 @@ _TOLERANCE = 0.05
 
 
 @dataclass(frozen=True)
+class TauChoice:
+    """A tau that dev tasks have chosen.
+
+    Attributes:
+        chosen: with which a search solves most of them.
+        tried: all of them.
+        where: how many tasks of which split.
+    """
+
+    chosen: float
+    tried: Sequence[float]
+    where: str
+
+
+@dataclass(frozen=True)
 class Contender:
     """A search as it is evaluated.
 
@@ -23,11 +38,13 @@ class Contender:
         name: of the search in the settings.
         search: in the size that is evaluated.
         budget: tokens a task that decided the size; None: the search has the size of the settings, or none.
+        tau: how its ``tau`` was chosen; None: it is that of the settings.
     """
 
     name: str
     search: Search
     budget: int | None = None
+    tau: TauChoice | None = None
 
     @property
     def label(self) -> str:

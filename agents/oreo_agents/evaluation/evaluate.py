@@ -63,6 +63,8 @@ class EvaluateSettings:
             compared with.
         budget: generated tokens a task, on average; every search is evaluated in the size that each of them allows,
             see ``budget``. None given: in the size of its own settings.
+        tau: tried on dev tasks (see ``dev``) with each search that has a ``tau``, in each size; the held-out tasks are
+            answered with the one that solves most of them, the first of equals. None given: that of its own settings.
         start_value: the algorithm whose value also serves the searches of the start policy; None: no value does.
         dev: what to measure while a network is trained.
         pairs: held-out preference pairs to rank, beside the tasks of an environment or where there are none.
@@ -76,6 +78,7 @@ class EvaluateSettings:
     searches: Sequence[str] = ("greedy",)
     value_searches: Sequence[str] = ()
     budget: Sequence[int] = ()
+    tau: Sequence[float] = ()
     start_value: str | None = None
     dev: DevSettings = DevSettings()
     pairs: PairSettings = PairSettings()
@@ -95,6 +98,10 @@ class EvaluateSettings:
         if not isinstance(self.budget, Sequence) or any(not isinstance(b, int) or b < 1 for b in self.budget):
             raise ValueError(
                 f"evaluate.budget must be a list of tokens a task, such as budget=[100,200], got {self.budget!r}"
+            )
+        if any(tau < 0 for tau in self.tau):
+            raise ValueError(
+                f"evaluate.tau must be a list of numbers of at least 0, such as [0,0.1,0.3], got {self.tau!r}"
             )
         if self.tasks is not None and self.tasks < 1:
             raise ValueError(f"evaluate.tasks must be at least 1, or null for all, got {self.tasks}")

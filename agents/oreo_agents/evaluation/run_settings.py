@@ -30,7 +30,7 @@ _DEFAULTS = (
 
 # Which rows there are, what is kept of a run and what it warns of: nothing that decides a row.
 _NO_MATTER = (
-    *(f"evaluate.{name}" for name in ("splits", "searches", "value_searches", "budget", "start_value", "keep")),
+    *(f"evaluate.{name}" for name in ("splits", "searches", "value_searches", "budget", "tau", "start_value", "keep")),
     *("evaluate.pairs.data", "evaluate.pairs.beta"),  # rows of pairs say both
     *(f"trainer.{name}" for name in ("checkpoint_every", "keep_checkpoints", "doctor", "tracker")),
     *(f"env.{name}" for name in _DEFAULTS),
@@ -42,6 +42,9 @@ _OF_START = ("env", "policy", "sft", "trainer")
 _OF_TRAINING = (*_OF_START, "collect", "data", "value")
 _OF_EVALUATION = ("env", "policy", "evaluate")
 _OF_PROMPT = tuple(f"policy.{name}" for name in ("chat_template", "chat_template_kwargs", "system_prompt", "thoughts"))
+
+# Settings of searches that a budget decides.
+_SIZES = frozenset({"samples", "keep", "expand", "actions"})
 
 # Groups of settings that are an algorithm's own: one of another algorithm is another thing.
 _OWN = ("algo", "value_of", "network")
@@ -116,7 +119,10 @@ def row_settings(folder: Path, row: Mapping[str, Any]) -> RowSettings:
         values, seed = _of_checkpoint(folder, config, row)
     searched = flatten(config.get("searches", {}).get(row["search"], {}), f"searches.{row['search']}.")
     if row.get("budget") is not None:
-        searched = {}
+        searched = {name: value for name, value in searched.items() if name.rpartition(".")[2] not in _SIZES}
+    if row.get("tau_of") is not None:
+        # Which of them it was is a result of each run, not a setting in which two of them differ.
+        searched[f"searches.{row['search']}.tau"] = f"best of {row['tau_of']} on {row['tau_on']}"
     if row.get("value") is not None:
         values |= {"value_of": row["value"]}
     return RowSettings(_telling(values | searched), seed, whole=True)

@@ -19,8 +19,12 @@ _log = logging.getLogger(__name__)
 _DEV = "dev"
 
 
-def dev_split(settings: RunSettings) -> str:
+def dev_split(settings: RunSettings, asks: str = "trainer.evaluate_every") -> str:
     """Return the split whose tasks are asked.
+
+    Args:
+        settings: of the run.
+        asks: the setting that makes it necessary, for the messages.
 
     Raises:
         ValueError: the split that was asked for is no split, or holds test tasks; or all train tasks are learned
@@ -40,7 +44,7 @@ def dev_split(settings: RunSettings) -> str:
             reason = f"its dev split cannot be read ({error})"
     else:
         reason = "it has no dev split"
-    unread = f"{settings.env.id}: trainer.evaluate_every needs tasks that nothing is learned from; {reason}"
+    unread = f"{settings.env.id}: {asks} needs tasks that nothing is learned from; {reason}"
     wanted = {"sft.demonstrations": settings.sft.demonstrations}
     if not settings.data_folders and settings.algorithms:
         wanted["collect.tasks"] = settings.collect.tasks

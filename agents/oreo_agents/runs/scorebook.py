@@ -16,15 +16,17 @@ import numpy as np
 from oreo_agents.episodes.rollout import RolloutCounts
 from oreo_agents.episodes.tasks import Purpose, choose_indices, derive, identities, is_played
 from oreo_agents.evaluation.answers import keep_answers, kept_places
-from oreo_agents.evaluation.budget import Contender, at_budgets, report_excess, resize
+from oreo_agents.evaluation.budget import Contender, TauChoice, at_budgets, report_excess, resize
 from oreo_agents.evaluation.evaluate import Item, evaluate, require_fit, summarize
 from oreo_agents.evaluation.round_names import split_round
 from oreo_agents.networks.checkpoints import weights_digest
 from oreo_agents.networks.value import StateValue
 from oreo_agents.progress import progress
+from oreo_agents.runs.dev_tasks import dev_indices, dev_split
 from oreo_agents.runs.loading import Loader
 from oreo_agents.runs.settings import RunSettings
 from oreo_agents.search import Answer, Greedy, Search
+from oreo_agents.search.scoring import Tempered
 from oreo_algos import stopping
 from oreo_algos.storage.atomic import write_text
 
@@ -86,6 +88,7 @@ class ScoreBook:
                 _log.warning("%s: %s has no task of split %s: not evaluated", name, self.settings.env.id, split)
                 continue
             contenders = self._contenders(name, policy_path, split, indices, searches)
+            contenders = self.choose_tau(name, policy_path, value_path, contenders, trained_on)
             self._answer(name, policy_path, value_path, split, indices, contenders)
             shared = self._shared(name, split, indices, trained_on())
             for row in self._rows(name, value_path, split, contenders, shared):
@@ -109,6 +112,40 @@ class ScoreBook:
         length = self._answer_length(name, policy_path, split, indices)
         return at_budgets(chosen, budgets, length, f"{name} on {split}")
 
+    def choose_tau(
+        self,
+        name: str,
+        policy_path: str,
+        value_path: str | None,
+        contenders: Sequence[Contender],
+        trained_on: Callable[[], frozenset[str]],
+    ) -> list[Contender]:
+        """Return the searches with the tau of those of the settings that solves most dev tasks, the first of equals."""
+        asked = self.settings.evaluate.tau
+        tempered = [c for c in contenders if asked and isinstance(c.search, Tempered)]
+        if not tempered:
+            return list(contenders)
+        split = dev_split(self.settings, "evaluate.tau")
+        _, indices = dev_indices(self.settings, split, trained_on)
+        tries = {
+            c.label: {tau: Contender(f"{c.label}-tau-{tau:g}", dataclasses.replace(c.search, tau=tau)) for tau in asked}
+            for c in tempered
+        }
+        tried = [one for own in tries.values() for one in own.values()]
+        self._answer(name, policy_path, value_path, split, indices, tried, keep=False)
+        found = []
+        for contender in contenders:
+            own = tries.get(contender.label, {})
+            solved = {tau: summarize(self._items(name, split, one.label))["accuracy"] for tau, one in own.items()}
+            if solved:
+                best = max(solved, key=solved.__getitem__)
+                shares = ", ".join(f"{100 * share:.1f}% with {tau:g}" for tau, share in solved.items())
+                _log.info("%s, %s: tau=%g, of %s on %s", name, contender.label, best, shares, split)
+                choice = TauChoice(best, tuple(asked), f"{len(indices)} tasks of {split}")
+                contender = dataclasses.replace(contender, search=own[best].search, tau=choice)
+            found.append(contender)
+        return found
+
     def _answer_length(self, name: str, policy_path: str, split: str, indices: Sequence[int]) -> float:
         """Return how many tokens a greedy answer has on average; the answers serve a search that is greedy too."""
         known = self.settings.searches.items()
@@ -125,6 +162,8 @@ class ScoreBook:
         split: str,
         indices: Sequence[int],
         contenders: Sequence[Contender],
+        *,
+        keep: bool = True,
     ) -> None:
         """Write down the items of those searches that have none yet, each search as soon as it is done."""
         folder = self.folder / name
@@ -134,7 +173,8 @@ class ScoreBook:
         counts = RolloutCounts()
         policy = self.load.policy(policy_path)
         folder.mkdir(parents=True, exist_ok=True)
-        keep = partial(self._keep, name, split, indices, {"policy": policy_path, "value": value_path}, contenders)
+        networks = {"policy": policy_path, "value": value_path}
+        kept = partial(self._keep, name, split, indices, networks, contenders) if keep else _forget
         with (
             stopping.at_safe_points("the running search"),
             progress(f"evaluate {name}, {split}", len(indices) * len(missing)) as advance,
@@ -151,13 +191,14 @@ class ScoreBook:
                 sampler=self.load.sampler(policy, policy_path),
                 counts=counts,
                 progress=advance,
-                keep=keep,
+                keep=kept,
             ):
                 lines = [json.dumps(dataclasses.asdict(item)) for item in items]
                 write_text(_items_path(folder, split, label), "\n".join(lines) + "\n")
                 stopping.check(f"the answers of {name} by {label} are in {folder}")
         counts.report(f"evaluation of {name} on {split}")
-        self._say_what_is_kept(name, split, len(indices))
+        if keep:
+            self._say_what_is_kept(name, split, len(indices))
 
     def _judge(self, searches: Iterable[Search], value_path: str, policy_path: str) -> StateValue:
         """Return what reads V; where nothing does, no server is asked whether it would."""
@@ -247,6 +288,8 @@ class ScoreBook:
             report_excess(contender, row["tokens_per_task"], f"{name} on {split}")
             if contender.search.size is not None:
                 row["size"] = contender.search.size
+            if contender.tau is not None:
+                row |= {"tau": contender.tau.chosen, "tau_of": list(contender.tau.tried), "tau_on": contender.tau.where}
             if contender.budget is not None:
                 row["budget"] = contender.budget
             algorithm = self.settings.algorithms.get(split_round(name)[0])
@@ -256,6 +299,10 @@ class ScoreBook:
                 row["value"] = Path(value_path).parent.name
             rows.append(row | dict(shared))
         return rows
+
+
+def _forget(label: str, answers: Sequence[Answer | None]) -> None:
+    """Keep no answers."""
 
 
 def _items_path(folder: Path, split: str, label: str) -> Path:

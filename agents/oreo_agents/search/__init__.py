@@ -6,6 +6,7 @@ from oreo_agents.search.best_of_n import BestOfN
 from oreo_agents.search.majority import Majority
 from oreo_agents.search.majority_of_k_actions import MajorityOfKActions
 from oreo_agents.search.player import Player
+from oreo_agents.search.resample import Resample, ResampleActions
 from oreo_agents.search.samples import SampleSearch
 from oreo_agents.search.single import Admissible, Greedy, Sampled
 from oreo_agents.search.step_beam import StepBeam
@@ -22,6 +23,8 @@ __all__ = [
     "MajorityOfKActions",
     "Player",
     "Proposal",
+    "Resample",
+    "ResampleActions",
     "SampleSearch",
     "Sampled",
     "Search",

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from oreo_algos.episode import Episode
+from oreo_algos.typed import require_finite, require_types
 
 if TYPE_CHECKING:
     from oreo_agents.search.player import Player
@@ -35,13 +36,15 @@ class Proposal:
 
     Attributes:
         text: of the action.
-        votes: how often it came up.
+        votes: how often it came up, as the same text or as another one that gives the same command.
         value: V of the state after it, reward units; None: it was not read.
+        logprob: log pi at temperature 1 of its tokens, nats; None: it was not read.
     """
 
     text: str
     votes: int
     value: float | None = None
+    logprob: float | None = None
 
 
 @dataclass(frozen=True)
@@ -71,9 +74,19 @@ class Search(ABC):
     needs_value: ClassVar[bool] = False
     """Whether it reads the learned value."""
 
+    def __post_init__(self) -> None:
+        """Check the settings."""
+        require_types(self)
+        require_finite(self)
+
     @abstractmethod
     def answer(self, player: "Player") -> Sequence[Answer | None]:
         """Answer each task of the player; None: its opening fills the policy's context."""
+
+    @property
+    def reads_policy(self) -> bool:
+        """Whether it asks for log pi at temperature 1 of what it chooses from."""
+        return False
 
     @property
     @abstractmethod

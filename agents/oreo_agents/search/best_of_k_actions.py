@@ -1,29 +1,23 @@
-"""Best of K actions by the learned value, turn by turn.
+"""Best of K actions by the learned value and the policy, turn by turn.
 
 Source: Wang et al. 2024 (arXiv:2412.16145), test-time search in ALFWorld.
-Deviation: one of the actions is greedy.
+Deviations: one of the actions is greedy; V alone decides there, which is ``tau=0``.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-from oreo_agents.networks.kv_cache import Prefix
-from oreo_agents.search.actions import ActionSearch, Game
-from oreo_agents.search.player import Judgement, Player
+from oreo_agents.search.actions import GuidedActions, Offer
+from oreo_agents.search.scoring import Floats, Scored
 
 
 @dataclass(frozen=True, kw_only=True)
-class BestOfKActions(ActionSearch):
-    """At every turn the action with the highest V just before its end token, before the environment answers."""
+class BestOfKActions(Scored, GuidedActions):
+    """At every turn the action with the highest score, see ``Scored``.
 
-    needs_value = True
+    V is read just before its end token, before the environment answers, unless ``lookahead`` says otherwise.
+    """
 
-    def judge(self, player: Player, games: Sequence[Game]) -> Sequence[Judgement]:
-        """Read V after each proposal; a single action leaves nothing to choose, and costs no reading."""
-        if self.actions == 1:
-            return [Judgement(0.0, 0, Prefix())] * len(games)
-        # Without their end token, after which V is 0.
-        return player.judge(
-            [game.record for game in games for _ in game.proposed],
-            [sample.tokens[: -1 if sample.ended else None] for game in games for sample in game.proposed],
-        )
+    def worth(self, offer: Offer) -> Floats:
+        """Return the scores."""
+        tokens = [len(sample.tokens) for sample in offer.samples]
+        return self.scores(offer.values, log_policy=offer.log_policy, tokens=tokens, votes=offer.votes)

@@ -1,19 +1,29 @@
-"""Best of N by the learned value. Source: Wang et al. 2024 (arXiv:2412.16145), test-time search."""
+"""Best of N by the learned value and the policy. Source: Wang et al. 2024 (arXiv:2412.16145), test-time search.
+
+Deviation: V alone decides there, which is ``tau=0``.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from oreo_agents.search.samples import SampleSearch
+from oreo_agents.search.samples import Drawn, SampleSearch
+from oreo_agents.search.scoring import Floats, Scored
 from oreo_algos.episode import Episode
 
 
 @dataclass(frozen=True, kw_only=True)
-class BestOfN(SampleSearch):
-    """The finished answer with the highest V just before its end token; an unfinished one only if there is no other."""
+class BestOfN(Scored, SampleSearch):
+    """The finished answer with the highest score, see ``Scored``; an unfinished one only if there is no other.
 
-    needs_value = True
+    V is read just before the end token.
+    """
+
+    def worth(self, drawn: Drawn) -> Floats:
+        """Return the scores."""
+        tokens = [episode.num_action_tokens for episode in drawn.episodes]
+        return self.scores(drawn.values, log_policy=drawn.log_policy, tokens=tokens, votes=drawn.votes)
 
     def choose(self, episodes: Sequence[Episode], values: np.ndarray, answers: Sequence[str | None]) -> int:
         """Return the sample with the highest value."""

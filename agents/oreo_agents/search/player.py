@@ -22,6 +22,7 @@ from oreo_agents.episodes.sources import row_source
 from oreo_agents.networks.kv_cache import Prefix
 from oreo_agents.networks.policy import CausalPolicy
 from oreo_agents.networks.value import StateValue, readings
+from oreo_agents.search.log_policy import log_policy_of, log_policy_of_samples
 from oreo_algos.episode import Episode
 
 
@@ -93,6 +94,7 @@ class Player:
         self._samples: dict[tuple[int, float, bool], list[list[Episode]]] = {}
         self._final_values: dict[tuple[int, float, bool], list[list[Judgement]]] = {}
         self._final_answers: dict[tuple[int, float, bool], list[list[str | None]]] = {}
+        self._final_log_policy: dict[tuple[int, float, bool], list[list[float]]] = {}
 
     # Whole episodes.
 
@@ -147,6 +149,15 @@ class Player:
                 [self.final_answer(episode) for episode in episodes] for episodes in self._samples[key]
             ]
         return self._final_answers[key]
+
+    def final_log_policy(self, count: int, temperature: float, constrained: bool = False) -> list[list[float]]:
+        """Return log pi of each of those episodes at temperature 1, see ``log_policy_of``."""
+        key = (count, temperature, constrained)
+        if key not in self._final_log_policy:
+            drawn = self.samples(*key)
+            read = iter(log_policy_of(self.policy, [episode for episodes in drawn for episode in episodes]))
+            self._final_log_policy[key] = [[next(read) for _ in episodes] for episodes in drawn]
+        return self._final_log_policy[key]
 
     def final_answer(self, episode: Episode) -> str | None:
         """Return the final answer of an episode in the form that equal ones share; None: it has none."""
@@ -206,7 +217,11 @@ class Player:
 
     def source(self, record: Record, *place: int) -> np.random.Generator:
         """Return the randomness of one place in the search for an answer: the same whatever else is searched."""
-        return row_source(self.seed, self.indices[record.slot], *place)
+        return self.source_at(record.slot, *place)
+
+    def source_at(self, slot: int, *place: int) -> np.random.Generator:
+        """Return the same for the task at a place of ``indices``."""
+        return row_source(self.seed, self.indices[slot], *place)
 
     def continue_turns(
         self,
@@ -239,6 +254,10 @@ class Player:
             spoken=[record.spoken for record in records],
             caches=[record.policy_cache for record in records],
         )
+
+    def log_policy(self, records: Sequence[Record], samples: Sequence[Sample]) -> list[float]:
+        """Return log pi of samples with which the turns of records may go on, at temperature 1, nats."""
+        return log_policy_of_samples(self.policy, [record.tokens for record in records], samples)
 
     def judge(self, records: Sequence[Record | _Opening], continuations: Sequence[Sequence[int]]) -> list[Judgement]:
         """Return V of the state after some more tokens of each record, without adding them to it.

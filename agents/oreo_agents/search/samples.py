@@ -4,6 +4,7 @@ Knows: episodes and their final values. Does not know: how they are drawn, how o
 """
 
 from abc import abstractmethod
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
@@ -12,8 +13,33 @@ import numpy as np
 
 from oreo_agents.search.base import Answer, Candidate, Search
 from oreo_agents.search.player import Judgement, Player
+from oreo_agents.search.scoring import Floats
 from oreo_algos.episode import Episode
-from oreo_algos.typed import require_finite, require_types
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """The samples of one task, and what is known of them; of an outcome nothing is.
+
+    Attributes:
+        episodes: the samples.
+        values: V of each just before its end token, float [N]; NaN where V is not read.
+        answers: the final answer of each in its canonical form, see ``TextEnv``; None without one.
+        log_policy: log pi of each at temperature 1, nats, float [N]; NaN where it is not read.
+        source: of randomness, this task's own.
+    """
+
+    episodes: Sequence[Episode]
+    values: Floats
+    answers: Sequence[str | None]
+    log_policy: Floats
+    source: np.random.Generator
+
+    @property
+    def votes(self) -> list[int]:
+        """How many samples give the answer of each; one without an answer is alone."""
+        given = Counter(self.answers)
+        return [1 if answer is None else given[answer] for answer in self.answers]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,8 +59,7 @@ class SampleSearch(Search):
 
     def __post_init__(self) -> None:
         """Check the settings."""
-        require_types(self)
-        require_finite(self)
+        super().__post_init__()
         if self.samples < 1:
             raise ValueError(f"samples must be at least 1, got {self.samples}")
         if self.temperature < 0 or (self.temperature == 0 and self.samples > 1):
@@ -48,25 +73,39 @@ class SampleSearch(Search):
 
         Args:
             episodes: the samples of one task; their outcome must not be looked at.
-            values: V of each just before its end token, float [N]; NaN where V is not read: by a search that does not
-                need it, and where there is one sample.
+            values: what each is worth, see ``worth``, float [N].
             answers: the final answer of each in its canonical form, see ``TextEnv``; None without one.
         """
+
+    def worth(self, drawn: Drawn) -> Floats:
+        """Return what each sample is worth, float [N]: V just before its end token; NaN where V is not read.
+
+        V is not read by a search that does not need it, and where there is one sample.
+        """
+        return drawn.values
 
     def answer(self, player: Player) -> list[Answer | None]:
         """Draw, score and choose."""
         key = (self.samples, self.temperature, self.constrained)
-        drawn = player.samples(*key)
-        judged = player.final_values(*key) if self._reads_value else [[] for _ in drawn]
-        given = player.final_answers(*key)
-        return [self._answer(*task) if task[0] else None for task in zip(drawn, judged, given, strict=True)]
+        samples, answers = player.samples(*key), player.final_answers(*key)
+        # Among one sample there is nothing to choose.
+        reads, asks = (self.samples > 1 and wanted for wanted in (self.needs_value, self.reads_policy))
+        judged = player.final_values(*key) if reads else [[] for _ in samples]
+        said = player.final_log_policy(*key) if asks else [[] for _ in samples]
+        found: list[Answer | None] = []
+        for slot, episodes in enumerate(samples):
+            unread = np.full(len(episodes), np.nan)
+            values = np.array([judgement.value for judgement in judged[slot]]) if judged[slot] else unread
+            log_policy = np.array(said[slot]) if said[slot] else unread
+            source = player.source_at(slot, self.samples)
+            drawn = Drawn(episodes, values, answers[slot], log_policy, source)
+            found.append(self._answer(drawn, judged[slot]) if episodes else None)
+        return found
 
-    def _answer(
-        self, episodes: Sequence[Episode], judged: Sequence[Judgement], answers: Sequence[str | None]
-    ) -> Answer:
-        values = np.array([judgement.value for judgement in judged]) if judged else np.full(len(episodes), np.nan)
+    def _answer(self, drawn: Drawn, judged: Sequence[Judgement]) -> Answer:
+        episodes, answers = drawn.episodes, drawn.answers
         read: list[float | None] = [judgement.value for judgement in judged]
-        chosen = self.choose(episodes, values, answers)
+        chosen = self.choose(episodes, self.worth(drawn), answers)
         if chosen not in range(len(episodes)):
             raise ValueError(
                 f"{type(self).__name__}.choose returned {chosen!r}; it must return the index of one of the "
@@ -80,11 +119,6 @@ class SampleSearch(Search):
             if len(episodes) > 1
             else (),
         )
-
-    @property
-    def _reads_value(self) -> bool:
-        """Among one sample there is nothing to choose."""
-        return self.needs_value and self.samples > 1
 
     @property
     def size(self) -> str | None:

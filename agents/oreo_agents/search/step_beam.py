@@ -1,7 +1,8 @@
-"""Beam search over reasoning steps, guided by the learned value.
+"""Beam search over reasoning steps, guided by the learned value and the policy.
 
 Source: Wang et al. 2024 (arXiv:2412.16145), test-time search.
-Deviations: one expansion of each beam is greedy; duplicates are dropped; finished answers compete with unfinished ones.
+Deviations: V alone decides there, which is ``tau=0``; one expansion of each beam is greedy; duplicates are dropped;
+finished answers compete with unfinished ones.
 """
 
 from collections.abc import Iterator, Sequence
@@ -10,25 +11,56 @@ from math import isqrt
 
 import numpy as np
 
+from oreo_agents.episodes.generate import Sample
 from oreo_agents.episodes.record import Record
-from oreo_agents.search.base import Answer, Candidate, Search
+from oreo_agents.search.base import Answer, Candidate
 from oreo_agents.search.player import Player
-from oreo_algos.typed import require_finite, require_types
+from oreo_agents.search.scoring import Scored
 
 
 @dataclass(frozen=True)
 class _Beam:
-    """An answer so far, and V of its state."""
+    """An answer so far.
+
+    Attributes:
+        record: what was said.
+        value: V of its state.
+        log_policy: log pi of its steps at temperature 1, nats; 0 where nobody asks.
+        votes: product over its steps of the share of continuations that came to the same.
+        score: what it is worth.
+    """
 
     record: Record
-    value: float
+    value: float = 0.0
+    log_policy: float = 0.0
+    votes: float = 1.0
+    score: float = 0.0
+
+
+@dataclass
+class _Child:
+    """A step with which a beam goes on.
+
+    Attributes:
+        tree: that it is of.
+        parent: the beam.
+        sample: the step.
+        record: the answer with it.
+        draws: how many continuations came to the same.
+    """
+
+    tree: "_Tree"
+    parent: _Beam
+    sample: Sample
+    record: Record
+    draws: int = 1
 
 
 @dataclass
 class _Tree:
     """The search for one answer."""
 
-    live: list[Record]
+    live: list[_Beam]
     candidates: list[_Beam] = field(default_factory=list)
     finished: list[_Beam] = field(default_factory=list)
     cut_off: list[_Beam] = field(default_factory=list)
@@ -42,18 +74,17 @@ class _Tree:
         going = [beam for beam in self.candidates if not beam.record.over]
         self.finished += [beam for beam in self.candidates if beam.record.terminated]
         self.cut_off += [beam for beam in self.candidates if beam.record.truncated]
-        # Finished ones come first where V is equal: they cost nothing more.
-        best = sorted([*self.finished, *going], key=lambda beam: -beam.value)[:count]
-        done = [beam.record for beam in self.candidates if beam.record.over]
-        for record in [*self.live, *done]:
-            record.forget()
-        self.live = [beam.record for beam in best if not beam.record.over]
+        # Finished ones come first where scores are equal: they cost nothing more.
+        best = sorted([*self.finished, *going], key=lambda beam: -beam.score)[:count]
+        for beam in [*self.live, *(beam for beam in self.candidates if beam.record.over)]:
+            beam.record.forget()
+        self.live = [beam for beam in best if not beam.record.over]
         self.candidates = []
         self.depth += 1
 
     def best(self) -> Record:
-        """Return the finished answer with the highest V, or the best of those that a limit cut off."""
-        return max(self.finished or self.cut_off, key=lambda beam: beam.value).record
+        """Return the finished answer with the highest score, or the best of those that a limit cut off."""
+        return max(self.finished or self.cut_off, key=lambda beam: beam.score).record
 
     def answer(self, player: Player, temperature: float) -> Answer:
         """Give the best one, with the others that reached their end."""
@@ -69,14 +100,15 @@ class _Tree:
 
 
 @dataclass(frozen=True, kw_only=True)
-class StepBeam(Search):
-    """Step by step, go on with the ``keep`` answers whose V is highest.
+class StepBeam(Scored):
+    """Step by step, go on with the ``keep`` answers whose score is highest, see ``Scored``.
 
     Each of them is continued by ``expand`` steps, one greedy and the others sampled; the first step has
     ``keep * expand`` candidates. V is read in the state after a step, and of a finished answer just before its end
-    token. A finished answer takes one of the ``keep`` places as long as its V is among the highest; the search ends
-    when no unfinished one is left, and gives the finished answer with the highest V. With the true value of greedy
-    decoding the answer is never worse than the greedy one: some beam always has a V at least as high.
+    token; log pi is that of all steps so far. A finished answer takes one of the ``keep`` places as long as its score
+    is among the highest; the search ends when no unfinished one is left, and gives the finished answer with the highest
+    score. With ``tau=0`` and the true value of greedy decoding the answer is never worse than the greedy one: some beam
+    always has a V at least as high.
 
     Attributes:
         keep: beams.
@@ -88,12 +120,9 @@ class StepBeam(Search):
     expand: int = 4
     temperature: float = 0.7
 
-    needs_value = True
-
     def __post_init__(self) -> None:
         """Check the settings."""
-        require_types(self)
-        require_finite(self)
+        super().__post_init__()
         if self.keep < 1 or self.expand < 1:
             raise ValueError(f"keep and expand must be at least 1, got {self.keep} and {self.expand}")
         if self.temperature <= 0:
@@ -103,7 +132,7 @@ class StepBeam(Search):
         """Search all tasks side by side, so that their beams share forward passes."""
         answers: list[Answer | None] = [None] * len(player.indices)
         for records in player.begin():
-            running = [_Tree([record]) for record in records]
+            running = [_Tree([_Beam(record)]) for record in records]
             while running:
                 self._grow(player, running)
                 for tree in running:
@@ -115,47 +144,58 @@ class StepBeam(Search):
     def _grow(self, player: Player, trees: Sequence[_Tree]) -> None:
         """Continue every live beam by a step, and keep the best."""
         asked = [
-            (tree, parent, source)
+            (tree, beam, source)
             for tree in trees
-            for number, parent in enumerate(tree.live)
-            for source in self._sources(player, tree, parent, number)
+            for number, beam in enumerate(tree.live)
+            for source in self._sources(player, tree, beam.record, number)
         ]
-        _, parents, sources = zip(*asked, strict=True)
+        parents, sources = [beam.record for _, beam, _ in asked], [source for *_, source in asked]
         samples = player.continue_turns(parents, self.temperature, sources, one_step=True)
-        children: list[tuple[_Tree, Record, Record]] = []
-        for (tree, parent, _), sample in zip(asked, samples, strict=True):
+        children: dict[tuple[int, tuple[int, ...]], _Child] = {}
+        for (tree, beam, _), sample in zip(asked, samples, strict=True):
             tree.generated += len(sample.tokens) + sample.dropped
-            transcript = (*parent.tokens, *sample.tokens)
-            if transcript not in tree.seen:
+            transcript = (*beam.record.tokens, *sample.tokens)
+            if (id(tree), transcript) in children:
+                children[id(tree), transcript].draws += 1
+            elif transcript not in tree.seen:
                 tree.seen.add(transcript)
-                child = parent.fork()
-                child.advance(sample, player.prompt_format, player.sampler.max_length)
-                children.append((tree, parent, child))
-        self._judge(player, children)
+                record = beam.record.fork()
+                record.advance(sample, player.prompt_format, player.sampler.max_length)
+                children[id(tree), transcript] = _Child(tree, beam, sample, record)
+        self._judge(player, list(children.values()))
         for tree in trees:
             tree.keep(self.keep)
 
-    def _judge(self, player: Player, children: Sequence[tuple[_Tree, Record, Record]]) -> None:
+    def _judge(self, player: Player, children: Sequence[_Child]) -> None:
         """Make candidates of the children of beams; a single greedy one leaves nothing to choose, and no V is read."""
         if self.keep * self.expand == 1:
-            for tree, _, child in children:
-                tree.candidates.append(_Beam(child, 0.0))
+            for child in children:
+                child.tree.candidates.append(_Beam(child.record))
             return
-        judged = player.judge(
-            [parent for _, parent, _ in children],
-            [child.judged[len(parent.tokens) :] for _, parent, child in children],
-        )
-        for (tree, _, child), judgement in zip(children, judged, strict=True):
-            tree.read += judgement.read
-            child.value_cache = judgement.cache
-            tree.candidates.append(_Beam(child, judgement.value))
+        parents = [child.parent.record for child in children]
+        ends = [child.record.judged[len(child.parent.record.tokens) :] for child in children]
+        judged = player.judge(parents, ends)
+        said = [0.0] * len(children)
+        if self.reads_policy:
+            said = player.log_policy(parents, [child.sample for child in children])
+        for child, judgement, log_policy in zip(children, judged, said, strict=True):
+            child.tree.read += judgement.read
+            child.record.value_cache = judgement.cache
+            log_policy += child.parent.log_policy
+            votes = child.parent.votes * child.draws / self._width(child.tree)
+            [score] = self.scores([judgement.value], log_policy=log_policy, tokens=child.record.spoken, votes=votes)
+            child.tree.candidates.append(_Beam(child.record, judgement.value, log_policy, votes, float(score)))
+
+    def _width(self, tree: _Tree) -> int:
+        """Return how many continuations each beam of a tree has."""
+        return self.expand if tree.depth else self.keep * self.expand
 
     def _sources(
         self, player: Player, tree: _Tree, parent: Record, number: int
     ) -> Iterator[np.random.Generator | None]:
         """Yield the randomness of each continuation of beam ``number``; the first is greedy."""
         yield None
-        for k in range(1, self.expand if tree.depth else self.keep * self.expand):
+        for k in range(1, self._width(tree)):
             yield player.source(parent, tree.depth, number, k)
 
     @property

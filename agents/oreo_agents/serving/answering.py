@@ -192,6 +192,8 @@ class LocalEngine:
         """Say why a search cannot answer here."""
         if search.needs_value and self.value is None:
             return "it reads V, and there is no value network here (value.path)"
+        if getattr(search, "lookahead", False):
+            return "lookahead=true reads V after the environment has answered, and nobody knows what a user will say"
         if _in_turns(search):
             try:
                 self._front.require_turns()

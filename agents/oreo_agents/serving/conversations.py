@@ -158,11 +158,8 @@ class Conversations(Player):
         for start in range(0, len(self.questions), size):
             yield [self._record(slot) for slot in range(start, min(start + size, len(self.questions)))]
 
-    def source(self, record: Record, *place: int) -> np.random.Generator:
+    def source_at(self, slot: int, *place: int) -> np.random.Generator:
         """Return the randomness of one place in the search, as in a player of the question's seed at its task."""
-        return self._source(record.slot, *place)
-
-    def _source(self, slot: int, *place: int) -> np.random.Generator:
         return row_source(self.questions[slot].seed, self.questions[slot].task, *place)
 
     def samples(self, count: int, temperature: float, constrained: bool = False) -> list[list[Episode]]:
@@ -171,7 +168,7 @@ class Conversations(Player):
         if key not in self._samples:
             slots = [slot for slot in range(len(self.questions)) for _ in range(count)]
             records = [self._record(slot) for slot in slots]
-            sources = [self._source(slot, i % count) if temperature else None for i, slot in enumerate(slots)]
+            sources = [self.source_at(slot, i % count) if temperature else None for i, slot in enumerate(slots)]
             self._play(records, temperature, sources, constrained, told=count == 1)
             drawn = [self.end(record, temperature) for record in records]
             self._samples[key] = [drawn[start : start + count] for start in range(0, len(drawn), count)]

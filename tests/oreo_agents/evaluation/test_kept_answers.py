@@ -70,7 +70,7 @@ def test_a_vote_is_kept_with_its_voters_as_text(tmp_path: Path):
 
 @pytest.mark.usefixtures("table")
 def test_a_beam_is_kept_with_the_finished_answers_and_their_values(tmp_path: Path):
-    buffer, candidates = kept(tmp_path / "a", StepBeam(keep=2, expand=4), make_player())
+    buffer, candidates = kept(tmp_path / "a", StepBeam(tau=0, keep=2, expand=4), make_player())
     several = [(episode, beams) for episode, beams in zip(buffer, candidates, strict=True) if beams]
     assert several
     for episode, beams in several:

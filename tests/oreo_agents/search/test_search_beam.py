@@ -53,7 +53,7 @@ GOING, FINISHED, CUT_OFF = {}, {"terminated": True}, {"truncated": True}
 
 def beam(name: int, value: float, state: dict[str, bool]) -> _Beam:
     """A beam that is told from others by its one token."""
-    return _Beam(Record(None, 0, {}, [name], 0, [0], [0.0], **state), value)  # type: ignore[arg-type]
+    return _Beam(Record(None, 0, {}, [name], 0, [0], [0.0], **state), value, score=value)  # type: ignore[arg-type]
 
 
 def grown(*depths: Sequence[_Beam], keep: int = 2) -> _Tree:
@@ -66,7 +66,7 @@ def grown(*depths: Sequence[_Beam], keep: int = 2) -> _Tree:
 
 
 def live(tree: _Tree) -> list[int]:
-    return [record.tokens[0] for record in tree.live]
+    return [beam.record.tokens[0] for beam in tree.live]
 
 
 def test_the_best_candidates_go_on_in_the_order_of_their_values():
@@ -114,7 +114,7 @@ def test_an_answer_that_was_cut_off_takes_no_place_and_is_given_only_if_none_is_
 
 @SIZES
 def test_with_the_true_value_of_greedy_decoding_no_answer_is_worse_than_the_greedy_one(keep: int, expand: int):
-    greedy, beam = solved(Greedy(), make_player()), solved(StepBeam(keep=keep, expand=expand), make_player())
+    greedy, beam = solved(Greedy(), make_player()), solved(StepBeam(tau=0, keep=keep, expand=expand), make_player())
     assert any(greedy) and not all(greedy)
     assert all(ours >= theirs for ours, theirs in zip(beam, greedy, strict=True))
     if keep == expand == 1:
@@ -125,11 +125,11 @@ def test_with_the_true_value_of_greedy_decoding_no_answer_is_worse_than_the_gree
 
 def test_with_the_true_value_best_of_n_is_as_good_as_the_best_of_its_samples():
     player = make_player(success_probability)
-    best = solved(BestOfN(samples=5), player)
+    best = solved(BestOfN(tau=0, samples=5), player)
     drawn = player.samples(5, 0.7)
     assert best == [any(episode.success for episode in episodes) for episodes in drawn]
     assert not all(best)
-    assert solved(WeightedVote(samples=5), player) == best, "wrong answers have weight 0"
+    assert solved(WeightedVote(tau=0, samples=5), player) == best, "wrong answers have weight 0"
 
 
 def test_two_beams_find_what_one_misses_where_the_first_step_looks_a_little_better_than_it_is():
@@ -149,7 +149,7 @@ def test_two_beams_find_what_one_misses_where_the_first_step_looks_a_little_bett
             return {overrated: 0.9}.get(lines[0], 0.8 if lines[0] in right else 0.1)
         return success_probability(text)
 
-    search = {keep: StepBeam(keep=keep, expand=64) for keep in (1, 2)}
+    search = {keep: StepBeam(tau=0, keep=keep, expand=64) for keep in (1, 2)}
     assert solved(Greedy(), make_player(indices=[0])) == [False]
     assert solved(search[1], make_player(value, indices=[0])) == [False]
     assert solved(search[2], make_player(value, indices=[0])) == [True]
@@ -158,7 +158,7 @@ def test_two_beams_find_what_one_misses_where_the_first_step_looks_a_little_bett
 def test_every_live_beam_is_continued_as_long_as_its_tree_grows():
     """Problems of one to three verbs: as many lines and an answer. Trees that are done leave the batch."""
     player = make_player(success_probability, make_env=MAKE_MIXED_ENV)
-    found = answers(StepBeam(keep=2, expand=6), player)
+    found = answers(StepBeam(tau=0, keep=2, expand=6), player)
     lines = [len(problem.verbs) for problem in MIXED_PROBLEMS]
     assert set(lines) == {1, 2, 3} and [answer.episode.num_steps for answer in found] == [n + 1 for n in lines]
     assert player.policy.rows == [12 * sum(n >= depth for n in lines) for depth in range(4)]
@@ -166,7 +166,7 @@ def test_every_live_beam_is_continued_as_long_as_its_tree_grows():
 
 def test_with_problems_of_several_lengths_the_true_value_never_loses_to_greedy_decoding():
     greedy = solved(Greedy(), make_player(make_env=MAKE_MIXED_ENV))
-    found = solved(StepBeam(keep=2, expand=4), make_player(make_env=MAKE_MIXED_ENV))
+    found = solved(StepBeam(tau=0, keep=2, expand=4), make_player(make_env=MAKE_MIXED_ENV))
     assert all(ours >= theirs for ours, theirs in zip(found, greedy, strict=True)) and sum(found) > sum(greedy)
 
 
@@ -185,7 +185,8 @@ def test_no_two_continuations_share_their_randomness(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(sampler_module, "generate", spy)
     for seed in (0, 1):
         answers(
-            StepBeam(keep=2, expand=4, temperature=0.3), make_player(success_probability, indices=[5, 2], seed=seed)
+            StepBeam(tau=0, keep=2, expand=4, temperature=0.3),
+            make_player(success_probability, indices=[5, 2], seed=seed),
         )
     # Two seeds and two tasks: seven continuations of the root, then three of each of two beams, twice.
     assert len(drawn) == len(set(drawn)) == 4 * (7 + 2 * 2 * 3)
@@ -196,14 +197,14 @@ def test_another_seed_gives_another_search():
     def taste(text):
         return float(zlib.crc32(text.encode()))
 
-    found = [answers(StepBeam(keep=1, expand=2), make_player(taste, seed=seed)) for seed in (0, 0, 1)]
+    found = [answers(StepBeam(tau=0, keep=1, expand=2), make_player(taste, seed=seed)) for seed in (0, 0, 1)]
     first, again, other = ([answer.episode.messages[-1]["content"] for answer in one] for one in found)
     assert first == again != other
 
 
 def test_a_beam_of_one_greedy_step_generates_the_greedy_episode():
     greedy = answers(Greedy(), make_player())
-    for ours, theirs in zip(answers(StepBeam(keep=1, expand=1), make_player()), greedy, strict=True):
+    for ours, theirs in zip(answers(StepBeam(tau=0, keep=1, expand=1), make_player()), greedy, strict=True):
         for name in ("tokens", "step_id", "rewards", "action_spans"):
             assert getattr(ours.episode, name).tolist() == getattr(theirs.episode, name).tolist(), name
         assert ours.episode.messages == theirs.episode.messages
@@ -211,7 +212,7 @@ def test_a_beam_of_one_greedy_step_generates_the_greedy_episode():
 
 
 def test_the_steps_of_an_answer_are_those_of_its_text():
-    for answer in answers(StepBeam(), make_player()):
+    for answer in answers(StepBeam(tau=0), make_player()):
         message = answer.episode.messages[-1]["content"]
         texts = [message[start:end] for _, start, end in answer.episode.action_spans.tolist()]
         assert texts == list(split_steps(message, ("\n",)))
@@ -229,7 +230,7 @@ def test_a_finished_answer_gives_way_to_a_better_unfinished_one_and_comes_back_w
         return 0.5 - 0.001 * next(promises) if finished else 0.9 - 0.3 * said.count("\n")
 
     player = make_player(value, indices=[1])
-    [answer] = answers(StepBeam(keep=2, expand=2), player)
+    [answer] = answers(StepBeam(tau=0, keep=2, expand=2), player)
     assert answer.episode.terminated and "####" in answer.episode.messages[-1]["content"]
 
 
@@ -238,7 +239,7 @@ def test_at_a_limit_the_best_partial_answer_is_given(limits: dict[str, int]):
     options = {name: limits.pop(name) for name in list(limits) if name == "max_steps"}
     make_env = partial(MAKE_ENV, **options)
     player = make_player(make_env=make_env, indices=range(6), **limits)
-    for answer in answers(StepBeam(keep=2, expand=3), player):
+    for answer in answers(StepBeam(tau=0, keep=2, expand=3), player):
         assert answer.episode.truncated and not answer.episode.terminated and answer.episode.num_steps >= 1
         assert answer.episode.num_action_tokens <= limits.get("max_new_tokens", 99)
     assert player.counts.cut_off == 6
@@ -248,22 +249,22 @@ def test_a_partial_answer_is_given_only_if_none_is_finished():
     # The answers of this problem differ in length, and some of them fit, with the token that ends them.
     lengths = sorted(len(FORMAT.encode(complete(f"{problem.question}\n", None))) for problem in PROBLEMS)
     player = make_player(lambda text: -float(len(text)), max_new_tokens=lengths[len(lengths) // 2] + 1)
-    episodes = [answer.episode for answer in answers(StepBeam(keep=4, expand=4), player)]
+    episodes = [answer.episode for answer in answers(StepBeam(tau=0, keep=4, expand=4), player)]
     assert any(episode.terminated for episode in episodes)
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 64])
 def test_a_search_does_not_depend_on_the_searches_beside_it(batch_size: int):
-    whole = answers(StepBeam(), make_player(success_probability))
-    found = answers(StepBeam(), make_player(success_probability, batch_size=batch_size))
+    whole = answers(StepBeam(tau=0), make_player(success_probability))
+    found = answers(StepBeam(tau=0), make_player(success_probability, batch_size=batch_size))
     assert all(a.episode.equals(b.episode) and a.tokens == b.tokens for a, b in zip(whole, found, strict=True))
-    [alone] = answers(StepBeam(), make_player(success_probability, indices=[9], batch_size=batch_size))
+    [alone] = answers(StepBeam(tau=0), make_player(success_probability, indices=[9], batch_size=batch_size))
     assert alone.episode.equals(whole[9].episode)
 
 
 def test_beams_of_all_tasks_share_forward_passes():
     player = make_player(success_probability)
-    answers(StepBeam(keep=2, expand=3), player)
+    answers(StepBeam(tau=0, keep=2, expand=3), player)
     assert player.policy.rows[0] == NUM_PROBLEMS * 6
     assert len(player.policy.rows) == 3, "two lines and the answer"
 
@@ -275,7 +276,9 @@ def test_neither_reward_nor_success_is_looked_at(monkeypatch: pytest.MonkeyPatch
         monkeypatch.setattr(
             ArithmeticEnv, "_judge", lambda self, index, response, v=verdict: (v, {"success": v, "answer": "1"})
         )
-        found.append([answer.episode for answer in answers(StepBeam(), make_player(lambda text: len(text) % 7 / 7))])
+        found.append(
+            [answer.episode for answer in answers(StepBeam(tau=0), make_player(lambda text: len(text) % 7 / 7))]
+        )
     assert all(episode.success for episode in found[0]) and not any(episode.success for episode in found[1])
     assert [episode.messages for episode in found[0]] == [episode.messages for episode in found[1]]
 
@@ -292,7 +295,7 @@ def test_with_networks_the_batch_changes_nothing(checkpoint, monkeypatch: pytest
     for batch_size in (1, 64):
         sampling = Sampling(max_new_tokens=20, batch_size=batch_size)
         player = Player(make_env, policy, prompt_format, range(3), sampling, seed=0, value=value)
-        found.append(StepBeam(keep=2, expand=2, temperature=1.0).answer(player))
+        found.append(StepBeam(tau=0, keep=2, expand=2, temperature=1.0).answer(player))
     for one, other in zip(*found, strict=True):
         assert one is not None and other is not None
         assert one.episode.tokens.tolist() == other.episode.tokens.tolist()
@@ -301,16 +304,16 @@ def test_with_networks_the_batch_changes_nothing(checkpoint, monkeypatch: pytest
 
 def test_sizes_hold_no_more_candidates_than_asked_for():
     for answers_asked in range(1, 40):
-        beam = StepBeam().sized(answers_asked)
+        beam = StepBeam(tau=0).sized(answers_asked)
         assert answers_asked * 0.7 < beam.keep * beam.expand <= answers_asked or beam.keep * beam.expand == 1
-    assert [StepBeam().sized(n).size for n in (1, 2, 4, 8, 18)] == ["1 x 1", "1 x 2", "1 x 4", "2 x 4", "3 x 6"]
+    assert [StepBeam(tau=0).sized(n).size for n in (1, 2, 4, 8, 18)] == ["1 x 1", "1 x 2", "1 x 4", "2 x 4", "3 x 6"]
 
 
 def test_settings_that_cannot_work_are_refused():
     with pytest.raises(ValueError, match="keep and expand must be at least 1, got 0 and 4"):
-        StepBeam(keep=0)
+        StepBeam(tau=0, keep=0)
     with pytest.raises(ValueError, match="temperature must be > 0 to draw different steps, got 0"):
-        StepBeam(temperature=0)
+        StepBeam(tau=0, temperature=0)
 
 
 def test_the_stand_in_has_the_parameters_of_the_real_generate():

@@ -35,7 +35,13 @@ def said(text: str, *, end: bool) -> Sample:
 def test_tokens_are_those_that_the_networks_produced_and_read(delimiter: str, monkeypatch: pytest.MonkeyPatch):
     """The token after "= " shows that a step is over: it is taken back, drawn again, and counted twice."""
     monkeypatch.setattr(ArithmeticEnv, "step_delimiters", (delimiter,))
-    for search in (StepBeam(), StepBeam(keep=3, expand=2), BestOfN(samples=3), WeightedVote(samples=3), Greedy()):
+    for search in (
+        StepBeam(tau=0),
+        StepBeam(tau=0, keep=3, expand=2),
+        BestOfN(tau=0, samples=3),
+        WeightedVote(tau=0, samples=3),
+        Greedy(),
+    ):
         player = make_player()
         found = answers(search, player)
         assert sum(answer.tokens for answer in found) == player.policy.generated
@@ -45,14 +51,14 @@ def test_tokens_are_those_that_the_networks_produced_and_read(delimiter: str, mo
 
 def test_a_token_that_is_taken_back_and_drawn_again_counts_twice(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(ArithmeticEnv, "step_delimiters", ("= ",))
-    for answer, problem in zip(answers(StepBeam(keep=1, expand=1), make_player()), PROBLEMS, strict=True):
+    for answer, problem in zip(answers(StepBeam(tau=0, keep=1, expand=1), make_player()), PROBLEMS, strict=True):
         assert answer.episode.num_steps == 1 + len(problem.verbs), "one step up to each equals sign, and the rest"
         assert answer.tokens == answer.episode.num_action_tokens + len(problem.verbs)
         assert answer.episode.info["generated_tokens"] == answer.tokens
 
 
 def test_where_there_is_nothing_to_choose_no_value_is_read():
-    for search in (StepBeam(keep=1, expand=1), BestOfN(samples=1), WeightedVote(samples=1)):
+    for search in (StepBeam(tau=0, keep=1, expand=1), BestOfN(tau=0, samples=1), WeightedVote(tau=0, samples=1)):
         player = make_player()
         assert all(answer.value_tokens == 0 for answer in answers(search, player))
         assert player.value.read == 0
@@ -61,7 +67,7 @@ def test_where_there_is_nothing_to_choose_no_value_is_read():
 def test_tokens_of_one_beam_are_counted_by_hand(monkeypatch: pytest.MonkeyPatch):
     """One greedy line after another, each twice: everything is read once, the end token never."""
     monkeypatch.setattr(Player, "source", lambda *_: None)
-    [answer] = answers(StepBeam(keep=1, expand=2), make_player(indices=[3]))
+    [answer] = answers(StepBeam(tau=0, keep=1, expand=2), make_player(indices=[3]))
     question = f"{PROBLEMS[3].question}\n"
     lines = split_steps(complete(question, None), ("\n",))
     assert answer.tokens == 2 * (sum(len(FORMAT.encode(line)) for line in lines) + 1)
@@ -75,7 +81,7 @@ def test_duplicates_are_read_once(monkeypatch: pytest.MonkeyPatch):
         read.append(text)
         return greedy_is_right(text)
 
-    answers(StepBeam(keep=3, expand=4), make_player(value, indices=[2]))
+    answers(StepBeam(tau=0, keep=3, expand=4), make_player(value, indices=[2]))
     assert len(read) == len(set(read))
     # There are four readings of the first verb, and twelve candidates were drawn.
     first = [text for text in read if text.count("\n") == 2 and text.endswith("\n")]
@@ -97,7 +103,7 @@ def test_one_text_is_read_once_whichever_beams_it_comes_from(monkeypatch: pytest
     monkeypatch.setattr(sampler_module, "generate", say)
     read: list[str] = []
     player = make_player(lambda text: float(read.append(text) is None), indices=[0])
-    [answer] = answers(StepBeam(keep=2, expand=1), player)
+    [answer] = answers(StepBeam(tau=0, keep=2, expand=1), player)
     assert asked == [2, 2] and answer.episode.messages[-1]["content"] == f"{line}\n{final}"
     assert [text.partition("\n")[2] for text in read] == ["", line, f"{line}\n", f"{line}\n{final}"]
 

@@ -10,6 +10,7 @@ from tiny_models import make_episode
 
 from oreo_agents.runs.cli import config_folder
 from oreo_agents.search import Admissible, BestOfN, Greedy, Majority, Sampled, SampleSearch, WeightedVote
+from oreo_agents.search.samples import Drawn
 from oreo_algos.episode import Episode
 
 NO_VALUES = np.full(9, np.nan)
@@ -111,7 +112,7 @@ def test_a_search_that_chooses_none_of_the_answers_is_told_so(index: int | None)
             return index
 
     with pytest.raises(ValueError, match=f"Lost.choose returned {index}; it must return the index of one of the 2"):
-        Lost()._answer(answers("3", "4"), [], ["3", "4"])
+        Lost()._answer(Drawn(answers("3", "4"), NO_VALUES[:2], ["3", "4"], NO_VALUES[:2], np.random.default_rng(0)), [])
 
 
 def test_settings_that_cannot_work_are_refused():
