@@ -151,6 +151,23 @@ def test_importing_the_algorithms_loads_no_model_family_and_no_environment():
     assert "torch" in loaded and not {"transformers", "peft", "oreo_envs", "gymnasium", "sympy"} & loaded
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [("--help",), ("report", "nowhere"), ("report", "--help"), ("data", "stats", "nowhere"), ("show", "nowhere")],
+    ids=" ".join,
+)
+def test_commands_that_only_read_start_without_torch(arguments: tuple[str, ...], tmp_path: Path):
+    code = (
+        "import sys, json\nfrom oreo_agents.runs.cli import main\n"
+        f"sys.argv = ['oreo', *{arguments!r}]\n"
+        "try:\n    main()\nexcept SystemExit:\n    pass\n"
+        "print(); print(json.dumps(sorted({n.partition('.')[0] for n in sys.modules})))"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
+    loaded = set(json.loads(result.stdout.splitlines()[-1]))
+    assert "oreo_agents" in loaded and not {"torch", "transformers", "peft", "matplotlib", "sympy"} & loaded
+
+
 def public_names(tree: ast.Module) -> Iterator[tuple[str, ast.AST]]:
     """Yield modules, classes, functions and methods whose names do not begin with an underscore."""
     yield "module", tree

@@ -9,8 +9,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from torch.utils.tensorboard import SummaryWriter
-
 from oreo_algos.storage.atomic import write_text
 
 FILE_NAME = "warnings.jsonl"
@@ -67,6 +65,8 @@ class WarningLog:
         if self._add_text is not None:
             self._add_text(tag, text)
         elif self._events:
+            from torch.utils.tensorboard import SummaryWriter  # whoever reads warnings loads no torch
+
             with SummaryWriter(str(self._folder)) as board:
                 board.add_text(tag, text)
 

@@ -2,13 +2,15 @@
 
 Knows: tokens and caches. Does not know: text, environments.
 
-Equal prompts of a batch are read once, and so is what a kept cache holds of a prompt; rows that are finished leave the
-batch, and the last rows take their places, so that little is copied. Each row draws from a source of its own.
+Equal prompts that are begun together are read once, and so is what a kept cache holds of a prompt; rows that are
+finished leave the batch, the last rows take their places, so that little is copied, and other prompts are read as soon
+as there is room for a few. Each row draws from a source of its own.
 """
 
 # B rows still being generated, V vocabulary
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -21,6 +23,9 @@ from oreo_agents.networks.kv_cache import Prefix, pad_left
 from oreo_agents.networks.policy import CausalPolicy
 from oreo_agents.networks.readers import Reader
 from oreo_algos.typed import require_finite, require_types
+
+# So many times are prompts read until a whole batch has been replaced.
+_REFILL = 8
 
 Choices: TypeAlias = dict[int, "Choices"]
 """Continuations that are allowed, as a tree: each token that may come next, and what may follow it."""
@@ -99,13 +104,13 @@ class _Row:
     stop: Stop | None = None
     cache: Prefix = field(default_factory=Prefix)
 
-    def append(self, token: int, logprob: float, at_one: float, end_ids: Collection[int]) -> bool:
-        """Add a token; returns whether the row goes on."""
+    def append(self, token: int, logs: Sequence[float], end_ids: Collection[int]) -> bool:
+        """Add a token with its log-probability as drawn and at temperature 1; returns whether the row goes on."""
         sample = self.sample
         assert sample.log_policy is not None
         sample.tokens.append(token)
-        sample.logprobs.append(logprob)
-        sample.log_policy.append(at_one)
+        sample.logprobs.append(logs[0])
+        sample.log_policy.append(logs[1])
         sample.ended = token in end_ids
         if sample.ended:
             return False
@@ -171,11 +176,9 @@ def generate(
         for i, prompt in enumerate(prompts)
     ]
     # Prompts of similar length share a batch, so that little padding is computed.
-    order = sorted(rows, key=lambda row: len(row.prompt))
+    waiting = deque(sorted(rows, key=lambda row: len(row.prompt)))
     with cast_once(policy):
-        for start in range(0, len(order), sampling.batch_size):
-            batch = order[start : start + sampling.batch_size]
-            _generate_batch(policy, batch, end_ids, sampling.temperature, keep_caches=keep_caches)
+        _Batch(policy, end_ids, sampling, keep_caches=keep_caches).run(waiting)
     return [row.sample for row in rows]
 
 
@@ -189,53 +192,80 @@ def make_choices(continuations: Iterable[Sequence[int]]) -> Choices:
     return tree
 
 
-def _generate_batch(
-    policy: CausalPolicy,
-    rows: list[_Row],
-    end_ids: Collection[int],
-    temperature: float,
-    *,
-    keep_caches: bool,
-) -> None:
-    """Fill the samples of ``rows``; finished rows leave the batch."""
-    device = next(policy.parameters()).device
-    # Each distinct prompt is read once, by the first row that has it.
-    readers: dict[tuple[int, ...], _Row] = {}
-    for row in rows:
-        readers.setdefault(tuple(row.prompt), row)
-    places = {prompt: place for place, prompt in enumerate(readers)}
-    prefixes = [row.cache for row in readers.values()]
-    unread = [row.prompt[len(row.cache) :] for row in readers.values()]
-    reader = policy.reader(prefixes)
-    tokens, present = pad_left(unread, device)
-    logits = reader.read(tokens, present)
-    which = [places[tuple(row.prompt)] for row in rows]
-    if keep_caches:
-        read = reader.newest(range(len(unread)), tokens.shape[1])
-        prefixes = [p.then(r[-len(new) :].clone()) for p, r, new in zip(prefixes, read, unread, strict=True)]
-        for row, place in zip(rows, which, strict=True):
-            row.cache = prefixes[place]
-    if len(unread) < len(rows):
-        reader.select(which)
-        logits = logits[which]
-    while True:
+class _Batch:
+    """Rows that go on token by token, side by side: those that are finished leave, and others take their places."""
+
+    def __init__(
+        self, policy: CausalPolicy, end_ids: Collection[int], sampling: Sampling, *, keep_caches: bool
+    ) -> None:
+        """Begin without rows."""
+        self.rows: list[_Row] = []
+        self._reader: Reader
+        self._chosen: Tensor
+        self._policy, self._end_ids, self._sampling, self._keep_caches = policy, end_ids, sampling, keep_caches
+        self._device = next(policy.parameters()).device
+        # Several prompts share a forward pass. Rows of other readers are read in batches, each of which ends first.
+        self._refill = max(sampling.batch_size // _REFILL, 1) if policy.resumes else sampling.batch_size
+
+    def run(self, waiting: deque[_Row]) -> None:
+        """Fill the samples of all rows."""
+        while waiting or self.rows:
+            free = self._sampling.batch_size - len(self.rows)
+            if waiting and (not self.rows or free >= self._refill):
+                self._begin([waiting.popleft() for _ in range(min(free, len(waiting)))])
+            else:
+                logits = self._reader.read(self._chosen[:, None], torch.ones_like(self._chosen[:, None]))
+                self.rows, self._chosen = self._advance(self.rows, self._reader, logits)
+
+    def _begin(self, rows: list[_Row]) -> None:
+        """Read the prompts of rows, each distinct one once, by the first row that has it, and draw their first tokens.
+
+        They go on with the rows that are here.
+        """
+        readers: dict[tuple[int, ...], _Row] = {}
+        for row in rows:
+            readers.setdefault(tuple(row.prompt), row)
+        places = {prompt: place for place, prompt in enumerate(readers)}
+        prefixes = [row.cache for row in readers.values()]
+        unread = [row.prompt[len(row.cache) :] for row in readers.values()]
+        reader = self._policy.reader(prefixes)
+        tokens, present = pad_left(unread, self._device)
+        logits = reader.read(tokens, present)
+        which = [places[tuple(row.prompt)] for row in rows]
+        if self._keep_caches:
+            read = reader.newest(range(len(unread)), tokens.shape[1])
+            prefixes = [p.then(r[-len(new) :].clone()) for p, r, new in zip(prefixes, read, unread, strict=True)]
+            for row, place in zip(rows, which, strict=True):
+                row.cache = prefixes[place]
+        if len(unread) < len(rows):
+            reader.select(which)
+            logits = logits[which]
+        rows, chosen = self._advance(rows, reader, logits)
+        if rows and self.rows:
+            self._reader.join(reader)
+            self._chosen = torch.cat([self._chosen, chosen])
+        elif rows:
+            self._reader, self._chosen = reader, chosen
+        self.rows = [*self.rows, *rows]
+
+    def _advance(self, rows: list[_Row], reader: Reader, logits: Tensor) -> tuple[list[_Row], Tensor]:
+        """Draw a token of each row; return the rows that go on, with these tokens, as the reader has them then."""
         constrained = [row.choices for row in rows if row.choices is not None]
         if constrained:
-            logits = logits + _forbid_all_but(constrained, logits.shape[1]).to(device)
+            logits = logits + _forbid_all_but(constrained, logits.shape[1]).to(self._device)
+        temperature = self._sampling.temperature
         chosen, logprobs = draw(logits, temperature, [row.source for row in rows])
         at_one = _at_one(logits, temperature, chosen, logprobs)
         drawn = zip(rows, chosen.tolist(), logprobs.tolist(), at_one.tolist(), strict=True)
-        finished = [i for i, (row, token, *logs) in enumerate(drawn) if not row.append(token, *logs, end_ids)]
-        if keep_caches and finished:
-            _keep_caches([rows[i] for i in finished], finished, reader)
-        if finished:
-            order = _close_ranks(len(rows), finished)
-            rows = [rows[i] for i in order]
-            if not rows:
-                return
+        finished = [i for i, (row, token, *logs) in enumerate(drawn) if not row.append(token, logs, self._end_ids)]
+        if not finished:
+            return rows, chosen
+        if self._keep_caches:
+            _keep_caches({i: rows[i] for i in finished}, reader)
+        order = _close_ranks(len(rows), finished)
+        if order:
             reader.select(order)
-            chosen = chosen[order]
-        logits = reader.read(chosen[:, None], torch.ones_like(chosen[:, None]))
+        return [rows[i] for i in order], chosen[order]
 
 
 def _at_one(logits: Tensor, temperature: float, chosen: Tensor, logprobs: Tensor) -> Tensor:
@@ -245,11 +275,14 @@ def _at_one(logits: Tensor, temperature: float, chosen: Tensor, logprobs: Tensor
     return logits.gather(-1, chosen[:, None]).squeeze(-1) - logits.logsumexp(dim=-1)
 
 
-def _keep_caches(rows: Sequence[_Row], places: Sequence[int], reader: Reader) -> None:
+def _keep_caches(finished: Mapping[int, _Row], reader: Reader) -> None:
     """Note on finished samples what has been read of them: each token but the last, none that was taken back."""
-    count = len(rows[0].sample.tokens) + rows[0].sample.dropped - 1
-    for row, read in zip(rows, reader.newest(places, count), strict=True):
-        row.sample.cache = row.cache.then(read[: max(len(row.sample.tokens) - 1, 0)].clone())
+    lengths = {place: len(row.sample.tokens) + row.sample.dropped - 1 for place, row in finished.items()}
+    for length in set(lengths.values()):
+        places = [place for place, own in lengths.items() if own == length]
+        for place, read in zip(places, reader.newest(places, length), strict=True):
+            row = finished[place]
+            row.sample.cache = row.cache.then(read[: max(len(row.sample.tokens) - 1, 0)].clone())
 
 
 def _close_ranks(count: int, gone: Sequence[int]) -> list[int]:

@@ -22,6 +22,9 @@ from oreo_algos.episode import Episode
 
 _log = logging.getLogger(__name__)
 
+# Batches of answers of one turn that are asked of a sampler together.
+_BATCHES_AT_ONCE = 8
+
 
 @dataclass
 class RolloutCounts:
@@ -71,7 +74,7 @@ def rollout(
     """Run one episode for each entry of ``indices`` and yield (position in ``indices``, episode), in any order.
 
     Args:
-        make_env: makes one environment; a pool of as many as the sampler has rows on their way plays side by side.
+        make_env: makes one environment; a pool of as many as there are rows on their way plays side by side.
         policy: acts.
         prompt_format: of the policy's tokenizer.
         indices: task indices, as for ``env.reset(options={"index": ...})``; one may occur several times.
@@ -95,12 +98,15 @@ def rollout(
     counts = counts if counts is not None else RolloutCounts()
     samples = sample_numbers(indices) if samples is None else samples
     sampler = LocalSampler(policy) if sampler is None else sampler
-    pool = [make_env() for _ in range(min(sampler.width(sampling), len(indices)))]
+    pool = [make_env() for _ in indices[:1]]
     stream = sampler.stream(prompt_format.end_ids, sampling)
     extra = {"seed": seed, "temperature": sampling.temperature, **(info or {})}
     try:
         # An answer is one turn: nothing of it is read a second time.
         in_turns = bool(pool) and not pool[0].unwrapped.step_delimiters  # type: ignore[attr-defined]
+        # Where all come back at once, others take the places of those that end only among what was asked at once.
+        width = sampler.width(sampling) * (1 if in_turns or not sampler.waits else _BATCHES_AT_ONCE)
+        pool += [make_env() for _ in range(1, min(width, len(indices)))]
         if in_turns:
             prompt_format.require_turns()
         if constrained and pool and not hasattr(pool[0].unwrapped, "action_text"):

@@ -5,12 +5,15 @@ Knows: messages and where steps lie in them. Does not know: where the text comes
 
 import dataclasses
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from oreo_agents.episodes.prompts import PromptFormat
 from oreo_algos.episode import Episode, JSONScalar
 from oreo_envs.base import Demonstration
+
+if TYPE_CHECKING:
+    from oreo_agents.episodes.prompts import PromptFormat
 
 
 def text_episode(
@@ -72,7 +75,7 @@ def demonstration_episode(shown: Demonstration, env_id: str) -> Episode:
 
 
 def encode_episode(
-    episode: Episode, prompt_format: PromptFormat, *, masked_steps: Collection[int] | None = None
+    episode: Episode, prompt_format: "PromptFormat", *, masked_steps: Collection[int] | None = None
 ) -> Episode:
     """Encode the text of an episode for a tokenizer, dropping what was recorded for another one.
 

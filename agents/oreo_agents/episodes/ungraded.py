@@ -7,15 +7,18 @@ again. Does not know: who needs the verdicts. Such an episode is neither right n
 import dataclasses
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import gymnasium as gym
 import numpy as np
 
-from oreo_agents.episodes.prompts import PromptFormat
-from oreo_algos import EpisodeBuffer
 from oreo_algos.episode import Episode
 from oreo_envs.grading import Reason
+
+if TYPE_CHECKING:  # a report, which reads verdicts alone, loads neither tokenizers nor buffers
+    import gymnasium as gym
+
+    from oreo_agents.episodes.prompts import PromptFormat
+    from oreo_algos import EpisodeBuffer
 
 _log = logging.getLogger(__name__)
 
@@ -29,7 +32,7 @@ def is_graded(info: Mapping[str, Any]) -> bool:
 
 
 def grade_again(
-    make_env: Callable[[], gym.Env[str, str]], prompt_format: PromptFormat, episodes: Iterable[tuple[int, Episode]]
+    make_env: "Callable[[], gym.Env[str, str]]", prompt_format: "PromptFormat", episodes: Iterable[tuple[int, Episode]]
 ) -> list[Episode]:
     """Return the episodes, those without a verdict with that which they get now, if they get one.
 
@@ -51,7 +54,7 @@ def grade_again(
         env.close()
 
 
-def _played_again(env: gym.Env[str, str], prompt_format: PromptFormat, index: int, episode: Episode) -> Episode:
+def _played_again(env: "gym.Env[str, str]", prompt_format: "PromptFormat", index: int, episode: Episode) -> Episode:
     """Say the same text in the same task."""
     assert episode.action_spans is not None
     _, info = env.reset(options={"index": int(index)})
@@ -91,7 +94,7 @@ def tell_ungraded(lost: int, count: int, where: str) -> None:
         _log.warning("%s: %d of %d answers were not graded and are left out: %s", where, lost, count, WHY)
 
 
-def only_graded(buffer: EpisodeBuffer, where: str) -> EpisodeBuffer:
+def only_graded(buffer: "EpisodeBuffer", where: str) -> "EpisodeBuffer":
     """Return a buffer without its episodes that have no verdict, itself without any; see ``leave_out_ungraded``."""
     lost, _ = buffer.named("grade_reason", Reason.NOT_GRADED)
     tell_ungraded(len(lost), len(buffer), where)

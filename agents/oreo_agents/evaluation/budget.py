@@ -6,8 +6,10 @@ Knows: sizes of searches, how long an answer is. Does not know: policies, files.
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from oreo_agents.search import Search
+if TYPE_CHECKING:  # whoever only names contenders loads no search
+    from oreo_agents.search import Search
 
 _log = logging.getLogger(__name__)
 
@@ -42,7 +44,7 @@ class Contender:
     """
 
     name: str
-    search: Search
+    search: "Search"
     budget: int | None = None
     tau: TauChoice | None = None
 
@@ -58,7 +60,7 @@ def contender_label(name: str, budget: int | None) -> str:
 
 
 def at_budgets(
-    searches: Mapping[str, Search], budgets: Sequence[int], answer_tokens: float, where: str
+    searches: "Mapping[str, Search]", budgets: Sequence[int], answer_tokens: float, where: str
 ) -> list[Contender]:
     """Choose the size of every search for every budget, so that it can be expected to generate no more tokens.
 
@@ -94,7 +96,7 @@ def at_budgets(
     return contenders
 
 
-def resize(name: str, search: Search, answers: int) -> Search:
+def resize(name: str, search: "Search", answers: int) -> "Search":
     """Return the search of a name in a size, see ``Search.sized``.
 
     Raises:

@@ -7,9 +7,11 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
-from oreo_agents.evaluation.preferences import POLICY, VALUE
 from oreo_agents.evaluation.results import Entry
 from oreo_agents.evaluation.tables import interval, percent, places
+
+POLICY, VALUE = "implicit_reward", "value"
+"""The judges, as they are called where other rows name a search."""
 
 JUDGES = {POLICY: "implicit reward", VALUE: "V at the end"}
 """What a judge is called in a table."""

@@ -36,9 +36,6 @@ Floats = NDArray[np.float64]
 MEASURE = "pairs"
 """What a row of results measures, under ``measure``: tells rows of pairs from those of tasks."""
 
-POLICY, VALUE = "implicit_reward", "value"
-"""The judges, as they are called where other rows name a search."""
-
 _WINDOW = 256
 """Answers that are made and held at once."""
 

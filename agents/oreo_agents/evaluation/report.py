@@ -11,17 +11,14 @@ from typing import Any
 
 from oreo_agents.episodes.ungraded import WHY
 from oreo_agents.evaluation.comparisons import Pair, comparison_pairs, comparison_tables
-from oreo_agents.evaluation.curve_plots import plot_curves
 from oreo_agents.evaluation.examples import example_section
 from oreo_agents.evaluation.failed_jobs import failed_table, load_failed
 from oreo_agents.evaluation.formats import as_json, comma_separated, latex, markdown
 from oreo_agents.evaluation.pair_tables import JUDGES, pair_tables
-from oreo_agents.evaluation.plots import plot_accuracy, plot_budgets, plot_cost, plot_search, seeds_in_words
 from oreo_agents.evaluation.records import entry_record, pair_record
 from oreo_agents.evaluation.report_arguments import FORMATS, parser
 from oreo_agents.evaluation.results import Entry, find_results, load_entries, load_held_out, load_skipped
 from oreo_agents.evaluation.tables import accuracy_tables, choice_tables, kind_tables, refusal_tables, win_tables
-from oreo_agents.evaluation.training_plots import plot_training
 from oreo_agents.terminal import Terminal
 from oreo_algos.storage.atomic import write_text
 from oreo_algos.training.metrics_writer import FILE_NAME, read_metrics
@@ -141,6 +138,11 @@ def _bases(entries: Sequence[Entry], pairs: Sequence[Entry], base: str | None) -
 
 def _draw(entries: Sequence[Entry], trained: Sequence[Entry], folder: Path) -> list[Path]:
     """Draw what there is to draw; pictures of an earlier report that no longer are any go."""
+    # Folders that are wrong are told of before matplotlib is loaded.
+    from oreo_agents.evaluation.curve_plots import plot_curves
+    from oreo_agents.evaluation.plots import plot_accuracy, plot_budgets, plot_cost, plot_search, seeds_in_words
+    from oreo_agents.evaluation.training_plots import plot_training
+
     metrics = _metrics(trained)
     drawn = {
         "accuracy": plot_accuracy(entries, folder / "accuracy.png"),

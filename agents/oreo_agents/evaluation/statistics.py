@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special, stats
+from scipy import special
 
 Integers = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -204,7 +204,7 @@ def _crossed(table: Floats) -> tuple[float, float]:
 def _mcnemar(differences: Floats) -> float:
     """Return the exact two-sided p-value of one run: tasks that one method alone solved, half of them each."""
     first, second = int((differences > 0).sum()), int((differences < 0).sum())
-    return float(stats.binomtest(first, first + second).pvalue) if first + second else 1.0
+    return min(float(2 * special.bdtr(min(first, second), first + second, 0.5)), 1.0)
 
 
 def _wilson(share: float, n: float, quantile: float) -> tuple[float, float]:

@@ -19,11 +19,13 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import DynamicCache, PretrainedConfig, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
 
-from oreo_agents.networks.checkpoints import base_model
+from oreo_agents.networks.checkpoints import base_model, product_dtype
 from oreo_agents.networks.miniature import tried
 
 # Columns that a layer has to spare when it makes room, at least; beyond that a quarter of what it holds.
 _SPARE = 64
+# So many chunks of a transcript are left as they are.
+_MANY_CHUNKS = 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,8 +45,17 @@ class Prefix:
         return sum(len(chunk) for chunk in self.chunks)
 
     def then(self, chunk: Tensor) -> "Prefix":
-        """Return what has been read once these tokens, [t, 2 L, H, D], have been read too."""
-        return Prefix((*self.chunks, chunk)) if len(chunk) else self
+        """Return what has been read once these tokens, [t, 2 L, H, D], have been read too.
+
+        Few chunks are shared with whatever else continues them. Where there are many, those that are no longer than
+        what follows them are joined: of n tokens there are about log n chunks, and none is copied more often.
+        """
+        kept, joined, length = list(self.chunks), [chunk], len(chunk)
+        many = len(kept) >= _MANY_CHUNKS
+        while many and length and kept and len(kept[-1]) <= length:
+            length += len(kept[-1])
+            joined.append(kept.pop())
+        return Prefix((*kept, torch.cat(joined[::-1]) if len(joined) > 1 else chunk)) if length else self
 
     def before(self, length: int) -> "Prefix":
         """Return itself if it is shorter than ``length`` >= 1, else all of its first tokens that are."""
@@ -69,13 +80,21 @@ class BatchCache:
         columns = torch.arange(int(self._lengths.max()), device=device)
         self._mask = (columns < self._lengths[:, None]).long()
         if len(columns):
-            # Forks of one transcript share their prefix.
-            whole = {id(prefix): torch.cat(prefix.chunks) for prefix in prefixes if prefix.chunks}
-            empty = next(iter(whole.values()))[:0]
-            rows = pad_sequence([whole.get(id(prefix), empty) for prefix in prefixes], batch_first=True)
-            keys, values = rows.permute(2, 0, 3, 1, 4).chunk(2)
-            for layer, states in enumerate(zip(keys, values, strict=True)):
-                self._cache.update(*states, layer)
+            self._fill(prefixes, len(columns))
+
+    def _fill(self, prefixes: Sequence[Prefix], columns: int) -> None:
+        """Copy what each row has read into the room of all layers, once."""
+        like = next(chunk for prefix in prefixes for chunk in prefix.chunks)
+        _, states, heads, width = like.shape
+        room = like.new_zeros(states, len(prefixes), heads, columns + _spare(columns), width)
+        for row, prefix in enumerate(prefixes):
+            start = 0
+            for chunk in prefix.chunks:
+                room[:, row, :, start : start + len(chunk)] = chunk.permute(1, 2, 0, 3)
+                start += len(chunk)
+        layers: list[_RoomyLayer] = self._cache.layers  # type: ignore[assignment]
+        for layer, keys, values in zip(layers, *room.chunk(2), strict=True):
+            layer.hold(keys, values, columns)
 
     def reads(self, present: Tensor) -> dict[str, Any]:
         """Return the arguments of a forward pass over the next tokens of each row.
@@ -108,6 +127,21 @@ class BatchCache:
             self._cache.batch_select_indices(index)
         self._mask, self._lengths = self._mask[index], self._lengths[index]
 
+    def join(self, other: "BatchCache") -> None:
+        """Go on with the rows of another batch too, behind these; columns that no row needs any more are left out."""
+        if not self._plain:
+            raise RuntimeError("batches whose caches hold more than keys and values cannot be joined")
+        ours, theirs = self._mask.shape[1], other._mask.shape[1]
+        needed = max(ours - int(self._mask.any(dim=0).int().argmax()), theirs)
+        # What is left out is a copy of the rest, so it is done when there is much of it.
+        dropped = ours - needed if needed <= 0.75 * ours else min(ours - theirs, 0)
+        width = ours - dropped
+        for layer, more in zip(self._cache.layers, other._cache.layers, strict=True):
+            assert isinstance(layer, _RoomyLayer)
+            layer.join(more, width)
+        self._mask = torch.cat([_aligned(self._mask, width, 1), _aligned(other._mask, width, 1)])
+        self._lengths = torch.cat([self._lengths, other._lengths])
+
     def newest(self, rows: Sequence[int], count: int) -> Tensor:
         """Copy keys and values of the last ``count`` columns of these rows, [B, count, 2 L, H, D]."""
         index = torch.tensor(rows, device=self._mask.device)
@@ -132,7 +166,9 @@ class _RoomyLayer(DynamicLayer):
             self.lazy_initialization(key_states, value_states)
         start = self.get_seq_length()
         end = start + key_states.shape[-2]
-        if self._room is None or end > self._room[0].shape[-2]:
+        # Attention computes in this type whatever is kept: what is kept in it is not cast whole at each token.
+        dtype = product_dtype(key_states)
+        if self._room is None or end > self._room[0].shape[-2] or dtype != self._room[0].dtype:
             self._room = self._grown(self.keys, key_states, end), self._grown(self.values, value_states, end)
         rows = len(key_states)
         keys, values = (room[:rows, :, :end] for room in self._room)
@@ -140,6 +176,28 @@ class _RoomyLayer(DynamicLayer):
         values[:, :, start:] = value_states
         self.keys, self.values = keys, values
         return keys, values
+
+    def hold(self, keys: Tensor, values: Tensor, columns: int) -> None:
+        """Begin with room for keys and for values, [B, H, >= columns, D] each, of which so many columns are filled."""
+        self._room = keys, values
+        self.lazy_initialization(keys, values)
+        self.keys, self.values = keys[:, :, :columns], values[:, :, :columns]
+
+    def join(self, other: Any, width: int) -> None:
+        """Add the rows of another layer, and keep the last ``width`` columns; newest tokens stay in the last ones."""
+        rows, more = len(self.keys), len(other.keys)
+        held, added = (self.keys, self.values), (other.keys, other.values)
+        room = self._room
+        if room is None or len(room[0]) < rows + more or width != held[0].shape[2]:
+            like = self.keys
+            shape = (max(rows + more, 0 if room is None else len(room[0])), like.shape[1], width + _spare(width))
+            room = like.new_zeros(*shape, like.shape[3]), self.values.new_zeros(*shape, self.values.shape[3])
+            for new, old in zip(room, held, strict=True):
+                new[:rows, :, :width] = _aligned(old, width, 2)
+        for new, old in zip(room, added, strict=True):
+            new[rows : rows + more, :, :width] = _aligned(old, width, 2)
+        self._room = room
+        self.keys, self.values = (each[: rows + more, :, :width] for each in room)
 
     def keep(self, count: int, to: Tensor, rows: Tensor) -> None:
         """Move ``rows`` to other places, and forget all but the first ``count``."""
@@ -153,11 +211,26 @@ class _RoomyLayer(DynamicLayer):
 
     @staticmethod
     def _grown(held: Tensor, new: Tensor, end: int) -> Tensor:
-        """Return room for ``end`` columns and more, with what is held in it."""
-        room = new.new_empty(*new.shape[:2], end + max(_SPARE, end // 4), new.shape[3])
+        """Return room for ``end`` columns and more, with what is held in it, in the type that products have."""
+        room = new.new_empty(*new.shape[:2], end + _spare(end), new.shape[3], dtype=product_dtype(new))
         if held.numel():
             room[:, :, : held.shape[2]] = held
         return room
+
+
+def _spare(columns: int) -> int:
+    """Return how many columns to have room for beyond so many."""
+    return max(_SPARE, columns // 4)
+
+
+def _aligned(states: Tensor, width: int, dim: int) -> Tensor:
+    """Return the last ``width`` columns of states; where there are fewer, zeros stand before them."""
+    columns = states.shape[dim]
+    if columns >= width:
+        return states.narrow(dim, columns - width, width)
+    shape = [*states.shape]
+    shape[dim] = width - columns
+    return torch.cat([states.new_zeros(shape), states], dim=dim)
 
 
 def _is_plain(cache: DynamicCache) -> bool:

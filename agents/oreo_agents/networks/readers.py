@@ -27,6 +27,10 @@ class Reader(Protocol):
         """Go on with these rows, in this order; one may occur several times, and those left out are forgotten."""
         ...
 
+    def join(self, other: Any) -> None:
+        """Go on with the rows of another reader of the same kind too, behind these."""
+        ...
+
     def newest(self, rows: Sequence[int], count: int) -> Tensor:
         """Copy what was kept of the last ``count`` tokens of these rows, see ``BatchCache.newest``."""
         ...
@@ -48,6 +52,10 @@ class CachedReader:
     def select(self, rows: Sequence[int]) -> None:
         """See ``Reader``."""
         self._cache.select(rows)
+
+    def join(self, other: "CachedReader") -> None:
+        """See ``Reader``."""
+        self._cache.join(other._cache)
 
     def newest(self, rows: Sequence[int], count: int) -> Tensor:
         """See ``Reader``."""
@@ -71,6 +79,10 @@ class WholeReader:
     def select(self, rows: Sequence[int]) -> None:
         """See ``Reader``."""
         self._rows = [self._rows[row] for row in rows]
+
+    def join(self, other: "WholeReader") -> None:
+        """See ``Reader``."""
+        self._rows = [*self._rows, *other._rows]
 
     def newest(self, rows: Sequence[int], count: int) -> Tensor:
         """Nothing is kept.

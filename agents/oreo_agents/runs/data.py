@@ -8,10 +8,10 @@ import logging
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.table import Table
 
-from oreo_agents.episodes.prompts import PromptFormat
 from oreo_agents.episodes.recorded import recorded_episodes
 from oreo_agents.episodes.tasks import find_env
 from oreo_agents.formats.importing import ImportCounts, ImportSettings, import_each, import_episodes, provenance_of
@@ -19,7 +19,6 @@ from oreo_agents.formats.reading import HUB, files_of
 from oreo_agents.formats.registry import LAYOUTS
 from oreo_agents.runs import data_tools
 from oreo_agents.runs.data_arguments import parser
-from oreo_agents.runs.data_export import export
 from oreo_agents.runs.encoding import encode_buffer as encode_buffer
 from oreo_agents.runs.encoding import encoded
 from oreo_agents.terminal import Terminal, say
@@ -29,6 +28,9 @@ from oreo_algos.storage.writing import write_buffer
 from oreo_envs.alfworld.games import LAYOUT_FOLDER, SPLITS
 from oreo_envs.alfworld.house_files import write_games
 from oreo_envs.recording import is_record
+
+if TYPE_CHECKING:  # what only reads buffers loads neither tokenizers nor torch
+    from oreo_agents.episodes.prompts import PromptFormat
 
 _log = logging.getLogger(__name__)
 
@@ -42,6 +44,8 @@ def main(arguments: Sequence[str]) -> None:
     elif options.command == "encode":
         _encode(options)
     elif options.command == "export":
+        from oreo_agents.runs.data_export import export
+
         export(options)
     elif options.command == "formats":
         _print_formats()
@@ -67,7 +71,9 @@ def _require_matches(folders: Iterable[Path | None]) -> None:
             )
 
 
-def _prompt_format(options: argparse.Namespace) -> PromptFormat:
+def _prompt_format(options: argparse.Namespace) -> "PromptFormat":
+    from oreo_agents.episodes.prompts import PromptFormat
+
     return PromptFormat.from_pretrained(
         options.tokenizer,
         chat_template=options.chat_template,

@@ -15,8 +15,6 @@ from oreo_agents.episodes.recorded import recorded_episodes
 from oreo_agents.runs.shards import join as join_shards
 from oreo_agents.terminal import Terminal, say
 from oreo_algos import EpisodeBuffer
-from oreo_algos.algos.selection import PROTOCOLS, by_protocol
-from oreo_algos.algos.selection import balance as balanced
 from oreo_envs.recording import is_record
 
 _BARS = " ▁▂▃▄▅▆▇█"
@@ -62,6 +60,9 @@ def balance(options: argparse.Namespace) -> None:
     Raises:
         ValueError: a protocol is named, and a number too.
     """
+    from oreo_algos.algos.selection import PROTOCOLS, by_protocol  # loads torch
+    from oreo_algos.algos.selection import balance as balanced
+
     if options.protocol and options.per_outcome is not None:
         raise ValueError(f"--protocol {options.protocol} says itself how many are kept; leave out --per-outcome")
     buffer, rng = EpisodeBuffer.load(options.buffer), np.random.default_rng(options.seed)

@@ -5,18 +5,21 @@ Knows: buffers, a bar. Does not know: where episodes come from.
 
 import logging
 from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
 
 from rich.progress import track
 
-from oreo_agents.episodes.prompts import PromptFormat
 from oreo_agents.episodes.texts import encode_episode
 from oreo_algos import Episode, EpisodeBuffer
 from oreo_algos.bars import bar_console
 
+if TYPE_CHECKING:
+    from oreo_agents.episodes.prompts import PromptFormat
+
 _log = logging.getLogger(__name__)
 
 
-def encoded(episodes: Iterable[Episode], prompt_format: PromptFormat) -> Iterator[Episode]:
+def encoded(episodes: Iterable[Episode], prompt_format: "PromptFormat") -> Iterator[Episode]:
     """Encode episodes for a tokenizer, one after another; at the end those are told that hold text it cannot write.
 
     Raises:
@@ -41,7 +44,7 @@ def encoded(episodes: Iterable[Episode], prompt_format: PromptFormat) -> Iterato
         )
 
 
-def encode_buffer(buffer: EpisodeBuffer, prompt_format: PromptFormat) -> EpisodeBuffer:
+def encode_buffer(buffer: EpisodeBuffer, prompt_format: "PromptFormat") -> EpisodeBuffer:
     """Encode every episode for a tokenizer, see ``encoded``."""
     return EpisodeBuffer(
         encoded(buffer, prompt_format),
@@ -50,7 +53,7 @@ def encode_buffer(buffer: EpisodeBuffer, prompt_format: PromptFormat) -> Episode
     )
 
 
-def _unknown_id(prompt_format: PromptFormat) -> int | None:
+def _unknown_id(prompt_format: "PromptFormat") -> int | None:
     """Return the token that stands for text that there is none for; None: there is no such text, or nothing tells."""
     unknown: int | None = prompt_format.tokenizer.unk_token_id
     return None if unknown in prompt_format.end_ids else unknown

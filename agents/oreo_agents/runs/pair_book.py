@@ -12,10 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from oreo_agents.evaluation.pair_tables import POLICY, VALUE
 from oreo_agents.evaluation.preferences import (
     MEASURE,
-    POLICY,
-    VALUE,
     DevPairs,
     HeldOut,
     Ranking,

@@ -9,7 +9,7 @@ import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -128,7 +128,10 @@ class ScoreBook:
         split = dev_split(self.settings, "evaluate.tau")
         _, indices = dev_indices(self.settings, split, trained_on)
         tries = {
-            c.label: {tau: Contender(f"{c.label}-tau-{tau:g}", dataclasses.replace(c.search, tau=tau)) for tau in asked}
+            c.label: {
+                tau: Contender(f"{c.label}-tau-{tau:g}", dataclasses.replace(cast(Any, c.search), tau=tau))
+                for tau in asked
+            }
             for c in tempered
         }
         tried = [one for own in tries.values() for one in own.values()]
