@@ -112,14 +112,23 @@ def test_a_mistake_is_said_once_and_ends_all_as_it_ends_one(tmp_path: Path):
         (["eval", "somewhere"], "oreo eval is for one process"),
         (["collect", "env=gsm8k"], "oreo collect is for one process"),
         (["run", "experiment=smoke", "workers=2"], "workers=2 is for one process"),
+        (["train", "-m", "algo=oreo,dpo"], "start a sweep (-m) without torchrun"),
     ):
         codes, out, errors = ended(start(tmp_path, *arguments))
         assert codes == [2, 2] and (out + errors).count("oreo: ") == 1 and sentence in errors, errors
         assert "Traceback" not in errors
 
 
+@pytest.mark.slow
+def test_help_is_said_once(tmp_path: Path):
+    for arguments, text in ((["--version"], "oreo "), (["--help"], "oreo run "), (["train", "--help"], "oreo train")):
+        codes, out, errors = ended(start(tmp_path, *arguments))
+        _, alone, _ = ended(start(tmp_path, *arguments, processes=1))
+        assert codes == [0, 0] and out == alone and text in out and not errors
+
+
 def test_a_process_that_was_started_alone_has_nobody_to_meet(monkeypatch, tmp_path: Path):
     for name in ("RANK", "WORLD_SIZE"):
         monkeypatch.delenv(name, raising=False)
     together.join("eval")
-    assert together.follow() == [] and together.meet(tmp_path) and together.speaks()
+    assert together.follow() == [] and together.meet(tmp_path) and together.speaks() and together.leads()
