@@ -5,8 +5,9 @@
     python benchmarks/temperature.py --only-report [--claims 10 11 ...]
 
 The first form is for choices: one world of ``miniature.py`` (boxes), one start, one set of episodes and one warmed-up
-value for all settings, one seed, greedy answers to its 500 dev problems. The second is for claims: in each world the
-recipes of now, and OREO with the paper's alpha and beta, from one start and the same episodes, on 1,000 test problems.
+value for all settings, one seed, greedy answers to its 500 dev problems. The second is for claims: in each world KTO
+and, with the paper's and two other pairs of alpha and beta, OREO and its constant, each by the rest of its recipe, from
+one start and the same episodes, on 1,000 test problems.
 
 Killed and started again, it goes on.
 """
@@ -35,8 +36,8 @@ TEMPERATURES = [
 ]
 # beta and rate of KTO and DPO; the first was the best of four and five rates.
 PREFERENCES = [(0.5, 3e-4), (0.5, 5e-4), (0.5, 1e-4), (0.25, 3e-4), (0.25, 5e-4), (1.0, 3e-4), (1.0, 5e-4), (0.1, 3e-4)]
-PAPER = "oreo-paper"
-COMPARED = ("rejection", "dpo", "kto", "oreo", "oreo-constant", PAPER)
+# alpha and beta of the claims: the paper's, and what the choices came to.
+CLAIMED = {"paper": (0.01, 0.03), "lower-alpha": (0.003, 0.03), "lower-both": (0.001, 0.01)}
 
 
 @dataclass(frozen=True)
@@ -128,23 +129,26 @@ def last_kl(folder: Path) -> str:
 
 
 def claim(out: Path, worlds: list[int]) -> None:
-    """Train every algorithm by its recipe, and OREO at the paper's temperature, in each world."""
-    paper = [f"+algo@algorithms.{PAPER}=oreo", f"+recipe@algorithms.{PAPER}=tiny-oreo"]
-    paper += [f"algorithms.{PAPER}.alpha=0.01", f"algorithms.{PAPER}.beta=0.03"]
+    """Train KTO, OREO and its constant in each world."""
+    added = []
+    for algo, (pair, (alpha, beta)) in product(("oreo", "oreo-constant"), CLAIMED.items()):
+        name = f"algorithms.{algo}-{pair}"
+        added += [f"+algo@{name}={algo}", f"+recipe@{name}=tiny-{algo}", f"{name}.alpha={alpha}", f"{name}.beta={beta}"]
+    names = [*(f"oreo-{pair}" for pair in CLAIMED), "kto", *(f"oreo-constant-{pair}" for pair in CLAIMED)]
     for world in worlds:
-        asked = [f"env.options.world={world}", f"algos=[{','.join(COMPARED)}]", "workers=1"]
-        oreo(out / f"claim-{world}", "run", *WORLD, *paper, *asked)
+        asked = [f"env.options.world={world}", f"algos=[{','.join(names)}]", "workers=1"]
+        oreo(out / f"claim-{world}", "run", *WORLD, *added, *asked)
 
 
 def claims_table(out: Path, worlds: list[int]) -> str:
     """Return the finished worlds as a table with paired differences."""
     found = entries(finished([out / f"claim-{world}" for world in worlds]))
-    mine = find(found, "oreo")
-    lines = ["| algorithm | greedy, % | each world | sound | oreo - it |", "|---|---|---|---:|---|"]
+    paper = find(found, "oreo-paper")
+    lines = ["| algorithm | greedy, % | each world | sound, % | - oreo-paper |", "|---|---|---|---:|---|"]
     for entry in found:
         each = " ".join(f"{100 * row['accuracy']:.1f}" for row in entry.rows)
-        sound = sum(row["sound"] for row in entry.rows) / len(entry.rows)
-        paired = "" if mine is None or mine is entry else difference(mine, entry)
+        sound = sum(row.get("sound", float("nan")) for row in entry.rows) / len(entry.rows)
+        paired = "" if paper is None or paper is entry else difference(entry, paper)
         lines.append(f"| {entry.algo} | {percent(entry)} | {each} | {100 * sound:.1f} | {paired} |")
     return "\n".join(lines)
 
