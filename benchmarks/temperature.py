@@ -33,9 +33,14 @@ TEMPERATURES = [
     (0.0003, 0.003, 5e-4),
     (0.001, 0.01, 1e-3),
     (0.001, 0.01, 2.5e-4),
+    (0.003, 0.03, 1e-3),
+    (0.01, 0.03, 1e-3),
 ]
 # beta and rate of KTO and DPO; the first was the best of four and five rates.
-PREFERENCES = [(0.5, 3e-4), (0.5, 5e-4), (0.5, 1e-4), (0.25, 3e-4), (0.25, 5e-4), (1.0, 3e-4), (1.0, 5e-4), (0.1, 3e-4)]
+PREFERENCES = [
+    *((0.5, 3e-4), (0.5, 5e-4), (0.5, 1e-4), (0.25, 3e-4), (0.25, 5e-4)),
+    *((1.0, 3e-4), (1.0, 5e-4), (0.1, 3e-4), (0.25, 1e-4), (0.1, 1e-4)),
+]
 # alpha and beta of the claims: the paper's, and what the choices came to.
 CLAIMED = {"paper": (0.01, 0.03), "lower-alpha": (0.003, 0.03), "lower-both": (0.001, 0.01)}
 
@@ -60,7 +65,7 @@ class Setting:
 
 
 def settings() -> list[Setting]:
-    """Return eight settings of each algorithm, OREO's first."""
+    """Return ten settings of each algorithm, OREO's first."""
     return [
         *(
             Setting(algo, (("policy_lr", rate), ("beta", beta), ("alpha", alpha)))
@@ -74,7 +79,7 @@ def settings() -> list[Setting]:
         ),
         *(
             Setting("rejection", (("policy_lr", rate), ("epochs", epochs)))
-            for rate, epochs in product((3e-4, 1e-3, 3e-3, 1e-2), (3, 6))
+            for rate, epochs in product((3e-4, 1e-3, 2e-3, 3e-3, 1e-2), (3, 6))
         ),
     ]
 
