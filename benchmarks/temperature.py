@@ -6,8 +6,8 @@
 
 The first form is for choices: one world of ``miniature.py`` (boxes), one start, one set of episodes and one warmed-up
 value for all settings, one seed, greedy answers to its 500 dev problems. The second is for claims: in each world KTO
-and, with the paper's and two other pairs of alpha and beta, OREO and its constant, each by the rest of its recipe, from
-one start and the same episodes, on 1,000 test problems.
+and, with the paper's and two other pairs of alpha and beta, OREO and its constant, each with the rest of its recipe,
+from one start and the same episodes, on 1,000 test problems.
 
 Killed and started again, it goes on.
 """
@@ -41,8 +41,13 @@ PREFERENCES = [
     *((0.5, 3e-4), (0.5, 5e-4), (0.5, 1e-4), (0.25, 3e-4), (0.25, 5e-4)),
     *((1.0, 3e-4), (1.0, 5e-4), (0.1, 3e-4), (0.25, 1e-4), (0.1, 1e-4)),
 ]
-# alpha and beta of the claims: the paper's, and what the choices came to.
-CLAIMED = {"paper": (0.01, 0.03), "lower-alpha": (0.003, 0.03), "lower-both": (0.001, 0.01)}
+# alpha, beta and rate of the claims: the paper's at the rate of the recipe and at its own best, and what the choices came to.
+CLAIMED = {
+    "paper": (0.01, 0.03, 5e-4),
+    "lower-alpha": (0.003, 0.03, 5e-4),
+    "paper-faster": (0.01, 0.03, 1e-3),
+    "lower-both": (0.001, 0.01, 5e-4),
+}
 
 
 @dataclass(frozen=True)
@@ -136,9 +141,10 @@ def last_kl(folder: Path) -> str:
 def claim(out: Path, worlds: list[int]) -> None:
     """Train KTO, OREO and its constant in each world."""
     added = []
-    for algo, (pair, (alpha, beta)) in product(("oreo", "oreo-constant"), CLAIMED.items()):
+    for algo, (pair, (alpha, beta, rate)) in product(("oreo", "oreo-constant"), CLAIMED.items()):
         name = f"algorithms.{algo}-{pair}"
-        added += [f"+algo@{name}={algo}", f"+recipe@{name}=tiny-{algo}", f"{name}.alpha={alpha}", f"{name}.beta={beta}"]
+        added += [f"+algo@{name}={algo}", f"+recipe@{name}=tiny-{algo}", f"{name}.policy_lr={rate:g}"]
+        added += [f"{name}.alpha={alpha}", f"{name}.beta={beta}"]
     names = [*(f"oreo-{pair}" for pair in CLAIMED), "kto", *(f"oreo-constant-{pair}" for pair in CLAIMED)]
     for world in worlds:
         asked = [f"env.options.world={world}", f"algos=[{','.join(names)}]", "workers=1"]
