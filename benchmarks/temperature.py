@@ -41,7 +41,7 @@ PREFERENCES = [
     *((0.5, 3e-4), (0.5, 5e-4), (0.5, 1e-4), (0.25, 3e-4), (0.25, 5e-4)),
     *((1.0, 3e-4), (1.0, 5e-4), (0.1, 3e-4), (0.25, 1e-4), (0.1, 1e-4)),
 ]
-# alpha, beta and rate of the claims: the paper's at the recipe's rate and at its own best, and what the choices came to.
+# alpha, beta and rate of the claims: the paper's at the recipe's rate and at its own best, and the chosen.
 CLAIMED = {
     "paper": (0.01, 0.03, 5e-4),
     "lower-alpha": (0.003, 0.03, 5e-4),
