@@ -45,7 +45,8 @@ APART = re.compile(r"(^|/)(\.hydra|\.[^/]*\.lock|[^/]*\.log|events\.out\.[^/]*|m
 LEFT = re.compile(
     r"(^|/)(\.[^/]*\.(tmp|old|gone)(-[^/]*)?|[^/]*\.tmp|\.save-[^/]*|checkpoint-\d+|best-\d+|[^/]*\.parts)(/|$)"
 )
-DONE = re.compile(r"(^|/)(summary\.json|items-[^/]*\.jsonl|metadata\.json)$")
+# Answers are no result of their own: the items, which follow them, say that a search is done.
+DONE = re.compile(r"(^|/)(summary\.json|items-[^/]*\.jsonl|data/[^/]*/metadata\.json)$")
 
 SMALL = [
     *("experiment=smoke", "policy.path={base}/run/sft/policy", "workers=1", "trainer.checkpoint_every=2"),
@@ -294,8 +295,17 @@ def check(whole: Path, broken: Path, last: Ended, before: dict[str, int]) -> Ite
         yield "kept", again[0]
 
 
-def torture(name: str, case: Case, kills: int, root: Path, rng: random.Random, *, verbose: bool) -> Tally:
-    """Break chains of runs of a case until there were so many kills."""
+def torture(
+    name: str,
+    case: Case,
+    kills: int,
+    root: Path,
+    rng: random.Random,
+    *,
+    until: float = float("inf"),
+    verbose: bool = False,
+) -> Tally:
+    """Break chains of runs of a case until there were so many kills, or it is so late (``time.monotonic``)."""
     tally, whole, broken = Tally(), root / "whole" / name.replace(" ", "-"), root / "broken"
     base = root / "whole" / (case.base or "")
     prepare(whole, case)
@@ -304,7 +314,7 @@ def torture(name: str, case: Case, kills: int, root: Path, rng: random.Random, *
         raise SystemExit(f"{name}: the unbroken run ended with {unbroken.status}, see {whole / 'fork.log'}")
     # Data commands write anew what is there: nothing of theirs is to be kept.
     keeps = case.commands[0][0] not in ("data", "report")
-    while tally.found["events"] + tally.found["moments"] < kills:
+    while tally.found["events"] + tally.found["moments"] < kills and time.monotonic() < until:
         prepare(broken, case)
         before: dict[str, int] = {}
         for _ in range(rng.randint(1, CHAIN)):
@@ -350,6 +360,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Kill, compare and print; return how many faults there were."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=200)
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="how long at most, about")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", action="append", choices=list(CASES), help="a kind of command; may be repeated")
     parser.add_argument("--folder", type=Path, help="where to work; what broke stays there")
@@ -369,11 +380,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         root = options.folder or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="kills-")))
         root = root.resolve()
         for name, case in needed.items():
-            torture(name, case, 0, root, random.Random(0), verbose=False)
+            torture(name, case, 0, root, random.Random(0))
         for name, case in chosen.items():
             kills = -(-options.kills * case.share // shares)
             rng = random.Random(f"{options.seed} {name}")
-            found[name] = torture(name, case, kills, root, rng, verbose=options.verbose)
+            share = case.share / shares * options.minutes * 60
+            found[name] = torture(name, case, kills, root, rng, until=time.monotonic() + share, verbose=options.verbose)
     print(table(found))
     faults = [fault for tally in found.values() for fault in tally.faults]
     print(*faults, sep="\n")
