@@ -39,22 +39,23 @@ from pathlib import Path
 EVENTS = {"os.mkdir", "os.rename", "os.remove", "os.rmdir"}
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 CHAIN, PATIENCE_S = 3, 600.0
-CLOCKS = re.compile(r'"(cpu_seconds|\w*_seconds|time|written)": [^,}\n]*')
+CLOCKS = re.compile(r'"([\w/]*seconds)": [^,}\n]*')
 BY_NAME = ("report.md", "*.png", "README.md", "config.yaml", "trained.yaml", "multirun.yaml")
 APART = re.compile(r"(^|/)(\.hydra|\.[^/]*\.lock|[^/]*\.log|events\.out\.[^/]*|mapped-[^/]*|ref-[^/]*|outputs(?=/|$))")
 LEFT = re.compile(
     r"(^|/)(\.[^/]*\.(tmp|old|gone)(-[^/]*)?|[^/]*\.tmp|\.save-[^/]*|checkpoint-\d+|best-\d+|[^/]*\.parts)(/|$)"
 )
-DONE = re.compile(r"(^|/)(summary\.json|items-[^/]*\.jsonl|metadata\.json)$")
+# Answers are no result of their own: the items, which follow them, say that a search is done.
+DONE = re.compile(r"(^|/)(summary\.json|items-[^/]*\.jsonl|data/[^/]*/metadata\.json)$")
 
-MODEL = ["policy.tiny.hidden_size=16", "policy.tiny.intermediate_size=16", "policy.tiny.layers=1"]
 SMALL = [
-    *MODEL,
-    *("sft.demonstrations=32", "sft.algorithm.epochs=1", "workers=1", "trainer.checkpoint_every=2"),
+    *("experiment=smoke", "policy.path={base}/run/sft/policy", "workers=1", "trainer.checkpoint_every=2"),
+    *("sft.demonstrations=32", "sft.algorithm.epochs=1"),
     *("collect.tasks=6", "collect.samples=4", "evaluate.tasks=4", "search=[greedy]"),
     *("collect.sampling.max_new_tokens=24", "evaluate.sampling.max_new_tokens=24"),
 ]
-OREO = ["algo.value_warmup_steps=2", "algo.epochs=2", "algo.batch_size=8"]
+OREO = ["algo=oreo", "algo.value_warmup_steps=2", "algo.epochs=2", "algo.batch_size=8"]
+RUN = ["algorithms.oreo.value_warmup_steps=2", "algorithms.oreo.batch_size=8"]
 PARTS = ["collect.tasks=16", "collect.part_tasks=4"]
 CHOSEN = ["trainer.evaluate_every=3", "evaluate.dev.tasks=3", "trainer.load_best_model_at_end=true"]
 HERE = "hydra.run.dir=run"
@@ -65,17 +66,21 @@ class Case:
     """Commands, one after the other, in a folder of their own; ``{base}`` is the folder of the case ``base``."""
 
     commands: Sequence[Sequence[str]]
-    base: str | None = None
+    base: str | None = "start"
     ranks: int = 1
     share: int = 1
 
 
+START = Case([["sft", "experiment=smoke", "policy.tiny.hidden_size=16", "policy.tiny.layers=1", HERE]], base=None)
+"""Answers some of its tasks: what learns from its answers is not the same whatever they are."""
+
 CASES = {
+    "start": START,
     "sft": Case([["sft", *SMALL, HERE]], share=2),
-    "train": Case([["train", "algo=oreo", *SMALL, *OREO, HERE]], share=3),
-    "train, best kept": Case([["train", "algo=oreo", *SMALL, *OREO, *CHOSEN, HERE]], share=2),
-    "run": Case([["run", "algos=[oreo,rejection]", *SMALL, HERE]], share=2),
-    "rounds": Case([["run", "algos=[oreo]", "rounds=2", *SMALL, HERE]], share=3),
+    "train": Case([["train", *SMALL, *OREO, HERE]], share=3),
+    "train, best kept": Case([["train", *SMALL, *OREO, *CHOSEN, HERE]], share=2),
+    "run": Case([["run", "algos=[oreo,rejection]", *SMALL, *RUN, HERE]], share=2),
+    "rounds": Case([["run", "algos=[oreo]", "rounds=2", *SMALL, *RUN, HERE]], share=3),
     "collect in parts": Case([["collect", *SMALL, *PARTS, HERE]], share=3),
     "shards": Case(
         [
@@ -92,11 +97,12 @@ CASES = {
             ["data", "split", "a", "--share", "0.5"],
             ["data", "merge", "a-train", "a-held", "--out", "b"],
         ],
+        base=None,
         share=3,
     ),
     "report": Case([["report", "{base}/run", "--out", "out"]], base="train"),
-    "two ranks": Case([["train", "algo=oreo", *SMALL, *OREO, HERE]], ranks=2, share=2),
-    "two ranks, sharded": Case([["train", "algo=oreo", *SMALL, *OREO, "trainer.sharding=full", HERE]], ranks=2),
+    "two ranks": Case([["train", *SMALL, *OREO, HERE]], ranks=2, share=2),
+    "two ranks, sharded": Case([["train", *SMALL, *OREO, "trainer.sharding=full", HERE]], ranks=2),
 }
 
 
@@ -289,8 +295,17 @@ def check(whole: Path, broken: Path, last: Ended, before: dict[str, int]) -> Ite
         yield "kept", again[0]
 
 
-def torture(name: str, case: Case, kills: int, root: Path, rng: random.Random, *, verbose: bool) -> Tally:
-    """Break chains of runs of a case until there were so many kills."""
+def torture(
+    name: str,
+    case: Case,
+    kills: int,
+    root: Path,
+    rng: random.Random,
+    *,
+    until: float = float("inf"),
+    verbose: bool = False,
+) -> Tally:
+    """Break chains of runs of a case until there were so many kills, or it is so late (``time.monotonic``)."""
     tally, whole, broken = Tally(), root / "whole" / name.replace(" ", "-"), root / "broken"
     base = root / "whole" / (case.base or "")
     prepare(whole, case)
@@ -299,7 +314,7 @@ def torture(name: str, case: Case, kills: int, root: Path, rng: random.Random, *
         raise SystemExit(f"{name}: the unbroken run ended with {unbroken.status}, see {whole / 'fork.log'}")
     # Data commands write anew what is there: nothing of theirs is to be kept.
     keeps = case.commands[0][0] not in ("data", "report")
-    while tally.found["events"] + tally.found["moments"] < kills:
+    while tally.found["events"] + tally.found["moments"] < kills and time.monotonic() < until:
         prepare(broken, case)
         before: dict[str, int] = {}
         for _ in range(rng.randint(1, CHAIN)):
@@ -345,25 +360,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Kill, compare and print; return how many faults there were."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=200)
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="how long at most, about")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", action="append", choices=list(CASES), help="a kind of command; may be repeated")
     parser.add_argument("--folder", type=Path, help="where to work; what broke stays there")
     parser.add_argument("--verbose", action="store_true")
     options = parser.parse_args(arguments)
     os.environ |= {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "HF_HUB_OFFLINE": "1"}
-    chosen = {name: CASES[name] for name in options.only or CASES}
-    needed = {case.base: CASES[case.base] for case in chosen.values() if case.base and case.base not in chosen}
+    chosen = {name: CASES[name] for name in options.only or CASES if name != "start"}
+    needed: dict[str, Case] = {}
+    for case in chosen.values():
+        while case.base and case.base not in needed:
+            needed = {case.base: CASES[case.base], **needed}
+            case = CASES[case.base]
+    needed = {name: needed[name] for name in CASES if name in needed and name not in chosen}
     load([*chosen.values(), *needed.values()])
     shares, found = sum(case.share for case in chosen.values()), dict[str, Tally]()
     with contextlib.ExitStack() as stack:
         root = options.folder or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="kills-")))
         root = root.resolve()
         for name, case in needed.items():
-            torture(name, case, 0, root, random.Random(0), verbose=False)
+            torture(name, case, 0, root, random.Random(0))
         for name, case in chosen.items():
             kills = -(-options.kills * case.share // shares)
             rng = random.Random(f"{options.seed} {name}")
-            found[name] = torture(name, case, kills, root, rng, verbose=options.verbose)
+            share = case.share / shares * options.minutes * 60
+            found[name] = torture(name, case, kills, root, rng, until=time.monotonic() + share, verbose=options.verbose)
     print(table(found))
     faults = [fault for tally in found.values() for fault in tally.faults]
     print(*faults, sep="\n")

@@ -2,8 +2,8 @@
 
 Knows: signals, and whether the work under way has safe points. Does not know: what the work is, what is kept of it.
 
-Commands ``listen``; in a program of one's own that imports the suite signals stay what they were. A process beside
-others is told by the one that started it, for a terminal sends Ctrl-C to all of them and a job scheduler perhaps not.
+Commands run ``listening``; in a program of one's own that imports the suite signals stay what they were. A process
+beside others is told by the one that started it, for a terminal sends Ctrl-C to all of them and a scheduler may not.
 """
 
 import os
@@ -47,28 +47,42 @@ class _State:
 _state = _State()
 
 
-def listen(*, beside: bool = False, quiet: bool = False) -> None:
-    """Have signals end this process as this module says; in another thread than the main one nothing is done.
+@contextmanager
+def listening(*, quiet: bool = False) -> Iterator[None]:
+    """Have signals end what is done meanwhile as this module says; in another thread than the main one nothing is done.
 
-    A signal that the process was started to ignore, as by ``nohup``, stays ignored.
+    A signal that the process was started to ignore, as by ``nohup``, stays ignored. Once one has ended the work, a
+    further one ends the process as the system does it.
 
     Args:
-        beside: another process started this one, and tells it by ``TELL``; it works only in ``at_once``.
         quiet: another process says that it heard.
     """
     global _state
     if threading.current_thread() is not threading.main_thread():
+        yield
         return
-    _state = _State(beside=beside, quiet=quiet)
-    if beside:
-        _state.under_way = [""]
-        for number in _SIGNALS:
-            signal.signal(number, lambda *_: None)  # no SIG_IGN, which children would inherit
-        signal.signal(TELL, _hear)
-        return
+    state = _State(quiet=quiet)
+    before = {number: signal.getsignal(number) for number in _SIGNALS}
+    heard = [number for number in _SIGNALS if before[number] is not signal.SIG_IGN]
+    outer, _state = _state, state
+    for number in heard:
+        signal.signal(number, _hear)
+    try:
+        yield
+    finally:
+        for number in heard:
+            signal.signal(number, before[number] if state.number is None else signal.SIG_DFL)
+        _state = outer
+
+
+def listen_beside() -> None:
+    """Have a process that another one started listen to that one alone, by ``TELL``; it works only in ``at_once``."""
+    global _state
+    _state = _State(beside=True)
+    _state.under_way = [""]
     for number in _SIGNALS:
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, _hear)
+        signal.signal(number, lambda *_: None)  # no SIG_IGN, which children would inherit
+    signal.signal(TELL, _hear)
 
 
 def asked() -> int | None:

@@ -98,10 +98,10 @@ def main() -> None:
     The exit code is 0 on success, 2 for a mistake of the user, 1 where the machine failed (a full disk, say), and that
     of a shell for a command that a signal ended: 130 for Ctrl-C, 143 for SIGTERM.
     """
-    stopping.listen(quiet=not together.leads())
     logging.raiseExceptions = False  # a log that cannot be written on a full disk is no news
     try:
-        _command()
+        with stopping.listening(quiet=not together.leads()):
+            _command()
     except KeyboardInterrupt as error:
         number = getattr(error, "number", signal.SIGINT)
         if together.speaks():

@@ -13,8 +13,8 @@ from pathlib import Path
 _FULL = {
     errno.ENOSPC: "the disk is full",
     errno.EDQUOT: "your quota of the disk is used up",
-    errno.EFBIG: "a file would be larger than the file system, or the limit of this process (ulimit -f), allows",
 }
+_TOO_LARGE = {errno.EFBIG: "a file would be larger than the file system, or the limit of this process, allows"}
 _REFUSED = {
     errno.EACCES: "you may not write or read there",
     errno.EPERM: "you may not write or read there",
@@ -36,12 +36,13 @@ _OTHER = {
 _ELSEWHERE = "choose another folder (hydra.run.dir=FOLDER, --out FOLDER), or {mend}"
 _MENDS = [
     (_FULL, _ELSEWHERE.format(mend="make room")),
+    (_TOO_LARGE, _ELSEWHERE.format(mend="raise the limit (ulimit -f)")),
     (_REFUSED, _ELSEWHERE.format(mend="have its permissions changed")),
     (_OCCUPIED, _ELSEWHERE.format(mend="move it away")),
     ({errno.EMFILE: "", errno.ENFILE: ""}, "allow more (ulimit -n)"),
     (_OTHER, _ELSEWHERE.format(mend="mend it")),
 ]
-_WORDS = {**_FULL, **_REFUSED, **_OCCUPIED, **_OTHER}
+_WORDS = {**_FULL, **_TOO_LARGE, **_REFUSED, **_OCCUPIED, **_OTHER}
 
 _HIDDEN = re.compile(
     r"os error (\d+)|errno (\d+)|(PytorchStreamWriter failed|file write failed|unexpected pos \d)", re.I

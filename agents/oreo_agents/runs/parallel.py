@@ -31,7 +31,7 @@ def _start(initializer: Callable[[], None]) -> None:
             os._exit(1)
 
     threading.Thread(target=end_with_parent, daemon=True).start()
-    stopping.listen(beside=True)
+    stopping.listen_beside()
     initializer()
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +15,7 @@ from killed_training import KILLED_STEP, train_here
 from tabular import parameters, tiny_models
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from oreo_algos import EpisodeBuffer, TrainerConfig, train
+from oreo_algos import EpisodeBuffer, TrainerConfig, stopping, train
 from oreo_algos.algos import Dpo, Kto, Oreo, Sft
 from oreo_algos.storage.checkpoint import list_checkpoints, load_last_checkpoint, save_checkpoint
 from oreo_algos.training import trainer
@@ -112,6 +113,33 @@ def test_resuming_inside_and_after_the_value_warm_up_is_bit_equal(stop_at, whole
         run(ALGORITHMS["oreo"], buffer, tmp_path, checkpoint_every=2, stop_at=stop_at)
     assert load_last_checkpoint(tmp_path)["step"] == (stop_at - 1) // 2 * 2
     run(ALGORITHMS["oreo"], buffer, tmp_path, seed=1, checkpoint_every=2)
+    assert_same_run(whole_runs / "oreo", tmp_path)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_a_run_after_its_step_with_a_checkpoint_that_it_goes_on_from(
+    number, whole_runs, buffer, tmp_path
+):
+    before = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
+
+    def evaluate(step):
+        if step == 6:
+            signal.raise_signal(number)
+        return {}
+
+    config = TrainerConfig(evaluate_every=1, checkpoint_every=200)
+    torch.manual_seed(0)
+    try:
+        with pytest.raises(stopping.Interrupted) as raised, stopping.listening():
+            train(
+                ALGORITHMS["oreo"], tiny_models(dropout=0.3, moved=False), buffer, config, tmp_path, evaluate=evaluate
+            )
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+    assert raised.value.number == number and "a checkpoint of step 6 of 13" in raised.value.kept
+    assert [step for step, _ in list_checkpoints(tmp_path)] == [6]
+    run(ALGORITHMS["oreo"], buffer, tmp_path, seed=1, checkpoint_every=200)
     assert_same_run(whole_runs / "oreo", tmp_path)
 
 
@@ -263,6 +291,15 @@ def test_only_the_newest_checkpoints_stay(tmp_path):
     ]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint-10", "checkpoint-100"]
     assert load_last_checkpoint(tmp_path) == {"step": 100}
+
+
+def test_what_kills_left_goes_when_a_run_begins(buffer, tmp_path):
+    """Checkpoints that a kill kept from being pruned, one half written, one half removed."""
+    run(ALGORITHMS["sft"], buffer, tmp_path, checkpoint_every=3, keep_checkpoints=3)
+    for name in (".checkpoint-7.tmp-4194305", ".checkpoint-3.gone-4194305", ".checkpoint-9.old-4194305"):
+        shutil.copytree(tmp_path / "checkpoint-9", tmp_path / name)
+    run(ALGORITHMS["sft"], buffer, tmp_path, keep_checkpoints=1)  # all steps are taken: nothing is saved again
+    assert [path.name for path in tmp_path.glob("*checkpoint-*")] == ["checkpoint-12"]
 
 
 def test_other_folders_are_no_checkpoints(tmp_path):
