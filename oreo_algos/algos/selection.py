@@ -21,8 +21,8 @@ from oreo_algos.storage.buffer import EpisodeBuffer
 _log = logging.getLogger(__name__)
 
 
-# Numbers of a range that are drawn by permuting all of them; of longer ones, such as all pairs of a task with hundreds of
-# right and wrong episodes, only those that are drawn are made.
+# Ranges of so many numbers are permuted to draw from; of longer ones, such as all pairs of a task with hundreds of
+# right and wrong episodes, only those numbers are made that are drawn.
 _PERMUTED = 1 << 16
 
 
