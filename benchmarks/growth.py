@@ -1,6 +1,6 @@
 """How the cost of each part grows with its size: every size is doubled twice, and the exponent of the CPU time printed.
 
-    python benchmarks/growth.py [--only WORDS] [--json]
+    python benchmarks/growth.py [--only TEXT ...] [--json]
 
 1 is linear. An exponent is that of the last doubling, of the least of several times each, which take turns. Attention,
 which is quadratic in the length of a transcript, is kept out by models so small that it does not show. Exits with 1
@@ -150,11 +150,8 @@ def turns_of_rollouts(size: int) -> Callable[[], object]:
     prompt_format, policy = tokenizer_format(), make_policy(64 * size)
     sampling = Sampling(temperature=0, max_new_tokens=2, batch_size=16)
 
-    class Said(PromptFormat):
-        """Whatever is said in a turn, it has ended."""
-
     games = partial(rollout, partial(make_game, size), policy, prompt_format, range(16), sampling, seed=0)
-    prompt_format.end_ids = frozenset(range(300))
+    prompt_format.end_ids = frozenset(range(300))  # whatever is said in a turn, it has ended
     return lambda: list(games())
 
 
@@ -363,7 +360,7 @@ def measure(growth: Growth) -> Found:
 def main() -> None:
     """Measure."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", default="", help="names that hold this text")
+    parser.add_argument("--only", nargs="+", default=[""], help="names that hold one of these texts")
     parser.add_argument("--json", action="store_true", help="print JSON")
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -371,7 +368,7 @@ def main() -> None:
     found = []
     with tempfile.TemporaryDirectory() as folder:
         for growth in growths(Path(folder)):
-            if options.only in growth.name:
+            if any(text in growth.name for text in options.only):
                 with redirect_stdout(StringIO()):
                     found.append(measure(growth))
                 one = found[-1]

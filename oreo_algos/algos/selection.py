@@ -21,6 +21,11 @@ from oreo_algos.storage.buffer import EpisodeBuffer
 _log = logging.getLogger(__name__)
 
 
+# Ranges of so many numbers are permuted to draw from; of longer ones, such as all pairs of a task with hundreds of
+# right and wrong episodes, only those numbers are made that are drawn.
+_PERMUTED = 1 << 16
+
+
 class NothingToLearnError(ValueError):
     """A buffer holds no example for an algorithm, such as no success; the message says why and what to collect."""
 
@@ -92,7 +97,11 @@ def _draw(sizes: NDArray[np.int64], most: int, rng: np.random.Generator) -> tupl
     Returns:
         Of each number drawn, range by range, which range it is from and what it is, int64 [D] each.
     """
-    drawn = [rng.permutation(size)[:most] for size in sizes.tolist() if size]
+    drawn = [
+        rng.permutation(size)[:most] if size <= _PERMUTED else rng.choice(size, min(most, size), replace=False)
+        for size in sizes.tolist()
+        if size
+    ]
     number = np.concatenate(drawn) if drawn else np.zeros(0, np.int64)
     return np.repeat(np.arange(len(sizes)), np.minimum(sizes, most)), number
 

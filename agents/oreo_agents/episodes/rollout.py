@@ -23,7 +23,7 @@ from oreo_algos.episode import Episode
 _log = logging.getLogger(__name__)
 
 # Batches of answers of one turn that are asked of a sampler together.
-_BATCHES_AT_ONCE = 8
+_BATCHES_AT_ONCE = 16
 
 
 @dataclass

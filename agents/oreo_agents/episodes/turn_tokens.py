@@ -19,6 +19,10 @@ SHIELD = "\ue000\uf8ff"
 
 # Turns repeat: commands, short answers. So many pieces of text are not encoded twice.
 _REMEMBERED = 2**16
+# So many tokens before a token may decide what its text is, at least.
+_WINDOW = 16
+# So many tokens may make one character, or change the text of those before them.
+_CHARACTER = 8
 # How much text before a piece, characters, may decide how it is encoded.
 _CONTEXT = 200
 # What a piece may follow when it is not known what it follows: the first after which its tokens stand apart.
@@ -65,10 +69,39 @@ class TurnTokens:
                 run = []
         decode = self._text_inside if inside else self.decode
         if "".join(parts) != decode(tokens):
-            # The text of a token depends on more than the tokens of its characters: decode every prefix.
-            ends = [len(decode(tokens[: i + 1])) for i in range(len(tokens))]
+            # The text of a token depends on more than the tokens of its characters: on a few before it, or on all.
+            whole = decode(tokens)
+            ends = self._ends_by_windows(tokens, whole, inside=inside) or [
+                len(decode(tokens[: i + 1])) for i in range(len(tokens))
+            ]
         # There may be more replacement characters than the one that they become: never go back.
         return np.minimum.accumulate(ends[::-1])[::-1].astype(int).tolist()
+
+    def _ends_by_windows(self, tokens: Sequence[int], whole: str, *, inside: bool) -> list[int] | None:
+        """Return what ``text_ends`` does, each token decoded with those of its window and of the one before it.
+
+        None where that does not give the text back: then it depends on what is further away.
+        """
+        ends: list[int] = []
+        while len(ends) < len(tokens):
+            start, known = len(ends), ends[-1] if ends else 0
+            # A window may begin inside a character; one that begins a few tokens before does not.
+            for first in range(max(start - _WINDOW, 0), max(start - _WINDOW - _CHARACTER, 0) - 1, -1):
+                decode = self._text_inside if first or inside else self.decode
+                before = decode(tokens[first:start]) if start else ""
+                if whole.startswith(before, known - len(before)):
+                    break
+            else:
+                return None
+            for i in range(start, len(tokens)):
+                text = decode(tokens[first : i + 1])
+                ends.append(known - len(before) + len(text))
+                # A block may end inside a character too, or before what changes its end.
+                if len(ends) - start >= _WINDOW and whole.startswith(text, ends[-1] - len(text)):
+                    break
+                if len(ends) - start > _WINDOW + _CHARACTER:
+                    return None
+        return ends if ends[-1] == len(whole) else None
 
     def split_steps(
         self, tokens: Sequence[int], delimiters: Sequence[str], *, inside: bool = False

@@ -230,6 +230,7 @@ class Player:
         sources: Sequence[np.random.Generator | None],
         *,
         one_step: bool,
+        most: int | None = None,
     ) -> list[Sample]:
         """Say how the turn of each record may go on, without changing the record.
 
@@ -238,7 +239,9 @@ class Player:
             temperature: > 0.
             sources: of randomness, one a record; None: the likeliest tokens.
             one_step: up to the end of a step; else to the end of the turn.
+            most: tokens of each; None: what is left of the turn's.
         """
+        spoken, limit = [record.spoken for record in records], self.sampling.max_new_tokens
         stops = None
         if one_step:
             stops = [
@@ -251,7 +254,7 @@ class Player:
             replace(self.sampling, temperature=temperature),
             sources=sources,
             stops=stops,
-            spoken=[record.spoken for record in records],
+            spoken=spoken if most is None else [max(count, limit - most) for count in spoken],
             caches=[record.policy_cache for record in records],
         )
 

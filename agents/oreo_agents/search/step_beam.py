@@ -114,17 +114,22 @@ class StepBeam(Scored):
         keep: beams.
         expand: continuations of each.
         temperature: of the sampling; high ones propose rare errors that V never saw.
+        step_tokens: of a step at most; what goes on beyond it is cut off, like an answer at its limit, so that no beam
+            waits for a step that never ends. None: as many as the turn has left.
     """
 
     keep: int = 2
     expand: int = 4
     temperature: float = 0.7
+    step_tokens: int | None = None
 
     def __post_init__(self) -> None:
         """Check the settings."""
         super().__post_init__()
         if self.keep < 1 or self.expand < 1:
             raise ValueError(f"keep and expand must be at least 1, got {self.keep} and {self.expand}")
+        if self.step_tokens is not None and self.step_tokens < 1:
+            raise ValueError(f"step_tokens must be at least 1, or null for no limit, got {self.step_tokens}")
         if self.temperature <= 0:
             raise ValueError(f"temperature must be > 0 to draw different steps, got {self.temperature}")
 
@@ -150,7 +155,7 @@ class StepBeam(Scored):
             for source in self._sources(player, tree, beam.record, number)
         ]
         parents, sources = [beam.record for _, beam, _ in asked], [source for *_, source in asked]
-        samples = player.continue_turns(parents, self.temperature, sources, one_step=True)
+        samples = player.continue_turns(parents, self.temperature, sources, one_step=True, most=self.step_tokens)
         children: dict[tuple[int, tuple[int, ...]], _Child] = {}
         for (tree, beam, _), sample in zip(asked, samples, strict=True):
             tree.generated += len(sample.tokens) + sample.dropped

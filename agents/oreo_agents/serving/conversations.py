@@ -202,10 +202,11 @@ class Conversations(Player):
         sources: Sequence[np.random.Generator | None],
         *,
         one_step: bool,
+        most: int | None = None,
     ) -> list[Sample]:
         """Say how each answer may go on, see ``Player``."""
         stops = [self._stop(record, one_step=one_step, told=False) for record in records]
-        return self._generate(records, temperature, sources, stops, constrained=False)
+        return self._generate(records, temperature, sources, stops, constrained=False, most=most)
 
     def _generate(
         self,
@@ -214,8 +215,10 @@ class Conversations(Player):
         sources: Sequence[np.random.Generator | None],
         stops: Sequence[Stop],
         constrained: bool,
+        most: int | None = None,
     ) -> list[Sample]:
         longest = self.sampling.max_new_tokens
+        least = 0 if most is None else longest - most
         return self.sampler.generate(
             [record.tokens for record in records],
             self.prompt_format.end_ids,
@@ -224,7 +227,7 @@ class Conversations(Player):
             choices=[record.choices(self.prompt_format) for record in records] if constrained else None,
             stops=stops,
             # A row with a lower limit counts as if it had said the rest already.
-            spoken=[record.spoken + longest - self.questions[record.slot].max_tokens for record in records],
+            spoken=[max(record.spoken + longest - self.questions[record.slot].max_tokens, least) for record in records],
             caches=[record.policy_cache for record in records],
         )
 

@@ -200,6 +200,26 @@ def test_a_long_answer_is_not_decoded_again_for_each_of_its_tokens(kind: str, mo
     assert sum(decoded) < 10 * len(tokens)
 
 
+@KINDS
+@pytest.mark.parametrize("text", ["ab 🎲 .\nc .", " . é .", "a b . . . . c👩\u200d🔬 ."])
+def test_text_that_is_no_sum_of_its_pieces_is_decoded_a_window_at_a_time(
+    kind: str, text: str, monkeypatch: pytest.MonkeyPatch
+):
+    prompt_format = PromptFormat(fallback_tokenizer(kind))
+    decode, decoded = prompt_format.decode, []
+
+    def joined(some: list[int]) -> str:
+        decoded.append(len(some))
+        return decode(some).replace(" .", ".")
+
+    monkeypatch.setattr(prompt_format, "decode", joined)
+    tokens = turn(prompt_format, text * 40)
+    expected = ends_by_prefixes(prompt_format, tokens)
+    decoded.clear()
+    assert prompt_format.text_ends(tokens) == expected
+    assert sum(decoded) < 60 * len(tokens)
+
+
 def test_word_tokens_split_where_the_text_does():
     prompt_format = PromptFormat(word_tokenizer(["wugs", ":", "+", "=", "#", *map(str, range(40))]))
     text = "21 wugs 5: 21 + 5 = 26\n#### 3"

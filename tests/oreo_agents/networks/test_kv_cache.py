@@ -253,3 +253,16 @@ def test_only_live_beams_hold_what_was_read():
     tree.keep(2)
     assert [each is going for each in tree.live] == [True] and len(going.policy_cache) == len(going.value_cache) == 1
     assert not any(len(each.policy_cache) or len(each.value_cache) for each in [parent, *done])
+
+
+def test_a_step_that_never_ends_is_cut_off_and_no_beam_waits_for_it(monkeypatch, checkpoint):
+    monkeypatch.setattr(FORMAT, "complete_step", lambda tokens, **_: None)
+    policy = CausalPolicy(make_model("llama", context=400))
+    assert policy.resumes
+    drawn = counted(policy)
+    search = StepBeam(keep=2, expand=2, temperature=1.0, step_tokens=5)
+    found = play(policy, make_value(checkpoint, "llama"), search)
+    assert all(answer.episode.truncated and answer.episode.num_action_tokens <= 5 for answer in found)
+    assert len(drawn) == 5, "the prompts, and four tokens more"
+    with pytest.raises(ValueError, match="step_tokens must be at least 1"):
+        StepBeam(step_tokens=0)

@@ -1,4 +1,5 @@
 import itertools
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -119,3 +120,15 @@ def test_a_text_that_looks_like_a_name_is_none(make_episode, tmp_path):
     buffer = EpisodeBuffer(make_episode([-1, 0], [reward], info=info) for reward in (1, 0))
     buffer.save(tmp_path / "b")
     assert EpisodeBuffer.load(tmp_path / "b").pairs == buffer.pairs == []
+
+
+def test_pairs_of_a_task_with_thousands_of_samples_are_not_listed(outcomes):
+    buffer = outcomes(a=[1, 0] * 2000)
+    buffer.columns  # noqa: B018
+    tracemalloc.start()
+    pairs = preference_pairs(buffer, 6, rng())
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(pairs) == 6 and len({tuple(pair) for pair in pairs.indices.tolist()}) == 6
+    assert peak < 1 << 20, "of four million pairs"
+    assert all(right.success and not wrong.success for right, wrong in pairs)
