@@ -216,7 +216,9 @@ def _to_array(name: str, value: Any, dtype: type[np.generic]) -> NDArray[Any]:
         array = source.astype(dtype)
     fits = np.isfinite(array) if array.dtype.kind == "f" else array == source
     if not fits.all():
-        raise ValueError(f"{name}: {source[~fits].flat[0]} is no {array.dtype.name} value")
+        place, number = np.argwhere(~fits)[0].tolist(), source[~fits].flat[0]
+        what = "finite number" if array.dtype.kind == "f" else f"{array.dtype.name} value"
+        raise ValueError(f"{name}[{', '.join(map(str, place))}] is {number}, which is no {what}")
     array.setflags(write=False)
     return array
 

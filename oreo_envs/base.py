@@ -16,6 +16,7 @@ from gymnasium.error import ResetNeeded
 
 from oreo_envs.arguments import check_arguments
 from oreo_envs.checks import choose, closest, positive, whole
+from oreo_envs.foreign import require_reward
 from oreo_envs.grading.thoughts import Thoughts
 from oreo_envs.orders import LAST_INDEX, Order, Seat, own_options
 from oreo_envs.records import (
@@ -242,7 +243,8 @@ class TextEnv(gymnasium.Env[str, str], ABC):
         info = self._info({**end.info, **outcome.info})
         if self.render_mode == "human":
             print(visible(f"> {action}" + f"\n{outcome.observation}" * bool(outcome.observation)))
-        return outcome.observation, float(outcome.reward + end.reward), outcome.terminated, truncated, info
+        reward = require_reward(type(self).__name__, "_respond", action, outcome.reward + end.reward)
+        return outcome.observation, reward, outcome.terminated, truncated, info
 
     def cut_off(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
         """As ``step``, for an action that a limit of whoever acts cut in its middle: not judged, the end, truncated."""

@@ -6,6 +6,7 @@ Knows: what a plain environment must keep to. Does not know: how it is filled up
 from __future__ import annotations
 
 import logging
+import math
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -54,6 +55,24 @@ def require_str(name: str, what: str, observation: Any) -> None:
             f"{name}: {what} returned an observation of type {type(observation).__name__}, {observation!r:.60}; a "
             "policy reads text, so it must be a str"
         )
+
+
+def require_reward(name: str, method: str, action: str, reward: Any) -> float:
+    """Return the reward that a method of an environment gave for an action, as a number.
+
+    Raises:
+        ValueError: it is no finite number.
+    """
+    try:
+        number = float(reward)
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise ValueError(
+            f"{name}: {method}({action!r:.60}) returned the reward {reward!r:.60}; a reward is a finite number, 0 "
+            "where nothing is earned"
+        )
+    return number
 
 
 _warned: set[str] = set()

@@ -18,7 +18,7 @@ from gymnasium.envs.registration import EnvSpec, load_env_creator
 
 from oreo_envs.answers import index_after, split_steps
 from oreo_envs.base import TextEnv
-from oreo_envs.foreign import chat, foreign, require_str, require_text, warn_outside
+from oreo_envs.foreign import chat, foreign, require_reward, require_str, require_text, warn_outside
 from oreo_envs.grading import end_of_answer, extract_answer
 from oreo_envs.grading.thoughts import NO_THOUGHTS
 from oreo_envs.records import Opening, Outcome, Solution, Turn, frozen
@@ -270,10 +270,11 @@ class PlainEnv(TextEnv):
         self._given = (*self._given, action)
         self._at = (self._index, self._given)
         require_str(self.name, "step", observation)
-        self._return += float(reward)
+        reward = require_reward(self.name, "step", action, reward)
+        self._return += reward
         said = {name: value for name, value in info.items() if name not in _BOOKS}
         said["success"] = bool(said.get("success", terminated and self._solved(self._return)))
-        return Outcome(observation, float(reward), bool(terminated), {**found, **said}, bool(truncated))
+        return Outcome(observation, reward, bool(terminated), {**found, **said}, bool(truncated))
 
     def _catch_up(self) -> None:
         """Bring the environment to where this episode is: it may have been elsewhere for a copy of it."""
@@ -358,9 +359,10 @@ class PlainEnv(TextEnv):
         for action in actions:
             with foreign(self.name, f"step({action!r:.60})"):
                 observation, reward, over, truncated, info = self.inner.step(action)
-            total += float(reward)
+            reward = require_reward(self.name, "step", action, reward)
+            total += reward
             steps = split_steps(action, self.step_delimiters)
-            turns.append(Turn(steps, "" if over or truncated else observation, float(reward)))
+            turns.append(Turn(steps, "" if over or truncated else observation, reward))
             if over or truncated:
                 break
         answer = info.get("answer", _answer_of(actions[0]) if self.step_delimiters else None)

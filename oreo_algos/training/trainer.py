@@ -34,6 +34,7 @@ from oreo_algos.training.holding import Holding
 from oreo_algos.training.identity import run_fingerprint, seed_of
 from oreo_algos.training.metrics_writer import MetricsWriter, SilentWriter, read_metrics
 from oreo_algos.training.micro_batches import cut_by_tokens, episodes_of, share
+from oreo_algos.training.not_finite import why_gradient, why_loss
 from oreo_algos.training.optimizers import make_optimizers
 from oreo_algos.training.reference_scores import ReferenceScores
 from oreo_algos.training.resume import restore_run, save_run
@@ -293,7 +294,11 @@ class _Run:
                     f"{type(algorithm).__name__}.losses: terms of {', '.join(losses.terms)} without a gradient; "
                     "none was computed from what a network trained here scores"
                 )
-            problem = problem or self._not_finite(total, "loss")
+            if problem is None and not torch.isfinite(total):
+                name, alone = type(algorithm).__name__, self.ranks.size == 1
+                with self.autocast():
+                    why = why_loss(name, losses.terms, batch, models, self.networks, alone=alone)
+                problem = self._not_finite("loss", total, why)
             if problem and self.ranks.size == 1:
                 raise ValueError(problem)
             (total * (weight / total_weight)).backward()
@@ -368,8 +373,8 @@ class _Run:
         for name, network in trained.items():
             prefix = "" if name == "policy" else f"{name}_"
             norm = whole_tensor(torch.nn.utils.clip_grad_norm_(network.parameters(), self.algorithm.max_grad_norm))
-            if problem := self._not_finite(norm, f"gradient norm of the {name}"):
-                raise ValueError(problem)
+            if not torch.isfinite(norm):
+                raise ValueError(self._not_finite(f"gradient norm of the {name}", norm, why_gradient(name, network)))
             metrics[f"{prefix}grad_norm"] = norm.item()
             metrics[f"{prefix}learning_rate"] = float(self.schedulers[name][0].get_last_lr()[0])
             for optimizer, scheduler in zip(self.optimizers[name], self.schedulers[name], strict=True):
@@ -387,14 +392,8 @@ class _Run:
         # A forward reads each weight once: to keep what is cast of it would hold half as much again of all weights.
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bf16, cache_enabled=False)
 
-    def _not_finite(self, value: Tensor, what: str) -> str | None:
-        """Say that something is no number; None: it is one."""
-        if torch.isfinite(value):
-            return None
-        return (
-            f"{self.folder}: the {what} is {value.item()} at step {self.step + 1}; lower the learning rates "
-            "or check the rewards of the buffer"
-        )
+    def _not_finite(self, what: str, value: Tensor, why: str) -> str:
+        return f"{self.folder}: the {what} is {value.item()} at step {self.step + 1}; {why}"
 
     def spent(self) -> float:
         """Return the CPU seconds of this process until now, as they are counted then."""

@@ -236,7 +236,9 @@ class Record:
         kept: dict[str, Any] = {
             key: value
             for key, value in self.info.items()
-            if key not in _NOT_KEPT and isinstance(value, str | int | float | bool | np.generic | None)
+            if key not in _NOT_KEPT
+            and isinstance(value, str | int | float | bool | np.generic | None)
+            and not (isinstance(value, float | np.floating) and not np.isfinite(value))
         }
         if "invalid_action" in self.info:
             kept["invalid_actions"] = self.invalid

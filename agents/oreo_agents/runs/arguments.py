@@ -38,6 +38,17 @@ def plugged_in(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     return others, imports
 
 
+def at_home(arguments: Sequence[str]) -> list[str]:
+    """Return arguments in which ``~/`` is the folder of the user wherever a path may begin.
+
+    A shell says so itself where an argument begins with it, and not in ``--out=~/x`` or ``data=[~/a,~/b]``.
+    """
+    home = str(Path.home())
+    if re.search(r"[^\w./+@ -]", home, re.ASCII):  # in Hydra's grammar other characters mean something
+        return [re.sub(r"^(--[\w-]+=)?~(?=/)", lambda found: (found[1] or "") + home, text) for text in arguments]
+    return [re.sub(r"""(^|[=\[{,:'"])~(?=/)""", lambda found: found[1] + home, text) for text in arguments]
+
+
 def flags_first(arguments: Sequence[str]) -> list[str]:
     """Return arguments with all settings at the end: Hydra's parser reads them only where they stand together."""
     settings = [text for text in arguments if text.startswith("~") or ("=" in text and not text.startswith("-"))]

@@ -3,6 +3,7 @@
 Knows: ``_target_``, whose classes may be named, types. Does not know: how configurations are composed, what a class is.
 """
 
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
@@ -146,6 +147,8 @@ def _entries(node: object, place: str) -> Iterator[tuple[str, object]]:
 def _made(values: Any, place: str) -> Any:
     if isinstance(values, list):
         return [_made(each, f"{place}.{index}") for index, each in enumerate(values)]
+    if isinstance(values, str) and values.startswith("~/"):
+        return os.path.expanduser(values)
     if not isinstance(values, dict):
         return values
     made = {key: _made(each, f"{place}.{key}") for key, each in values.items() if key != TARGET}

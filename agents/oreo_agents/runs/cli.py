@@ -24,7 +24,14 @@ from omegaconf.errors import OmegaConfBaseException
 
 from oreo_agents import own_code, plugins
 from oreo_agents.runs import together
-from oreo_agents.runs.arguments import flags_first, modules_of_env, one_search_a_job, plugged_in, with_environment
+from oreo_agents.runs.arguments import (
+    at_home,
+    flags_first,
+    modules_of_env,
+    one_search_a_job,
+    plugged_in,
+    with_environment,
+)
 from oreo_agents.runs.building import plain_value
 from oreo_agents.runs.choices import config_folder, with_folders
 from oreo_agents.runs.failures import machine_failure
@@ -123,7 +130,7 @@ def _say(text: str) -> None:
 def _command() -> None:
     command, *arguments = sys.argv[1:] or ["--help"]
     try:
-        arguments, imports = plugged_in(arguments)
+        arguments, imports = plugged_in(at_home(arguments))
         if command not in (*_HELP, "--version"):
             together.join(command)
         if command in _HELP:

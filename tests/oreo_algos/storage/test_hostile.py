@@ -148,7 +148,7 @@ def test_metadata_that_is_deep_or_long_is_refused(folder, monkeypatch):
         ("info", ["{}", "{}", "{}", None], "row 3: info is no JSON object"),
         ("info", ["{}", "[" * 100_000, "{}", "{}"], "row 1: info is no JSON object"),
         ("terminated", [True, True, None, True], "row 2: terminated: expected a bool, got None"),
-        ("rewards", [[1.0], [0.0], [float("nan")], [0.0]], "row 2: rewards: nan is no float32 value"),
+        ("rewards", [[1.0], [0.0], [float("nan")], [0.0]], r"row 2: rewards\[0\] is nan, which is no finite number"),
     ],
 )
 def test_a_row_that_is_no_episode_is_named(folder, column, values, said):

@@ -384,7 +384,8 @@ def test_a_loss_that_is_not_finite_is_an_error_with_folder_step_and_mend(buffer,
             models.value.head.bias.data.fill_(float("nan"))
         return {}
 
-    with pytest.raises(ValueError, match=r"run: the loss is nan at step 3; lower the learning rates or check the rew"):
+    said = r"run: the loss is nan at step 3; weights of the value are not finite \(head\.bias\): lower the learning ra"
+    with pytest.raises(ValueError, match=said):
         run(Oreo(batch_size=4), buffer, tmp_path / "run", models, break_value, evaluate_every=1)
     assert [row["step"] for row in read_metrics(tmp_path / "run")] == [1, 2]
 
