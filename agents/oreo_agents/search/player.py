@@ -155,7 +155,8 @@ class Player:
         key = (count, temperature, constrained)
         if key not in self._final_log_policy:
             drawn = self.samples(*key)
-            read = iter(log_policy_of(self.policy, [episode for episodes in drawn for episode in episodes]))
+            flat = [episode for episodes in drawn for episode in episodes]
+            read = iter(log_policy_of(self.policy, flat, freely=not constrained))
             self._final_log_policy[key] = [[next(read) for _ in episodes] for episodes in drawn]
         return self._final_log_policy[key]
 
