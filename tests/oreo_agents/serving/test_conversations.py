@@ -145,7 +145,7 @@ def test_v_of_what_was_said(engine: LocalEngine):
 
 
 def test_nobody_looks_ahead_in_a_conversation(engine: LocalEngine, ask: Ask):
-    with pytest.raises(ValueError, match="lookahead=true .* nobody knows what a user will say"):
+    with pytest.raises(ValueError, match=r"lookahead=true .* nobody knows what a user will say"):
         engine.answer(dataclasses.replace(known_searches()["best_of_k_actions"], lookahead=True), [ask()])
 
 
