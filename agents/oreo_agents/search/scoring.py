@@ -29,7 +29,7 @@ class Tempered(Search):
         tau: how much V a nat is worth, reward units a nat, at least 0.
     """
 
-    tau: float = 0.1
+    tau: float = 0.05
 
     needs_value = True
 
