@@ -16,7 +16,11 @@ from oreo_agents.runs.settings import RunSettings
 from oreo_agents.search import BestOfN, Majority, WeightedVote
 
 SOLVED = {"best_of_n": {0.0: 3, 0.1: 3, 0.3: 2}, "weighted_vote": {0.0: 2, 0.1: 0, 0.3: 1}}
-SEARCHES = {"best_of_n": BestOfN(samples=2), "weighted_vote": WeightedVote(samples=2), "majority": Majority(samples=2)}
+SEARCHES = {
+    "best_of_n": BestOfN(tau=0.1, samples=2),
+    "weighted_vote": WeightedVote(samples=2),
+    "majority": Majority(samples=2),
+}
 
 
 class Told(ScoreBook):
