@@ -217,7 +217,7 @@ def main() -> None:
         value = TokenValue.from_policy(name, device=options.device)
     head = value.model.score.weight
     torch.nn.init.normal_(head, generator=torch.Generator(head.device).manual_seed(0))
-    for search in (StepBeam(keep=4, expand=4), StepBeam(keep=2, expand=4)):
+    for search in (StepBeam(tau=0, keep=4, expand=4), StepBeam(tau=0, keep=2, expand=4)):
 
         def answer(player: type[Player], search: StepBeam = search) -> list[Answer | None]:
             make_env, limits = partial(MAKE_ENV, split="test"), Sampling(max_new_tokens=200, batch_size=256)

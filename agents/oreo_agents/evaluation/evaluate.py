@@ -64,7 +64,8 @@ class EvaluateSettings:
         budget: generated tokens a task, on average; every search is evaluated in the size that each of them allows,
             see ``budget``. None given: in the size of its own settings.
         tau: tried on dev tasks (see ``dev``) with each search that has a ``tau``, in each size; the held-out tasks are
-            answered with the one that solves most of them, the first of equals. None given: that of its own settings.
+            answered with the one that solves most of them; of equals with that of the search's own settings, else the
+            first. None given: that of its own settings.
         start_value: the algorithm whose value also serves the searches of the start policy; None: no value does.
         dev: what to measure while a network is trained.
         pairs: held-out preference pairs to rank, beside the tasks of an environment or where there are none.

@@ -45,8 +45,10 @@ _MARKERS = {
     "admissible": "P",
     "best_of_k_actions": "v",
     "majority_of_k_actions": "p",
+    "resample": "h",
+    "resample_actions": "H",
 }
-_OTHER_MARKERS = "<>hHdX"
+_OTHER_MARKERS = "<>dX"
 Line = str | tuple[int, tuple[int, ...]]
 _LINES: Sequence[Line] = (
     "-",

@@ -141,7 +141,7 @@ def _beams(of: Stage, tasks: int, *more: str) -> Stage:
     """Return the step beams of a run's OREO policy, as wide as the paper's."""
     asked = [f"+search@searches.beam_{b}=step_beam" for b in _BEAMS]
     asked += [f"searches.beam_{b}.{name}={b}" for b in _BEAMS for name in ("keep", "expand")]
-    asked += [f"searches.beam_{b}.temperature=1.0" for b in _BEAMS]
+    asked += [f"searches.beam_{b}.{setting}" for b in _BEAMS for setting in ("temperature=1.0", "tau=0")]  # the paper's
     names = ",".join(f"beam_{b}" for b in _BEAMS)
     arguments = ("{of}/oreo", *asked, f"search=[greedy,{names}]", f"evaluate.tasks={tasks}", *more)
     return Stage(of.name + "-beams", "eval", arguments, of=of, model=of.model)

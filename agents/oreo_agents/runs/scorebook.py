@@ -120,7 +120,7 @@ class ScoreBook:
         contenders: Sequence[Contender],
         trained_on: Callable[[], frozenset[str]],
     ) -> list[Contender]:
-        """Return the searches with the tau of those of the settings that solves most dev tasks, the first of equals."""
+        """Return the searches with the tau of those of the settings that solves most dev tasks."""
         asked = self.settings.evaluate.tau
         tempered = [c for c in contenders if asked and isinstance(c.search, Tempered)]
         if not tempered:
@@ -141,7 +141,8 @@ class ScoreBook:
             own = tries.get(contender.label, {})
             solved = {tau: summarize(self._items(name, split, one.label))["accuracy"] for tau, one in own.items()}
             if solved:
-                best = max(solved, key=solved.__getitem__)
+                usual = getattr(contender.search, "tau", None)
+                best = max(solved, key=lambda tau: (solved[tau], tau == usual))
                 shares = ", ".join(f"{100 * share:.1f}% with {tau:g}" for tau, share in solved.items())
                 _log.info("%s, %s: tau=%g, of %s on %s", name, contender.label, best, shares, split)
                 choice = TauChoice(best, tuple(asked), f"{len(indices)} tasks of {split}")

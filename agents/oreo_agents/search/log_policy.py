@@ -20,14 +20,14 @@ _TOKENS = 16384
 
 
 @torch.no_grad()
-def log_policy_of(policy: CausalPolicy, episodes: Sequence[Episode]) -> list[float]:
+def log_policy_of(policy: CausalPolicy, episodes: Sequence[Episode], *, freely: bool = True) -> list[float]:
     """Return log pi of each episode, summed over the tokens of its actions, nats.
 
-    What was drawn freely at temperature 1 says so itself; the policy reads all others once more.
+    What was drawn ``freely``, from all tokens, at temperature 1 says so itself; the policy reads all others once more.
     """
     found: dict[int, float] = {}
     for episode in episodes:
-        if episode.info.get("temperature") == 1 and episode.behavior_logprobs is not None:
+        if freely and episode.info.get("temperature") == 1 and episode.behavior_logprobs is not None:
             found[id(episode)] = float(episode.behavior_logprobs.sum(dtype=np.float64))
     unknown = [episode for episode in episodes if id(episode) not in found]
     device = next(policy.parameters()).device

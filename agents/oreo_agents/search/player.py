@@ -154,8 +154,11 @@ class Player:
         """Return log pi of each of those episodes at temperature 1, see ``log_policy_of``."""
         key = (count, temperature, constrained)
         if key not in self._final_log_policy:
-            drawn = self.samples(*key)
-            read = iter(log_policy_of(self.policy, [episode for episodes in drawn for episode in episodes]))
+            if key not in self._samples:
+                self.samples(*key)
+            drawn = self._samples[key]
+            flat = [episode for episodes in drawn for episode in episodes]
+            read = iter(log_policy_of(self.policy, flat, freely=not constrained))
             self._final_log_policy[key] = [[next(read) for _ in episodes] for episodes in drawn]
         return self._final_log_policy[key]
 

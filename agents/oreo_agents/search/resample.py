@@ -33,7 +33,10 @@ class Resample(Tempered, SampleSearch):
 
 @dataclass(frozen=True, kw_only=True)
 class ResampleActions(Tempered, GuidedActions):
-    """The same for the actions of games, at every turn; what was proposed several times stands there so many times."""
+    """At every turn of a game one of the proposed actions, drawn by ``exp(V / tau)``; at ``tau=0`` the highest V.
+
+    What was proposed several times stands there so many times.
+    """
 
     def worth(self, offer: Offer) -> Floats:
         """Return numbers the greatest of which is such a draw."""

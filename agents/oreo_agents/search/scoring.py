@@ -18,8 +18,7 @@ from oreo_agents.search.base import Search
 Floats: TypeAlias = NDArray[np.float64]
 
 Prior: TypeAlias = Literal["policy", "policy_mean", "votes"]
-"""What the policy says of a candidate: log pi at temperature 1 of all its tokens, or their mean; or the logarithm of
-how many of the draws come to the same: those of an equal answer, or of an equal command."""
+"""What the policy says of a candidate, see ``Scored``."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +29,7 @@ class Tempered(Search):
         tau: how much V a nat is worth, reward units a nat, at least 0.
     """
 
-    tau: float = 0.1
+    tau: float = 0.05
 
     needs_value = True
 
@@ -46,7 +45,8 @@ class Scored(Tempered):
     """A search that takes the candidate of the greatest ``V + tau * log prior``.
 
     Attributes:
-        prior: which log prior, see ``Prior``.
+        prior: policy: log pi at temperature 1 of all tokens of a candidate; policy_mean: its mean over them; votes: the
+            logarithm of how many of the draws come to the same: to an equal answer, or an equal command.
     """
 
     prior: Prior = "policy"

@@ -111,7 +111,7 @@ def test_best_of_n_answers_with_the_sample_of_highest_value(script, monkeypatch,
         return [Judgement(score, len(tokens), Prefix()) for score, tokens in zip(scores, continuations, strict=True)]
 
     monkeypatch.setattr(Player, "judge", judge)
-    searches = {"best": BestOfN(samples=3, temperature=0.7), "vote": WeightedVote(samples=3, temperature=0.7)}
+    searches = {"best": BestOfN(tau=0, samples=3), "vote": WeightedVote(tau=0, samples=3)}
     found = dict(evaluate(MAKE_ENV, make_policy(), FORMAT, searches, [0, 1], LIMITS, seed=0, value=value))
     assert [item.answer for item in found["best"]] == [item.answer for item in found["vote"]] == ["2", "6"]
     assert calls == [6], "samples that two searches share are scored once"

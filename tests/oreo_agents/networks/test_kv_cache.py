@@ -249,9 +249,11 @@ def test_only_live_beams_hold_what_was_read():
 
     parent, going = record(), record()
     done = [record(terminated=True), record(truncated=True)]
-    tree = _Tree([parent], [_Beam(going, 0.9), *(_Beam(each, 0.1) for each in done)])
+    tree = _Tree([_Beam(parent)], [_Beam(going, score=0.9), *(_Beam(each, score=0.1) for each in done)])
     tree.keep(2)
-    assert [each is going for each in tree.live] == [True] and len(going.policy_cache) == len(going.value_cache) == 1
+    assert [each.record is going for each in tree.live] == [True] and len(going.policy_cache) == len(
+        going.value_cache
+    ) == 1
     assert not any(len(each.policy_cache) or len(each.value_cache) for each in [parent, *done])
 
 

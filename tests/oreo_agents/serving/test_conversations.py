@@ -144,6 +144,11 @@ def test_v_of_what_was_said(engine: LocalEngine):
         engine.values([said[:1]])
 
 
+def test_nobody_looks_ahead_in_a_conversation(engine: LocalEngine, ask: Ask):
+    with pytest.raises(ValueError, match=r"lookahead=true .* nobody knows what a user will say"):
+        engine.answer(dataclasses.replace(known_searches()["best_of_k_actions"], lookahead=True), [ask()])
+
+
 def test_a_search_by_v_is_refused_without_one(engine: LocalEngine, ask: Ask):
     blind = LocalEngine(engine.policy, engine.prompt_format)
     with pytest.raises(ValueError, match="BestOfN: it reads V"):
