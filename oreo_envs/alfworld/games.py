@@ -272,9 +272,9 @@ def _fields(content: bytes, where: str) -> dict[str, Any]:
 def _usual_places() -> list[Path]:
     places = []
     if root := os.environ.get(DATA_VARIABLE):
-        places.append(Path(root) / "alfworld")
+        places.append(Path(root).expanduser() / "alfworld")
     if root := os.environ.get(ALFWORLD_VARIABLE):
-        places.append(Path(root))
+        places.append(Path(root).expanduser())
     return [*places, Path("~/.cache/alfworld").expanduser()]
 
 

@@ -6,8 +6,8 @@ Knows: names and what they mean. Does not know: what is done with them.
 import argparse
 from pathlib import Path
 
+from oreo_agents.runs.option_types import finite, json_object, whole
 from oreo_envs.alfworld.games import SPLITS
-from oreo_envs.limits import read_json
 
 EXPORTS = ("trl-sft", "trl-kto", "trl-dpo", "messages", "sharegpt", "labelled", "minari")
 
@@ -38,7 +38,7 @@ def parser() -> argparse.ArgumentParser:
     importer.add_argument("--tokenizer", help="checkpoint folder or hub name; without it, encode later")
     importer.add_argument("--path", help="where the environment's own data lies")
     importer.add_argument(
-        "--success-threshold", type=float, help="labels from this number on are right; for labels that are not 0 and 1"
+        "--success-threshold", type=finite, help="labels from this number on are right; for labels that are not 0 and 1"
     )
     importer.add_argument("--label", metavar="COLUMN", help="the column that says how an episode ended; may be dotted")
     importer.add_argument("--prompt", help="prompt template; default: the environment's")
@@ -57,8 +57,8 @@ def parser() -> argparse.ArgumentParser:
         type=Path,
         help="NAME.jsonl, NAME.parquet, or NAME, a folder with a card; of minari NAME-v0; default: BUFFER-FORMAT.jsonl",
     )
-    exporter.add_argument("--max-pairs", type=int, default=6, help="pairs a task that trl-dpo draws; default: 6")
-    exporter.add_argument("--seed", type=int, default=0, help="draws them")
+    exporter.add_argument("--max-pairs", type=whole(1), default=6, help="pairs a task that trl-dpo draws; default: 6")
+    exporter.add_argument("--seed", type=whole(), default=0, help="draws them")
     encoder = commands.add_parser("encode", help="encode a buffer, or what an agent recorded, for a tokenizer")
     encoder.add_argument("buffer", type=Path, help="a buffer, or the record=FOLDER of oreo_envs.evaluate")
     encoder.add_argument("--tokenizer", required=True, help="checkpoint folder or hub name")
@@ -69,7 +69,7 @@ def parser() -> argparse.ArgumentParser:
     _add_format_options(encoder)
     stats = commands.add_parser("stats", help="describe buffers")
     stats.add_argument("buffers", type=Path, nargs="+")
-    stats.add_argument("--tasks", type=int, default=10, help="the hardest tasks that are listed; default: 10")
+    stats.add_argument("--tasks", type=whole(), default=10, help="the hardest tasks that are listed; default: 10")
     checker = commands.add_parser("validate", help="read buffers whole, and say what keeps one from learning of them")
     checker.add_argument("buffers", type=Path, nargs="+")
     joiner = commands.add_parser("merge", help="join buffers of one tokenizer, or the shards of a collection")
@@ -77,12 +77,12 @@ def parser() -> argparse.ArgumentParser:
     joiner.add_argument("--out", type=Path, required=True)
     divider = commands.add_parser("split", help="divide a buffer by tasks")
     divider.add_argument("buffer", type=Path)
-    divider.add_argument("--share", type=float, default=0.1, help="of the tasks go to OUT-held; default: 0.1")
+    divider.add_argument("--share", type=finite, default=0.1, help="of the tasks go to OUT-held; default: 0.1")
     divider.add_argument("--out", type=Path, help="OUT-train and OUT-held are written; default: the buffer's name")
-    divider.add_argument("--seed", type=int, default=0)
+    divider.add_argument("--seed", type=whole(), default=0)
     balancer = commands.add_parser("balance", help="at most so many episodes of each outcome of each task")
     balancer.add_argument("buffer", type=Path)
-    balancer.add_argument("--per-outcome", type=int, help="default: 4, where no protocol is named")
+    balancer.add_argument("--per-outcome", type=whole(1), help="default: 4, where no protocol is named")
     balancer.add_argument(
         "--protocol",
         choices=("paper-1.5b", "paper-7b"),
@@ -90,15 +90,17 @@ def parser() -> argparse.ArgumentParser:
         "failures, nor more successes than failures, but one if there is any",
     )
     balancer.add_argument("--out", type=Path, required=True)
-    balancer.add_argument("--seed", type=int, default=0)
+    balancer.add_argument("--seed", type=whole(), default=0)
     copies = commands.add_parser("dedup", help="keep one of episodes that say the same in the same task")
     copies.add_argument("buffer", type=Path)
     copies.add_argument("--out", type=Path, required=True)
     houses = commands.add_parser("generate-houses", help="games in generated houses as ALFWorld's files")
     houses.add_argument("--out", type=Path, required=True, help="folder to write; env.path reads it")
     houses.add_argument("--split", choices=SPLITS, action="append", help="may be given again; default: all")
-    houses.add_argument("--count", type=int, help="games of each split; default: as path=generated has them")
-    houses.add_argument("--seed", type=int, default=0, help="another seed draws other games, as path=generated:SEED")
+    houses.add_argument("--count", type=whole(1), help="games of each split; default: as path=generated has them")
+    houses.add_argument(
+        "--seed", type=whole(0, 10**9 - 1), default=0, help="another seed draws other games, as path=generated:SEED"
+    )
     return made
 
 
@@ -106,7 +108,7 @@ def _add_format_options(parser: argparse.ArgumentParser) -> None:
     """Add what ``policy`` settings of the same names are in a run."""
     parser.add_argument("--chat-template", help="Jinja file to use in place of the tokenizer's chat template")
     parser.add_argument(
-        "--chat-template-kwargs", type=read_json, help="its arguments, as JSON: '{\"enable_thinking\": false}'"
+        "--chat-template-kwargs", type=json_object, help="its arguments, as JSON: '{\"enable_thinking\": false}'"
     )
     parser.add_argument("--system-prompt", help="in place of the environment's; an empty text: none")
     parser.add_argument("--trust-remote-code", action="store_true", help="run code that comes with the tokenizer")

@@ -15,6 +15,7 @@ from rich.text import Text
 
 import oreo_envs
 from oreo_agents.episodes.tasks import find_env
+from oreo_agents.runs.option_types import whole
 from oreo_agents.terminal import Terminal
 from oreo_envs.arguments import what_is_wrong
 from oreo_envs.limits import read_json
@@ -36,7 +37,7 @@ def main(arguments: Sequence[str], read: Callable[[str], str] = input, console: 
     parser = argparse.ArgumentParser(prog="oreo play", description="Play an environment in the terminal.")
     parser.add_argument("env", metavar="ID", help="an environment id, its short name (alfworld, gsm8k), or MODULE:ID")
     parser.add_argument("--split", help="default: the environment's")
-    parser.add_argument("--index", type=int, help="number of the task; default: any")
+    parser.add_argument("--index", type=whole(), help="number of the task; default: any")
     parser.add_argument("--path", help="where the environment's data lies; alfworld: generated needs none")
     parser.add_argument(
         "--option", action="append", default=[], metavar="KEY=VALUE", help="an argument of the environment, as JSON"

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from oreo_agents.reproduction.studies import STUDIES, Model, Scale, Stage, Study
+from oreo_agents.runs.option_types import whole
 from oreo_agents.terminal import Terminal, say
 from oreo_algos.storage.atomic import write_text
 
@@ -43,20 +44,14 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("study", choices=list(STUDIES), metavar="|".join(STUDIES))
     made.add_argument("--scale", choices=("tiny", "paper"), default="tiny", help="tiny by default")
-    made.add_argument("--repeats", type=_positive, default=None, metavar="N", help="runs of each: 3, with paper 1")
+    made.add_argument("--repeats", type=whole(1, 1000), default=None, metavar="N", help="runs of each: 3, with paper 1")
     made.add_argument(
-        "--jobs", type=_positive, default=None, metavar="N", help="side by side: one a core, with paper 1"
+        "--jobs", type=whole(1, 1000), default=None, metavar="N", help="side by side: one a core, with paper 1"
     )
     made.add_argument("--out", type=Path, default=Path("outputs/reproduce"), metavar="FOLDER", help="%(default)s")
     made.add_argument("--only-report", action="store_true", help="run nothing, report what is done")
     made.add_argument("--dry-run", action="store_true", help="check and print the commands, run nothing")
     return made
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"give a whole number from 1 on, got {text!r}")
-    return int(text)
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from rich.text import Text
 from oreo_agents.episodes.spoken import asked, visible
 from oreo_agents.evaluation import answer_view as view
 from oreo_agents.evaluation.kept import Kept, choose, find_kept, matching
+from oreo_agents.runs.option_types import whole
 from oreo_agents.terminal import Terminal
 from oreo_algos.episode import Episode
 
@@ -62,7 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--split", metavar="NAME", help="of one split")
     parser.add_argument("--task", metavar="ID", help="answers to one task")
     parser.add_argument("--reason", metavar="R", help="only those judged so, such as different, no_answer, numeric")
-    parser.add_argument("--limit", type=int, default=10, metavar="N", help="at most so many; 0: all; default: 10")
+    parser.add_argument("--limit", type=whole(), default=10, metavar="N", help="at most so many; 0: all; default: 10")
     parser.add_argument(
         "--candidates", action="store_true", help="show the answers too that a search chose the one it gave from"
     )
@@ -82,8 +83,6 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _show(given: argparse.Namespace, console: Console) -> None:
-    if given.limit < 0:
-        raise ValueError(f"--limit {given.limit}: give the number of answers, 0 for all")
     found = choose(find_kept(given.path), given.path, algo=given.algo, search=given.search, split=given.split)
     if given.compare is not None:
         _compare(given, found, console)

@@ -47,7 +47,6 @@ def test_a_game_shows_observations_commands_and_the_reward():
         (["arithmetic", "--option", "box"], "--option box: give KEY=VALUE"),
         (["arithmetic", "--option", "boxes=3"], "has no argument 'boxes'; did you mean 'box_size'?; it takes: world, "),
         (["arithmetic", "--option", "max_step=3"], "no argument 'max_step'; did you mean 'max_steps'?; it takes: "),
-        (["arithmetic", "--index", "-1"], "task index -1 is out of range"),
     ],
 )
 def test_mistakes_are_named(arguments, message, monkeypatch, capsys):

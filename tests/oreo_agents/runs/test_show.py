@@ -116,7 +116,6 @@ def test_what_an_environment_calls_as_a_search_does_is_left_alone(tmp_path: Path
         (["--algo", "dpo"], "no answers of algo 'dpo'; there are sft, oreo"),
         (["--task", "gsm8k/test/33"], r"no answer of task 'gsm8k/test/33'; did you mean 'gsm8k/test/3'"),
         (["--reason", "x"], r"no answer of reason 'x'.*there are different, numeric"),
-        (["--limit", "-1"], "give the number of answers, 0 for all"),
         (["--compare", "oreo"], r"several algorithms \(sft, oreo\); name one, as .*run/NAME or with --algo NAME"),
         (["--algo", "sft", "--compare", "nothing"], "no answers of algo 'nothing'; there are sft, oreo"),
         (["--values"], "no value network was trained there; give --values FOLDER"),
