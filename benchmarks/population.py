@@ -11,6 +11,8 @@ worlds), the loss decides; where it does not, learning does.
 ``--settings`` prints OREO's temperature: accuracy by alpha and beta, and ``beta + alpha / (2 beta)``, which by the
 second order of the loss around the reference is the KL temperature that stands in place of beta.
 
+``--shifts`` prints AsymRE's accuracy by delta_v and TOPR's by its baseline.
+
 The networks' numbers are those of ``results/miniature``. DQO is left out: its value has no closed form here.
 """
 
@@ -28,12 +30,22 @@ import yaml
 from torch import Tensor
 
 from oreo_agents.evaluation.statistics import mean_interval
-from oreo_algos.losses import dpo_loss, kto_loss, nll_loss, oreo_policy_loss
+from oreo_algos.losses import (
+    advantage_weights,
+    dpo_loss,
+    kto_loss,
+    nll_loss,
+    oreo_policy_loss,
+    reinforce_loss,
+    tapered_weights,
+    weighted_nll_loss,
+)
 from oreo_envs.arithmetic import ArithmeticEnv, Problem, Reading
 
 ROOT = Path(__file__).resolve().parents[1]
 STEPS, RATE = 300, 0.05
 PAIRS_OF_A_PROBLEM = 6
+EXPECTILE = 0.7
 
 
 @dataclass(frozen=True)
@@ -46,6 +58,7 @@ class Data:
         mask: True on verbs, bool [E, K].
         success: of the answer, bool [E].
         chance: probability of success before each verb, float [E, K].
+        best: the expectile of the same, one verb after the other, float [E, K + 1]: what the value of IQL is.
         problem: whose solution, int [E].
         reference: probability that a verb is read right, float [verbs].
     """
@@ -55,6 +68,7 @@ class Data:
     mask: Tensor
     success: Tensor
     chance: Tensor
+    best: Tensor
     problem: Tensor
     reference: Tensor
 
@@ -62,6 +76,15 @@ class Data:
         """Return log pi - log pi_ref of each reading, nats, float [E, K], 0 on padding."""
         both = torch.stack([(1 - policy) / (1 - self.reference), policy / self.reference]).log()
         return both[self.right.long(), self.verb] * self.mask
+
+    def logprobs(self, policy: Tensor) -> Tensor:
+        """Return log pi of each reading, nats, float [E, K], 0 on padding."""
+        return torch.stack([1 - policy, policy]).log()[self.right.long(), self.verb] * self.mask
+
+    def of_problem(self, numbers: Tensor) -> Tensor:
+        """Return the mean of a number of each solution over those of its problem, [E]."""
+        sums = torch.zeros(int(self.problem.max()) + 1, dtype=numbers.dtype).index_add(0, self.problem, numbers)
+        return (sums / self.problem.bincount())[self.problem]
 
     def divergence(self, policy: Tensor) -> Tensor:
         """Return KL(pi || ref) before each verb, nats, float [E, K], 0 on padding."""
@@ -94,12 +117,21 @@ def succeeds(problem: Problem, right: tuple[bool, ...]) -> bool:
     return problem.answer_of(problem.totals(readings(problem, right))[-1]) == problem.answer
 
 
+def expectile(first: np.ndarray, second: np.ndarray, chance: float) -> np.ndarray:
+    """Return the ``EXPECTILE`` of two outcomes, of which the second has a chance."""
+    low, high = np.minimum(first, second), np.maximum(first, second)
+    up = EXPECTILE * np.where(second >= first, chance, 1 - chance)
+    down = (1 - EXPECTILE) * np.where(second >= first, 1 - chance, chance)
+    return (up * high + down * low) / (up + down)
+
+
 def draw(env: ArithmeticEnv, problems: int, solutions: int, seed: int) -> Data:
     """Draw solutions of train problems, with the chance of success before each verb from all ways of reading."""
     rng = np.random.default_rng(seed)
     reliability = np.asarray(env.reliabilities)
     longest = 5
-    rows: dict[str, list[np.ndarray]] = {name: [] for name in ("verb", "right", "mask", "success", "chance", "problem")}
+    names = ("verb", "right", "mask", "success", "chance", "best", "problem")
+    rows: dict[str, list[np.ndarray]] = {name: [] for name in names}
     for index in range(problems):
         problem = env.problem(index)
         k = len(problem.verbs)
@@ -107,9 +139,10 @@ def draw(env: ArithmeticEnv, problems: int, solutions: int, seed: int) -> Data:
         ways = list(product((False, True), repeat=k))
         won = np.array([succeeds(problem, way) for way in ways], np.float64).reshape((2,) * k)
         # before[i][way[:i]] is the chance of success once i verbs are read.
-        before = [won]
+        before, best = [won], [won]
         for i in reversed(range(k)):
             before.insert(0, before[0][..., 0] * (1 - rate[i]) + before[0][..., 1] * rate[i])
+            best.insert(0, expectile(best[0][..., 0], best[0][..., 1], rate[i]))
         for _ in range(solutions):
             way = tuple((rng.random(k) < rate).astype(int).tolist())
             pad = (0, longest - k)
@@ -118,6 +151,7 @@ def draw(env: ArithmeticEnv, problems: int, solutions: int, seed: int) -> Data:
             rows["mask"].append(np.arange(longest) < k)
             rows["success"].append(won[way] > 0)
             rows["chance"].append(np.pad([float(before[i][way[:i]]) for i in range(k)], pad))
+            rows["best"].append(np.pad([float(best[i][way[:i]]) for i in range(k + 1)], pad))
             rows["problem"].append(np.array(index))
     stacked = {name: torch.from_numpy(np.stack(values)) for name, values in rows.items()}
     return Data(**stacked, reference=torch.from_numpy(reliability))
@@ -128,11 +162,7 @@ def rejection(data: Data) -> Callable[[Tensor], Tensor]:
     weights = (data.mask & data.success[:, None]).double()
 
     def loss(policy: Tensor) -> Tensor:
-        said = (
-            data.ratios(policy)
-            + torch.where(data.right, data.reference[data.verb], 1 - data.reference[data.verb]).log()
-        )
-        return nll_loss(said, weights)
+        return nll_loss(data.logprobs(policy), weights)
 
     return loss
 
@@ -192,7 +222,64 @@ def _oreo_loss(data: Data, policy: Tensor, values: Tensor, beta: float, alpha: f
     return squares + alpha * (data.divergence(policy).sum(dim=1) / data.mask.sum(dim=1)).mean()
 
 
-LOSSES = {"rejection": rejection, "kto": kto, "dpo": dpo, "oreo": oreo, "oreo-constant": constant}
+def asymre(data: Data, delta_v: float = -0.1) -> Callable[[Tensor], Tensor]:
+    """REINFORCE against the mean of a problem's solutions and a little less."""
+    won = data.success.double()
+    advantages = (won - data.of_problem(won) - delta_v)[:, None].expand_as(data.chance)
+    return lambda policy: reinforce_loss(data.logprobs(policy), advantages, data.mask)
+
+
+def topr(data: Data, baseline: float = 0.5) -> Callable[[Tensor], Tensor]:
+    """REINFORCE in which failures count by how likely they still are."""
+    advantages = data.success.double() - baseline
+
+    def loss(policy: Tensor) -> Tensor:
+        weights = tapered_weights(data.ratios(policy).sum(dim=1), advantages)
+        whole = data.logprobs(policy).sum(dim=1, keepdim=True)
+        return reinforce_loss(whole, advantages[:, None], data.mask[:, :1], weights=weights[:, None])
+
+    return loss
+
+
+def optimal_advantage(data: Data, beta: float = 0.03, value_beta: float = 0.5) -> Callable[[Tensor], Tensor]:
+    """Regression on the advantage over the soft maximum of a problem's solutions."""
+    won = data.success.double()
+    advantages = (won - value_beta * data.of_problem((won / value_beta).exp()).log())[:, None]
+
+    def loss(policy: Tensor) -> Tensor:
+        ratio = data.ratios(policy).sum(dim=1, keepdim=True)
+        return oreo_policy_loss(torch.zeros_like(advantages), ratio, advantages, data.mask[:, :1], beta=beta)
+
+    return loss
+
+
+def awr(data: Data, beta: float = 0.3) -> Callable[[Tensor], Tensor]:
+    """Imitation weighed by what came of a solution, less the chance of success."""
+    return _weighted(data, data.success[:, None].double() - data.chance, beta, 20.0)
+
+
+def iql(data: Data, beta: float = 0.3) -> Callable[[Tensor], Tensor]:
+    """Imitation weighed by how much a reading raised the expectile."""
+    return _weighted(data, data.best[:, 1:] - data.best[:, :-1], beta, 100.0)
+
+
+def _weighted(data: Data, advantages: Tensor, beta: float, bound: float) -> Callable[[Tensor], Tensor]:
+    weights = advantage_weights(advantages, beta=beta, max_weight=bound)
+    return lambda policy: weighted_nll_loss(data.logprobs(policy), weights, data.mask)
+
+
+LOSSES = {
+    "rejection": rejection,
+    "kto": kto,
+    "dpo": dpo,
+    "oreo": oreo,
+    "oreo-constant": constant,
+    "asymre": asymre,
+    "topr": topr,
+    "optimal-advantage": optimal_advantage,
+    "awr": awr,
+    "iql": iql,
+}
 
 
 def descend(data: Data, loss: Callable[[Tensor], Tensor]) -> Tensor:
@@ -235,7 +322,7 @@ def compare(data: dict[int, Data], tests: dict[int, ArithmeticEnv], answer: str)
     }
     for name, by_world in made.items():
         mine = list(by_world.values())
-        theirs = [nets[name][world] for world in data if world in nets[name]]
+        theirs = [nets[name][world] for world in data if world in nets.get(name, {})]
         if len(theirs) == len(mine) > 2 and np.std(mine) > 0:
             agreement = f"{np.corrcoef(mine, theirs)[0, 1]:.2f}"
         else:
@@ -244,6 +331,8 @@ def compare(data: dict[int, Data], tests: dict[int, ArithmeticEnv], answer: str)
 
 
 def _row(values: list[float]) -> str:
+    if not values:
+        return "-"
     if len(values) < 2:
         return " ".join(f"{value:.1f}" for value in values)
     low, high = mean_interval(values)
@@ -262,6 +351,16 @@ def temperatures(data: dict[int, Data], tests: dict[int, ArithmeticEnv]) -> None
         print(f"| {beta} | {alpha} | {beta + alpha / (2 * beta):.3f} | {' | '.join(cells)} |")
 
 
+def shifts(data: dict[int, Data], tests: dict[int, ArithmeticEnv]) -> None:
+    """Print what a baseline does: AsymRE's delta_v, TOPR's number."""
+    print("| loss | baseline | accuracy |")
+    print("|---|---:|---|")
+    for loss, numbers in ((asymre, (-1.0, -0.5, -0.2, -0.1, 0.0, 0.1)), (topr, (0.1, 0.25, 0.5, 0.75))):
+        for number in numbers:
+            made = [accuracy(tests[world], descend(rows, loss(rows, number))) for world, rows in data.items()]
+            print(f"| {loss.__name__} | {number} | {_row(made)} |")
+
+
 def main() -> None:
     """Draw, descend, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -270,6 +369,7 @@ def main() -> None:
     parser.add_argument("--problems", type=int, default=2_000, help="train problems")
     parser.add_argument("--solutions", type=int, default=16, help="of each problem")
     parser.add_argument("--settings", action="store_true", help="OREO's accuracy by alpha and beta")
+    parser.add_argument("--shifts", action="store_true", help="AsymRE and TOPR by their baselines")
     options = parser.parse_args()
     torch.manual_seed(0)
     data = {
@@ -279,6 +379,8 @@ def main() -> None:
     tests = {world: environment(world, options.answer, "test") for world in options.worlds}
     if options.settings:
         temperatures(data, tests)
+    elif options.shifts:
+        shifts(data, tests)
     else:
         compare(data, tests, options.answer)
 

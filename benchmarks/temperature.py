@@ -5,8 +5,9 @@
     python benchmarks/temperature.py --only-report [--claims 10 11 ...]
 
 The first form is for choices: one world of ``miniature.py`` (boxes), one start, one set of episodes and one warmed-up
-value for all settings, one seed, greedy answers to its 500 dev problems. The second is for claims: in each world the
-recipes of now, and OREO with the paper's alpha and beta, from one start and the same episodes, on 1,000 test problems.
+value for all settings, one seed, greedy answers to its 500 dev problems. The second is for claims: in each world KTO
+and, with the paper's and two other pairs of alpha and beta, OREO and its constant, each with the rest of its recipe,
+from one start and the same episodes, on 1,000 test problems.
 
 Killed and started again, it goes on.
 """
@@ -32,11 +33,21 @@ TEMPERATURES = [
     (0.0003, 0.003, 5e-4),
     (0.001, 0.01, 1e-3),
     (0.001, 0.01, 2.5e-4),
+    (0.003, 0.03, 1e-3),
+    (0.01, 0.03, 1e-3),
 ]
 # beta and rate of KTO and DPO; the first was the best of four and five rates.
-PREFERENCES = [(0.5, 3e-4), (0.5, 5e-4), (0.5, 1e-4), (0.25, 3e-4), (0.25, 5e-4), (1.0, 3e-4), (1.0, 5e-4), (0.1, 3e-4)]
-PAPER = "oreo-paper"
-COMPARED = ("rejection", "dpo", "kto", "oreo", "oreo-constant", PAPER)
+PREFERENCES = [
+    *((0.5, 3e-4), (0.5, 5e-4), (0.5, 1e-4), (0.25, 3e-4), (0.25, 5e-4)),
+    *((1.0, 3e-4), (1.0, 5e-4), (0.1, 3e-4), (0.25, 1e-4), (0.1, 1e-4)),
+]
+# alpha, beta and rate of the claims: the paper's at the recipe's rate and at its own best, and the chosen.
+CLAIMED = {
+    "paper": (0.01, 0.03, 5e-4),
+    "lower-alpha": (0.003, 0.03, 5e-4),
+    "paper-faster": (0.01, 0.03, 1e-3),
+    "lower-both": (0.001, 0.01, 5e-4),
+}
 
 
 @dataclass(frozen=True)
@@ -59,7 +70,7 @@ class Setting:
 
 
 def settings() -> list[Setting]:
-    """Return eight settings of each algorithm, OREO's first."""
+    """Return ten settings of each algorithm, OREO's first."""
     return [
         *(
             Setting(algo, (("policy_lr", rate), ("beta", beta), ("alpha", alpha)))
@@ -73,7 +84,7 @@ def settings() -> list[Setting]:
         ),
         *(
             Setting("rejection", (("policy_lr", rate), ("epochs", epochs)))
-            for rate, epochs in product((3e-4, 1e-3, 3e-3, 1e-2), (3, 6))
+            for rate, epochs in product((3e-4, 1e-3, 2e-3, 3e-3, 1e-2), (3, 6))
         ),
     ]
 
@@ -128,23 +139,27 @@ def last_kl(folder: Path) -> str:
 
 
 def claim(out: Path, worlds: list[int]) -> None:
-    """Train every algorithm by its recipe, and OREO at the paper's temperature, in each world."""
-    paper = [f"+algo@algorithms.{PAPER}=oreo", f"+recipe@algorithms.{PAPER}=tiny-oreo"]
-    paper += [f"algorithms.{PAPER}.alpha=0.01", f"algorithms.{PAPER}.beta=0.03"]
+    """Train KTO, OREO and its constant in each world."""
+    added = []
+    for algo, (pair, (alpha, beta, rate)) in product(("oreo", "oreo-constant"), CLAIMED.items()):
+        name = f"algorithms.{algo}-{pair}"
+        added += [f"+algo@{name}={algo}", f"+recipe@{name}=tiny-{algo}", f"{name}.policy_lr={rate:g}"]
+        added += [f"{name}.alpha={alpha}", f"{name}.beta={beta}"]
+    names = [*(f"oreo-{pair}" for pair in CLAIMED), "kto", *(f"oreo-constant-{pair}" for pair in CLAIMED)]
     for world in worlds:
-        asked = [f"env.options.world={world}", f"algos=[{','.join(COMPARED)}]", "workers=1"]
-        oreo(out / f"claim-{world}", "run", *WORLD, *paper, *asked)
+        asked = [f"env.options.world={world}", f"algos=[{','.join(names)}]", "workers=1"]
+        oreo(out / f"claim-{world}", "run", *WORLD, *added, *asked)
 
 
 def claims_table(out: Path, worlds: list[int]) -> str:
     """Return the finished worlds as a table with paired differences."""
     found = entries(finished([out / f"claim-{world}" for world in worlds]))
-    mine = find(found, "oreo")
-    lines = ["| algorithm | greedy, % | each world | sound | oreo - it |", "|---|---|---|---:|---|"]
+    paper = find(found, "oreo-paper")
+    lines = ["| algorithm | greedy, % | each world | sound, % | - oreo-paper |", "|---|---|---|---:|---|"]
     for entry in found:
         each = " ".join(f"{100 * row['accuracy']:.1f}" for row in entry.rows)
-        sound = sum(row["sound"] for row in entry.rows) / len(entry.rows)
-        paired = "" if mine is None or mine is entry else difference(mine, entry)
+        sound = sum(row.get("sound", float("nan")) for row in entry.rows) / len(entry.rows)
+        paired = "" if paper is None or paper is entry else difference(entry, paper)
         lines.append(f"| {entry.algo} | {percent(entry)} | {each} | {100 * sound:.1f} | {paired} |")
     return "\n".join(lines)
 

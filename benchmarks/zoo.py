@@ -31,6 +31,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from oreo_agents import CausalPolicy, Sampling, TokenValue, generate
 from oreo_agents.episodes.sources import row_source
+from oreo_agents.networks import index_ties
 from oreo_agents.networks.adapters import Lora
 from oreo_agents.networks.capability import Capability
 from oreo_agents.networks.kv_cache import Prefix
@@ -80,8 +81,10 @@ class Case:
 
     @cached_property
     def truth(self) -> PreTrainedModel:
-        """The plain model."""
-        return AutoModelForCausalLM.from_pretrained(self.folder, dtype=torch.float32).eval()
+        """The plain model; where equal scores leave it open which keys are read, the first are."""
+        model = AutoModelForCausalLM.from_pretrained(self.folder, dtype=torch.float32).eval()
+        index_ties.settle(model)
+        return model
 
     @cached_property
     def policy(self) -> CausalPolicy:

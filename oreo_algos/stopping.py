@@ -36,8 +36,8 @@ class Interrupted(KeyboardInterrupt):
 class _State:
     """What this process was told, and what it does."""
 
-    def __init__(self, *, beside: bool = False) -> None:
-        self.pid, self.beside = os.getpid(), beside
+    def __init__(self, *, beside: bool = False, quiet: bool = False) -> None:
+        self.pid, self.beside, self.quiet = os.getpid(), beside, beside or quiet
         self.number: int | None = None
         self.times = 0
         self.under_way: list[str | None] = [None]
@@ -47,18 +47,19 @@ class _State:
 _state = _State()
 
 
-def listen(*, beside: bool = False) -> None:
+def listen(*, beside: bool = False, quiet: bool = False) -> None:
     """Have signals end this process as this module says; in another thread than the main one nothing is done.
 
     A signal that the process was started to ignore, as by ``nohup``, stays ignored.
 
     Args:
         beside: another process started this one, and tells it by ``TELL``; it works only in ``at_once``.
+        quiet: another process says that it heard.
     """
     global _state
     if threading.current_thread() is not threading.main_thread():
         return
-    _state = _State(beside=beside)
+    _state = _State(beside=beside, quiet=quiet)
     if beside:
         _state.under_way = [""]
         for number in _SIGNALS:
@@ -136,7 +137,7 @@ def _hear(number: int, frame: FrameType | None) -> None:
     state.number = state.number or number
     what = state.under_way[-1]
     if state.times == 1 and what is not None:
-        if what and not state.beside:
+        if what and not state.quiet:
             text = f"\noreo: {name_of(number)}: this ends after {what}; once more ends it at once\n"
             os.write(2, text.encode())
         return

@@ -59,9 +59,10 @@ def evaluate(
 
     Args:
         agent: called with the messages so far, and with ``info`` where it has a second argument without a default, or
-            one called ``info``; returns the text of its action, or a ``Reply``. A coroutine function is awaited, and so
-            is what another function returns that can be. Or a ``ChatClient``; or a client object of the library
-            ``openai``, or one that has its ``chat.completions.create``.
+            one called ``info``, in which stands ``sample`` too: how often the task was played before; returns the text
+            of its action, or a ``Reply``. A coroutine function is awaited, and so is what another function returns that
+            can be. Or a ``ChatClient``; or a client object of the library ``openai``, or one that has its
+            ``chat.completions.create``.
         env_id: a registered id, or ``module:id``; a plain environment is filled up, see ``PlainEnv``.
         split: which tasks.
         num_envs: how many tasks are played at the same time, which is how many requests a server gets at once; an agent
@@ -282,7 +283,7 @@ async def _episode(env: Any, index: int, sample: int, at_once: bool, reply: Any,
     steps, usage, reason, error = 0, Usage(), None, None
     try:
         while not track.over:
-            said = await reply(track.info)
+            said = await reply({**track.info, "sample": sample})
             steps += 1
             if isinstance(said, Reply):
                 usage, reason = usage + said.usage, said.finish_reason

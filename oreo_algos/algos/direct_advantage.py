@@ -55,6 +55,7 @@ class DirectAdvantage(EpisodeAlgorithm):
     beta: float = 0.03
 
     needs = frozenset({"reference", "value"})
+    bootstraps = True
     trains_final_value = True
 
     def __post_init__(self) -> None:
@@ -80,6 +81,7 @@ class DirectAdvantage(EpisodeAlgorithm):
             raise ValueError("DirectAdvantage needs a value network")
         with torch.set_grad_enabled(models.policy_frozen):
             token_values = models.value.token_values(batch)
+        batch = self.with_cut_off_values(batch, token_values)
         learn = self._value_loss if models.policy_frozen else self._policy_loss
         return learn(batch, models, token_values)
 

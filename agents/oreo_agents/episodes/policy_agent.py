@@ -7,6 +7,8 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
+import numpy as np
+
 from oreo_agents.episodes.generate import Sample, Sampling, generate
 from oreo_agents.episodes.prompts import PromptFormat
 from oreo_agents.episodes.sources import row_source
@@ -19,7 +21,10 @@ _GATHER_S = 0.005
 
 
 class PolicyAgent:
-    """Answers messages with what a policy samples; questions that are asked at the same time share a batch."""
+    """Answers messages with what a policy samples; questions that are asked at the same time share a batch.
+
+    What is drawn depends on the seed, the task, which sample of it is played and the turn, not on what else is asked.
+    """
 
     def __init__(
         self, policy: CausalPolicy, prompt_format: PromptFormat, sampling: Sampling = _GREEDY, *, seed: int = 0
@@ -34,7 +39,7 @@ class PolicyAgent:
         """
         self.policy, self.prompt_format, self.sampling, self.seed = policy, prompt_format, sampling, seed
         self._asked = 0
-        self._waiting: list[tuple[list[int], asyncio.Future[Sample]]] = []
+        self._waiting: list[tuple[list[int], np.random.Generator | None, asyncio.Future[Sample]]] = []
 
     @classmethod
     def from_pretrained(cls, path: str, *, seed: int = 0, device: str = "cpu", **sampling: Any) -> Self:
@@ -53,8 +58,13 @@ class PolicyAgent:
         how = Sampling(**{"temperature": 0.0, **sampling})
         return cls(policy, PromptFormat.from_pretrained(path), how, seed=seed)
 
-    async def __call__(self, messages: Sequence[Mapping[str, str]]) -> Reply:
+    async def __call__(self, messages: Sequence[Mapping[str, str]], info: Mapping[str, Any] | None = None) -> Reply:
         """Return the policy's turn after these messages.
+
+        Args:
+            messages: of the conversation until here.
+            info: whose turn it is, as ``oreo_envs.evaluate`` says: ``index``, ``sample`` and ``step``. None: the next
+                draw is the next question's, in the order in which they are asked.
 
         Raises:
             ValueError: they end with the assistant's, fill the policy's context, or the template cannot write them.
@@ -64,7 +74,7 @@ class PolicyAgent:
             raise ValueError(f"{len(tokens)} tokens were said, and the policy reads {self.policy.max_length}")
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Sample] = loop.create_future()
-        self._waiting.append((tokens, future))
+        self._waiting.append((tokens, self._source(info), future))
         if len(self._waiting) == 1:
             loop.call_later(_GATHER_S, self._answer)
         sample = await future
@@ -89,26 +99,31 @@ class PolicyAgent:
         before, _ = self.prompt_format.encode_episode(said[:-1], spans)
         return before + self.prompt_format.next_turn(said[-1]["content"], system=said[0]["role"] == "system")
 
+    def _source(self, info: Mapping[str, Any] | None) -> np.random.Generator | None:
+        """Return what a turn is drawn from; None: nothing is drawn."""
+        if self.sampling.temperature == 0:
+            return None
+        if info is not None:
+            return row_source(self.seed, *(int(info[name]) for name in ("index", "sample", "step")))
+        self._asked += 1
+        return row_source(self.seed, self._asked - 1)
+
     def _answer(self) -> None:
         """Answer all that wait."""
         waiting, self._waiting = self._waiting, []
-        places = range(self._asked, self._asked + len(waiting))
-        self._asked += len(waiting)
-        greedy = self.sampling.temperature == 0
-        sources = None if greedy else [row_source(self.seed, i) for i in places]
         try:
             samples = generate(
                 self.policy,
-                [tokens for tokens, _ in waiting],
+                [tokens for tokens, _, _ in waiting],
                 self.prompt_format.end_ids,
                 self.sampling,
-                sources=sources,
+                sources=[source for _, source, _ in waiting],
             )
         except Exception as error:  # whoever asked is to hear of it
-            for _, future in waiting:
+            for _, _, future in waiting:
                 if not future.done():
                     future.set_exception(error)
             return
-        for (_, future), sample in zip(waiting, samples, strict=True):
+        for (_, _, future), sample in zip(waiting, samples, strict=True):
             if not future.done():
                 future.set_result(sample)

@@ -14,6 +14,8 @@ import torch
 from torch import nn
 from transformers import PretrainedConfig, PreTrainedModel
 
+from oreo_agents.networks.index_ties import indexers
+
 # A window that a trial of a few tokens reaches beyond; what is longer is tried at this length.
 WINDOW = 4
 _WINDOWS = ("sliding_window", "attention_chunk_size")
@@ -66,13 +68,20 @@ def _reason(trial: Callable[[], str | None]) -> str | None:
 
 @contextmanager
 def _short_window(model: PreTrainedModel) -> Iterator[None]:
-    """Let a window that is longer than a trial be short; masks and caches are made by what the configuration says."""
+    """Let a window that is longer than a trial be short, and let few keys be read where the best are.
+
+    Masks and caches are made by what the configuration says.
+    """
     config = model.config.get_text_config()
     with ExitStack() as stack:
         for name in _WINDOWS:
             window = getattr(config, name, None)
             if isinstance(window, int) and window > WINDOW:
                 stack.enter_context(_set(config, name, WINDOW))
+        for indexer in indexers(model):
+            for name, count in list(vars(indexer).items()):
+                if "topk" in name and isinstance(count, int) and count > WINDOW:
+                    stack.enter_context(_set(indexer, name, WINDOW))
         yield
 
 

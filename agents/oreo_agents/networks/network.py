@@ -12,7 +12,7 @@ from peft import PeftModel
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from oreo_agents.networks import packing
+from oreo_agents.networks import index_ties, packing
 from oreo_agents.networks.adapters import Lora
 from oreo_agents.networks.checkpoints import (
     Checkpointing,
@@ -59,6 +59,7 @@ class Network(nn.Module):
         """Wrap a loaded model, with adapters when ``lora`` asks for them; ``head`` names a module trained in full."""
         super().__init__()
         model.eval()
+        index_ties.settle(model)
         require_causal(model)
         self.documents = Documents(model, packing.enable(model))
         self.model: nn.Module = model

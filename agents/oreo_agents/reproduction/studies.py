@@ -133,7 +133,7 @@ def _words(name: str, answer: str, algos: Sequence[str], *more: str) -> Stage:
 
 def _math(name: str, env: str, size: str, model: Model, algos: Sequence[str], *more: str) -> Stage:
     """Return a run of a checkpoint of the paper on a data set."""
-    settings = (f"experiment=paper-{size}", f"env={env}", f"policy.path={model.path}", "seed={k}")
+    settings = (f"experiment=paper-{size}", f"env={env}", "seed={k}")
     return Stage(f"{name}-{env}-{size}-{{k}}", "run", (*settings, f"algos=[{','.join(algos)}]", *more), model=model)
 
 
@@ -154,9 +154,7 @@ _LEVELS = ("oreo", "oreo-step", "oreo-response")
 _TABLE1 = {answer: _words("algorithms", answer, _ALGOS) for answer in ("boxes", "exact")}
 _TABLE1_PAPER = {env: _math("algorithms", env, "1.5b", QWEN, _ALGOS) for env in ("gsm8k", "math")}
 _HOUSES = Stage("games-{k}", "run", ("experiment=alfworld-tiny", "seed={k}", "workers=1"))
-_HOUSES_PAPER = Stage(
-    "games-minicpm-{k}", "run", ("experiment=paper-alfworld", f"policy.path={MINICPM.path}", "seed={k}"), model=MINICPM
-)
+_HOUSES_PAPER = Stage("games-minicpm-{k}", "run", ("experiment=paper-alfworld", "seed={k}"), model=MINICPM)
 
 _BOXES = "word problems that ask for full boxes (luck is frequent)"
 _TOTAL = "word problems that ask for the total (a right answer is a sound one)"

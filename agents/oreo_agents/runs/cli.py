@@ -50,6 +50,8 @@ from oreo_envs.visible import visible
 
 _run_and_report = hydra_utils.run_and_report
 
+_HELP = ("-h", "--help", "help")
+
 _folders: dict[str, str] = {"sweep": "", "run": ""}
 """Where this process works: of a sweep, or of a run."""
 
@@ -96,7 +98,7 @@ def main() -> None:
     The exit code is 0 on success, 2 for a mistake of the user, 1 where the machine failed (a full disk, say), and that
     of a shell for a command that a signal ended: 130 for Ctrl-C, 143 for SIGTERM.
     """
-    stopping.listen()
+    stopping.listen(quiet=not together.leads())
     logging.raiseExceptions = False  # a log that cannot be written on a full disk is no news
     try:
         _command()
@@ -113,17 +115,23 @@ def _how_to_go_on() -> str:
     return "" if kind is None else f"; the same command with hydra.{kind}.dir={_folders[kind]} goes on from there"
 
 
+def _say(text: str) -> None:
+    if together.leads():
+        print(text, end="")
+
+
 def _command() -> None:
     command, *arguments = sys.argv[1:] or ["--help"]
     try:
         arguments, imports = plugged_in(arguments)
-        together.join(command)
-        if command in ("-h", "--help", "help"):
-            print(USAGE, end="")
+        if command not in (*_HELP, "--version"):
+            together.join(command)
+        if command in _HELP:
+            _say(USAGE)
         elif command == "--version":
-            print(f"oreo {version('oreo-suite')}")
+            _say(f"oreo {version('oreo-suite')}\n")
         elif text := asked_of_parser(command, arguments):
-            print(text, end="")
+            _say(text)
         elif command == "report":
             from oreo_agents.evaluation.report import main as report
 
@@ -157,7 +165,7 @@ def _command() -> None:
 
             play(arguments)
         elif command in JOBS and (text := asked(command, arguments)):
-            print(text, end="")
+            _say(text)
         elif command == "serve":
             from oreo_agents.runs.serve import main as serve
 
@@ -225,6 +233,7 @@ def _run_hydra(command: str, arguments: Sequence[str], imports: Sequence[str]) -
     given = parsed.overrides
     if not parsed.multirun:
         require_no_sweep(command, given)
+    together.require_one_run(in_sweep=parsed.multirun)
     overrides += further_overrides(command, given)  # at the end: a recipe wins over the file of its algorithm
     given = get_args_parser().parse_known_args(flags_first(overrides))[0].overrides
     check_overrides(command, given)

@@ -20,6 +20,24 @@ def started() -> bool:
     return "RANK" in os.environ and "WORLD_SIZE" in os.environ
 
 
+def leads() -> bool:
+    """Whether this process is the first of those that were started together; known before they meet."""
+    return not started() or os.environ["RANK"] == "0"
+
+
+def require_one_run(*, in_sweep: bool) -> None:
+    """Refuse a sweep of several processes.
+
+    Raises:
+        ValueError: it is one.
+    """
+    if in_sweep and started():
+        from oreo_algos import ranks
+
+        if ranks.current().size > 1:
+            raise ValueError("several processes train one run: start a sweep (-m) without torchrun, see docs/scale.md")
+
+
 def join(command: str) -> None:
     """Join the others that were started with this process.
 
@@ -66,8 +84,7 @@ def meet(folder: Path, *, in_sweep: bool = False) -> bool:
     from oreo_algos import ranks
 
     us = ranks.current()
-    if us.size > 1 and in_sweep:
-        raise ValueError("several processes train one run: start a sweep (-m) without torchrun, see docs/scale.md")
+    require_one_run(in_sweep=in_sweep)
     if us.leads:
         us.first(lambda: str(folder))
     else:

@@ -138,13 +138,16 @@ def test_samples_of_an_agent_are_drawn_from_its_seed(prompt_format):
     policy = CausalPolicy(make_model("llama", context=2048))
     sampling = Sampling(temperature=1.0, max_new_tokens=8)
 
-    def texts(seed):
-        result = evaluate(
-            PolicyAgent(policy, prompt_format, sampling, seed=seed), ARITHMETIC, split="train", episodes=3
-        )
-        return [row.messages[-1]["content"] for row in result.rows]
+    def texts(seed, **how):
+        agent = PolicyAgent(policy, prompt_format, sampling, seed=seed)
+        result = evaluate(agent, ARITHMETIC, split="train", **{"episodes": 3, **how})
+        return {(row.index, row.sample): row.messages[-1]["content"] for row in result.rows}
 
-    assert texts(0) == texts(0) != texts(1)
+    alone = texts(0)
+    assert alone == texts(0) and alone != texts(1)
+    # Whatever else is asked, and in whatever order.
+    more = texts(0, episodes=5, episodes_per_task=2, num_envs=4)
+    assert len({*more.values()}) == 10 and more.items() >= alone.items()
 
 
 def test_conversations_of_games_are_imported_and_single_answers_are_refused(tmp_path):

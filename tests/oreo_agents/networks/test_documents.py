@@ -19,23 +19,23 @@ from oreo_algos.batch import Batch
 
 
 @pytest.fixture
-def widths_matter(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Outputs of a Llama depend on how many tokens there are, padding included."""
+def neighbours_matter(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Outputs of a Llama depend on how many documents are read with one."""
     trunk = type(make_model("llama").model)
     forward = trunk.forward
 
-    def wide(self: Any, input_ids: torch.Tensor, **how: Any) -> Any:
+    def crowded(self: Any, input_ids: torch.Tensor, **how: Any) -> Any:
         found = forward(self, input_ids, **how)
-        found.last_hidden_state = found.last_hidden_state * (1 + input_ids.shape[1] / 10)
+        found.last_hidden_state = found.last_hidden_state * (len(input_ids) + ("packing" in how))
         return found
 
-    monkeypatch.setattr(trunk, "forward", wide)
+    monkeypatch.setattr(trunk, "forward", crowded)
     documents._warn_of_lone_documents.cache_clear()
 
 
-# The causal check reads rows of one length, so that this model passes it.
-@pytest.mark.usefixtures("widths_matter")
-def test_where_padding_changes_what_is_said_documents_are_read_one_at_a_time(
+# The causal check reads rows by themselves, so that this model passes it.
+@pytest.mark.usefixtures("neighbours_matter")
+def test_where_a_batch_changes_what_is_said_documents_are_read_one_at_a_time(
     batch: Batch, checkpoint: Callable[[str], str], caplog: pytest.LogCaptureFixture
 ):
     policy = CausalPolicy(make_model("llama"))

@@ -16,7 +16,7 @@ from oreo_agents.networks.adapters import Lora
 from oreo_agents.networks.policy import CausalPolicy
 from oreo_agents.networks.value import TokenValue
 from oreo_algos import EpisodeBuffer, Models, TrainerConfig, train
-from oreo_algos.algos import Algorithm, Dpo, Kto, Oreo, Sft
+from oreo_algos.algos import AdvantageWeighted, Algorithm, Dpo, Kto, Oreo, Sft, Topr
 from oreo_algos.training.metrics_writer import read_metrics
 
 FAST: dict[str, Any] = {"policy_lr": 1e-3, "batch_size": 5, "epochs": 2}
@@ -33,6 +33,8 @@ CASES: dict[str, tuple[Algorithm[Any], str, dict[str, Any]]] = {
     "moving average": (dataclasses.replace(OREO, target_decay=0.5), "llama", {"lora": Lora(rank=2)}),
     "muon": (dataclasses.replace(OREO, optimizer="muon"), "llama", {}),
     "kto": (Kto(**FAST), "llama", {}),
+    "tapered, adapters": (Topr(**FAST), "llama", {"lora": Lora(rank=2)}),
+    "weighted, adapters": (AdvantageWeighted(**FAST, value_lr=1e-3), "llama", {"lora": Lora(rank=2)}),
 }
 
 

@@ -36,6 +36,7 @@ def test_every_run_is_of_settings_that_fit_together(stage: Stage, tmp_path: Path
     with initialize_config_dir(str(config_folder()), version_base="1.3"):
         config = compose("run", overrides)
     settle_policy(config)
+    assert stage.model is None or stage.model.path == config.policy.path
     settings = settings_from_config(config, {name: config.algorithms[name] for name in config.algos})
     asked = {
         (row.algo.partition("-round")[0], row.search)

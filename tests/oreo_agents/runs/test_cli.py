@@ -160,7 +160,7 @@ def test_a_setting_without_its_place_is_offered_with_it(arguments, name: str, of
     ("arguments", "owner"),
     [
         (("train", "algo=dpo", "algo.alpha=1"), "alpha is a setting of algo=grpo, algo=oreo, algo=oreo-constant"),
-        (("run", "algorithms.kto.value_lr=1"), "value_lr is a setting of algo=direct-advantage, algo=dqo, algo=oreo"),
+        (("run", "algorithms.kto.value_lr=1"), "value_lr is a setting of algo=awr, algo=direct-advantage, algo=dqo"),
         (("run", "env=gsm8k", "env.options.num_verbs=8"), "num_verbs is a setting of env=arithmetic"),
         (("eval", "searches.greedy.keep=2"), "keep is a setting of search=step_beam"),
     ],

@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -72,18 +73,62 @@ def test_two_processes_train_in_one_folder_what_one_trains(tmp_path: Path):
 
 
 @pytest.mark.slow
+def test_a_run_that_lost_a_process_goes_on_to_what_one_process_makes(tmp_path: Path):
+    own = [text.replace("algo.", "algorithms.oreo.", 1) for text in SMALL if text.startswith("algo.")]
+    others = [text for text in SMALL if not text.startswith(("algo", "sft"))]
+    # From the same start to the byte: what is collected first is the same to the byte.
+    arguments = ["run", "algos=[oreo]", *own, *others, "sft.demonstrations=0", "rounds=2", "hydra.run.dir=run"]
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+    codes, _, errors = ended(start(tmp_path / "one", *arguments, processes=1))
+    assert codes == [0], errors
+    one, two = tmp_path / "one" / "run", tmp_path / "two" / "run"
+    processes = start(tmp_path / "two", *arguments)
+    while not (two / "data" / "episodes" / "metadata.json").exists() and processes[1].poll() is None:
+        time.sleep(0.01)
+    processes[1].kill()
+    codes, _, errors = ended(processes)
+    assert codes == [2, -9] and errors.count("oreo: ") == 1 and "another process of this run was killed" in errors
+    assert not (two / "results.json").exists()
+    codes, again, errors = ended(start(tmp_path / "two", *arguments))
+    assert codes == [0, 0], errors
+    assert [again.count(text) for text in ("report: ", "Accuracy (%)")] == [1, 1]
+    files = {path.relative_to(one) for path in one.rglob("*") if path.suffix not in (".arrow", ".lock")}
+    assert files == {path.relative_to(two) for path in two.rglob("*") if path.suffix not in (".arrow", ".lock")}
+    for file in ("part-00000.parquet", "metadata.json"):
+        assert (one / "data/episodes" / file).read_bytes() == (two / "data/episodes" / file).read_bytes()
+    for part in ("oreo/policy", "oreo/value", "oreo-round2/policy", "oreo-round2/value"):
+        found, expected = (load_file(run / part / "model.safetensors") for run in (two, one))
+        for key, tensor in expected.items():
+            torch.testing.assert_close(found[key], tensor, rtol=0, atol=1e-4, msg=f"{part}: {key}")
+    results = [json.loads((run / "results.json").read_text())["results"] for run in (one, two)]
+    assert [[row["correct"], row["search"]] for row in results[0]] == [[r["correct"], r["search"]] for r in results[1]]
+
+
+@pytest.mark.slow
 def test_a_mistake_is_said_once_and_ends_all_as_it_ends_one(tmp_path: Path):
     for arguments, sentence in (
         (["train", "algo=oreo", "trainer.sharding=half"], "trainer.sharding must be"),
         (["eval", "somewhere"], "oreo eval is for one process"),
+        (["collect", "env=gsm8k"], "oreo collect is for one process"),
+        (["run", "experiment=smoke", "workers=2"], "workers=2 is for one process"),
+        (["train", "-m", "algo=oreo,dpo"], "start a sweep (-m) without torchrun"),
     ):
         codes, out, errors = ended(start(tmp_path, *arguments))
         assert codes == [2, 2] and (out + errors).count("oreo: ") == 1 and sentence in errors, errors
         assert "Traceback" not in errors
 
 
+@pytest.mark.slow
+def test_help_is_said_once(tmp_path: Path):
+    for arguments, text in ((["--version"], "oreo "), (["--help"], "oreo run "), (["train", "--help"], "oreo train")):
+        codes, out, errors = ended(start(tmp_path, *arguments))
+        _, alone, _ = ended(start(tmp_path, *arguments, processes=1))
+        assert codes == [0, 0] and out == alone and text in out and not errors
+
+
 def test_a_process_that_was_started_alone_has_nobody_to_meet(monkeypatch, tmp_path: Path):
     for name in ("RANK", "WORLD_SIZE"):
         monkeypatch.delenv(name, raising=False)
     together.join("eval")
-    assert together.follow() == [] and together.meet(tmp_path) and together.speaks()
+    assert together.follow() == [] and together.meet(tmp_path) and together.speaks() and together.leads()

@@ -9,7 +9,19 @@ import torch
 from tabular import tiny_models
 
 from oreo_algos import EpisodeBuffer
-from oreo_algos.algos import ConstantBaseline, DirectAdvantage, Dpo, Dqo, Grpo, ImplicitPrm, Kto, Oreo
+from oreo_algos.algos import (
+    AsymRe,
+    ConstantBaseline,
+    DirectAdvantage,
+    Dpo,
+    Dqo,
+    Grpo,
+    ImplicitPrm,
+    Kto,
+    OptimalAdvantage,
+    Oreo,
+    Topr,
+)
 from oreo_algos.algos.kto import ReferencePoint
 from oreo_algos.batch import collate
 from oreo_algos.training.micro_batches import episodes_of
@@ -99,6 +111,23 @@ def test_a_group_is_compared_with_its_mean(models, episodes):
     weights = [(e.total_reward - means[e.task_id]) / e.num_action_tokens for e in chosen]
     assert len(chosen) == len(episodes)
     assert_same(first(algorithm, models, chosen), reinforce(models, chosen, weights))
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "weight"),
+    [
+        (AsymRe(baseline=0.4, delta_v=-0.1), lambda reward, soft: reward - 0.4 + 0.1),
+        (Topr(), lambda reward, soft: reward - 0.5),
+        (OptimalAdvantage(beta=BETA, value_beta=0.2), lambda reward, soft: 2 * BETA * (reward - soft)),
+    ],
+    ids=["asymre", "topr", "optimal-advantage"],
+)
+def test_returns_are_compared_with_a_number_or_with_the_soft_maximum_of_the_task(models, episodes, algorithm, weight):
+    chosen = algorithm.select(EpisodeBuffer(episodes), np.random.default_rng(0))
+    returns = {task: [e.total_reward for e in episodes if e.task_id == task] for task in ("task-0", "task-1")}
+    soft = {task: 0.2 * np.log(np.mean(np.exp(np.array(own) / 0.2))) for task, own in returns.items()}
+    weights = [weight(e.total_reward, soft[e.task_id]) for e in episodes]
+    assert_same(first(algorithm, models, chosen), reinforce(models, episodes, weights))
 
 
 def test_one_step_residuals_are_one_family_everywhere(episodes):

@@ -8,7 +8,7 @@ import torch
 from tabular import TablePolicy, TableValue, tiny_models
 
 from oreo_algos import EpisodeBuffer
-from oreo_algos.algos import ConstantBaseline, Dpo, Dqo, Kto, MoreSft, Oreo, RejectionSampling, Sft
+from oreo_algos.algos import ConstantBaseline, DirectAdvantage, Dpo, Dqo, Kto, MoreSft, Oreo, RejectionSampling, Sft
 from oreo_algos.algos.selection import NothingToLearnError
 from oreo_algos.batch import collate
 from oreo_algos.models import Models
@@ -48,7 +48,13 @@ def table_value(chain, tmp_path, algorithm):
 
 @pytest.mark.parametrize(
     ("algorithm", "choice", "of_a"),
-    [(Oreo, "fail", 0.0), (Oreo, "drop", 0.0), (Oreo, "bootstrap", 0.75), (Dqo, "bootstrap", 0.75)],
+    [
+        (Oreo, "fail", 0.0),
+        (Oreo, "drop", 0.0),
+        (Oreo, "bootstrap", 0.75),
+        (Dqo, "bootstrap", 0.75),
+        (DirectAdvantage, "bootstrap", 0.75),
+    ],
 )
 def test_the_value_before_a_cut_is_what_the_state_there_is_worth(chain, tmp_path, algorithm, choice, of_a):
     """By hand: V(B) = 3/4 is the mean of what B leads to; V(A) = V(B) where a cut is no failure, else 0."""
