@@ -21,6 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 from oreo_agents.runs.building import require_named, require_safe_hydra
 from oreo_agents.runs.choices import compose, config_folder, further, known
 from oreo_agents.runs.hints import explained
+from oreo_agents.runs.jobs import settings_from_config, settle_policy
 from oreo_agents.runs.names_elsewhere import here, meant
 from oreo_agents.runs.sweeps import lets_others_go_on, what_is_missing
 
@@ -88,6 +89,21 @@ def further_overrides(command: str, overrides: Sequence[str]) -> list[str]:
             return further(command, overrides, _jobs(overrides))
         except (HydraException, OmegaConfBaseException, TypeError):
             return []
+
+
+def composed_settings(command: str, overrides: Sequence[str]) -> Any:
+    """Return the ``RunSettings`` that a command line asks for, without running anything.
+
+    Raises:
+        UserError: an override names a key, a group or a choice that does not exist, or cannot be read.
+        ValueError: a value is refused by the dataclass that it is for.
+    """
+    overrides = [*overrides, *further_overrides(command, overrides)]
+    check_overrides(command, overrides)
+    with initialize_config_dir(str(config_folder()), version_base="1.3"):
+        config = compose(command, overrides)
+    settle_policy(config)
+    return settings_from_config(config, {name: config.algorithms[name] for name in config.algos})
 
 
 def require_no_sweep(command: str, overrides: Sequence[str]) -> None:

@@ -183,11 +183,7 @@ def _check(study: Study, scale: Scale, jobs: Sequence[Job]) -> None:
     Raises:
         ValueError: settings do not fit together.
     """
-    from hydra import initialize_config_dir
-
-    from oreo_agents.runs.choices import compose, config_folder
-    from oreo_agents.runs.jobs import settings_from_config, settle_policy
-    from oreo_agents.runs.overrides import further_overrides
+    from oreo_agents.runs.overrides import composed_settings
 
     say(f"{study.title}, --scale {scale}:")
     counted = set[Model]()
@@ -195,12 +191,7 @@ def _check(study: Study, scale: Scale, jobs: Sequence[Job]) -> None:
         say(f"  oreo {' '.join(job.command)} hydra.run.dir={job.folder}")
         if job.stage.command != "run":
             continue
-        overrides = job.command[1:]
-        overrides += further_overrides("run", overrides)
-        with initialize_config_dir(str(config_folder()), version_base="1.3"):
-            config = compose("run", overrides)
-        settle_policy(config)
-        settings = settings_from_config(config, {name: config.algorithms[name] for name in config.algos})
+        settings = composed_settings(job.stage.command, job.command[1:])
         if (model := job.stage.model) is not None and model.shape is not None and model not in counted:
             counted.add(model)
             say(f"    {_memory(settings, model.shape)}")

@@ -141,8 +141,8 @@ class ScoreBook:
             own = tries.get(contender.label, {})
             solved = {tau: summarize(self._items(name, split, one.label))["accuracy"] for tau, one in own.items()}
             if solved:
-                usual = getattr(contender.search, "tau", None)
-                best = max(solved, key=lambda tau: (solved[tau], tau == usual))
+                given = getattr(contender.search, "tau", None)
+                best = max(solved, key=lambda tau: (solved[tau], tau == given))
                 shares = ", ".join(f"{100 * share:.1f}% with {tau:g}" for tau, share in solved.items())
                 _log.info("%s, %s: tau=%g, of %s on %s", name, contender.label, best, shares, split)
                 choice = TauChoice(best, tuple(asked), f"{len(indices)} tasks of {split}")

@@ -6,14 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hydra import initialize_config_dir
 
 from oreo_agents.reproduction.outcome import Outcome
 from oreo_agents.reproduction.studies import STUDIES, Column, Model, Row, Stage, Study
 from oreo_agents.runs import reproduce
-from oreo_agents.runs.choices import compose, config_folder
-from oreo_agents.runs.jobs import settings_from_config, settle_policy
-from oreo_agents.runs.overrides import further_overrides
+from oreo_agents.runs.overrides import composed_settings
 from oreo_agents.runs.reproduce import Job
 
 STAGES = sorted(
@@ -31,13 +28,8 @@ STAGES = sorted(
 
 @pytest.mark.parametrize("stage", [stage for stage in STAGES if stage.command == "run"], ids=lambda stage: stage.name)
 def test_every_run_is_of_settings_that_fit_together(stage: Stage, tmp_path: Path):
-    overrides = Job(stage, 1, tmp_path).command[1:]
-    overrides += further_overrides("run", overrides)
-    with initialize_config_dir(str(config_folder()), version_base="1.3"):
-        config = compose("run", overrides)
-    settle_policy(config)
-    assert stage.model is None or stage.model.path == config.policy.path
-    settings = settings_from_config(config, {name: config.algorithms[name] for name in config.algos})
+    settings = composed_settings("run", Job(stage, 1, tmp_path).command[1:])
+    assert stage.model is None or stage.model.path == settings.policy.path
     asked = {
         (row.algo.partition("-round")[0], row.search)
         for study in STUDIES.values()
