@@ -158,6 +158,7 @@ def test_a_limit_of_file_sizes_leaves_nothing_half_written(tmp_path: Path):
     assert said.count("\n") == 1 and set(os.listdir(tmp_path)) == before
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_a_game_with_a_sentence(tmp_path: Path):
     process = start(tmp_path, "play", "arithmetic")
     assert process.stdout is not None
@@ -207,6 +208,7 @@ def await_that(reached: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processes are told apart by /proc")
 @pytest.mark.parametrize("again", [False, True])
 def test_workers_end_at_their_safe_points_or_at_once(again: bool, tmp_path: Path):
