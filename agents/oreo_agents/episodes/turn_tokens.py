@@ -244,3 +244,29 @@ def steps_of_tokens(covered: Sequence[int], text: str, ends: np.ndarray) -> np.n
         piece = text[start:end]
         places.append(start + len(piece) - len(piece.lstrip()) if piece.strip() else start)
     return np.searchsorted(ends, places, side="right").clip(max=len(ends) - 1)
+
+
+class StepEnd:
+    """Says when the tokens of a row, one more at each call, have come to the end of a step.
+
+    Args:
+        texts: of the policy's tokenizer.
+        delimiters: what ends a step.
+        inside: the row goes on inside a turn.
+        least: tokens; ends of steps before these are passed over.
+    """
+
+    def __init__(self, texts: TurnTokens, delimiters: Sequence[str], inside: bool, least: int = 1) -> None:
+        """Begin before the first token."""
+        self._texts, self._delimiters, self._inside, self._least = texts, delimiters, inside, least
+        self._done = 0
+
+    def __call__(self, tokens: Sequence[int]) -> int | None:
+        """Return how many of the tokens to keep when it is time to stop, else None."""
+        length = self._texts.complete_step(
+            tokens[self._done :], self._delimiters, inside=self._inside or self._done > 0
+        )
+        if length is None:
+            return None
+        self._done += length
+        return self._done if self._done >= self._least else None

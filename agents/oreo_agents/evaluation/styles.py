@@ -42,6 +42,7 @@ _MARKERS = {
     "best_of_n": "^",
     "weighted_vote": "D",
     "step_beam": "*",
+    "block_beam": "X",
     "admissible": "P",
     "best_of_k_actions": "v",
     "majority_of_k_actions": "p",

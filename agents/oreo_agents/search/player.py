@@ -8,7 +8,7 @@ not read yet, and remember what it has.
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
+from functools import cached_property
 
 import gymnasium as gym
 import numpy as np
@@ -19,6 +19,7 @@ from oreo_agents.episodes.record import Record
 from oreo_agents.episodes.rollout import RolloutCounts, rollout
 from oreo_agents.episodes.sampler import LocalSampler, Sampler
 from oreo_agents.episodes.sources import row_source
+from oreo_agents.episodes.turn_tokens import StepEnd
 from oreo_agents.networks.kv_cache import Prefix
 from oreo_agents.networks.policy import CausalPolicy
 from oreo_agents.networks.value import StateValue, readings
@@ -233,6 +234,7 @@ class Player:
         sources: Sequence[np.random.Generator | None],
         *,
         one_step: bool,
+        least: int = 1,
         most: int | None = None,
     ) -> list[Sample]:
         """Say how the turn of each record may go on, without changing the record.
@@ -242,15 +244,13 @@ class Player:
             temperature: > 0.
             sources: of randomness, one a record; None: the likeliest tokens.
             one_step: up to the end of a step; else to the end of the turn.
+            least: tokens of whole steps that are taken as one.
             most: tokens of each; None: what is left of the turn's.
         """
         spoken, limit = [record.spoken for record in records], self.sampling.max_new_tokens
         stops = None
         if one_step:
-            stops = [
-                partial(self.prompt_format.complete_step, delimiters=record.delimiters, inside=record.spoken > 0)
-                for record in records
-            ]
+            stops = [StepEnd(self.prompt_format, record.delimiters, record.spoken > 0, least) for record in records]
         return self.sampler.generate(
             [record.tokens for record in records],
             self.prompt_format.end_ids,

@@ -2,12 +2,15 @@
 
 Source: Wang et al. 2024 (arXiv:2412.16145), test-time search.
 Deviations: V alone decides there, which is ``tau=0``; one expansion of each beam is greedy; duplicates are dropped;
-finished answers compete with unfinished ones.
+finished answers compete with unfinished ones. Steps that are taken together and the vote at the end follow Wang et al.
+2025 (arXiv:2505.17373), value-guided search, whose blocks are tokens and not whole steps.
 """
 
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from math import isqrt
+from math import exp, isqrt
+from typing import Literal
 
 import numpy as np
 
@@ -82,21 +85,36 @@ class _Tree:
         self.candidates = []
         self.depth += 1
 
-    def best(self) -> Record:
+    def best(self) -> _Beam:
         """Return the finished answer with the highest score, or the best of those that a limit cut off."""
-        return max(self.finished or self.cut_off, key=lambda beam: beam.score).record
+        return max(self.finished or self.cut_off, key=lambda beam: beam.score)
 
-    def answer(self, player: Player, temperature: float) -> Answer:
+    def voted(self, answers: Sequence[str | None], tau: float) -> _Beam:
+        """Return the best of the finished answers that say what most weight says, see ``WeightedVote``.
+
+        Args:
+            answers: what each of the finished ones says.
+            tau: of the weights ``exp(V / tau)``; 0: V itself, at least 0.
+        """
+        voters = [(answer, beam) for answer, beam in zip(answers, self.finished, strict=True) if answer is not None]
+        if not voters:
+            return self.best()
+        most = max(beam.value for _, beam in voters)
+        weights: defaultdict[str | None, float] = defaultdict(float)
+        for answer, beam in voters:
+            weights[answer] += exp((beam.value - most) / tau) if tau else max(beam.value, 0.0)
+        return max(voters, key=lambda voter: (weights[voter[0]], voter[1].score))[1]
+
+    def answer(self, player: Player, search: "StepBeam") -> Answer:
         """Give the best one, with the others that reached their end."""
-        best = self.best()
-        episodes = {id(best): player.end(best, temperature)}
         beams = [*self.finished, *self.cut_off]
-        ended = [episodes.get(id(beam.record)) or player.episode(beam.record, temperature) for beam in beams]
-        others = [
-            Candidate(episode, beam.value, player.final_answer(episode))
-            for episode, beam in zip(ended, beams, strict=True)
-        ]
-        return Answer(episodes[id(best)], self.generated, self.read, others if len(beams) > 1 else ())
+        ended = [player.episode(beam.record, search.temperature) for beam in beams]
+        answers = [player.final_answer(episode) for episode in ended]
+        best = self.voted(answers[: len(self.finished)], search.tau) if search.final == "vote" else self.best()
+        chosen = next(k for k, beam in enumerate(beams) if beam is best)
+        ended[chosen] = player.end(best.record, search.temperature)
+        others = [Candidate(*one) for one in zip(ended, (beam.value for beam in beams), answers, strict=True)]
+        return Answer(ended[chosen], self.generated, self.read, others if len(beams) > 1 else ())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,20 +134,31 @@ class StepBeam(Scored):
         temperature: of the sampling; high ones propose rare errors that V never saw.
         step_tokens: of a step at most; what goes on beyond it is cut off, like an answer at its limit, so that no beam
             waits for a step that never ends. None: as many as the turn has left.
+        block_tokens: a beam goes on by whole steps of together so many tokens at least, before V is asked: with long
+            answers fewer and longer ones to choose among.
+        final: which of the finished answers is given: the best, or the best of those for which most weight votes, see
+            ``WeightedVote``.
     """
 
     keep: int = 2
     expand: int = 4
     temperature: float = 0.7
     step_tokens: int | None = None
+    block_tokens: int = 1
+    final: Literal["best", "vote"] = "best"
 
     def __post_init__(self) -> None:
         """Check the settings."""
         super().__post_init__()
         if self.keep < 1 or self.expand < 1:
             raise ValueError(f"keep and expand must be at least 1, got {self.keep} and {self.expand}")
-        if self.step_tokens is not None and self.step_tokens < 1:
-            raise ValueError(f"step_tokens must be at least 1, or null for no limit, got {self.step_tokens}")
+        if self.block_tokens < 1:
+            raise ValueError(f"block_tokens must be at least 1, got {self.block_tokens}")
+        if self.step_tokens is not None and self.step_tokens < self.block_tokens:
+            raise ValueError(
+                f"step_tokens must be at least block_tokens={self.block_tokens}, or null for no limit, got "
+                f"{self.step_tokens}"
+            )
         if self.temperature <= 0:
             raise ValueError(f"temperature must be > 0 to draw different steps, got {self.temperature}")
 
@@ -142,7 +171,7 @@ class StepBeam(Scored):
                 self._grow(player, running)
                 for tree in running:
                     if not tree.live:
-                        answers[tree.best().slot] = tree.answer(player, self.temperature)
+                        answers[tree.best().record.slot] = tree.answer(player, self)
                 running = [tree for tree in running if tree.live]
         return answers
 
@@ -155,7 +184,9 @@ class StepBeam(Scored):
             for source in self._sources(player, tree, beam.record, number)
         ]
         parents, sources = [beam.record for _, beam, _ in asked], [source for *_, source in asked]
-        samples = player.continue_turns(parents, self.temperature, sources, one_step=True, most=self.step_tokens)
+        samples = player.continue_turns(
+            parents, self.temperature, sources, one_step=True, least=self.block_tokens, most=self.step_tokens
+        )
         children: dict[tuple[int, tuple[int, ...]], _Child] = {}
         for (tree, beam, _), sample in zip(asked, samples, strict=True):
             tree.generated += len(sample.tokens) + sample.dropped

@@ -16,6 +16,7 @@ from oreo_agents.episodes.prompts import PromptFormat
 from oreo_agents.episodes.record import Record
 from oreo_agents.episodes.sampler import Sampler
 from oreo_agents.episodes.sources import row_source
+from oreo_agents.episodes.turn_tokens import StepEnd
 from oreo_agents.networks.kv_cache import Prefix
 from oreo_agents.networks.policy import CausalPolicy
 from oreo_agents.networks.value import StateValue, readings
@@ -202,10 +203,11 @@ class Conversations(Player):
         sources: Sequence[np.random.Generator | None],
         *,
         one_step: bool,
+        least: int = 1,
         most: int | None = None,
     ) -> list[Sample]:
         """Say how each answer may go on, see ``Player``."""
-        stops = [self._stop(record, one_step=one_step, told=False) for record in records]
+        stops = [self._stop(record, one_step=one_step, told=False, least=least) for record in records]
         return self._generate(records, temperature, sources, stops, constrained=False, most=most)
 
     def _generate(
@@ -243,20 +245,20 @@ class Conversations(Player):
         tokens = list(question.tokens)
         return Record(env, slot, info, tokens, len(tokens), [-1] * len(tokens), [0.0] * len(tokens))
 
-    def _stop(self, record: Record, *, one_step: bool, told: bool) -> Stop:
+    def _stop(self, record: Record, *, one_step: bool, told: bool, least: int = 1) -> Stop:
         """Say when to stop an answer: nobody waits, a stop was said, or a step is over."""
         question = self.questions[record.slot]
         tell = self._teller(record) if told and question.on_step is not None and not record.spoken else None
         watch = self._watcher(record, tell) if not one_step and (tell or self.ends_at_answer) else None
         # A character may take several tokens.
         tail = 4 * max(map(len, question.stops), default=0) + 4
-        inside = record.spoken > 0
+        step_end = StepEnd(self.prompt_format, self.delimiters, record.spoken > 0, least)
 
         def stop(tokens: Sequence[int]) -> int | None:
             if question.cancelled():
                 return len(tokens)
             if one_step:
-                length = self.prompt_format.complete_step(tokens, self.delimiters, inside=inside)
+                length = step_end(tokens)
                 if length is not None:
                     return length
             if question.stops and question.end(self.prompt_format.decode(tokens[-tail:])) is not None:

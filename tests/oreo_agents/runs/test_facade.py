@@ -173,7 +173,7 @@ MISTAKES = [
     (lambda p, e: oreo.make("arithmetic", split="tset"), "did you mean 'test'"),
     (lambda p, e: oreo.load_policy("/no/where"), "there is no such folder"),
     (lambda p, e: oreo.new_policy(e, hidden=3), "TinyConfig has no setting 'hidden'"),
-    (lambda p, e: oreo.algorithm("orio"), r"unknown algorithm 'orio'; did you mean 'oreo'\? \(known: dpo"),
+    (lambda p, e: oreo.algorithm("orio"), r"unknown algorithm 'orio'; did you mean 'oreo'\? \(known: "),
     (lambda p, e: oreo.algorithm("oreo", betta=1), "Oreo has no setting 'betta'; did you mean 'beta'"),
     (lambda p, e: oreo.algorithm("oreo", beta=-1), "beta"),
     (lambda p, e: oreo.train("oreo", p, EpisodeBuffer([])), "give value=new_value"),

@@ -31,6 +31,7 @@ from oreo_agents.episodes import sampler as sampler_module
 from oreo_agents.episodes.generate import Sampling
 from oreo_agents.episodes.prompts import PromptFormat
 from oreo_agents.episodes.record import Record
+from oreo_agents.episodes.turn_tokens import StepEnd
 from oreo_agents.networks.policy import CausalPolicy
 from oreo_agents.networks.value import TokenValue
 from oreo_agents.search import BestOfN, Greedy, Player, StepBeam, WeightedVote
@@ -75,6 +76,33 @@ def test_the_best_candidates_go_on_in_the_order_of_their_values():
 
 
 @pytest.mark.parametrize(
+    ("tau", "expected"),
+    [
+        (0.0, 1),  # .9 for "3", .8 for "4"
+        (0.1, 1),  # 1 and e^-5 + e^-5
+        (1.0, 2),  # 1 and 2 e^-.5: the best of those that say "4"
+    ],
+)
+def test_a_vote_of_finished_answers_weighs_them_by_their_values(tau: float, expected: int):
+    values = {1: 0.9, 2: 0.4, 3: 0.4, 4: 0.95}
+    tree = grown([beam(name, value, FINISHED) for name, value in values.items()], keep=4)
+    assert tree.voted(["3", "4", "4", None], tau).record.tokens == [expected]
+    assert tree.voted([None] * 4, tau) is tree.best() and tree.best().record.tokens == [4]
+
+
+@pytest.mark.parametrize("least", [1, 7, 12, 1000])
+def test_a_block_is_of_whole_steps_and_of_so_many_tokens(least: int):
+    """However long a block is to be, it ends where a step does, at the first such place."""
+    tokens, lines = FORMAT.encode("we add 3\nso 5\nthen 8\nx"), ("\n",)
+    ends, ended = [], StepEnd(FORMAT, lines, False, least)
+    for k in range(1, len(tokens) + 1):
+        if (kept := ended(tokens[:k])) is not None:
+            ends.append(kept)
+    single = [k for k in range(1, len(tokens) + 1) if text_of(tokens[:k]).endswith("\n")]
+    assert len(single) == 3 and ends[:1] == [k for k in single if k >= least][:1]
+
+
+@pytest.mark.parametrize(
     ("value", "going_on"),
     [
         (0.95, [2]),  # above both: one place is taken
@@ -90,23 +118,23 @@ def test_a_finished_answer_takes_a_place_as_long_as_none_is_left_above_it(value:
 
 def test_the_search_ends_when_finished_answers_take_every_place():
     tree = grown([beam(1, 0.5, FINISHED), beam(2, 0.5, GOING)], keep=1)
-    assert live(tree) == [] and tree.best().tokens == [1]
+    assert live(tree) == [] and tree.best().record.tokens == [1]
 
 
 def test_finished_answers_of_all_depths_stay_in_the_pool():
     first = [beam(1, 0.6, FINISHED), beam(2, 0.9, GOING)]
     tree = grown(first, [beam(3, 0.3, FINISHED), beam(4, 0.5, GOING)])
-    assert tree.best().tokens == [1]
+    assert tree.best().record.tokens == [1]
     assert live(tree) == [4], "the answer of the first depth is above it, that of the second below"
     assert live(grown(first, [beam(3, 0.7, FINISHED), beam(4, 0.5, GOING)])) == []
-    assert grown(first, [beam(3, 0.7, FINISHED)]).best().tokens == [3]
+    assert grown(first, [beam(3, 0.7, FINISHED)]).best().record.tokens == [3]
 
 
 def test_an_answer_that_was_cut_off_takes_no_place_and_is_given_only_if_none_is_finished():
     tree = grown([beam(1, 0.9, CUT_OFF), beam(2, 0.8, CUT_OFF), beam(3, 0.2, GOING), beam(4, 0.1, GOING)])
     assert live(tree) == [3, 4]
-    assert grown([beam(1, 0.8, CUT_OFF), beam(2, 0.9, CUT_OFF)]).best().tokens == [2]
-    assert grown([beam(1, 0.9, CUT_OFF)], [beam(2, 0.1, FINISHED)]).best().tokens == [2]
+    assert grown([beam(1, 0.8, CUT_OFF), beam(2, 0.9, CUT_OFF)]).best().record.tokens == [2]
+    assert grown([beam(1, 0.9, CUT_OFF)], [beam(2, 0.1, FINISHED)]).best().record.tokens == [2]
 
 
 # Whole searches.
@@ -162,6 +190,16 @@ def test_every_live_beam_is_continued_as_long_as_its_tree_grows():
     lines = [len(problem.verbs) for problem in MIXED_PROBLEMS]
     assert set(lines) == {1, 2, 3} and [answer.episode.num_steps for answer in found] == [n + 1 for n in lines]
     assert player.policy.rows == [12 * sum(n >= depth for n in lines) for depth in range(4)]
+
+
+def test_a_block_as_long_as_an_answer_leaves_the_choice_of_whole_answers():
+    player = make_player(success_probability, make_env=MAKE_MIXED_ENV)
+    found = answers(StepBeam(tau=0, keep=2, expand=6, block_tokens=10_000, final="vote"), player)
+    assert player.policy.rows == [12 * len(MIXED_PROBLEMS)]
+    assert [answer.episode.success for answer in found] == [
+        any(candidate.episode.success for candidate in answer.candidates) for answer in found
+    ]
+    assert {answer.episode.success for answer in found} == {True, False}
 
 
 def test_with_problems_of_several_lengths_the_true_value_never_loses_to_greedy_decoding():
