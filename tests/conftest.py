@@ -2,9 +2,13 @@
 
 import logging
 import os
+import signal
 from collections.abc import Iterator
 
 import pytest
+
+# A shell that starts the tests in the background has them, and what they start, ignore Ctrl-C.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
