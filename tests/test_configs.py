@@ -89,6 +89,13 @@ def test_every_experiment_composes_with_run(choice: str):
     assert built.algorithms
 
 
+@pytest.mark.parametrize("choice", [name for name in GROUPS["experiment"] if name.endswith("smoke")])
+def test_no_value_warms_up_for_long_in_an_experiment_that_tries_every_stage(choice: str):
+    _, built = settings("run", f"experiment={choice}")
+    steps = {name: getattr(algorithm, "value_warmup_steps", 0) for name, algorithm in built.algorithms.items()}
+    assert max(steps.values()) == 8, steps
+
+
 @pytest.mark.parametrize("choice", sorted({*GROUPS["recipe"]} - {"value-adapters"}))
 def test_every_recipe_belongs_to_a_size_and_an_algorithm_and_changes_it(choice: str):
     size, _, algorithm = choice.partition("-")

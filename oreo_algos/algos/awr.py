@@ -53,6 +53,7 @@ class AdvantageWeighted(EpisodeAlgorithm):
     trace: float = 1.0
 
     needs = frozenset({"value"})
+    bootstraps = True
 
     def __post_init__(self) -> None:
         """Check the settings."""
@@ -77,8 +78,8 @@ class AdvantageWeighted(EpisodeAlgorithm):
         """Value loss and weighted likelihood, means over episodes."""
         if models.value is None:
             raise ValueError("AdvantageWeighted needs a value network")
-        steps = regroup(batch, self.granularity)
         token_values = models.value.token_values(batch)
+        steps = regroup(self.with_cut_off_values(batch, token_values), self.granularity)
         values = step_values(token_values, steps)
         zeros = torch.zeros_like(values)
         targets = soft_lambda_returns(values, zeros, steps.rewards, steps.step_mask, beta=1.0, trace=self.trace)

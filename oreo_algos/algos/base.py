@@ -116,7 +116,7 @@ class Algorithm(Generic[Example]):
             raise ValueError(
                 f"on_truncation=bootstrap takes V of the state in which an episode was cut off, and "
                 f"{type(self).__name__} learns from no V; choose fail or drop, or an algorithm with a value network "
-                "(oreo, dqo)"
+                "(oreo, dqo, awr, iql, direct-advantage)"
             )
         if not 0 <= self.warmup_ratio < 1:
             raise ValueError(f"warmup_ratio must be in [0, 1), got {self.warmup_ratio}")

@@ -6,6 +6,7 @@ over equal states within it: Feng et al. 2025 (arXiv:2505.10978), GiGPO's anchor
 """
 
 import hashlib
+import logging
 import math
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,9 +15,12 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from oreo_algos.algos.saying import warn_once
 from oreo_algos.algos.selection import NothingToLearnError
 from oreo_algos.episode import Episode
 from oreo_algos.storage.buffer import EpisodeBuffer
+
+_log = logging.getLogger(__name__)
 
 Baseline = float | Literal["data", "question", "state"]
 """What a return is compared with: a number; the mean return of all episodes, of the question's, or of those that were
@@ -37,7 +41,21 @@ def baseline_values(buffer: EpisodeBuffer, baseline: Baseline) -> Values:
         return _values_of_states(buffer)
     if isinstance(baseline, str):
         return _of_episodes(_means(buffer, baseline))
+    _warn_outside(buffer.columns.total_reward, float(baseline))
     return _of_episodes(np.full(len(buffer), float(baseline)))
+
+
+def _warn_outside(returns: NDArray[np.floating], baseline: float) -> None:
+    """Warn of a number that all of several different returns are above, or below."""
+    low, high = (float(end(returns)) for end in (np.min, np.max)) if len(returns) else (0.0, 0.0)
+    if low < high and not low <= baseline <= high:
+        below = baseline < low
+        warn_once(
+            _log,
+            f"baseline={baseline:g} is {'below' if below else 'above'} the return of each of the {len(returns)} "
+            f"episodes ({low:g} to {high:g}), so all of them count as {'better, wrong' if below else 'worse, right'} "
+            "ones too; give a number between the returns of good and of bad ones, or question or data",
+        )
 
 
 def soft_values(buffer: EpisodeBuffer, temperature: float) -> Values:

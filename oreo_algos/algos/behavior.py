@@ -3,7 +3,6 @@
 Knows: where either is found. Does not know: losses.
 """
 
-import functools
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
@@ -12,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from oreo_algos.algos.saying import warn_once
 from oreo_algos.batch import BEHAVIOR_LOGPROBS, Batch
 from oreo_algos.episode import Episode
 from oreo_algos.models import TokenScores
@@ -28,9 +28,10 @@ def with_behavior(episodes: Sequence[Episode], *, silent: bool = False) -> list[
     """Return the episodes, each saying whether its log-probabilities at sampling are known; warn of those without."""
     unknown = sum(episode.behavior_logprobs is None for episode in episodes)
     if unknown and not silent:
-        _warn_once(
+        warn_once(
+            _log,
             f"{unknown} of {len(episodes)} episodes have no log-probabilities at sampling (`oreo collect` writes them "
-            "down), so those of the reference stand in"
+            "down), so those of the reference stand in",
         )
     return [
         replace(e, info=e.info | {_KNOWN: 1.0})
@@ -52,9 +53,3 @@ def behavior_scores(batch: Batch, scores: TokenScores) -> Tensor:
     known = batch.extra[_KNOWN][:, None] > 0
     own = batch.extra[BEHAVIOR_LOGPROBS].to(scores.ref_logprobs.dtype)
     return torch.where(known, own, scores.ref_logprobs).detach()
-
-
-@functools.cache
-def _warn_once(message: str) -> None:
-    """Say something once a process: episodes are selected before a run, to see whether it can be, and in it."""
-    _log.warning(message)

@@ -3,7 +3,6 @@
 Source: Ethayarajh et al. 2024 (arXiv:2402.01306); baseline of Wang et al. 2024 (arXiv:2412.16145).
 """
 
-import functools
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from oreo_algos.algos.base import (
     subset_mean,
     transcript_log_ratio,
 )
+from oreo_algos.algos.saying import warn_once
 from oreo_algos.batch import Batch
 from oreo_algos.episode import Episode
 from oreo_algos.losses import kto_loss
@@ -88,14 +88,16 @@ class Kto(EpisodeAlgorithm):
         """
         pairs = mismatched_pairs(examples, models.policy.max_length)
         if pairs is None:
-            _warn_once(
+            warn_once(
+                _log,
                 "kto: episodes of several turns, so the KL reference point is the mean of the matched log-ratios "
-                "of a step's batch, clamped at 0"
+                "of a step's batch, clamped at 0",
             )
         elif not pairs:
-            _warn_once(
+            warn_once(
+                _log,
                 "kto: a step whose batch has no mismatched pair (its prompts are all equal, or every pair is longer "
-                "than the policy's context), so its KL reference point is 0"
+                "than the policy's context), so its KL reference point is 0",
             )
         scored = micro_batches(examples if pairs is None else pairs)
         with torch.no_grad():
@@ -173,9 +175,3 @@ def _one_action(episode: Episode, prompt: NDArray[np.int32], completion: NDArray
         task_id=episode.task_id,
         env_id=episode.env_id,
     )
-
-
-@functools.cache
-def _warn_once(message: str) -> None:
-    """Say something once a process."""
-    _log.warning(message)

@@ -74,7 +74,8 @@ def import_rows(
     try:
         buffer, counts = import_episodes(files_of(place), settings)
     except ValueError as error:
-        raise ValueError(f"{setting}={place} is no buffer, and was read as rows: {error}") from None
+        options = "; options that begin with -- are those of `oreo data import`" if " --" in str(error) else ""
+        raise ValueError(f"{setting}={place} is no buffer, and was read as rows: {error}{options}") from None
     if counts.held_out and not held_out:
         raise ValueError(
             f"{setting}={place}: {counts.held_out} of {counts.episodes} rows answer held-out tasks of {env.id}, such "

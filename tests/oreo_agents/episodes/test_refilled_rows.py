@@ -8,8 +8,9 @@ import pytest
 import torch
 from tiny_models import make_model
 from torch import nn
+from transformers import MambaConfig, MambaForCausalLM
 
-from oreo_agents.episodes.generate import Sampling, generate
+from oreo_agents.episodes.generate import Sample, Sampling, generate, make_choices
 from oreo_agents.episodes.sources import row_source
 from oreo_agents.networks import checkpoints
 from oreo_agents.networks.checkpoints import base_model
@@ -64,6 +65,42 @@ def test_a_row_says_the_same_whatever_stands_beside_it(policy: CausalPolicy, tem
     refilled = say(some, 8)
     assert refilled == say(some, 64)
     assert say([7, 31], 64) == [refilled[7], refilled[31]]
+
+
+@pytest.mark.parametrize("constrained", [False, True])
+@pytest.mark.parametrize("family", ["llama", "mamba"])
+def test_a_row_hangs_on_its_own_source_alone(family: str, constrained: bool):
+    """Whatever the size of batches and the order of prompts, and whether or not the policy goes on from a cache."""
+    small = MambaConfig(vocab_size=300, hidden_size=16, num_hidden_layers=2)
+    policy = CausalPolicy(make_model(family) if family == "llama" else MambaForCausalLM(small).eval())
+    assert policy.resumes == (family == "llama")
+    count = 9
+    trees = [make_choices([[10, 11, 12, 2], [10, 13, 2], [20 + k % 5, 2], [21, 22, 23, 24, 2]]) for k in range(count)]
+
+    def said(order: Sequence[int], batch_size: int) -> dict[int, Sample]:
+        given = {"choices": [trees[k] for k in order]} if constrained else {"stops": [STOPS[k] for k in order]}
+        samples = generate(
+            policy,
+            [PROMPTS[k] for k in order],
+            (2,),
+            Sampling(temperature=0.7, max_new_tokens=8, batch_size=batch_size),
+            sources=[row_source(0, k, 0) for k in order],
+            caches=[Prefix()] * count,
+            **given,
+        )
+        return dict(zip(order, samples, strict=True))
+
+    alone = said(range(count), 1)
+    for batch_size in (1, 3, 64):
+        found = said(np.random.default_rng(batch_size).permutation(count).tolist(), batch_size)
+        for k, one in alone.items():
+            other = found[k]
+            assert (one.tokens, one.ended, one.stopped, one.dropped) == (
+                other.tokens, other.ended, other.stopped, other.dropped,
+            )  # fmt: skip
+            assert len(one.cache) == len(other.cache)
+            for numbers in ("logprobs", "log_policy"):
+                assert getattr(other, numbers) == pytest.approx(getattr(one, numbers), abs=1e-5)
 
 
 def test_what_was_read_of_rows_that_were_refilled_can_be_gone_on_from(policy: CausalPolicy):

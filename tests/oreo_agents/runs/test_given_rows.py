@@ -60,6 +60,9 @@ def test_rows_are_imported_on_the_way_and_it_is_said(tmp_path: Path, checkpoint,
     write(prefs, "trl-preference")
     [other] = data.offline(policy)
     assert other.path != part.path, "the file has changed"
+    prefs.write_text('{"prompt": "q", "completion": "a", "reward": 0.3}')
+    with pytest.raises(ValueError, match=r"--success-threshold.*; options that begin with -- are those of `oreo"):
+        data.offline(policy)
     prefs.write_text('{"prompt": "q"}')
     with pytest.raises(ValueError, match=r"data=.* is no buffer, and was read as rows: .*line 1: a prompt without"):
         data.offline(policy)

@@ -9,8 +9,8 @@ import torch
 from tabular import tiny_models
 
 from oreo_algos.algos import Kto
-from oreo_algos.algos import kto as kto_module
 from oreo_algos.algos.kto import ReferencePoint, mismatched_pairs
+from oreo_algos.algos.saying import warn_once
 from oreo_algos.batch import collate
 
 ALGORITHM = Kto(beta=0.4, desirable_weight=1.5, undesirable_weight=0.8)
@@ -18,7 +18,7 @@ ALGORITHM = Kto(beta=0.4, desirable_weight=1.5, undesirable_weight=0.8)
 
 @pytest.fixture(autouse=True)
 def not_warned_yet():
-    kto_module._warn_once.cache_clear()
+    warn_once.cache_clear()
 
 
 @pytest.fixture

@@ -18,7 +18,8 @@ from bandit import (
 )
 
 from oreo_algos import EpisodeBuffer
-from oreo_algos.algos import AsymRe, Topr, behavior
+from oreo_algos.algos import AsymRe, Topr
+from oreo_algos.algos.saying import warn_once
 from oreo_algos.batch import collate
 
 POLICY = np.array([0.1, 0.5, 0.3, 0.1])
@@ -60,7 +61,7 @@ def test_the_gradient_is_that_of_the_softmax_with_truncated_ratios(mu):
 
 def test_without_log_probabilities_at_sampling_the_reference_stands_in_and_that_is_said(caplog):
     mu = np.array([0.7, 0.1, 0.1, 0.1])
-    behavior._warn_once.cache_clear()
+    warn_once.cache_clear()
     with caplog.at_level(logging.WARNING):
         found, _ = gradient(bandit_buffer(), bandit_models(POLICY, reference=mu))
     np.testing.assert_allclose(found, gradient_by_hand(mu), atol=1e-7)
@@ -100,3 +101,15 @@ def test_all_right_is_imitation_and_all_as_good_as_the_baseline_is_refused():
     assert len(Topr().select(won, np.random.default_rng(0))) == len(won)
     with pytest.raises(ValueError, match="returned just what it is compared with"):
         Topr(baseline="question").select(won, np.random.default_rng(0))
+
+
+@pytest.mark.parametrize(("baseline", "said"), [(-1.0, "below"), (2.0, "above"), (0.0, ""), (0.5, ""), (1.0, "")])
+@pytest.mark.parametrize("algorithm", [Topr, AsymRe])
+def test_a_baseline_that_no_return_lies_around_is_said(algorithm, baseline, said, caplog):
+    """Else wrong answers with a reward of 20 would be imitated beside right ones with 100, and nobody the wiser."""
+    warn_once.cache_clear()
+    for _ in range(2):
+        algorithm(baseline=baseline).select(bandit_buffer(), np.random.default_rng(0))
+    assert caplog.text.count(f"baseline={baseline:g} is {said} the return of each of the 10 episodes (0 to 1)") == (
+        1 if said else 0
+    )

@@ -7,8 +7,19 @@ import pytest
 import torch
 from tabular import TablePolicy, TableValue, tiny_models
 
-from oreo_algos import EpisodeBuffer
-from oreo_algos.algos import ConstantBaseline, DirectAdvantage, Dpo, Dqo, Kto, MoreSft, Oreo, RejectionSampling, Sft
+from oreo_algos import EpisodeBuffer, algos
+from oreo_algos.algos import (
+    AdvantageWeighted,
+    ConstantBaseline,
+    DirectAdvantage,
+    Dpo,
+    Dqo,
+    Kto,
+    MoreSft,
+    Oreo,
+    RejectionSampling,
+    Sft,
+)
 from oreo_algos.algos.selection import NothingToLearnError
 from oreo_algos.batch import collate
 from oreo_algos.models import Models
@@ -22,6 +33,8 @@ BOOTSTRAPPING = [
     *(Oreo(granularity=level, on_truncation="bootstrap") for level in LEVELS),
     *(Oreo(consistency=name, on_truncation="bootstrap") for name in ("one_step", "full_gradient")),
     *(Dqo(on_truncation="bootstrap", trace=trace) for trace in (0.0, 0.95)),
+    *(AdvantageWeighted(granularity=level, on_truncation="bootstrap") for level in LEVELS),
+    AdvantageWeighted(trace=0.0, expectile=0.7, on_truncation="bootstrap"),
 ]
 
 
@@ -54,6 +67,7 @@ def table_value(chain, tmp_path, algorithm):
         (Oreo, "bootstrap", 0.75),
         (Dqo, "bootstrap", 0.75),
         (DirectAdvantage, "bootstrap", 0.75),
+        (AdvantageWeighted, "bootstrap", 0.75),
     ],
 )
 def test_the_value_before_a_cut_is_what_the_state_there_is_worth(chain, tmp_path, algorithm, choice, of_a):
@@ -131,6 +145,13 @@ def test_what_has_no_value_network_cannot_bootstrap_and_can_drop(algorithm, chai
         algorithm(on_truncation="bootstrap")
     assert len(algorithm(on_truncation="drop").learnable(chain)) == 4
     assert algorithm().learnable(chain) is chain, "the paper's: it failed"
+
+
+def test_all_that_learn_from_a_value_bootstrap_and_no_others():
+    classes = [kind for kind in map(vars(algos).get, algos.__all__) if issubclass(kind, algos.Algorithm)]
+    assert {kind.__name__: kind.bootstraps for kind in classes} == {
+        kind.__name__: "value" in kind.needs for kind in classes
+    }
 
 
 def test_a_misspelt_choice_offers_the_right_one():
