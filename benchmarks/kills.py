@@ -54,8 +54,9 @@ SMALL = [
     *("collect.tasks=6", "collect.samples=4", "evaluate.tasks=4", "search=[greedy]"),
     *("collect.sampling.max_new_tokens=24", "evaluate.sampling.max_new_tokens=24"),
 ]
-OREO = ["algo=oreo", "algo.value_warmup_steps=2", "algo.epochs=2", "algo.batch_size=8"]
-RUN = ["algorithms.oreo.value_warmup_steps=2", "algorithms.oreo.batch_size=8"]
+LEARNED = {"value_warmup_steps": 2, "batch_size": 8, "policy_lr": 0.001, "value_lr": 0.001}
+OREO = ["algo=oreo", "algo.epochs=2", *(f"algo.{name}={value}" for name, value in LEARNED.items())]
+RUN = [f"algorithms.oreo.{name}={value}" for name, value in LEARNED.items()]
 PARTS = ["collect.tasks=16", "collect.part_tasks=4"]
 CHOSEN = ["trainer.evaluate_every=3", "evaluate.dev.tasks=3", "trainer.load_best_model_at_end=true"]
 HERE = "hydra.run.dir=run"
@@ -71,7 +72,7 @@ class Case:
     share: int = 1
 
 
-START = Case([["sft", "experiment=smoke", "policy.tiny.hidden_size=16", "policy.tiny.layers=1", HERE]], base=None)
+START = Case([["sft", "experiment=smoke", HERE]], base=None)
 """Answers some of its tasks: what learns from its answers is not the same whatever they are."""
 
 CASES = {
@@ -259,6 +260,15 @@ def content(folder: Path, name: str) -> bytes:
     return path.read_bytes()
 
 
+def stands_still(folder: Path) -> bool:
+    """Tell whether a training of a case has learned nothing: its weights would be the same whatever is lost."""
+    for path in folder.rglob("metrics.jsonl"):
+        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        if not any(row.get("train/grad_norm", 0) > 0 for row in rows):
+            return True
+    return False
+
+
 def stamps(folder: Path) -> dict[str, int]:
     """Return when each result was written that says that something is done."""
     there = [name for name in files(folder) if DONE.search(name) and not LEFT.search(name)]
@@ -312,6 +322,8 @@ def torture(
     unbroken = run(whole, base, case)
     if unbroken.status:
         raise SystemExit(f"{name}: the unbroken run ended with {unbroken.status}, see {whole / 'fork.log'}")
+    if stands_still(whole):
+        raise SystemExit(f"{name}: the unbroken run learned nothing, so that its weights tell nothing, see {whole}")
     # Data commands write anew what is there: nothing of theirs is to be kept.
     keeps = case.commands[0][0] not in ("data", "report")
     while tally.found["events"] + tally.found["moments"] < kills and time.monotonic() < until:

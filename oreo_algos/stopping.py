@@ -75,6 +75,16 @@ def listening(*, quiet: bool = False) -> Iterator[None]:
         _state = outer
 
 
+@contextmanager
+def not_yet_beside() -> Iterator[None]:
+    """Have processes that are started meanwhile hear ``TELL`` no sooner than they listen, where it would end them."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {TELL})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {TELL})
+
+
 def listen_beside() -> None:
     """Have a process that another one started listen to that one alone, by ``TELL``; it works only in ``at_once``."""
     global _state
@@ -83,6 +93,7 @@ def listen_beside() -> None:
     for number in _SIGNALS:
         signal.signal(number, lambda *_: None)  # no SIG_IGN, which children would inherit
     signal.signal(TELL, _hear)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {TELL})
 
 
 def asked() -> int | None:

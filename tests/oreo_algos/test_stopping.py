@@ -97,3 +97,14 @@ except stopping.Interrupted as error:
 def test_a_process_beside_others_hears_only_the_one_that_started_it():
     result = subprocess.run([sys.executable, "-c", WORKER], capture_output=True, text=True)
     assert (result.stdout, result.stderr) == ("True\n", "")
+
+
+def test_a_process_that_is_told_before_it_listens_hears_it_then():
+    script = (
+        "from oreo_algos import stopping\ninput()\nstopping.listen_beside()\nprint(stopping.asked() == stopping.TELL)"
+    )
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with stopping.not_yet_beside():
+        process = subprocess.Popen([sys.executable, "-c", script], text=True, **pipes)
+    process.send_signal(stopping.TELL)
+    assert process.communicate("\n")[0] == "True\n"

@@ -53,19 +53,20 @@ def _require(name: str, job: Future[Result]) -> None:
 
 
 def _processes(pool: ProcessPoolExecutor) -> list[BaseProcess]:
+    """Return the workers, which a pool that was shut down has forgotten."""
     return list((pool._processes or {}).values())  # Python has no public name for them
 
 
-def _tell(pool: ProcessPoolExecutor) -> None:
+def _tell(processes: Sequence[BaseProcess]) -> None:
     """Tell the workers to end, as this process was told."""
-    for process in _processes(pool):
+    for process in processes:
         with suppress(ProcessLookupError):
             os.kill(process.pid or 0, stopping.TELL)
 
 
-def _end(pool: ProcessPoolExecutor) -> None:
+def _end(processes: Sequence[BaseProcess]) -> None:
     """End the workers at once; what they were writing is removed by whoever writes there next."""
-    for process in _processes(pool):
+    for process in processes:
         process.kill()
 
 
@@ -104,30 +105,35 @@ def side_by_side(
         ProcessPoolExecutor(workers, get_context("spawn"), _start, (initializer,)) as pool,
         Progress(*columns) as display,
     ):
-        jobs = {name: pool.submit(_do, work, name) for name in names}
+        with stopping.not_yet_beside():
+            jobs = {name: pool.submit(_do, work, name) for name in names}
+        processes = _processes(pool)
         rows = {name: display.add_task(name, total=1, doing="waiting", start=False) for name in names}
         running, told = list(names), False
         try:
             while running:
                 if stopping.asked() and not told:
                     told = True
-                    _tell(pool)
+                    _tell(processes)
                 wait([jobs[name] for name in running], timeout=1, return_when=FIRST_COMPLETED)
                 for name in list(running):
                     if jobs[name].done():
-                        _require(name, jobs[name])
+                        if not told:  # else the others end too, and are waited for
+                            _require(name, jobs[name])
                         display.update(rows[name], completed=1, doing="done")
                         running.remove(name)
                     elif jobs[name].running():
                         display.start_task(rows[name])
                         steps = steps_of(name)
                         display.update(rows[name], doing=f"trained {steps} steps" if steps else "started")
+            for name in names:
+                _require(name, jobs[name])
         except BaseException as error:
             # Do not wait for jobs that have not begun.
             pool.shutdown(wait=False, cancel_futures=True)
             if isinstance(error, stopping.Interrupted) and error.number == stopping.TELL:
                 raise stopping.Interrupted(stopping.asked() or stopping.TELL, error.kept) from None
-            if isinstance(error, KeyboardInterrupt):
-                _end(pool)
+            if isinstance(error, KeyboardInterrupt) or isinstance(error.__cause__, BrokenProcessPool):
+                _end(processes)
             raise
         return [jobs[name].result() for name in names]

@@ -26,8 +26,18 @@ def initialize() -> None:
 
 def announce_and_wait(folder: str) -> str:
     Path(folder, "worker.pid").write_text(str(os.getpid()))
-    signal.pause()
-    return folder
+    while True:
+        time.sleep(1)
+
+
+def die_beside_another(name: str) -> str:
+    folder, _, what = name.rpartition("/")
+    if what == "waits":
+        announce_and_wait(folder)
+    while not Path(folder, "worker.pid").exists():
+        time.sleep(0.05)
+    os.kill(os.getpid(), signal.SIGKILL)
+    return name
 
 
 def no_steps(name: str) -> int:
@@ -55,6 +65,19 @@ def test_a_killed_process_is_an_error_that_says_how_to_go_on():
         run("dies", "a")
 
 
+def test_the_others_end_when_one_is_killed(tmp_path: Path):
+    with pytest.raises(ValueError, match="was killed"):
+        side_by_side(
+            die_beside_another,
+            [f"{tmp_path}/waits", f"{tmp_path}/dies"],
+            2,
+            initializer=initialize,
+            steps_of=no_steps,
+        )
+    while running(int((tmp_path / "worker.pid").read_text())):  # for ever, if it does not end
+        time.sleep(0.05)
+
+
 def test_workers_end_when_their_parent_is_killed(tmp_path: Path):
     script = (
         "from test_parallel import *\n"
@@ -75,7 +98,7 @@ def test_workers_end_when_their_parent_is_killed(tmp_path: Path):
 
 def running(pid: int) -> bool:
     try:
-        return Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z"
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         return False
 
