@@ -21,7 +21,7 @@ from oreo_agents.runs.overrides import composed
 from oreo_algos.algos import Dpo
 from oreo_algos.typed import hint_of
 
-ANY_SIGN = {"importance_cap", "baseline"}
+ANY_SIGN = {"importance_cap", "baseline", "delta_v"}
 """Numbers that may be negative."""
 
 WRONG: dict[type, list[Any]] = {
@@ -52,6 +52,7 @@ def wrong(name: str, hint: Any) -> list[Any]:
     union = get_origin(hint) in (Union, UnionType)
     kinds = [kind for kind in (get_args(hint) if union else (hint,)) if kind is not type(None)]
     if not set(kinds) <= set(WRONG):
+        kinds += [int] * (float in kinds)
         return [value for value in OTHERS if not any(type(value) in (kind, type(kind)) for kind in kinds)]
     [values] = [WRONG[kind] for kind in kinds]
     return [value for value in values if not (name in ANY_SIGN and isinstance(value, float | int) and value < 0)]
