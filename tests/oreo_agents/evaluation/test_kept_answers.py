@@ -1,6 +1,7 @@
 """Judged answers that are kept: which, with what, and that a kill loses none."""
 
 import json
+import signal
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -20,7 +21,7 @@ from oreo_agents.runs import scorebook
 from oreo_agents.runs.pipeline import Run
 from oreo_agents.runs.settings import RunSettings
 from oreo_agents.search import Greedy, Majority, StepBeam
-from oreo_algos import EpisodeBuffer
+from oreo_algos import EpisodeBuffer, stopping
 from oreo_envs.grading import canonical
 
 
@@ -161,6 +162,24 @@ def test_a_kill_between_answers_and_items_loses_neither(tmp_path: Path, long_che
     assert again == first and set(again) == {"greedy", "majority"}
     assert (tmp_path / "mine" / "answers-test-greedy" / "metadata.json").stat().st_mtime_ns == greedy
     assert not [path for path in (tmp_path / "mine").iterdir() if path.name.startswith(".")]
+
+
+@pytest.mark.usefixtures("signals_restored")
+def test_a_signal_ends_an_evaluation_when_its_search_is_done(tmp_path: Path, long_checkpoint, monkeypatch):
+    def answer(search: Greedy, player) -> list:
+        signal.raise_signal(signal.SIGINT)
+        return real(search, player)
+
+    real = Greedy.answer
+    with monkeypatch.context() as patch, pytest.raises(stopping.Interrupted) as raised, stopping.listening():
+        patch.setattr(Greedy, "answer", answer)
+        evaluation(long_checkpoint, tmp_path).evaluate("mine", long_checkpoint, None)
+    assert raised.value.number == signal.SIGINT
+    assert raised.value.kept == f"the answers of mine by greedy are in {tmp_path / 'mine'}"
+    assert [path.name for path in (tmp_path / "mine").glob("items-*")] == ["items-test-greedy.jsonl"]
+    items = (tmp_path / "mine" / "items-test-greedy.jsonl").stat().st_mtime_ns
+    assert len(evaluation(long_checkpoint, tmp_path).evaluate("mine", long_checkpoint, None)) == 2
+    assert (tmp_path / "mine" / "items-test-greedy.jsonl").stat().st_mtime_ns == items
 
 
 def test_nothing_is_kept_where_nothing_is_to_be(tmp_path: Path, long_checkpoint):

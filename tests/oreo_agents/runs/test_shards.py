@@ -1,8 +1,11 @@
 """A collection in parts: cut into shards, written while it goes on, gone on with after a kill, with the same bytes."""
 
+import itertools
 import os
+import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +23,7 @@ from oreo_agents.runs.layout import Layout
 from oreo_agents.runs.loading import Loader
 from oreo_agents.runs.run_data import RunData
 from oreo_agents.runs.settings import IterationSettings, RunSettings
-from oreo_algos import EpisodeBuffer
+from oreo_algos import EpisodeBuffer, stopping
 from oreo_algos.algos import Oreo
 
 TASKS, SAMPLES, PART = 10, 3, 2
@@ -188,6 +191,24 @@ def test_a_killed_collection_goes_on_after_the_last_part(tmp_path: Path, start: 
     assert {entry.name for entry in (tmp_path / "data").iterdir()} == {"episodes"}
 
 
+@pytest.mark.usefixtures("signals_restored")
+def test_a_signal_ends_a_collection_when_its_part_is_done(tmp_path: Path, start: str, whole, monkeypatch):
+    with monkeypatch.context() as patch, pytest.raises(stopping.Interrupted) as raised, stopping.listening():
+        rollout_rows(patch, lambda row: signal.raise_signal(signal.SIGTERM) if row == PART * SAMPLES + 1 else None)
+        run_data(tmp_path).offline(start)
+    assert (raised.value.number, raised.value.kept) == (signal.SIGTERM, "2 of 5 parts are collected")
+    asked = watch_rows(monkeypatch)
+    run_data(tmp_path).offline(start)
+    assert asked == [(TASKS - 2 * PART) * SAMPLES]
+    assert contents(tmp_path / "data" / "episodes") == contents(whole)
+
+
+def rollout_rows(monkeypatch, happens: Callable[[int], None]) -> None:
+    """Have something happen at the end of a row, by its number."""
+    add, count = collect_module._Gathering.add, itertools.count(1)
+    monkeypatch.setattr(collect_module._Gathering, "add", lambda *rest: (happens(next(count)), add(*rest)))
+
+
 def watch_rows(monkeypatch) -> list[int]:
     """How many rows each rollout from now on is asked for."""
     asked: list[int] = []
@@ -208,12 +229,12 @@ class StoppedError(Exception):
 def stop_after(count: int, monkeypatch) -> None:
     save = Part.save
 
-    def stopping(part: Part, folder: Path) -> None:
+    def saving(part: Part, folder: Path) -> None:
         if len(list(folder.parent.glob("tasks-*"))) == count:
             raise StoppedError
         save(part, folder)
 
-    monkeypatch.setattr(Part, "save", stopping)
+    monkeypatch.setattr(Part, "save", saving)
 
 
 @pytest.mark.parametrize("shard", [None, Shard(2, 2)])
