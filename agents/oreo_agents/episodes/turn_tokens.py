@@ -49,6 +49,13 @@ class TurnTokens:
         kept = [int(token) for token in tokens if token not in self.end_ids]
         return str(self.tokenizer.decode(kept, clean_up_tokenization_spaces=False))
 
+    @cached_property
+    def _bytes(self) -> frozenset[int]:
+        """Tokens that stand for one byte of what is no piece."""
+        return frozenset(
+            number for piece, number in self.tokenizer.get_vocab().items() if re.fullmatch("<0x[0-9A-F]{2}>", piece)
+        )
+
     def text_ends(self, tokens: Sequence[int], *, inside: bool = False) -> list[int]:
         """Return, for each token, how many characters of the decoded text it and those before it cover.
 
@@ -87,6 +94,9 @@ class TurnTokens:
             start, known = len(ends), ends[-1] if ends else 0
             # A window may begin inside a character; one that begins a few tokens before does not.
             for first in range(max(start - _WINDOW, 0), max(start - _WINDOW - _CHARACTER, 0) - 1, -1):
+                # Bytes beside one another are decoded together: one that completes no character makes all of them none.
+                while first and {tokens[first - 1], tokens[first]} <= self._bytes:
+                    first -= 1
                 decode = self._text_inside if first or inside else self.decode
                 before = decode(tokens[first:start]) if start else ""
                 if whole.startswith(before, known - len(before)):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from formats import PLAIN, ids
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, normalizers
 from transformers import PreTrainedTokenizerFast
@@ -161,6 +161,9 @@ def test_a_character_that_falls_back_to_bytes_belongs_to_one_step(kind: str):
 
 @KINDS
 @settings(max_examples=200, deadline=None)
+@example(
+    ".aé\u200d\u200d\u200d\u200d🎲🎲🎲🎲é", 33, ("\n",)
+)  # more bytes in a row than a window holds, and half a character
 @given(st.text("ab. \n🎲é👩\u200d🔬🏽", max_size=20), st.integers(0, 80), st.sampled_from([("\n",), ("\n", ". "), ()]))
 def test_bytes_of_characters_split_into_steps_that_add_up(kind: str, text: str, kept: int, delimiters: tuple[str, ...]):
     prompt_format = FALLBACK[kind]
