@@ -3,6 +3,7 @@
 Knows: searches, intervals. Does not know: how a search works, training, tables.
 """
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -100,7 +101,7 @@ class EvaluateSettings:
             raise ValueError(
                 f"evaluate.budget must be a list of tokens a task, such as budget=[100,200], got {self.budget!r}"
             )
-        if any(tau < 0 for tau in self.tau):
+        if any(not 0 <= tau < math.inf for tau in self.tau):
             raise ValueError(
                 f"evaluate.tau must be a list of numbers of at least 0, such as [0,0.1,0.3], got {self.tau!r}"
             )

@@ -174,12 +174,26 @@ def _notes(entries: Sequence[Entry], runs: Sequence[Path]) -> list[str]:
         )
     if lost := sum(row.get("not_graded", 0) for entry in entries for row in entry.rows):
         notes.append(f"{lost} answers were not graded and are left out of n and of every number: {WHY}")
+    notes += _chosen_taus(entries)
     told = {
         f"{name} learned from {_held_out(parts)}": None for path in runs for name, parts in load_held_out(path).items()
     }
     notes += told
     skipped = {name: reason for path in runs for name, reason in load_skipped(path).items()}
     return notes + [f"{name} was skipped: {reason}" for name, reason in skipped.items()]
+
+
+def _chosen_taus(entries: Sequence[Entry]) -> list[str]:
+    """Say which tau dev tasks have chosen for each search, those of several runs in turn."""
+    found: dict[tuple[str, str], dict[str, None]] = {}
+    for entry in entries:
+        rows = [row for row in entry.rows if row.get("tau_of") is not None]
+        if rows:
+            taus = ", ".join(f"{tau:g}" for tau in dict.fromkeys(row["tau"] for row in rows))
+            size = f" at {rows[0]['budget']} tokens" if rows[0].get("budget") is not None else ""
+            rule = f"of {', '.join(f'{tau:g}' for tau in rows[0]['tau_of'])} by {rows[0]['tau_on']}"
+            found.setdefault((entry.search, rule), {})[f"{taus} for {entry.name}{size}"] = None
+    return [f"{search}: tau, chosen {rule}: {'; '.join(said)}" for (search, rule), said in found.items()]
 
 
 def _held_out(parts: Sequence[Mapping[str, Any]]) -> str:

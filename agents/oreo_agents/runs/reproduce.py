@@ -6,18 +6,22 @@ Knows: how runs are started side by side, and gone on with. Does not know: what 
 import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from oreo_agents.reproduction.studies import STUDIES, Model, Scale, Stage, Study
 from oreo_agents.runs.option_types import whole
+from oreo_agents.runs.run_folders import hydra_text
 from oreo_agents.terminal import Terminal, say
+from oreo_algos import stopping
 from oreo_algos.storage.atomic import write_text
 
 DESCRIPTION = """\
@@ -35,6 +39,7 @@ if TYPE_CHECKING:
     from oreo_agents.runs.settings import RunSettings
 
 _DONE = ".done"
+_OREO = (sys.executable, "-m", "oreo_agents.runs.cli")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -52,6 +57,46 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--only-report", action="store_true", help="run nothing, report what is done")
     made.add_argument("--dry-run", action="store_true", help="check and print the commands, run nothing")
     return made
+
+
+class Commands:
+    """Commands under way, each a process that hears of a signal from this one alone, whoever sent it."""
+
+    def __init__(self) -> None:
+        """Begin with none."""
+        self._running = set[subprocess.Popen[bytes]]()
+        self._lock = threading.Lock()
+        self._stopped = False
+
+    def run(self, command: Sequence[str], log: Path, environment: Mapping[str, str]) -> int:
+        """Run one to its end and return its exit code; what it says is in ``log``.
+
+        Raises:
+            RuntimeError: ``stop`` came before it began.
+        """
+        with log.open("wb") as file:
+            with self._lock:
+                if self._stopped:
+                    raise RuntimeError("stopped before it began")
+                process = subprocess.Popen(
+                    command,
+                    env=environment,
+                    stdin=subprocess.DEVNULL,
+                    stdout=file,
+                    stderr=subprocess.STDOUT,
+                    process_group=0,
+                )
+                self._running.add(process)
+            code = process.wait()
+        self._running.discard(process)
+        return code
+
+    def stop(self, number: int) -> None:
+        """Send a signal to all that run, and begin no more."""
+        with self._lock:
+            self._stopped = True
+            for process in self._running:
+                process.send_signal(number)
 
 
 @dataclass(frozen=True)
@@ -88,13 +133,21 @@ class Job:
         mark = self.folder / _DONE
         if not mark.exists():
             return False
-        if json.loads(mark.read_text(encoding="utf-8")) != self.command:
+        if self._placeless(json.loads(mark.read_text(encoding="utf-8"))) != self._placeless(self.command):
             raise ValueError(
                 f"{self.folder} was made by another command (see {mark}): delete it, or give another --out"
             )
         return True
 
-    def run(self, threads: int | None) -> None:
+    def _placeless(self, command: Sequence[str]) -> list[str]:
+        """Return a command of this stage in which the folder that it goes on from stands without those above it."""
+        template = [self.stage.command, *self.stage.arguments]
+        if len(command) != len(template):
+            return [*command]
+        pairs = zip(template, command, strict=True)
+        return ["/".join(Path(text).parts[-2:]) if "{of}" in one else text for one, text in pairs]
+
+    def run(self, threads: int | None, commands: Commands) -> None:
         """Run what is missing of it and of those before it.
 
         Raises:
@@ -103,17 +156,13 @@ class Job:
         if self.is_done():
             return
         if self.before is not None:
-            self.before.run(threads)
+            self.before.run(threads, commands)
         say(f"{self.folder.name}: oreo {' '.join(self.command)}")
         log = self.folder.with_name(self.folder.name + ".log")
         began = time.monotonic()
-        command = [sys.executable, "-m", "oreo_agents.runs.cli", *self.command, f"hydra.run.dir={self.folder}"]
+        command = [*_OREO, *self.command, f"hydra.run.dir={hydra_text(str(self.folder))}"]
         environment = os.environ | ({} if threads is None else {"OMP_NUM_THREADS": str(threads)})
-        with log.open("wb") as file:
-            code = subprocess.run(
-                command, env=environment, stdout=file, stderr=subprocess.STDOUT, check=False
-            ).returncode
-        if code:
+        if commands.run(command, log, environment):
             lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
             raise RuntimeError(
                 f"oreo {' '.join(self.command)} failed, see {log}: {lines[-1] if lines else 'no output'}"
@@ -143,23 +192,45 @@ def main(arguments: Sequence[str]) -> None:
         if given.dry_run:
             return
         _require_gpu(study)
-    out.mkdir(parents=True, exist_ok=True)
-    failed = [] if given.only_report else _run(distinct, given.jobs, scale)
+    failed = [] if given.only_report else _run(distinct, given.jobs, scale, out)
     _report(study, scale, jobs, repeats, out)
     if failed:
         raise ValueError("\n".join(failed) + "\nthe same command goes on where it was stopped")
 
 
-def _run(jobs: Sequence[Job], side_by_side: int | None, scale: Scale) -> list[str]:
-    """Run jobs, and return what failed."""
+def _run(jobs: Sequence[Job], side_by_side: int | None, scale: Scale, out: Path) -> list[str]:
+    """Run jobs, and return what failed.
+
+    Raises:
+        Interrupted: a signal ended them, each where it keeps what it has done.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    commands = Commands()
     size = side_by_side or ((os.cpu_count() or 1) if scale == "tiny" else 1)
     with ThreadPoolExecutor(size) as pool:
-        started: list[Future[None]] = [pool.submit(job.run, 1 if scale == "tiny" else None) for job in jobs]
+        started: list[Future[None]] = []
         try:
+            started += [pool.submit(job.run, 1 if scale == "tiny" else None, commands) for job in jobs]
             return [str(error) for future in started if (error := future.exception()) is not None]
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as error:
+            number = getattr(error, "number", signal.SIGINT)
             pool.shutdown(wait=False, cancel_futures=True)
-            raise
+            say("the runs under way end where they can go on from; once more ends them at once")
+            _stop(commands, number, started)
+            kept = f"what the runs have done is kept in {out}; the same command goes on from there"
+            raise stopping.Interrupted(number, kept) from None
+
+
+def _stop(commands: Commands, number: int, started: Sequence[Future[None]]) -> None:
+    """End what runs and wait for it; a further signal is handed on."""
+    commands.stop(number)
+    # One that was cancelled before it began is never done, as `wait` counts.
+    running = [future for future in started if not future.cancelled()]
+    try:
+        wait(running)
+    except KeyboardInterrupt:
+        commands.stop(number)
+        wait(running)
 
 
 def _report(study: Study, scale: Scale, jobs: dict[str, list[Job]], repeats: int, out: Path) -> None:

@@ -126,6 +126,7 @@ class ScoreBook:
         if not tempered:
             return list(contenders)
         split = dev_split(self.settings, "evaluate.tau")
+        require_fit({c.name: c.search for c in tempered}, self.settings.env_maker(split))
         _, indices = dev_indices(self.settings, split, trained_on)
         tries = {
             c.label: {

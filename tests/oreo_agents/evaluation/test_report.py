@@ -417,3 +417,19 @@ def test_results_that_are_damaged_are_named(text: str, tmp_path: Path):
     (tmp_path / "results.json").write_text(text, encoding="utf-8")
     with pytest.raises(ValueError, match=r"results.json: no results that can be read"):
         load_entries(find_results(tmp_path))
+
+
+def test_the_tau_that_dev_tasks_chose_is_a_note(tmp_path: Path, capsys):
+    runs = []
+    for seed, chosen in enumerate((0.05, 0.0)):
+        solved = {("sft", "greedy"): SFT, ("oreo", "best_of_n"): OREO, ("dqo", "best_of_n"): OREO}
+        runs.append(write_run(tmp_path / f"{seed}", solved, seed=seed))
+        document = json.loads((runs[-1] / "results.json").read_text())
+        for row in document["results"][1:]:
+            tau = chosen if row["algo"] == "oreo" else 0.1
+            row |= {"tau": tau, "tau_of": [0.0, 0.05, 0.1], "tau_on": "64 tasks of dev"}
+        (runs[-1] / "results.json").write_text(json.dumps(document))
+    report(runs, tmp_path / "report")
+    said = " ".join(capsys.readouterr().out.split())
+    note = "best_of_n: tau, chosen of 0, 0.05, 0.1 by 64 tasks of dev: 0.05, 0 for oreo; 0.1 for dqo"
+    assert note in said and said.count("chosen of") == 1

@@ -2,16 +2,23 @@
 
 import csv
 import json
+import os
+import signal
+import sys
+import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from oreo_agents.reproduction.outcome import Outcome
 from oreo_agents.reproduction.studies import STUDIES, Column, Model, Row, Stage, Study
 from oreo_agents.runs import reproduce
 from oreo_agents.runs.overrides import composed_settings
 from oreo_agents.runs.reproduce import Job
+from oreo_algos import stopping
 
 STAGES = sorted(
     {
@@ -127,16 +134,16 @@ def test_it_goes_on_where_it_was_stopped(study: Study, tmp_path: Path, monkeypat
     started = []
     solved = {("sft", "greedy"): [1, 0], ("oreo", "greedy"): [1, 1]}
 
-    def command(arguments: list[str], **how: object) -> reproduce.subprocess.CompletedProcess[bytes]:
+    def command(self: object, arguments: list[str], log: Path, environment: object) -> int:
         k = int(next(text for text in arguments if text.startswith("seed=")).partition("=")[2])
         started.append(k)
         if k == 1 and len(started) < 4:
-            how["stdout"].write(b"a line\nno space left\n")  # type: ignore[attr-defined]
-            return reproduce.subprocess.CompletedProcess(arguments, 1)
+            log.write_text("a line\nno space left\n")
+            return 1
         run_folder(Job(RUN, k, tmp_path / "tiny"), solved, done=False)
-        return reproduce.subprocess.CompletedProcess(arguments, 0)
+        return 0
 
-    monkeypatch.setattr(reproduce.subprocess, "run", command)
+    monkeypatch.setattr(reproduce.Commands, "run", command)
     arguments = ["table9", "--out", str(tmp_path), "--jobs", "1"]
     with pytest.raises(ValueError, match=r"experiment=smoke seed=1 failed, see .*words-1.log: no space left"):
         reproduce.main(arguments)
@@ -156,8 +163,54 @@ def test_a_folder_of_another_command_is_refused(study: Study, tmp_path: Path):
 
 
 def test_nothing_done_yet_is_said(study: Study, tmp_path: Path, capsys):
-    reproduce.main(["table9", "--only-report", "--out", str(tmp_path)])
-    assert "no run of it is done" in capsys.readouterr().out
+    reproduce.main(["table9", "--only-report", "--out", str(tmp_path / "out")])
+    assert "no run of it is done" in capsys.readouterr().out and not (tmp_path / "out").exists()
+
+
+def test_folders_may_be_moved_and_named_from_elsewhere(tmp_path: Path, monkeypatch):
+    stage = Stage("beams-{k}", "eval", ("{of}/oreo", "search=[greedy]"), of=RUN)
+    run_folder(Job(stage, 0, tmp_path / "here"), {("oreo", "greedy"): [1]})
+    (tmp_path / "here").rename(tmp_path / "there")
+    monkeypatch.chdir(tmp_path)
+    assert all(Job(stage, 0, out).is_done() for out in (Path("there"), tmp_path / "there"))
+    with pytest.raises(ValueError, match="made by another command"):
+        Job(replace(stage, arguments=("{of}/kto", "search=[greedy]")), 0, Path("there")).is_done()
+
+
+# What stands in for `oreo`: it says what it was asked, and goes on until it is told to end.
+ENDLESS = """
+import signal, sys, time
+def told(number, frame):
+    print("told", number, flush=True)
+    sys.exit(128 + number)
+signal.signal(signal.SIGTERM, told)
+print(sys.argv[-1], flush=True)
+time.sleep(100)
+"""
+
+
+def test_a_signal_to_the_command_ends_its_runs_and_none_is_begun(study: Study, tmp_path: Path, monkeypatch):
+    """Whatever the folder is called: blanks, commas and brackets are text."""
+    out = tmp_path / "a, b=[1] 'c'"
+    monkeypatch.setattr(reproduce, "_OREO", (sys.executable, "-c", ENDLESS))
+    logs = [out / "tiny" / f"words-{k}.log" for k in range(3)]
+
+    def send() -> None:
+        while not all(log.exists() and log.read_text() for log in logs[:2]):
+            time.sleep(0.02)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    sender = threading.Thread(target=send, daemon=True)
+    sender.start()
+    with stopping.listening(), pytest.raises(stopping.Interrupted) as caught:
+        reproduce.main(["table9", "--out", str(out), "--jobs", "2"])
+    sender.join()
+    assert caught.value.number == signal.SIGTERM and "goes on from there" in caught.value.kept
+    assert not logs[2].exists() and not list(out.rglob(".done"))
+    for k, log in enumerate(logs[:2]):
+        asked, told = log.read_text().splitlines()
+        assert OverridesParser.create().parse_override(asked).value() == str(out / "tiny" / f"words-{k}")
+        assert told == f"told {int(signal.SIGTERM)}"
 
 
 def test_the_papers_scale_is_checked_and_refused_without_a_gpu(tmp_path: Path, monkeypatch, capsys):

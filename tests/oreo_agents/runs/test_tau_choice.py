@@ -13,7 +13,7 @@ from oreo_agents.evaluation.evaluate import DevSettings, EvaluateSettings, Item
 from oreo_agents.evaluation.run_settings import row_settings
 from oreo_agents.runs.scorebook import ScoreBook
 from oreo_agents.runs.settings import RunSettings
-from oreo_agents.search import BestOfN, Majority, WeightedVote
+from oreo_agents.search import BestOfN, Majority, ResampleActions, WeightedVote
 
 SOLVED = {"best_of_n": {0.0: 3, 0.1: 3, 0.3: 2}, "weighted_vote": {0.0: 2, 0.1: 0, 0.3: 1}}
 SEARCHES = {
@@ -98,6 +98,19 @@ def test_runs_whose_dev_tasks_choose_differently_are_runs_of_one_thing(tmp_path:
     assert told({"budget": 100}) == (0.2, None)
     choice = {"tau_of": [0.0, 0.1], "tau_on": "4 tasks of dev"}
     assert told({"tau": 0.1, **choice}) == told({"tau": 0.0, **choice}) == ("best of [0.0, 0.1] on 4 tasks of dev", 8)
+
+
+@pytest.mark.parametrize("tau", [float("nan"), float("inf")])
+def test_a_tau_that_is_no_number_is_refused_before_anything_is_done(tau: float):
+    with pytest.raises(ValueError, match=r"evaluate.tau must be a list of numbers"):
+        EvaluateSettings(tau=(0.1, tau))
+
+
+def test_a_search_that_does_not_fit_is_refused_by_its_own_name(tmp_path: Path):
+    told = book(tmp_path)
+    games = [Contender("mine", ResampleActions())]
+    with pytest.raises(ValueError, match=r"search mine plays turn by turn"):
+        told.choose_tau("oreo", "policy", "value", games, frozenset)
 
 
 def test_a_tau_below_0_and_a_tau_that_is_no_list_are_refused():
