@@ -141,7 +141,8 @@ class Outcome:
             else:
                 self._draw_dots(axes, column)
             found = [entry for (title, _), entry in self.entries.items() if title == column.title]
-            seeds = f"{len(self.results[column.title])} runs, {seeds_in_words(found)}" if found else "not run"
+            count = len(self.results[column.title])
+            seeds = f"{count} run{'s' * (count != 1)}, {seeds_in_words(found)}" if found else "not run"
             axes.set_title(f"{column.title}\nhere {column.here[self.scale]}\n{seeds}; 95% intervals", fontsize="small")
             axes.grid(alpha=0.3)
         handles, labels = figure.axes[0].get_legend_handles_labels()
@@ -161,7 +162,7 @@ class Outcome:
                 axes.errorbar(mean, [k], xerr=ends, label="ours" if k == 0 else None, **style)
         axes.set_yticks(range(len(self.study.rows)), [row.title for row in self.study.rows])
         axes.invert_yaxis()
-        axes.set_xlim(0, 100)
+        axes.set_xlim(0, 102)
         axes.set_xlabel("accuracy (%)")
 
     def _draw_lines(self, axes: Axes, column: Column) -> None:

@@ -7,7 +7,9 @@ Knows: numbers of the candidates of one choice. Does not know: answers, actions,
 takes of V to leave what the policy says by itself.
 """
 
+import logging
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -16,6 +18,11 @@ from numpy.typing import ArrayLike, NDArray
 from oreo_agents.search.base import Search
 
 Floats: TypeAlias = NDArray[np.float64]
+
+_log = logging.getLogger(__name__)
+
+# The default of tau was chosen on answers of some 40 tokens.
+_LONG = 120
 
 Prior: TypeAlias = Literal["policy", "policy_mean", "votes"]
 """What the policy says of a candidate, see ``Scored``."""
@@ -72,8 +79,21 @@ class Scored(Tempered):
             return values
         if self.prior == "votes":
             return values + self.tau * np.log(votes)
+        if self.prior == "policy" and np.asarray(tokens, dtype=float).mean() > _LONG:
+            _say_long(self.tau)
         share = 1 if self.prior == "policy" else np.maximum(tokens, 1)
         return values + self.tau * np.asarray(log_policy, dtype=float) / share
+
+
+@cache
+def _say_long(tau: float) -> None:
+    """Warn once that the policy says more than V where answers are long."""
+    _log.warning(
+        "answers of more than %d tokens: their log pi differs by so many nats that with tau=%g the policy decides more "
+        "than V; give tau=0 (V alone, the paper's rule) or prior=policy_mean, or choose on dev: evaluate.tau=[0,...]",
+        _LONG,
+        tau,
+    )
 
 
 def drawn_scores(values: ArrayLike, votes: ArrayLike, tau: float, source: np.random.Generator) -> Floats:

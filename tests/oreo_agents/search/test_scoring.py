@@ -13,7 +13,7 @@ from oreo_agents.episodes.generate import Sampling
 from oreo_agents.episodes.prompts import PromptFormat
 from oreo_agents.episodes.sampler import LocalSampler
 from oreo_agents.networks.policy import CausalPolicy
-from oreo_agents.search import BestOfKActions, BestOfN, Majority, Player, Resample, ResampleActions, StepBeam
+from oreo_agents.search import BestOfKActions, BestOfN, Majority, Player, Resample, ResampleActions, StepBeam, scoring
 from oreo_agents.search.log_policy import log_policy_of
 from oreo_agents.search.player import Judgement
 from oreo_agents.search.scoring import drawn_scores
@@ -164,3 +164,14 @@ def test_log_pi_of_whole_answers_is_at_temperature_1(temperature: float):
         assert said == pytest.approx(log_policy_of(player.policy, unknown), rel=1e-4)
         at_temperature = [float(episode.behavior_logprobs.sum()) for episode in episodes]
         assert (said == pytest.approx(at_temperature, rel=1e-4)) == (temperature == 1.0)
+
+
+def test_long_answers_are_warned_of_once_where_log_pi_would_drown_v(caplog):
+    scoring._say_long.cache_clear()
+    values, log_policy = [0.9, 0.1], [-60.0, -20.0]
+    for search in (BestOfN(prior="policy_mean"), BestOfN(tau=0), BestOfN()):
+        search.scores(values, log_policy=log_policy, tokens=[40, 40] if search == BestOfN() else [400, 400])
+    assert not caplog.records
+    for _ in range(2):
+        BestOfN().scores(values, log_policy=log_policy, tokens=[400, 300])
+    assert ["prior=policy_mean" in record.getMessage() for record in caplog.records] == [True]
