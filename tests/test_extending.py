@@ -43,7 +43,7 @@ def test_the_page_has_files_and_commands():
     # What it costs: an environment in one file, and its settings.
     lengths = {name: len([line for line in text.splitlines() if line.strip()]) for name, text in FILES}
     assert lengths["reverse.py"] <= 25 and lengths["guess.py"] <= 25 and lengths["conf/env/reverse.yaml"] <= 2
-    assert lengths["topr.py"] <= 25 and lengths["shortest.py"] <= 10
+    assert lengths["tapered.py"] <= 25 and lengths["shortest.py"] <= 10
 
 
 @pytest.mark.slow
@@ -53,7 +53,7 @@ def test_every_command_of_the_page_works(tmp_path: Path):
         (tmp_path / name).write_text(text, encoding="utf-8")
     printed = {line: oreo(line, tmp_path) for line in COMMANDS}
     [table] = [text for line, text in printed.items() if line.startswith("oreo report")]
-    assert "topr-gentle" in table and "2" in table
+    assert "tapered-gentle" in table and "2" in table
     assert (tmp_path / "o/run/results.json").is_file()
 
 

@@ -274,7 +274,7 @@ class StepEnd:
     def __call__(self, tokens: Sequence[int]) -> int | None:
         """Return how many of the tokens to keep when it is time to stop, else None."""
         length = self._texts.complete_step(
-            tokens[self._done :], self._delimiters, inside=self._inside or self._done > 0
+            tokens[self._done :], delimiters=self._delimiters, inside=self._inside or self._done > 0
         )
         if length is None:
             return None

@@ -138,6 +138,11 @@ def unfiled(group: str) -> dict[str, str]:
     elif group in _kinds():
         classes = {name: f"{each.__module__}:{each.__qualname__}" for name, each in _classes(group).items()}
         found = plugins.offered(_kinds()[group][0]) | classes
+        # The suite's own file would be read in its place, and nothing would say so.
+        for name in classes.keys() & {*_files_in(group, (config_folder(),))}:
+            raise plugins.PluginError(
+                f"{classes[name]} is {group}={name}, which the suite has of its own: rename the class"
+            )
     else:
         return {}
     return {name: meant for name, meant in found.items() if name not in _files(group)}
