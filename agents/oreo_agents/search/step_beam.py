@@ -154,11 +154,10 @@ class StepBeam(Scored):
             raise ValueError(f"keep and expand must be at least 1, got {self.keep} and {self.expand}")
         if self.block_tokens < 1:
             raise ValueError(f"block_tokens must be at least 1, got {self.block_tokens}")
+        if self.step_tokens is not None and self.step_tokens < 1:
+            raise ValueError(f"step_tokens must be at least 1, or null for no limit, got {self.step_tokens}")
         if self.step_tokens is not None and self.step_tokens < self.block_tokens:
-            raise ValueError(
-                f"step_tokens must be at least block_tokens={self.block_tokens}, or null for no limit, got "
-                f"{self.step_tokens}"
-            )
+            raise ValueError(f"step_tokens={self.step_tokens} ends a step before block_tokens={self.block_tokens}")
         if self.temperature <= 0:
             raise ValueError(f"temperature must be > 0 to draw different steps, got {self.temperature}")
 
