@@ -24,7 +24,7 @@ import numpy as np
 import pyarrow as pa
 from filelock import FileLock
 
-from oreo_algos.storage.atomic import replace_file
+from oreo_algos.storage.atomic import remove_leftovers, replace_file
 from oreo_algos.storage.rows import SCHEMA, StoredRows, checksums
 from oreo_algos.storage.stored import StoredEpisodes
 
@@ -61,7 +61,11 @@ def map_episodes(folder: Path, key: str, batches: Batches) -> StoredEpisodes:
 
 
 def _find(folder: Path, key: str, batches: Batches) -> StoredEpisodes | None:
-    """Map the file of a key; None: there is none, or its form is not as it was made."""
+    """Map the file of a key; None: there is none, or its form is not as it was made.
+
+    What a killed process was writing beside it goes.
+    """
+    remove_leftovers(folder)
     for file in folder.glob(f"mapped-{key}-*.arrow"):
         with suppress(OSError, pa.ArrowException):
             parts = _Parts(file)
