@@ -6,6 +6,7 @@ import os
 import pickle
 import subprocess
 import sys
+from collections import defaultdict
 
 import gymnasium as gym
 import numpy as np
@@ -60,6 +61,25 @@ def test_info_has_the_promised_keys_and_no_solution(env_id):
     assert info["messages"][-1]["content"] == "Let me see.\n#### 99999"
     assert not SECRET_KEYS & set(info)
     json.dumps(info)
+
+
+@each_env
+def test_a_number_in_info_never_changes_its_type(env_id):
+    """Gymnasium's vectors convert a column to the type of the first environment that says it: 0.5 beside 1 is 0."""
+    env = gym.make(env_id, split="train")
+    types = defaultdict(set)
+    shown = () if env_id == "oreo/ReasoningGym-v0" else env.unwrapped.demonstration(0, seed=0).steps
+    for actions in (shown, ["x\n", "look", "#### 3"], [*shown[:-1], ""], ["think: x", "go", "open door"]):
+        history = [env.reset(options={"index": 0})[1]]
+        for action in actions:
+            *_, terminated, truncated, info = env.step(action)
+            history.append(info)
+            if terminated or truncated:
+                break
+        for key, value in ((key, value) for info in history for key, value in info.items()):
+            types[key].add(type(value))
+    changing = {key: kinds for key, kinds in types.items() if kinds & {int, float, bool} and len(kinds) > 1}
+    assert not changing and types["success"] == {bool}
 
 
 @each_answer_env
