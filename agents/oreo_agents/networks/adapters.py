@@ -184,7 +184,15 @@ def merge_adapter(model: PreTrainedModel, path: str) -> PreTrainedModel:
         raise ValueError(f"{path}: its adapters are not there (adapter_model.safetensors); copy the whole folder again")
     frozen = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
     try:
-        adapted = _adapted(model, PeftConfig.from_pretrained(path))
+        config = PeftConfig.from_pretrained(path)
+        begun: Any = getattr(config, "init_lora_weights", None)
+        if isinstance(begun, str) and begun.startswith("pissa_niter"):
+            # peft 0.21 would draw another decomposition, and add what was trained to another residual.
+            raise ValueError(
+                f"they began with a random decomposition of the weights ({begun}), which cannot be made again; save "
+                "them once more where they were trained, with path_initial_model_for_weight_conversion, or merged"
+            )
+        adapted = _adapted(model, config)
         if parts_ties(model):
             _untie(model)
         with warnings.catch_warnings():

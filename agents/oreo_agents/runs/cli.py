@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from functools import partial
+from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NoReturn
@@ -58,6 +59,16 @@ from oreo_envs.visible import visible
 _run_and_report = hydra_utils.run_and_report
 
 _HELP = ("-h", "--help", "help")
+
+_OTHERS = {
+    "report": "oreo_agents.evaluation.report",
+    "doctor": "oreo_agents.runs.checkup",
+    **{
+        name: f"oreo_agents.runs.{name}"
+        for name in ("reproduce", "data", "metrics", "show", "push", "play", "serve", "chat", "new")
+    },
+}
+"""Commands that run no job of Hydra, and the modules whose ``main`` takes their arguments."""
 
 _folders: dict[str, str] = {"sweep": "", "run": ""}
 """Where this process works: of a sweep, or of a run."""
@@ -139,71 +150,15 @@ def _command() -> None:
             _say(f"oreo {version('oreo-suite')}\n")
         elif text := asked_of_parser(command, arguments):
             _say(text)
-        elif command == "report":
-            from oreo_agents.evaluation.report import main as report
-
-            report(arguments)
-        elif command == "reproduce":
-            from oreo_agents.runs.reproduce import main as reproduce
-
-            reproduce(arguments)
-        elif command == "data":
-            from oreo_agents.runs.data import main as data
-
-            data(arguments)
-        elif command == "doctor":
-            from oreo_agents.runs.checkup import main as doctor
-
-            doctor(arguments)
-        elif command == "metrics":
-            from oreo_agents.runs.metrics import main as metrics
-
-            metrics(arguments)
-        elif command == "show":
-            from oreo_agents.runs.show import main as show
-
-            show(arguments)
-        elif command == "push":
-            from oreo_agents.runs.push import main as push
-
-            push(arguments)
-        elif command == "play":
-            from oreo_agents.runs.play import main as play
-
-            play(arguments)
-        elif command in JOBS and (text := asked(command, arguments)):
+        elif command in _OTHERS:
+            import_module(_OTHERS[command]).main(arguments)
+        elif command not in JOBS:
+            raise UserError(f"unknown command {command!r}{closest(command, [*JOBS, *_OTHERS])}\n\n{USAGE}")
+        elif text := asked(command, arguments):
             _say(text)
-        elif command == "serve":
-            from oreo_agents.runs.serve import main as serve
-
-            serve(arguments)
-        elif command == "chat":
-            from oreo_agents.runs.chat import main as chat
-
-            chat(arguments)
-        elif command == "new":
-            from oreo_agents.runs.new import main as new
-
-            new(arguments)
-        elif command in JOBS:
+        else:
             _run_hydra(command, arguments, imports)
             together.leave()
-        else:
-            known = [
-                *JOBS,
-                "report",
-                "reproduce",
-                "data",
-                "doctor",
-                "metrics",
-                "serve",
-                "chat",
-                "play",
-                "new",
-                "push",
-                "show",
-            ]
-            raise UserError(f"unknown command {command!r}{closest(command, known)}\n\n{USAGE}")
     except Exception as error:  # code from outside may raise anything
         stopping.check()  # it failed because it was told to end
         if (own := own_code.told(error)) is not None:

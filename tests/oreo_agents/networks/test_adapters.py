@@ -38,13 +38,19 @@ def folder(tmp_path: Path) -> Path:
 @pytest.fixture
 def saved(folder: Path) -> Path:
     """A folder of peft, made without us."""
+    adapted_by_peft(folder, use_rslora=True)
+    return folder / "adapter"
+
+
+def adapted_by_peft(folder: Path, **settings):
+    """A model of peft, saved in ``folder / "adapter"``."""
     model = AutoModelForCausalLM.from_pretrained(folder / "base")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # peft's own
-        adapted = peft.get_peft_model(model, peft.LoraConfig(r=3, target_modules="all-linear", use_rslora=True))
+        adapted = peft.get_peft_model(model, peft.LoraConfig(r=3, target_modules="all-linear", **settings))
     disturb(adapted)
     adapted.save_pretrained(str(folder / "adapter"))
-    return folder / "adapter"
+    return adapted
 
 
 def adapted_names(policy: CausalPolicy) -> set[str]:
@@ -171,6 +177,25 @@ def test_the_digest_of_adapters_tells_them_and_what_they_adapt(saved: Path):
 def test_adapters_of_another_model_are_refused(saved: Path):
     make_model("gpt2").save_pretrained(saved.parent / "base")
     with pytest.raises(ValueError, match=r"its adapters (cannot be read, or do not fit|are not those of)"):
+        CausalPolicy.from_pretrained(str(saved))
+
+
+@pytest.mark.parametrize("begun", ["pissa", "olora"])
+def test_what_adapters_took_out_of_the_weights_is_taken_out_again(folder: Path, begun: str):
+    model = adapted_by_peft(folder, init_lora_weights=begun)
+    tokens = torch.arange(8)[None]
+    loaded = CausalPolicy.from_pretrained(str(folder / "adapter"))
+    with torch.no_grad():
+        assert torch.allclose(loaded.model(tokens).logits, model.eval()(tokens).logits, atol=1e-4)
+
+
+def test_adapters_that_began_with_a_random_decomposition_are_refused(saved: Path):
+    """peft 0.21.2 loads them as another model each time (findings/pissa_niter_reload.sh)."""
+    file = saved / "adapter_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"init_lora_weights": "pissa_niter_4"}))
+    with pytest.raises(
+        ValueError, match=r"random decomposition of the weights \(pissa_niter_4\), which cannot be made"
+    ):
         CausalPolicy.from_pretrained(str(saved))
 
 
