@@ -29,7 +29,7 @@ import numpy as np
 import torch
 from buffer_scale import make as draw_episodes
 from buffer_scale import write
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import AttentionInterface, AttentionMaskInterface, LlamaConfig, LlamaForCausalLM
 
 from oreo_agents.episodes.generate import Sampling, draw, generate
 from oreo_agents.episodes.prompts import PromptFormat
@@ -111,11 +111,22 @@ def tokenizer_format() -> PromptFormat:
     return PromptFormat(byte_tokenizer(_TEXTS * 2, 290))
 
 
-def make_policy(context: int, vocabulary: int = 300) -> CausalPolicy:
-    """Return a policy of few weights."""
+def itself_alone(module: Any, query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, *_: Any, **__: Any) -> Any:
+    """Attend to the newest tokens alone, each to itself, and read nothing of what was kept."""
+    newest = values[:, :, -query.shape[2] :].repeat_interleave(query.shape[1] // values.shape[1], dim=1)
+    return newest.transpose(1, 2), None
+
+
+AttentionInterface.register("itself", itself_alone)
+AttentionMaskInterface.register("itself", lambda *_, **__: None)
+
+
+def make_policy(context: int, vocabulary: int = 300, *, attention: str = "sdpa") -> CausalPolicy:
+    """Return a policy of few weights; ``attention="itself"`` leaves attention out, all else is done as ever."""
     torch.manual_seed(0)
     shape = {"hidden_size": 16, "intermediate_size": 24, "num_attention_heads": 2, "num_key_value_heads": 1}
     config = LlamaConfig(vocab_size=vocabulary, num_hidden_layers=2, max_position_embeddings=context, **shape)
+    config._attn_implementation = attention
     policy = CausalPolicy(LlamaForCausalLM(config).eval())
     assert policy.resumes
     return policy
@@ -145,9 +156,9 @@ def steps_of_a_text(env_id: str, size: int) -> Callable[[], object]:
     return play
 
 
-def turns_of_rollouts(size: int) -> Callable[[], object]:
+def turns_of_rollouts(size: int, attention: str = "sdpa") -> Callable[[], object]:
     """Play games with a model."""
-    prompt_format, policy = tokenizer_format(), make_policy(64 * size)
+    prompt_format, policy = tokenizer_format(), make_policy(64 * size, attention=attention)
     sampling = Sampling(temperature=0, max_new_tokens=2, batch_size=16)
 
     games = partial(rollout, partial(make_game, size), policy, prompt_format, range(16), sampling, seed=0)
@@ -325,6 +336,7 @@ def growths(folder: Path) -> Iterator[Growth]:
     yield Growth("an answer of steps, arithmetic: steps", 100, partial(steps_of_a_text, "oreo/Arithmetic-v0"))
     yield Growth("an answer of steps, countdown: steps", 100, partial(steps_of_a_text, "oreo/Countdown-v0"))
     yield Growth("16 games with a model: turns", 60, turns_of_rollouts)
+    yield Growth("16 games with a model, no attention: turns", 60, partial(turns_of_rollouts, attention="itself"))
     yield Growth("sampling: tokens", 256, tokens_of_samples)
     yield Growth("sampling: rows", 128, rows_of_samples)
     yield Growth("drawing: vocabulary", 50_000, vocabulary_of_draws)

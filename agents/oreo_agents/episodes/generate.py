@@ -164,7 +164,7 @@ def generate(
     keep_caches = caches is not None and policy.resumes
     rows = [
         _Row(
-            prompt,
+            prompt if isinstance(prompt, list) else list(prompt),
             Sample([], [], log_policy=[]),
             # What the turn may still hold, and the context.
             min(sampling.max_new_tokens - (spoken[i] if spoken else 0), policy.max_length - len(prompt)),
@@ -222,22 +222,25 @@ class _Batch:
 
         They go on with the rows that are here.
         """
-        readers: dict[tuple[int, ...], _Row] = {}
-        for row in rows:
-            readers.setdefault(tuple(row.prompt), row)
-        places = {prompt: place for place, prompt in enumerate(readers)}
-        prefixes = [row.cache for row in readers.values()]
-        unread = [row.prompt[len(row.cache) :] for row in readers.values()]
-        reader = self._policy.reader(prefixes)
+        firsts, which = _distinct(rows)
+        # Where nobody goes on in it, rows take the places again that they had in the turn before.
+        room = None if self.rows else next((row.cache.room for row in rows if row.cache.room is not None), None)
+        if room is not None:
+            order = room.order([row.cache for row in firsts])
+            firsts, which = [firsts[i] for i in order], [order.index(place) for place in which]
+        rows = [row for _, row in sorted(zip(which, rows, strict=True), key=lambda pair: pair[0])]
+        which.sort()
+        prefixes = [row.cache for row in firsts]
+        unread = [row.prompt[len(row.cache) :] for row in firsts]
+        reader = self._policy.reader(prefixes, room)
         tokens, present = pad_left(unread, self._device)
         logits = reader.read(tokens, present)
-        which = [places[tuple(row.prompt)] for row in rows]
         if self._keep_caches:
             read = reader.newest(range(len(unread)), tokens.shape[1])
             prefixes = [p.then(r[-len(new) :].clone()) for p, r, new in zip(prefixes, read, unread, strict=True)]
             for row, place in zip(rows, which, strict=True):
                 row.cache = prefixes[place]
-        if len(unread) < len(rows):
+        if len(firsts) < len(rows):
             reader.select(which)
             logits = logits[which]
         rows, chosen = self._advance(rows, reader, logits)
@@ -266,6 +269,25 @@ class _Batch:
         if order:
             reader.select(order)
         return [rows[i] for i in order], chosen[order]
+
+
+def _distinct(rows: Sequence[_Row]) -> tuple[list[_Row], list[int]]:
+    """Return the first row of each prompt, and for each row which of these has its prompt."""
+    firsts: list[_Row] = []
+    which: list[int] = []
+    alike: dict[tuple[int, ...], list[int]] = {}
+    for row in rows:
+        # Long transcripts are not hashed: others of this length with this end differ early as a rule.
+        places = alike.setdefault((len(row.prompt), *row.prompt[-4:]), [])
+        for place in places:
+            if firsts[place].prompt is row.prompt or firsts[place].prompt == row.prompt:
+                break
+        else:
+            place = len(firsts)
+            firsts.append(row)
+            places.append(place)
+        which.append(place)
+    return firsts, which
 
 
 def _at_one(logits: Tensor, temperature: float, chosen: Tensor, logprobs: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ Knows: both worlds. Does not know: a particular environment, a search, a loss.
 """
 
 import logging
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,7 @@ from oreo_agents.episodes.record import Record
 from oreo_agents.episodes.sampler import LocalSampler, Sampler, Turn
 from oreo_agents.episodes.sources import row_source, sample_numbers
 from oreo_agents.episodes.ungraded import WHY
+from oreo_agents.networks.kv_cache import Prefix, Room
 from oreo_agents.networks.policy import CausalPolicy
 from oreo_algos.episode import Episode
 
@@ -119,14 +121,14 @@ def rollout(
                 Turn(record.tokens, sources.get(record.slot), choices, record.policy_cache if in_turns else None),
             )
 
-        free, next_slot = [*pool], 0
+        free, next_slot, room = [*pool], 0, Room()
         ends = sorted({*(starts if sampler.waits else ()), len(indices)})
         running: dict[int, Record] = {}
         sources: dict[int, np.random.Generator] = {}
         over: list[tuple[int, Episode]] = []
         while True:
             # Where all turns come back at once, an episode that began now would wait for the longest of the others.
-            end = next((place for place in ends if place > next_slot), next_slot)
+            end = ends[bisect_right(ends, next_slot)] if next_slot < len(indices) else next_slot
             begun = range(next_slot, next_slot if running and sampler.waits else min(next_slot + len(free), end))
             next_slot = begun.stop
             for slot in begun:
@@ -140,6 +142,8 @@ def rollout(
                 running[slot] = record
                 if sampling.temperature:
                     sources[slot] = row_source(seed, indices[slot], samples[slot])
+                if in_turns:
+                    record.policy_cache = Prefix(room=room)
                 ask(record)
             for found in over:
                 progress(1)

@@ -130,6 +130,8 @@ class TurnTokens:
             The step of each token, 0 to K - 1, and the K texts, which add up to the decoded turn.
         """
         text = self._text_inside(tokens) if inside else self.decode(tokens)
+        if not delimiters:
+            return [0] * len(tokens), [text]
         ends = np.cumsum([len(step) for step in split_steps(text, tuple(delimiters))])
         covered = self.text_ends(tokens, inside=inside)
         # A token may cover a whole step: number what is left without gaps.

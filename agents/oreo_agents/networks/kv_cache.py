@@ -3,14 +3,15 @@
 Knows: the caches of transformers. Does not know: what the tokens are, who reads them.
 
 A transcript's keys and values are kept as a plain tensor, so that any transcripts can share a batch later: their
-lengths differ, and a mask leaves out the holes. Only caches in which every layer attends to all tokens, with heads of
+lengths differ, and a mask leaves out the holes. Those that go on together turn by turn keep their places in a ``Room``,
+where only what is new of them is added. Only caches in which every layer attends to all tokens, with heads of
 one shape, can be kept so; with any other (sliding windows, recurrent states) transcripts are read anew.
 """
 
 # B rows, T columns of a batch, L layers, H key-value heads, D width of a head
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -28,7 +29,7 @@ _SPARE = 64
 _MANY_CHUNKS = 8
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Prefix:
     """What a network has read of a transcript: keys and values of its first tokens.
 
@@ -36,13 +37,22 @@ class Prefix:
 
     Attributes:
         chunks: in the order of the tokens, float [t, 2 L, H, D] each: the keys of all layers, then their values.
+        room: where it is to keep its place between batches, and whatever continues it; None: nowhere.
+        laid: what tells the row of the room that holds its first tokens, and how many of them.
     """
 
     chunks: tuple[Tensor, ...] = ()
+    room: "Room | None" = None
+    laid: tuple[object, int] = (None, 0)
+    _length: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Count once."""
+        self._length = sum(map(len, self.chunks))
 
     def __len__(self) -> int:
         """Tokens that were read."""
-        return sum(len(chunk) for chunk in self.chunks)
+        return self._length
 
     def then(self, chunk: Tensor) -> "Prefix":
         """Return what has been read once these tokens, [t, 2 L, H, D], have been read too.
@@ -51,17 +61,90 @@ class Prefix:
         what follows them are joined: of n tokens there are about log n chunks, and none is copied more often.
         """
         kept, joined, length = list(self.chunks), [chunk], len(chunk)
+        if not length:
+            return self
         many = len(kept) >= _MANY_CHUNKS
-        while many and length and kept and len(kept[-1]) <= length:
+        while many and kept and len(kept[-1]) <= length:
             length += len(kept[-1])
             joined.append(kept.pop())
-        return Prefix((*kept, torch.cat(joined[::-1]) if len(joined) > 1 else chunk)) if length else self
+        return replace(self, chunks=(*kept, torch.cat(joined[::-1]) if len(joined) > 1 else chunk))
 
     def before(self, length: int) -> "Prefix":
         """Return itself if it is shorter than ``length`` >= 1, else all of its first tokens that are."""
         if len(self) < length:
             return self
-        return Prefix((torch.cat(self.chunks)[: length - 1],))
+        return Prefix((torch.cat(self.chunks)[: length - 1],), self.room)
+
+
+class Room:
+    """Memory in which the rows of batches keep their places from one batch to the next.
+
+    Every prefix that it holds can be laid out anew from its chunks: what stands here only saves the copy. One batch at
+    a time goes on in it.
+    """
+
+    def __init__(self) -> None:
+        """Hold nothing."""
+        self.states = torch.empty(0, 0, 0, 0, 0)
+        """Float [2 L, >= B, H, >= T, D]: the keys of all layers, then their values."""
+        self._rows: list[object] = []
+        self.copied = 0
+        """Tokens of rows that were copied here."""
+
+    def order(self, prefixes: Sequence[Prefix]) -> list[int]:
+        """Return an order of these in which those that stand here already are where they stand."""
+        places = {id(row): place for place, row in enumerate(self._rows[: len(prefixes)])}
+        found = {places.get(id(prefix.laid[0]), -1): i for i, prefix in reversed(list(enumerate(prefixes)))}
+        found.pop(-1, None)
+        others = iter(sorted(set(range(len(prefixes))) - set(found.values())))
+        return [found[place] if place in found else next(others) for place in range(len(prefixes))]
+
+    def hold(self, prefixes: Sequence[Prefix]) -> Tensor:
+        """Lay out a batch, one prefix a row, from the first column on; returns the memory of its rows."""
+        self._make(next(chunk for prefix in prefixes for chunk in prefix.chunks), len(prefixes), max(map(len, prefixes)))
+        for place, prefix in enumerate(prefixes):
+            mark, start = prefix.laid
+            start, end = start if mark is self._rows[place] else 0, len(prefix)
+            self.copied += end - start
+            for chunk in reversed(prefix.chunks):
+                first = max(end - len(chunk), start)
+                self.states[:, place, :, first:end] = chunk[len(chunk) - (end - first) :].permute(1, 2, 0, 3)
+                end = first
+                if end == start:
+                    break
+            self._rows[place] = object()
+            if prefix.room is self:
+                prefix.laid = self._rows[place], len(prefix)
+        return self.states[:, : len(prefixes)]
+
+    def _make(self, like: Tensor, rows: int, columns: int) -> None:
+        """Have so many rows of so many columns and more, of chunks like this one; what is held of them stays."""
+        held, (states, heads, width) = self.states, like.shape[1:]
+        fits = (held.dtype, held.device, held.shape[0], *held.shape[2::2]) == (
+            like.dtype, like.device, states, heads, width,
+        )  # fmt: skip
+        if fits and len(self._rows) >= rows and held.shape[3] >= columns + _SPARE:
+            return
+        self.states = like.new_zeros(states, rows, heads, columns + _SPARE + _spare(columns), width)
+        self._rows = [self._rows[k] if fits and k < len(self._rows) else object() for k in range(rows)]
+        if fits:
+            kept = min(rows, held.shape[1])
+            self.states[:, :kept, :, : held.shape[3]] = held[:, :kept, :, : self.states.shape[3]]
+
+    def exchanged(self, to: list[int], rows: list[int], count: int) -> tuple[list[int], list[int]]:
+        """Note that rows move to other places; returns what has to move where so that nothing held here is lost."""
+        if any(row < count for row in rows) or len({*rows}) < len(rows):
+            self.forget()
+            return to, rows
+        to, rows = to + rows, rows + to
+        moved = [self._rows[row] for row in rows]
+        for place, mark in zip(to, moved, strict=True):
+            self._rows[place] = mark
+        return to, rows
+
+    def forget(self) -> None:
+        """Hold nothing any more, since others write here."""
+        self._rows = [object() for _ in self._rows]
 
 
 class BatchCache:
@@ -70,8 +153,11 @@ class BatchCache:
     Each row's newest tokens stand in its last columns, without a hole between them.
     """
 
-    def __init__(self, config: PretrainedConfig, prefixes: Sequence[Prefix], device: torch.device) -> None:
-        """Begin with what each row has read already."""
+    def __init__(
+        self, config: PretrainedConfig, prefixes: Sequence[Prefix], device: torch.device, room: Room | None = None
+    ) -> None:
+        """Begin with what each row has read already, in a room that no other batch goes on in; None: one of its own."""
+        self._room = room
         self._cache = DynamicCache(config=config)
         self._plain = _is_plain(self._cache)
         if self._plain:
@@ -83,18 +169,16 @@ class BatchCache:
             self._fill(prefixes, len(columns))
 
     def _fill(self, prefixes: Sequence[Prefix], columns: int) -> None:
-        """Copy what each row has read into the room of all layers, once."""
-        like = next(chunk for prefix in prefixes for chunk in prefix.chunks)
-        _, states, heads, width = like.shape
-        room = like.new_zeros(states, len(prefixes), heads, columns + _spare(columns), width)
-        for row, prefix in enumerate(prefixes):
-            start = 0
-            for chunk in prefix.chunks:
-                room[:, row, :, start : start + len(chunk)] = chunk.permute(1, 2, 0, 3)
-                start += len(chunk)
+        """Have what each row has read in the memory of all layers."""
+        room = Room() if self._room is None else self._room
         layers: list[_RoomyLayer] = self._cache.layers  # type: ignore[assignment]
-        for layer, keys, values in zip(layers, *room.chunk(2), strict=True):
+        for layer, keys, values in zip(layers, *room.hold(prefixes).chunk(2), strict=True):
             layer.hold(keys, values, columns)
+
+    def _in_room(self) -> bool:
+        """Whether the layers write where rows are to keep their places, and not in memory that grew since."""
+        first: Any = self._cache.layers[0]
+        return self._room is not None and first.keys is not None and first.keys.data_ptr() == self._room.states.data_ptr()
 
     def reads(self, present: Tensor) -> dict[str, Any]:
         """Return the arguments of a forward pass over the next tokens of each row.
@@ -118,11 +202,14 @@ class BatchCache:
         index = torch.tensor(rows, device=device)
         if self._plain and len(rows) <= len(self._mask):
             # Most rows stay where they are: only the others are copied.
-            moved = [place for place, row in enumerate(rows) if place != row]
-            to = torch.tensor(moved, dtype=torch.long, device=device)
+            places = [place for place, row in enumerate(rows) if place != row]
+            moved = [rows[place] for place in places]
+            if self._room is not None and self._in_room():
+                places, moved = self._room.exchanged(places, moved, len(rows))
+            to, moving = (torch.tensor(each, dtype=torch.long, device=device) for each in (places, moved))
             for layer in self._cache.layers:
                 assert isinstance(layer, _RoomyLayer)
-                layer.keep(len(rows), to, index[to])
+                layer.keep(len(rows), to, moving)
         else:
             self._cache.batch_select_indices(index)
         self._mask, self._lengths = self._mask[index], self._lengths[index]
@@ -136,6 +223,8 @@ class BatchCache:
         # What is left out is a copy of the rest, so it is done when there is much of it.
         dropped = ours - needed if needed <= 0.75 * ours else min(ours - theirs, 0)
         width = ours - dropped
+        if self._room is not None and self._in_room():
+            self._room.forget()
         for layer, more in zip(self._cache.layers, other._cache.layers, strict=True):
             assert isinstance(layer, _RoomyLayer)
             layer.join(more, width)

@@ -27,7 +27,7 @@ from oreo_agents.networks.checkpoints import (
     require_bool,
     require_checkpointing,
 )
-from oreo_agents.networks.kv_cache import Prefix
+from oreo_agents.networks.kv_cache import Prefix, Room
 from oreo_agents.networks.miniature import tried
 from oreo_agents.networks.network import LoadOptions, Network
 from oreo_agents.networks.readers import CachedReader, Reader, WholeReader, reads_on
@@ -143,10 +143,10 @@ class CausalPolicy(Network):
         """Whether it can go on from kept keys and values."""
         return self.reads_slowly is None and super().resumes
 
-    def reader(self, prefixes: Sequence[Prefix]) -> Reader:
-        """Return what reads rows, each begun as stated, in the way that was tried with this model."""
+    def reader(self, prefixes: Sequence[Prefix], room: Room | None = None) -> Reader:
+        """Return what reads rows, each begun as stated, in the way that was tried with this model; in a room if any."""
         if self.reads_slowly is None:
-            return CachedReader(self.plain, prefixes, next(self.parameters()).device)
+            return CachedReader(self.plain, prefixes, next(self.parameters()).device, room)
         return WholeReader(self.plain)
 
     def frozen_copy(self) -> "CausalPolicy":

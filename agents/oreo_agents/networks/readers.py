@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from oreo_agents.networks.checkpoints import autocast
-from oreo_agents.networks.kv_cache import BatchCache, Prefix, pad_left
+from oreo_agents.networks.kv_cache import BatchCache, Prefix, Room, pad_left
 from oreo_agents.networks.miniature import tried
 
 
@@ -39,9 +39,11 @@ class Reader(Protocol):
 class CachedReader:
     """Reads each token once and keeps keys and values; for models that ``reads_on`` proves it of."""
 
-    def __init__(self, model: Any, prefixes: Sequence[Prefix], device: torch.device) -> None:
-        """Begin with what each row has read already."""
-        self._model, self._cache = model, BatchCache(model.config, prefixes, device)
+    def __init__(
+        self, model: Any, prefixes: Sequence[Prefix], device: torch.device, room: Room | None = None
+    ) -> None:
+        """Begin with what each row has read already, see ``BatchCache``."""
+        self._model, self._cache = model, BatchCache(model.config, prefixes, device, room)
 
     def read(self, tokens: Tensor, present: Tensor) -> Tensor:
         """See ``Reader``."""

@@ -20,7 +20,7 @@ from oreo_agents.episodes.rollout import RolloutCounts, rollout
 from oreo_agents.episodes.sampler import LocalSampler, Sampler
 from oreo_agents.episodes.sources import row_source
 from oreo_agents.episodes.turn_tokens import StepEnd
-from oreo_agents.networks.kv_cache import Prefix
+from oreo_agents.networks.kv_cache import Prefix, Room
 from oreo_agents.networks.policy import CausalPolicy
 from oreo_agents.networks.value import StateValue, readings
 from oreo_agents.search.log_policy import log_policy_of, log_policy_of_samples
@@ -201,6 +201,9 @@ class Player:
                     for env, slot in zip(pool, slots, strict=False)
                 ]
                 begun = [record for record in records if len(record.tokens) < self.sampler.max_length]
+                room = Room()
+                for record in begun:
+                    record.policy_cache = Prefix(room=room)
                 self.counts.prompts_too_long += len(records) - len(begun)
                 self.progress(len(records) - len(begun))
                 yield begun
