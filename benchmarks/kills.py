@@ -38,7 +38,7 @@ from pathlib import Path
 
 EVENTS = {"os.mkdir", "os.rename", "os.remove", "os.rmdir"}
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
-CHAIN, PATIENCE_S = 3, 600.0
+CHAIN, PATIENCE_S, JOIN_S = 3, 600, 60
 CLOCKS = re.compile(r'"([\w/]*seconds)": [^,}\n]*')
 BY_NAME = ("report.md", "*.png", "README.md", "config.yaml", "trained.yaml", "multirun.yaml")
 APART = re.compile(r"(^|/)(\.hydra|\.[^/]*\.lock|[^/]*\.log|events\.out\.[^/]*|mapped-[^/]*|ref-[^/]*|outputs(?=/|$))")
@@ -213,6 +213,7 @@ def run(
             if case.ranks > 1:
                 os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(case.ranks)}
                 os.environ |= {"MASTER_ADDR": "localhost", "MASTER_PORT": str(port)}
+                os.environ["OREO_JOIN_SECONDS"] = str(JOIN_S)
             mine = rank == victim
             work(folder, base, case, writes, die_at if mine else None, die_after_s if mine else None)
         os.close(writes)

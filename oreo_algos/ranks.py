@@ -6,7 +6,10 @@ Knows: torch.distributed. Does not know: networks, losses, files.
 waits for nobody. What stands here is called by all ranks in the same order, or they would wait for each other for ever.
 """
 
+import math
 import os
+import socket
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +24,13 @@ Found = TypeVar("Found")
 
 _FOR_EVER = timedelta(days=365)
 """While rank 0 collects or evaluates, the others wait; one that dies ends the waiting at once."""
+
+PATIENCE = "OREO_JOIN_SECONDS"
+"""Names the environment variable with the seconds in which those that were started together must have met."""
+
+_PATIENCE_S = 300.0
+_TOGETHER = timedelta(minutes=30)
+"""How long a process that has met the others waits for them in one exchange."""
 
 _store: dist.Store | None = None
 _waiting: tuple[Any, Any] = (None, None)
@@ -38,6 +48,10 @@ def _as_one() -> Iterator[None]:
         yield
     finally:
         _alone = False
+
+
+class JoinError(ValueError):
+    """The processes that were started together have not met."""
 
 
 class ElsewhereError(ValueError):
@@ -132,18 +146,65 @@ def current() -> Ranks:
 def join() -> Ranks:
     """Join those that ``torchrun`` started together with this process; started otherwise it is alone.
 
-    A process on a GPU takes the one with its number on this host.
+    A process on a GPU takes the one with its number on this host. One waits for the others for 300 seconds, or as many
+    as ``OREO_JOIN_SECONDS`` says.
+
+    Raises:
+        JoinError: some did not come in that time, or a variable of the environment is no number.
     """
     global _store
     if not dist.is_available() or dist.is_initialized() or not _started_by_torchrun():
         return current()
+    for name in ("RANK", "WORLD_SIZE", "MASTER_PORT"):
+        if not os.environ[name].isdecimal():
+            raise JoinError(f"{name}={os.environ[name]}: must be a whole number; torchrun sets it")
+    patience = _patience()
     cuda = torch.cuda.is_available()
     if cuda and int(os.environ.get("LOCAL_RANK", 0)) < torch.cuda.device_count():
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
-    _store, rank, size = next(dist.rendezvous("env://"))
     backend = "cpu:gloo,cuda:nccl" if cuda else "gloo"
-    dist.init_process_group(backend, store=dist.PrefixStore("training", _store), rank=rank, world_size=size)
+    try:
+        _wait_for_store(patience)
+        store, rank, size = next(dist.rendezvous("env://", timeout=patience))
+        own = dist.PrefixStore("training", store)
+        dist.init_process_group(backend, store=own, rank=rank, world_size=size, timeout=patience)
+        _make_group_that_waits(patience)
+    except (RuntimeError, OSError) as error:  # of the store a DistError, of gloo a bare RuntimeError
+        leave()
+        raise JoinError(
+            f"process {os.environ['RANK']} of {os.environ['WORLD_SIZE']} has not met the others at "
+            f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']} within {patience.total_seconds():g} seconds: one "
+            f"of them was not started, could not connect or has ended; start all of them again, or, where they only "
+            f"start slowly, allow more with {PATIENCE}=N"
+        ) from error
+    _allow(_TOGETHER)
+    store.set_timeout(_TOGETHER)
+    _store = store
     return current()
+
+
+def _wait_for_store(patience: timedelta) -> None:
+    """Wait until the process that keeps the store listens; torch's own waiting ends with a page of stack frames."""
+    until = time.monotonic() + patience.total_seconds()
+    while os.environ["RANK"] != "0":
+        try:
+            with socket.create_connection((os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])), timeout=10):
+                return
+        except OSError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.2)
+
+
+def _patience() -> timedelta:
+    text = os.environ.get(PATIENCE, "") or f"{_PATIENCE_S:g}"
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 1 <= seconds <= _FOR_EVER.total_seconds():
+        raise JoinError(f"{PATIENCE}={text}: must be a number of seconds from 1 on")
+    return timedelta(seconds=seconds)
 
 
 def require_own_gpu() -> None:
@@ -199,9 +260,19 @@ def _started_by_torchrun() -> bool:
 
 
 def _group_that_waits() -> Any:
-    """Return a group of all ranks whose members wait for each other without a limit; made at first use."""
-    global _waiting
-    world = dist.group.WORLD
-    if _waiting[0] is not world:
-        _waiting = (world, dist.new_group(backend="gloo", timeout=_FOR_EVER))
+    """Return a group of all ranks whose members wait for each other without a limit."""
+    if _waiting[0] is not dist.group.WORLD:  # a program of one's own made the first group
+        _make_group_that_waits(_TOGETHER)
     return _waiting[1]
+
+
+def _make_group_that_waits(patience: timedelta) -> None:
+    global _waiting
+    group = dist.new_group(backend="gloo", timeout=patience)
+    _allow(_FOR_EVER, group)
+    _waiting = (dist.group.WORLD, group)
+
+
+def _allow(timeout: timedelta, group: Any = None) -> None:
+    """Set how long a group waits in one exchange; before torch 2.15 the function has another name."""
+    (getattr(dist, "set_timeout", None) or dist.distributed_c10d._set_pg_timeout)(timeout, group)

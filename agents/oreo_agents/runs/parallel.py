@@ -3,6 +3,7 @@
 Knows: processes and a table of progress. Does not know: what a job does.
 """
 
+import logging
 import os
 import threading
 from collections.abc import Callable, Sequence
@@ -15,8 +16,10 @@ from typing import TypeVar
 
 from rich.progress import Progress, TextColumn, TimeElapsedColumn
 
-from oreo_agents.own_code import sent_home
+from oreo_agents import own_code
 from oreo_algos import stopping
+
+_log = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 
@@ -38,7 +41,7 @@ def _start(initializer: Callable[[], None]) -> None:
 def _do(work: Callable[[str], Result], name: str) -> Result:
     """Do a job in a worker."""
     with stopping.at_once():
-        return sent_home(work, name)
+        return own_code.sent_home(work, name)
 
 
 def _require(name: str, job: Future[Result]) -> None:
@@ -50,6 +53,19 @@ def _require(name: str, job: Future[Result]) -> None:
             f"the process that worked on {name} was killed, perhaps for lack of memory; run the same "
             "command again to go on, with workers=1 to need less"
         ) from error
+
+
+def _failure(name: str, job: Future[Result]) -> Exception | None:
+    """Return what a job raised of itself, and say so at once: the others take their time to end."""
+    try:
+        _require(name, job)
+    except Exception as error:  # whatever a job may raise
+        if isinstance(error.__cause__, BrokenProcessPool):
+            raise
+        why = own_code.explained(error) or (str(error) if isinstance(error, ValueError) else repr(error))
+        _log.error("%s failed, so the others end after their running steps: %s", name, why)
+        return error
+    return None
 
 
 def _processes(pool: ProcessPoolExecutor) -> list[BaseProcess]:
@@ -96,7 +112,8 @@ def side_by_side(
         The results in the order of ``names``.
 
     Raises:
-        ValueError: a process was killed from outside; what a job itself raised is raised as it is.
+        ValueError: a process was killed from outside; what a job itself raised is logged at once and raised as it is
+            when the others have ended, at their next safe points.
         OwnCodeError: code from outside raised in a job.
     """
     columns = (TextColumn("{task.description}"), TextColumn("{task.fields[doing]}"), TimeElapsedColumn())
@@ -109,23 +126,27 @@ def side_by_side(
             jobs = {name: pool.submit(_do, work, name) for name in names}
         processes = _processes(pool)
         rows = {name: display.add_task(name, total=1, doing="waiting", start=False) for name in names}
-        running, told = list(names), False
+        running, told, failure = list(names), 0, None
         try:
             while running:
-                if stopping.asked() and not told:
-                    told = True
+                if told < (stopping.asked() is not None) + (failure is not None):
+                    told += 1
                     _tell(processes)
                 wait([jobs[name] for name in running], timeout=1, return_when=FIRST_COMPLETED)
                 for name in list(running):
                     if jobs[name].done():
-                        if not told:  # else the others end too, and are waited for
-                            _require(name, jobs[name])
+                        if not told and failure is None:  # else the others end too, and are waited for
+                            failure = _failure(name, jobs[name])
+                            if failure is not None:
+                                pool.shutdown(wait=False, cancel_futures=True)
                         display.update(rows[name], completed=1, doing="done")
                         running.remove(name)
                     elif jobs[name].running():
                         display.start_task(rows[name])
                         steps = steps_of(name)
                         display.update(rows[name], doing=f"trained {steps} steps" if steps else "started")
+            if failure is not None:
+                raise failure
             for name in names:
                 _require(name, jobs[name])
         except BaseException as error:

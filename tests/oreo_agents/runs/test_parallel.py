@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from oreo_agents.runs.parallel import cores, side_by_side
+from oreo_algos import stopping
 
 
 def work(name: str) -> str:
@@ -37,6 +38,21 @@ def die_beside_another(name: str) -> str:
     while not Path(folder, "worker.pid").exists():
         time.sleep(0.05)
     os.kill(os.getpid(), signal.SIGKILL)
+    return name
+
+
+def learn_beside_one_that_fails(name: str) -> str:
+    """The first learns until it is told to end; the second fails once that has begun; the third never begins."""
+    folder, _, what = name.rpartition("/")
+    Path(folder, what).touch()
+    if what == "fails":
+        while not Path(folder, "learns").exists():
+            time.sleep(0.05)
+        raise ValueError("no such luck")
+    with stopping.at_safe_points("the running step"):
+        while not stopping.asked():
+            time.sleep(0.05)
+        Path(folder, "checkpoint").touch()
     return name
 
 
@@ -76,6 +92,17 @@ def test_the_others_end_when_one_is_killed(tmp_path: Path):
         )
     while running(int((tmp_path / "worker.pid").read_text())):  # for ever, if it does not end
         time.sleep(0.05)
+
+
+def test_the_others_end_at_a_safe_point_when_one_fails(tmp_path: Path, caplog):
+    names = [f"{tmp_path}/{name}" for name in ("learns", "fails", "waits", "waits too")]
+    with pytest.raises(ValueError, match="no such luck"):
+        side_by_side(learn_beside_one_that_fails, names, 2, initializer=initialize, steps_of=no_steps)
+    assert {path.name for path in tmp_path.iterdir()} <= {"learns", "fails", "checkpoint", "waits"}
+    assert (tmp_path / "checkpoint").exists()
+    assert [text.partition("/fails ")[2] for text in caplog.messages] == [
+        "failed, so the others end after their running steps: no such luck"
+    ]
 
 
 def test_workers_end_when_their_parent_is_killed(tmp_path: Path):
