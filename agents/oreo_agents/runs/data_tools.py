@@ -4,7 +4,7 @@ Knows: buffers, their columns. Does not know: where they come from, training.
 """
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -119,8 +119,12 @@ def _one_outcome(buffer: EpisodeBuffer) -> int:
 
 def _save(buffer: EpisodeBuffer, out: Path) -> None:
     buffer.save(out)
-    stats = buffer.stats()
-    say(f"{out}: {stats['episodes']} episodes of {stats['tasks']} tasks, {stats['success_rate']:.3f} successful")
+    say(held(out, buffer.stats()))
+
+
+def held(place: Path | None, stats: Mapping[str, float]) -> str:
+    """Say what a buffer holds, by its ``stats``."""
+    return f"{place}: {stats['episodes']} episodes of {stats['tasks']} tasks, {stats['success_rate']:.3f} successful"
 
 
 def stats(options: argparse.Namespace) -> None:

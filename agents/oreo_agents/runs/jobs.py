@@ -150,6 +150,7 @@ def _sft(config: DictConfig, folder: Path) -> None:
 
 def _collect(config: DictConfig, folder: Path) -> None:
     from oreo_agents.episodes.parts import Shard
+    from oreo_agents.runs.data_tools import held
 
     shard = None if config.shard is None else Shard.parse(config.shard)
     config.shard = None  # shards may share a folder, and its configuration
@@ -157,12 +158,12 @@ def _collect(config: DictConfig, folder: Path) -> None:
     run = prepare(config, folder, {}, shared=STARTS if shard and in_sweep() else None)
     if shard is None:
         run.prepare(episodes=True)
-        print(f"{folder / 'data' / 'episodes'}: {run.episodes().stats()}")
+        print(held(folder / "data" / "episodes", run.episodes().stats()))
     else:
         run.data.require_shard(shard)
         run.prepare(episodes=False)
         buffer = run.data.shard(run.sft(), shard).buffer
-        print(f"{buffer.folder}: {buffer.stats()}; oreo data merge joins all {shard.of}")
+        print(f"{held(buffer.folder, buffer.stats())}; oreo data merge joins all {shard.of}")
 
 
 def _evaluate(config: DictConfig, folder: Path) -> None:
