@@ -18,35 +18,14 @@ from oreo_envs.arguments import check_arguments
 from oreo_envs.checks import choose, closest, positive, whole
 from oreo_envs.foreign import require_reward
 from oreo_envs.grading.thoughts import Thoughts
+from oreo_envs.messages import Lent, Message, frozen, message
 from oreo_envs.orders import LAST_INDEX, Order, Seat, own_options
-from oreo_envs.records import (
-    Demonstration,
-    EnvState,
-    Message,
-    Opening,
-    Outcome,
-    Scalar,
-    Solution,
-    Turn,
-    demonstration,
-    frozen,
-    message,
-)
+from oreo_envs.records import Demonstration, EnvState, Opening, Outcome, Scalar, Solution, Turn, demonstration
 from oreo_envs.spaces import FreeText
 from oreo_envs.spec import LimitedSpec
 from oreo_envs.visible import visible
 
-__all__ = [
-    "Demonstration",
-    "EnvState",
-    "Message",
-    "Opening",
-    "Outcome",
-    "Scalar",
-    "Solution",
-    "TextEnv",
-    "Turn",
-]
+__all__ = ["Demonstration", "EnvState", "Message", "Opening", "Outcome", "Scalar", "Solution", "TextEnv", "Turn"]
 
 _NO_LIMIT = Outcome()
 
@@ -64,7 +43,7 @@ class TextEnv(gymnasium.Env[str, str], ABC):
         ``max_steps`` actions or when actions and observations together exceed ``max_chars``
         characters; a subclass may judge what these ended. Gymnasium's ``max_episode_steps`` is a
         wrapper's, of which an environment knows nothing: what it ends is not judged.
-    Info: ``messages`` (the whole state as OpenAI chat messages, a fresh list of read-only ones),
+    Info: ``messages`` (the whole state as OpenAI chat messages: read-only ones, in a list that is the caller's),
         ``task_id``, ``index``, ``split``, ``step`` (actions so far), ``success``, ``answer`` (None
         before the end), and what subclasses add.
     Source and version: see the subclass; the registered id carries the version.
@@ -140,6 +119,7 @@ class TextEnv(gymnasium.Env[str, str], ABC):
         self._opening: Opening | None = None
         self._index = -1
         self._messages: list[Message] = []
+        self._lent = Lent()
         self._num_steps = self._num_chars = 0
         self._over = False
 
@@ -216,7 +196,7 @@ class TextEnv(gymnasium.Env[str, str], ABC):
         index = self._choose_task(own_options(options, self.place))
         opening = self._begin(index)  # where it fails the episode before goes on
         self._index, self._opening = index, opening
-        self._messages = frozen(opening.messages)
+        self._messages, self._lent = frozen(opening.messages), Lent()
         self._num_steps = self._num_chars = 0
         self._over = False
         if self.render_mode == "human":
@@ -283,7 +263,7 @@ class TextEnv(gymnasium.Env[str, str], ABC):
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Take the state of a copy, whose messages can be changed."""
         self.__dict__.update(state)
-        self._messages = frozen(self._messages)
+        self._messages, self._lent = frozen(self._messages), Lent()
 
     def clone_state(self) -> EnvState:
         """Return the episode's state, for ``restore_state``.
@@ -308,7 +288,7 @@ class TextEnv(gymnasium.Env[str, str], ABC):
     def restore_state(self, state: EnvState) -> None:
         """Go back to a state that ``clone_state`` returned, here or in an equal environment."""
         self._opening, self._index = state.opening, state.index
-        self._messages = frozen(state.messages)
+        self._messages, self._lent = frozen(state.messages), Lent()
         self._num_steps, self._num_chars = state.num_steps, state.num_chars
         self._over = state.over
         self._set_inner(state.inner)
@@ -364,7 +344,7 @@ class TextEnv(gymnasium.Env[str, str], ABC):
     def _info(self, extra: Mapping[str, Any]) -> dict[str, Any]:
         assert self._opening is not None
         return {
-            "messages": self._messages.copy(),
+            "messages": self._lent.of(self._messages),
             "task_id": self._opening.task_id,
             "index": self._index,
             "split": self.split,

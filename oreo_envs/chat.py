@@ -23,7 +23,7 @@ from urllib.parse import urlsplit
 
 from oreo_envs.asynchronous import run
 from oreo_envs.checks import whole
-from oreo_envs.records import Message
+from oreo_envs.messages import Message
 from oreo_envs.replies import AskAgainError, ChatError, ChatRefused, Reply, raise_for, reply_of
 
 logger = logging.getLogger(__name__)

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from oreo_envs.answers import index_after
 from oreo_envs.base import Opening, Outcome, TextEnv
 from oreo_envs.grading import Reason
-from oreo_envs.records import message
+from oreo_envs.messages import message
 
 
 class ConversationEnv(TextEnv):

@@ -9,8 +9,8 @@ import math
 from dataclasses import dataclass
 
 from oreo_envs.checks import positive
+from oreo_envs.messages import Message
 from oreo_envs.recording import Row
-from oreo_envs.records import Message
 from oreo_envs.replies import Usage
 
 _Z = 1.959963984540054

@@ -21,7 +21,8 @@ from oreo_envs.base import TextEnv
 from oreo_envs.foreign import chat, foreign, require_reward, require_str, require_text, warn_outside
 from oreo_envs.grading import end_of_answer, extract_answer
 from oreo_envs.grading.thoughts import NO_THOUGHTS
-from oreo_envs.records import Opening, Outcome, Solution, Turn, frozen
+from oreo_envs.messages import frozen
+from oreo_envs.records import Opening, Outcome, Solution, Turn
 from oreo_envs.splits import SPLITS, split_of
 
 _TASK_STREAM = 0x0E0_7

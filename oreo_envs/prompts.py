@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from oreo_envs.checks import choose
-from oreo_envs.records import Message, message
+from oreo_envs.messages import Message, message
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,8 @@ import gymnasium
 
 from oreo_envs.base import TextEnv
 from oreo_envs.limits import read_document, read_json
-from oreo_envs.records import Message, Scalar
+from oreo_envs.messages import Message
+from oreo_envs.records import Scalar
 from oreo_envs.replies import Usage
 
 logger = logging.getLogger(__name__)

@@ -1,55 +1,20 @@
 """What environments say of tasks, turns and episodes.
 
-Knows: the form of messages, openings, outcomes, demonstrations and states.
+Knows: the form of openings, outcomes, demonstrations and states.
 Does not know: when an episode goes on (``base``), which task comes next (``orders``).
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
-from typing import Any, NoReturn
+from typing import Any
 
-Message = dict[str, str]
-"""One chat message, ``{"role": "system" | "user" | "assistant", "content": text}``."""
+from oreo_envs.messages import Message
 
 Scalar = str | int | float | bool | None
 """What JSON can hold without nesting."""
-
-
-class FrozenMessage(dict[str, str]):
-    """A message that cannot be changed, so that infos and environments share it; its copies are plain dicts."""
-
-    __slots__ = ()
-
-    def _refuse(self, *arguments: Any, **keywords: Any) -> NoReturn:
-        raise TypeError("a message of an episode is read-only: change a copy of it, dict(message)")
-
-    __setitem__ = __delitem__ = __ior__ = clear = pop = popitem = setdefault = update = _refuse
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Copy and pickle as a plain dict."""
-        return dict, (dict(self),)
-
-
-_LONGEST_SHARED = 512
-
-
-def message(role: str, content: str) -> FrozenMessage:
-    """Return the message; short ones, which environments repeat, are shared."""
-    return _shared(role, content) if len(content) <= _LONGEST_SHARED else FrozenMessage(role=role, content=content)
-
-
-@lru_cache(maxsize=8_192)
-def _shared(role: str, content: str) -> FrozenMessage:
-    return FrozenMessage(role=role, content=content)
-
-
-def frozen(messages: Iterable[Mapping[str, str]]) -> list[Message]:
-    """Return the messages, none of which can be changed."""
-    return [one if type(one) is FrozenMessage else FrozenMessage(one) for one in messages]
 
 
 @dataclass(frozen=True)

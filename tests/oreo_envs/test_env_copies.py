@@ -55,7 +55,9 @@ def test_messages_are_plain_to_all_who_read_and_safe_from_all_who_write(env_id):
     assert (
         messages == plain == json.loads(json.dumps(messages)) == list(messages) == pickle.loads(pickle.dumps(messages))
     )
-    assert type(messages) is list and isinstance(messages[0], dict) and messages[-1:] == plain[-1:]
+    assert isinstance(messages, list) and {type(messages.copy()), type(messages[:]), type(messages * 1)} == {list}
+    assert type(copy.deepcopy(messages)) is type(pickle.loads(pickle.dumps(messages))) is list
+    assert isinstance(messages[0], dict) and messages[-1:] == plain[-1:]
     for change in (
         lambda m: m.update(content="x"), lambda m: m.pop("content"), lambda m: m.clear(),
         lambda m: m.__setitem__("a", "b"),
@@ -80,5 +82,38 @@ def test_messages_of_a_long_episode_are_shared_and_not_copied():
     *_, before = env.step("look")
     for _ in range(200):
         *_, info = env.step("look")
+    assert len(before["messages"]) == 4, "who holds a list holds it as it was"
     shared = [ours is theirs for ours, theirs in zip(before["messages"], info["messages"], strict=False)]
     assert len(shared) == 4 and all(shared) and len(info["messages"]) == 404
+
+
+def test_a_list_that_nobody_holds_is_brought_up_to_date_in_place_of_a_copy():
+    """All messages were copied at each turn."""
+    env = gym.make("oreo/ALFWorld-v0", max_steps=None).unwrapped
+    *_, info = env.reset(options={"index": 0})
+    lists = set()
+    for _ in range(30):
+        *_, info = env.step("look")
+        lists.add(id(info["messages"]))
+        assert info["messages"] == env._messages
+    assert len(lists) == 2
+
+
+def test_lists_that_are_held_or_were_changed_are_left_alone():
+    env = gym.make("oreo/Arithmetic-v0").unwrapped
+    held = [env.reset(options={"index": 0})[1]["messages"]]
+    expected = [[dict(one) for one in env._messages]]
+    for turn in range(12):
+        messages = env.step(f"{turn} and\n")[4]["messages"]
+        assert messages == env._messages
+        if turn % 3:
+            held.append(messages)
+            expected.append([dict(one) for one in env._messages])
+        else:
+            getattr(messages, ("pop", "clear", "reverse", "__iadd__")[turn // 3])(*[[{}]] * (turn == 9))
+        del messages
+    assert held == expected
+    state = env.clone_state()
+    env.step("more\n")
+    env.restore_state(state)
+    assert env._info({})["messages"] == expected[-1] == held[-1]

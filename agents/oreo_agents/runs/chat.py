@@ -28,7 +28,7 @@ from oreo_agents.serving.conversations import Question
 from oreo_agents.terminal import Terminal
 from oreo_algos import stopping
 from oreo_envs.checks import closest
-from oreo_envs.records import Message
+from oreo_envs.messages import Message
 
 USAGE = """\
 oreo chat RUN/NAME [KEY=VALUE ...]

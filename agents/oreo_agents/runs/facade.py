@@ -46,7 +46,7 @@ from oreo_algos import EpisodeBuffer, Models, TrainerConfig, TrainResult
 from oreo_algos import train as run_training
 from oreo_algos.algos import Algorithm
 from oreo_envs.checks import closest, positive, whole
-from oreo_envs.records import Message
+from oreo_envs.messages import Message
 
 __all__ = [
     "algorithm",

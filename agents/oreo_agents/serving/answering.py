@@ -20,7 +20,7 @@ from oreo_agents.serving.conversations import Conversations, Question
 from oreo_agents.value_quality.path import ValuePath, read_paths
 from oreo_algos.episode import Episode
 from oreo_envs.answers import split_steps
-from oreo_envs.records import Message
+from oreo_envs.messages import Message
 
 
 @dataclass(frozen=True)

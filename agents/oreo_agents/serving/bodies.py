@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 from oreo_agents.search import Greedy, Sampled, Search
 from oreo_agents.serving.settings import ServeSettings, rows_of
 from oreo_envs.checks import closest
-from oreo_envs.records import Message
+from oreo_envs.messages import Message
 
 _ROLES = ("system", "developer", "user", "assistant")
 _MAX_STOPS, _MAX_STOP_LENGTH, _MAX_MESSAGES, _MAX_COMMANDS = 16, 256, 1024, 1024

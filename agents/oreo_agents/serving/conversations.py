@@ -24,7 +24,7 @@ from oreo_agents.search import Player
 from oreo_algos.episode import Episode
 from oreo_envs.base import Opening, Outcome, TextEnv
 from oreo_envs.grading import Thoughts, canonical, end_of_answer, extract_answer
-from oreo_envs.records import Message
+from oreo_envs.messages import Message
 
 OnStep = Callable[[str, float | None], None]
 """Told the answer so far, whenever a step of it is complete, and V there; None without a value network."""
