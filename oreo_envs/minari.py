@@ -1,7 +1,7 @@
-"""Episodes as data sets of Minari (the extra ``minari``): recorded while they are played, exported, and read again.
+"""Episodes as data sets of Minari (the extra ``minari``): recorded while they are played, and exported.
 
 Knows: what Minari can store: texts in a space that it can write down, and infos of the same single values at each step.
-Does not know: buffers' files, tokens.
+Does not know: buffers' files, tokens, how data sets are read (``minari_files``).
 Both ways of making a data set write the same infos, one a state: ``task_id``, ``step``, ``success``, ``answer`` ("":
 none) and ``more``, which is JSON of everything else, see ``minari_texts``.
 Facts of minari 0.5.4: it knows no space but Gymnasium's own, stores no text that holds a NUL, and seeds each ``reset``
@@ -11,22 +11,19 @@ that has no seed, which would begin an order of tasks anew each time.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import gymnasium
 from gymnasium.spaces import Text
 
 from oreo_envs.base import TextEnv
-from oreo_envs.limits import read_json
 from oreo_envs.minari_texts import told_of
 
 try:
     import minari
     from minari import StepDataCallback
     from minari.data_collector.episode_buffer import EpisodeBuffer
-    from minari.dataset.minari_storage import MinariStorage
 except ImportError as error:
     raise ImportError(f'oreo_envs.minari needs the extra: pip install "oreo-suite[minari]" ({error})') from error
 
@@ -129,51 +126,6 @@ def export(episodes: Iterable[Any], dataset_id: str, *, data_format: str | None 
         data_format=data_format,
         **description,
     )
-
-
-def read(folder: Path) -> Iterator[dict[str, Any]]:
-    """Yield a data set's episodes, as lists by the names of ``minari.EpisodeData``, and the ``env_id``, if one of ours.
-
-    Args:
-        folder: that holds its metadata.json.
-
-    Raises:
-        ValueError: it is of other spaces than text, or damaged.
-    """
-    metadata = MinariStorage.read_raw_metadata(folder)
-    for name in ("observation_space", "action_space"):  # never made from env_spec, which runs what it names
-        said = metadata.get(name)
-        kind = read_json(said).get("type") if isinstance(said, str) else None
-        if kind != "Text":
-            raise ValueError(
-                f"{folder}: its {name} is {kind or 'not said'}, and an episode here is text: only data sets whose "
-                "observations and actions are both of gymnasium.spaces.Text can be imported"
-            )
-    spec = metadata.get("env_spec")
-    env_id = read_json(spec).get("id") if isinstance(spec, str) else None
-    number = 0
-    try:
-        storage = MinariStorage.read(folder)
-        for found in storage.get_episodes(range(storage.total_episodes)):
-            row = {name: _plain(value) for name, value in found.items() if name != "id"}
-            yield row | {"env_id": env_id if str(env_id).startswith("oreo/") else None}
-            number += 1
-    except Exception as error:  # of h5py, pyarrow and Minari's assertions
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise ValueError(
-            f"{folder}, episode {number}: not a whole data set of Minari ({reason}); get it again"
-        ) from error
-
-
-def _plain(value: Any) -> Any:
-    """Arrays as lists, bytes as texts."""
-    if isinstance(value, Mapping):
-        return {name: _plain(one) for name, one in value.items()}
-    if hasattr(value, "tolist"):
-        value = value.tolist()
-    if isinstance(value, list | tuple):
-        return [_plain(one) for one in value]
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
 
 
 def _buffer(number: int, episode: Any) -> Any:

@@ -49,6 +49,9 @@ def told_of(row: Mapping[str, Any]) -> dict[str, Any]:
 
     Returns:
         What is not said is None; ``success`` then is the return.
+
+    Raises:
+        ValueError: what ``more`` holds is of another form.
     """
     infos = row.get("infos") or {}
     last = {name: values[-1] for name, values in infos.items() if _listed(values)}
@@ -64,8 +67,13 @@ def told_of(row: Mapping[str, Any]) -> dict[str, Any]:
             **{name: value for name, value in more.items() if value is None or isinstance(value, str | int | float)},
         },
     }
-    said, spans = conversation(first.get("messages"), row["observations"], row["actions"])
-    return {**told, "messages": said, "action_spans": spans, **first.get("episode", {})}
+    opening, whole = first.get("messages"), first.get("episode", {})
+    if not isinstance(opening, list | None) or not all(isinstance(one, dict) for one in opening or ()):
+        raise ValueError(f"messages of the opening: expected a list of messages, got {opening!r:.80}")
+    if not isinstance(whole, dict):
+        raise ValueError(f"episode: expected an object, got {whole!r:.80}")
+    said, spans = conversation(opening, row["observations"], row["actions"])
+    return {**told, "messages": said, "action_spans": spans, **whole}
 
 
 def _listed(values: Any) -> bool:

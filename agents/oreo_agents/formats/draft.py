@@ -64,8 +64,11 @@ class Draft:
         """Check that there is something to learn from, and drop what follows it.
 
         Raises:
-            ValueError: there is not.
+            ValueError: there is not, or what a row names has another type.
         """
+        for name, kind in (("task_id", str | None), ("env_id", str | None), ("info", dict)):
+            if not isinstance(value := getattr(self, name), kind):
+                raise ValueError(f"{name}: expected {'an object' if kind is dict else 'a text'}, got {value!r:.80}")
         if self.exact is not None:
             return
         require_answered(self.messages)
@@ -118,12 +121,12 @@ class Draft:
         if self.pair is not None:
             info[PAIR] = self.pair
         with np.errstate(over="ignore"):  # the episode refuses what is no float32
-            paid = np.asarray(rewards, np.float32)
+            paid = _array("rewards", rewards, np.float32)
         return Episode(
             tokens=np.zeros(0, np.int32),
             step_id=np.zeros(0, np.int32),
             rewards=paid,
-            action_spans=np.asarray(spans, np.int32).reshape(-1, 3),
+            action_spans=_array("action_spans", spans, np.int32).reshape(-1, 3),
             messages=self.messages,
             terminated=not self.truncated if self.terminated is None else self.terminated,
             truncated=self.truncated,
@@ -163,6 +166,18 @@ class Draft:
         for end, label in zip(ends, self.step_labels or (), strict=True):
             rewards[next(number for number in own if spans[number][2] >= end)] += float(label)
         return rewards
+
+
+def _array(name: str, values: Any, kind: type[np.generic]) -> np.ndarray[Any, Any]:
+    """Return numbers that a row holds.
+
+    Raises:
+        ValueError: they are none, or do not fit.
+    """
+    try:
+        return np.asarray(values, kind)
+    except (TypeError, ValueError, OverflowError):
+        raise ValueError(f"{name}: expected lists of numbers, got {values!r:.80}") from None
 
 
 def digest(text: str) -> str:

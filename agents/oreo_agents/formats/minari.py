@@ -1,6 +1,6 @@
 """Episodes of text data sets of Minari.
 
-Knows: their arrays. Does not know: storages (``oreo_envs.minari`` reads them), buffers.
+Knows: their arrays. Does not know: storages (``oreo_envs.minari_files`` reads them), buffers.
 Source: Minari 0.5, ``EpisodeData``: one observation more than actions, infos of a value a state.
 """
 

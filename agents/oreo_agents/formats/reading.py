@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from oreo_agents.formats.layout import Row
-from oreo_envs import hub
+from oreo_envs import hub, minari_files
 from oreo_envs.data_files import Naming, WrongSplit, describe, explicit_file, name_files, split_files
 from oreo_envs.data_rows import Allowance, rows
 from oreo_envs.limits import read_document, read_json
@@ -67,7 +67,8 @@ def rows_of(files: Sequence[Path], max_unpacked_bytes: int | None = None) -> Ite
     allowance = Allowance(max_unpacked_bytes)
     for file in files:
         if file.is_dir():
-            yield from _minari_rows(file)
+            for number, episode in enumerate(minari_files.read(file, allowance)):
+                yield f"{file}, episode {number}", episode
             continue
         for where, row in rows(file, hashlib.sha256(), allowance):
             yield f"{file}, {where}", row
@@ -83,15 +84,6 @@ def minari_folder(path: Path) -> Path | None:
         if isinstance(said, dict) and {"data_format", "total_episodes"} <= {*said}:
             return folder
     return None
-
-
-def _minari_rows(folder: Path) -> Iterator[tuple[str, Row]]:
-    try:
-        from oreo_envs.minari import read
-    except ImportError as error:
-        raise ValueError(f"{folder}: a data set of Minari. {error}") from None
-    for number, row in enumerate(read(folder)):
-        yield f"{folder}, episode {number}", row
 
 
 def _downloaded(place: str) -> str:

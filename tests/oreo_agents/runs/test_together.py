@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -103,6 +104,28 @@ def test_a_run_that_lost_a_process_goes_on_to_what_one_process_makes(tmp_path: P
             torch.testing.assert_close(found[key], tensor, rtol=0, atol=1e-4, msg=f"{part}: {key}")
     results = [json.loads((run / "results.json").read_text())["results"] for run in (one, two)]
     assert [[row["correct"], row["search"]] for row in results[0]] == [[r["correct"], r["search"]] for r in results[1]]
+
+
+@pytest.mark.slow
+def test_signals_end_all_after_the_same_step_and_the_run_goes_on(tmp_path: Path):
+    small = [text for text in SMALL if not text.startswith(("sft", "algo.epochs"))]
+    # Until it is told to end, there is always a further step.
+    endless = ["train", *small, "sft.demonstrations=0", "algo.epochs=100000", "algo.batch_size=8", "hydra.run.dir=run"]
+    log, steps = tmp_path / "run" / "oreo" / "metrics.jsonl", []
+    for number, told in ((signal.SIGINT, (0, 1)), (signal.SIGTERM, (1,))):
+        before = log.read_text().count("\n") if log.exists() else 0
+        processes = start(tmp_path, *endless)
+        while not (log.exists() and log.read_text().count("\n") > before):
+            assert all(process.poll() is None for process in processes), ended(processes)
+            time.sleep(0.02)
+        for rank in told:
+            processes[rank].send_signal(number)
+        codes, _, errors = ended(processes)
+        assert codes == [128 + number] * 2, errors
+        assert errors.count("oreo: ended by") == 1 and "goes on from there" in errors and "Traceback" not in errors
+        (checkpoint,) = log.parent.glob("checkpoint-*")
+        steps.append(int(checkpoint.name.partition("-")[2]))
+    assert steps == sorted(set(steps)) and steps[0] > 0
 
 
 @pytest.mark.slow
