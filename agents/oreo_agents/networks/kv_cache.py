@@ -101,7 +101,9 @@ class Room:
 
     def hold(self, prefixes: Sequence[Prefix]) -> Tensor:
         """Lay out a batch, one prefix a row, from the first column on; returns the memory of its rows."""
-        self._make(next(chunk for prefix in prefixes for chunk in prefix.chunks), len(prefixes), max(map(len, prefixes)))
+        self._make(
+            next(chunk for prefix in prefixes for chunk in prefix.chunks), len(prefixes), max(map(len, prefixes))
+        )
         for place, prefix in enumerate(prefixes):
             mark, start = prefix.laid
             start, end = start if mark is self._rows[place] else 0, len(prefix)
@@ -178,7 +180,9 @@ class BatchCache:
     def _in_room(self) -> bool:
         """Whether the layers write where rows are to keep their places, and not in memory that grew since."""
         first: Any = self._cache.layers[0]
-        return self._room is not None and first.keys is not None and first.keys.data_ptr() == self._room.states.data_ptr()
+        return (
+            self._room is not None and first.keys is not None and first.keys.data_ptr() == self._room.states.data_ptr()
+        )
 
     def reads(self, present: Tensor) -> dict[str, Any]:
         """Return the arguments of a forward pass over the next tokens of each row.

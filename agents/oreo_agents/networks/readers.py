@@ -39,9 +39,7 @@ class Reader(Protocol):
 class CachedReader:
     """Reads each token once and keeps keys and values; for models that ``reads_on`` proves it of."""
 
-    def __init__(
-        self, model: Any, prefixes: Sequence[Prefix], device: torch.device, room: Room | None = None
-    ) -> None:
+    def __init__(self, model: Any, prefixes: Sequence[Prefix], device: torch.device, room: Room | None = None) -> None:
         """Begin with what each row has read already, see ``BatchCache``."""
         self._model, self._cache = model, BatchCache(model.config, prefixes, device, room)
 
