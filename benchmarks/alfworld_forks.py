@@ -3,14 +3,14 @@
     python benchmarks/alfworld_forks.py RUN [--policies sft oreo] [--split valid_seen] [--states 140] [--out FOLDER]
     python benchmarks/alfworld_forks.py RUN --only-report
 
-RUN is a folder of ``oreo run`` on ALFWorld's games with a value. Of each game one turn of an episode at temperature 1 is
-taken at random. There a search would propose actions: the greedy one and others at temperature 0.7. Of each different
-command: V before and after the game has answered, log pi, and how many of 16 episodes that go on from there at
-temperature 1 are won, and whether the greedy one is; written to ``<policy>-<split>-<temperature>.jsonl``, some states at a
-time (killed and started again, it goes on). Printed: the spread of true advantages beside V's error, the share of states
-in which an action matters, and how much more is won by one choice of each rule than by the greedy action, in points,
-paired by state. Q has the noise of 16 episodes, which is taken out of the spreads; ``oracle`` chooses by half of them
-and is judged by the other half.
+RUN is a folder of ``oreo run`` on ALFWorld's games with a value. Of each game one turn of an episode at temperature 1
+is taken at random. There a search would propose actions: the greedy one and others at temperature 0.7. Of each
+different command: V before and after the game has answered, log pi, and how many of 16 episodes that go on from there
+at temperature 1 are won, and whether the greedy one is; written to ``<policy>-<split>-<temperature>.jsonl``, some
+states at a time (killed and started again, it goes on). Printed: the spread of true advantages beside V's error, the
+share of states in which an action matters, and how much more is won by one choice of each rule than by the greedy
+action, in points, paired by state. Q has the noise of 16 episodes, which is taken out of the spreads; ``oracle``
+chooses by half of them and is judged by the other half.
 """
 
 import argparse

@@ -43,6 +43,7 @@ _MARKERS = {
     "weighted_vote": "D",
     "step_beam": "*",
     "block_beam": "X",
+    "token_guide": "d",
     "admissible": "P",
     "best_of_k_actions": "v",
     "majority_of_k_actions": "p",

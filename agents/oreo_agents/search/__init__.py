@@ -10,6 +10,7 @@ from oreo_agents.search.resample import Resample, ResampleActions
 from oreo_agents.search.samples import SampleSearch
 from oreo_agents.search.single import Admissible, Greedy, Sampled
 from oreo_agents.search.step_beam import StepBeam
+from oreo_agents.search.token_guide import TokenGuide
 from oreo_agents.search.weighted_vote import WeightedVote
 
 __all__ = [
@@ -29,5 +30,6 @@ __all__ = [
     "Sampled",
     "Search",
     "StepBeam",
+    "TokenGuide",
     "WeightedVote",
 ]

@@ -18,6 +18,7 @@ from oreo_agents.search import (
     Sampled,
     Search,
     StepBeam,
+    TokenGuide,
     WeightedVote,
 )
 from oreo_agents.search.actions import ActionSearch
@@ -88,6 +89,8 @@ def rows_of(search: Search) -> int:
         return search.samples
     if isinstance(search, ActionSearch):
         return search.actions
+    if isinstance(search, TokenGuide):
+        return search.proposals
     return search.keep * search.expand if isinstance(search, StepBeam) else 1
 
 
@@ -107,6 +110,7 @@ def known_searches() -> dict[str, Search]:
         "weighted_vote": WeightedVote(),
         "resample": Resample(),
         "step_beam": StepBeam(),
+        "token_guide": TokenGuide(),
         "best_of_k_actions": BestOfKActions(),
         "majority_of_k_actions": MajorityOfKActions(),
         "resample_actions": ResampleActions(),
