@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Literal
 from oreo_envs.base import Opening, Outcome, Scalar, Solution, TextEnv, Turn
 from oreo_envs.checks import flag, positive
 from oreo_envs.datasets import MAX_UNPACKED_BYTES, Place, Source, load_problems
-from oreo_envs.grading import Reason, canonical, end_of_answer, grade, has_final_answer
+from oreo_envs.grading import AnswerEnd, Reason, canonical, end_of_answer, grade, has_final_answer
 from oreo_envs.grading.thoughts import NO_THOUGHTS
 from oreo_envs.orders import Seat
 from oreo_envs.prompts import PromptTemplate, prompt_template
@@ -65,6 +65,7 @@ class AnswerEnv(TextEnv):
         super().__init__(**shared)
         self._template = prompt_template(prompt)
         self.single_turn = flag("single_turn", single_turn)
+        self._answer_end = AnswerEnd()
 
     @classmethod
     def template(cls, prompt: str | None = None) -> PromptTemplate:
@@ -85,7 +86,7 @@ class AnswerEnv(TextEnv):
 
     def _respond(self, action: str) -> Outcome:
         text = self._messages[-1]["content"]
-        end = end_of_answer(text, self.thoughts)
+        end = self._answer_end.of(text, self.thoughts)
         goes_on = action and end is None and not self.single_turn
         return Outcome() if goes_on else self._graded(text[:end])
 

@@ -19,7 +19,7 @@ from gymnasium.envs.registration import EnvSpec, load_env_creator
 from oreo_envs.answers import index_after, split_steps
 from oreo_envs.base import TextEnv
 from oreo_envs.foreign import chat, foreign, require_reward, require_str, require_text, warn_outside
-from oreo_envs.grading import end_of_answer, extract_answer
+from oreo_envs.grading import AnswerEnd, end_of_answer, extract_answer
 from oreo_envs.grading.thoughts import NO_THOUGHTS
 from oreo_envs.messages import frozen
 from oreo_envs.records import Opening, Outcome, Solution, Turn
@@ -172,6 +172,7 @@ class PlainEnv(TextEnv):
         self._at: tuple[int, tuple[str, ...]] | None = None  # task and actions that ``inner`` has been given
         self._given: tuple[str, ...] = ()
         self._return = 0.0
+        self._answer_end = AnswerEnd()
         self._said: dict[str, Any] = {}
         self.spec = env.spec
         self._require_reproducible()
@@ -243,7 +244,7 @@ class PlainEnv(TextEnv):
         if not self.step_delimiters:
             return self._act(action, {})
         text = self._messages[-1]["content"]
-        end = end_of_answer(text, self.thoughts)
+        end = self._answer_end.of(text, self.thoughts)
         if action and end is None:
             return Outcome()
         response = self.thoughts.answer(text[:end]) or ""

@@ -49,10 +49,12 @@ Policy:
 
 from oreo_envs.grading.extraction import end_of_answer, extract_answer, has_final_answer
 from oreo_envs.grading.grader import Grade, Reason, canonical, grade, is_correct, lost_comparisons
+from oreo_envs.grading.growing import AnswerEnd
 from oreo_envs.grading.thoughts import Thoughts
 from oreo_envs.grading.unfinished import answer_may_go_on
 
 __all__ = [
+    "AnswerEnd",
     "Grade",
     "Reason",
     "Thoughts",

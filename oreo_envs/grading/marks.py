@@ -40,6 +40,7 @@ _ANSWER_WORDS = re.compile(r"^[*_]*(?:the\s+)?(?:final\s+)?answer\b[*_]*(?:\s+is
 _HEADING = re.compile(r"\**(?:\d+[.):]\s+\**)?[A-Za-z]{2,}[\s:]+\S")
 _TAG = re.compile(r"[<\[](/?)(answer|final[_ -]?answer|ans|solution|final)(?:\s[^<>\n]{0,200})?[>\]]", re.IGNORECASE)
 _ENDING_TAGS = re.compile(_TAG.pattern.replace("|ans|solution|final", ""), re.IGNORECASE)
+_BEGUN = re.compile(r"box|\x08|[<\[]/?(?:answer|final[_ -]?answer)", re.IGNORECASE)
 _KEY = re.compile(
     r"[{,]\s*([\"'])(?:(?:final|correct|my)[_ -]?)?(?:answer|ans)\1\s*:\s*(?=[\"'\d\[tf.-])", re.IGNORECASE
 )
@@ -158,3 +159,8 @@ def first_end(text: str) -> int | None:
     r"""Where the first complete answer of a text ends: a closed box, ``#### x`` or a closed ``<answer>``."""
     firsts = (next(marks, None) for marks in (closed_boxes(text), hashes(text), tags(text, _ENDING_TAGS)))
     return min((mark.end for mark in firsts if mark is not None), default=None)
+
+
+def may_go_on(lines: str) -> bool:
+    """Whether what follows some whole lines without a complete answer may make one of what began in them."""
+    return _BEGUN.search(lines) is not None or lines.rstrip().endswith("#")

@@ -85,12 +85,17 @@ class Thoughts:
         stretch that it stands in.
         """
         start = None if self.opened else 0
-        for mark in _any_of(self.marks).finditer(text) if self.marks else ():
+        for mark, closes in self.found(text):
             if start is not None:
                 yield start, mark.start()
-            start = mark.end() if any(mark[0] == close for _, close in self.marks) else None
+            start = mark.end() if closes else None
         if start is not None:
             yield start, len(text)
+
+    def found(self, text: str) -> Iterator[tuple[re.Match[str], bool]]:
+        """Every mark of a text, and whether it ends thoughts."""
+        for mark in _any_of(self.marks).finditer(text) if self.marks else ():
+            yield mark, any(mark[0] == close for _, close in self.marks)
 
     def outside(self, text: str) -> str:
         """Return what a turn says outside its thoughts, a line break in the place of each.
