@@ -144,7 +144,7 @@ class RecordFolder:
 
         if not isinstance(folder, str | os.PathLike) or not str(folder).strip():
             raise ValueError(f"record={folder!r}: name a folder")
-        self.folder = Path(folder)
+        self.folder = Path(folder).expanduser()
         if self.folder.exists() and not self.folder.is_dir():
             raise ValueError(f"record={folder}: this is a file; name a folder")
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -208,7 +208,7 @@ def _drop_half_line(path: Path) -> None:
 
 def is_record(folder: str | Path) -> bool:
     """Whether a folder was written by ``RecordFolder``."""
-    return (Path(folder) / SETTINGS).is_file()
+    return (Path(folder).expanduser() / SETTINGS).is_file()
 
 
 def read_settings(folder: str | Path) -> dict[str, Any]:
@@ -217,7 +217,7 @@ def read_settings(folder: str | Path) -> dict[str, Any]:
     Raises:
         ValueError: it is damaged, or of a later version.
     """
-    return _settings(Path(folder) / SETTINGS)
+    return _settings(Path(folder).expanduser() / SETTINGS)
 
 
 def _settings(path: Path) -> dict[str, Any]:
@@ -236,7 +236,7 @@ def read_rows(folder: str | Path) -> Iterable[Row]:
     Raises:
         FileNotFoundError: there are none.
     """
-    path, known, damaged = Path(folder) / EPISODES, {one.name for one in fields(Row)}, 0
+    path, known, damaged = Path(folder).expanduser() / EPISODES, {one.name for one in fields(Row)}, 0
     with path.open("rb") as lines:
         for line in lines:
             try:

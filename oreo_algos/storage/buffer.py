@@ -245,6 +245,7 @@ class EpisodeBuffer(Sequence[Episode]):
         Raises:
             ValueError: the buffer is empty, or `path` holds something that is no buffer.
         """
+        path = Path(path).expanduser()
         if not len(self):
             raise ValueError(f"{path}: nothing to save, the buffer has no episode")
         with write_buffer(
@@ -277,6 +278,7 @@ class EpisodeBuffer(Sequence[Episode]):
             ValueError: it is no buffer, a file is damaged or foreign, or another tokenizer encoded
                 the episodes.
         """
+        path = Path(path).expanduser()
         metadata = parquet.read_metadata(path)
         found = metadata["tokenizer_fingerprint"]
         if tokenizer_fingerprint is not None and found != tokenizer_fingerprint:
@@ -289,7 +291,7 @@ class EpisodeBuffer(Sequence[Episode]):
             parquet.read_episodes(path, metadata, max_shard_bytes=max_shard_bytes),
             tokenizer_fingerprint=found,
             provenance=metadata["provenance"],
-            folder=Path(path),
+            folder=path,
         )
         buffer.content_hash = metadata["content_hash"]
         return buffer

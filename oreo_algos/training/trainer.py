@@ -5,6 +5,7 @@ Knows: the protocols of ``models`` and ``algos.base``. Does not know: environmen
 
 import itertools
 import math
+import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -50,7 +51,7 @@ def train(
     models: Models,
     buffer: EpisodeBuffer,
     config: TrainerConfig,
-    folder: Path,
+    folder: str | os.PathLike[str],
     *,
     evaluate: Evaluate | None = None,
     facts: Mapping[str, Any] | None = None,
@@ -80,7 +81,7 @@ def train(
         ValueError: a needed network is missing, no example is left to learn from, the checkpoint in ``folder``
             belongs to another run, or a loss is not finite.
     """
-    return _Run(algorithm, models, buffer, config, folder, facts or {}, device).finish(evaluate)
+    return _Run(algorithm, models, buffer, config, Path(folder).expanduser(), facts or {}, device).finish(evaluate)
 
 
 class _Run:

@@ -11,6 +11,7 @@ from dataclasses import replace
 from functools import cached_property
 from hashlib import sha256
 from itertools import chain, groupby
+from os.path import expanduser
 from typing import Any
 
 import gymnasium as gym
@@ -103,6 +104,7 @@ class PromptFormat(TurnTokens):
             ValueError: there is none at ``path``, or it cannot be used (see the class); no template can be read, or it
                 does not read an argument.
         """
+        path = expanduser(path)
         tokenizer = load_tokenizer(path, trust_remote_code=trust_remote_code)
         set_template(tokenizer, path, read_template(chat_template), chat_template_kwargs)
         return cls(

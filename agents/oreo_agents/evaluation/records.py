@@ -39,7 +39,7 @@ def load_results(
         FileNotFoundError: no results below a folder.
     """
     given = [folders] if isinstance(folders, str | Path) else folders
-    runs = sorted({path for folder in given for path in find_results(Path(folder))})
+    runs = sorted({path for folder in given for path in find_results(Path(folder).expanduser())})
     found = load_evaluations(runs)
     names = settings_that_differ(found) if settings is None else list(settings)
     return [row | own for each in found for row in [_evaluation(each, names)] for own in _measured(each, items)]

@@ -45,8 +45,8 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def report(
-    folders: Sequence[Path],
-    out: Path,
+    folders: Sequence[str | Path],
+    out: str | Path,
     *,
     base: str | None = None,
     group_by: Sequence[str] | None = None,
@@ -71,7 +71,8 @@ def report(
         FileNotFoundError: no ``results.json`` below one of the folders.
         ValueError: there is no such base or setting.
     """
-    runs = sorted({path for folder in folders for path in find_results(folder)}, key=_in_order)
+    out, found = Path(out).expanduser(), [Path(folder).expanduser() for folder in folders]
+    runs = sorted({path for folder in found for path in find_results(folder)}, key=_in_order)
     entries, pairs = (load_entries(runs, group_by=group_by, over=over, rows=rows) for rows in ("results", "pairs"))
     base_of_tasks, base_of_pairs = _bases(entries, pairs, base)
     tables = [
@@ -84,7 +85,7 @@ def report(
         *pair_tables(pairs),
         *comparison_tables(pairs, base_of_pairs, JUDGES),
     ]
-    if failed := load_failed(folders):
+    if failed := load_failed(found):
         tables.append(failed_table(failed))
     out.mkdir(parents=True, exist_ok=True)
     (out / "plots").mkdir(exist_ok=True)

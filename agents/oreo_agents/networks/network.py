@@ -147,11 +147,10 @@ class Network(nn.Module):
         Raises:
             ValueError: the adapters cannot be merged into the architecture.
         """
-        if card is None and not (Path(folder) / "README.md").exists():
+        folder = Path(folder).expanduser()
+        if card is None and not (folder / "README.md").exists():
             card = f"---\nlibrary_name: transformers\ntags: [oreo-suite]\n---\n# {type(self.plain).__name__}\n"
-        save_network(
-            self.model, Path(folder), tokenizer or self._tokenizer(), card, adapter_only=self.lora.save == "adapter"
-        )
+        save_network(self.model, folder, tokenizer or self._tokenizer(), card, adapter_only=self.lora.save == "adapter")
 
     def _tokenizer(self) -> PreTrainedTokenizerBase | None:
         """Return the tokenizer that it reads, None: nobody has said."""

@@ -10,6 +10,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from os.path import expanduser
 from typing import Any, Self, Unpack
 
 import torch
@@ -124,7 +125,7 @@ class CausalPolicy(Network):
         Raises:
             ValueError: nothing readable at ``path``, or not a causal language model.
         """
-        trust = how.get("trust_remote_code", False)
+        path, trust = expanduser(path), how.get("trust_remote_code", False)
         load_config(path, trust_remote_code=trust)
         dtype = how.get("dtype", torch.float32)
         model = load_model(AutoModelForCausalLM, path, dtype=dtype, trust_remote_code=trust)

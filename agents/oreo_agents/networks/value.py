@@ -9,6 +9,7 @@ bias-free linear head that is zero at the start. Saved, it is a plain Hugging Fa
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from os.path import expanduser
 from typing import Any, Protocol, Self, Unpack
 
 import torch
@@ -134,7 +135,7 @@ class TokenValue(Network):
         Raises:
             ValueError: nothing readable at ``path``, or its architecture cannot be a value network.
         """
-        trust = how.get("trust_remote_code", False)
+        path, trust = expanduser(path), how.get("trust_remote_code", False)
         classifier, config = _classifier(load_config(path, trust_remote_code=trust))
         config.num_labels = 1
         config.token_classification_bias = bias is not None
@@ -156,7 +157,7 @@ class TokenValue(Network):
         Raises:
             ValueError: nothing readable at ``path``, or not a one-label token classifier.
         """
-        trust = how.get("trust_remote_code", False)
+        path, trust = expanduser(path), how.get("trust_remote_code", False)
         config = load_config(path, trust_remote_code=trust)
         if config.num_labels != 1 or not any("TokenClassification" in name for name in config.architectures or []):
             raise ValueError(

@@ -201,7 +201,8 @@ def train(
     if not isinstance(trainer, TrainerConfig | None):
         raise ValueError(f"trainer is a TrainerConfig, got {trainer!r:.80}")
     counted(seed=seed)
-    if folder is not None and Path(folder).is_file():
+    folder = None if folder is None else Path(folder).expanduser()
+    if folder is not None and folder.is_file():
         raise ValueError(f"folder={folder}: this is a file; name a folder")
     buffer = episodes if isinstance(episodes, EpisodeBuffer) else EpisodeBuffer.load(episodes)
     for found in find_held_out("episodes" if buffer is episodes else str(episodes), buffer):
@@ -214,7 +215,7 @@ def train(
         models.policy_is_reference = reference is None
     config = trainer or TrainerConfig(seed=seed)
     if folder is not None:
-        return run_training(chosen, models, buffer, config, Path(folder))
+        return run_training(chosen, models, buffer, config, folder)
     with TemporaryDirectory() as temporary:
         return run_training(chosen, models, buffer, config, Path(temporary) / type(chosen).__name__.lower())
 

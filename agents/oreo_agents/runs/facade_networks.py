@@ -146,11 +146,12 @@ def save(folder: str | os.PathLike[str], policy: CausalPolicy, value: TokenValue
     """
     format_of(policy)
     require_same_tokens(policy, value, "value", TokenValue)
-    if Path(folder).is_file():
+    folder = Path(folder).expanduser()
+    if folder.is_file():
         raise ValueError(f"{folder}: this is a file; name a folder")
-    policy.save(Path(folder) / "policy")
+    policy.save(folder / "policy")
     if value is not None:
-        value.save(Path(folder) / "value", format_of(policy).tokenizer)
+        value.save(folder / "value", format_of(policy).tokenizer)
 
 
 def format_of(policy: CausalPolicy) -> PromptFormat:
@@ -208,5 +209,6 @@ def _settle(network: CausalPolicy | TokenValue, written: PromptFormat) -> None:
 
 
 def _part(path: str | os.PathLike[str], part: str) -> str:
+    path = os.path.expanduser(path)
     folder = Path(path)
     return str(folder / part) if (folder / part).is_dir() and not (folder / "config.json").exists() else str(path)
