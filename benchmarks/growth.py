@@ -34,6 +34,7 @@ from transformers import AttentionInterface, AttentionMaskInterface, LlamaConfig
 from oreo_agents.episodes.generate import Sampling, draw, generate
 from oreo_agents.episodes.prompts import PromptFormat
 from oreo_agents.episodes.rollout import rollout
+from oreo_agents.episodes.turn_tokens import StepEnd
 from oreo_agents.evaluation.report import report
 from oreo_agents.networks.policy import CausalPolicy
 from oreo_agents.networks.tiny import byte_tokenizer
@@ -211,8 +212,15 @@ def text_ends_of_others(size: int) -> Callable[[], object]:
 def one_long_step(size: int) -> Callable[[], object]:
     """Ask at each token whether a step that never ends is over."""
     prompt_format = tokenizer_format()
-    tokens = prompt_format.encode("$ a = b\n" * size)
-    return lambda: [prompt_format.complete_step(tokens[: i + 1], ("\n",)) for i in range(len(tokens))]
+    tokens = prompt_format.encode("\\[" + "a = b\n" * size)
+
+    def look() -> None:
+        over, said = StepEnd(prompt_format, ("\n",), inside=False), []
+        for token in tokens:
+            said.append(token)
+            assert over(said) is None
+
+    return look
 
 
 def beam(size: int, *, deep: bool) -> Callable[[], object]:

@@ -11,6 +11,7 @@ import re
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, ClassVar, Literal
 
 from oreo_envs.base import Opening, Outcome, Scalar, Solution, TextEnv, Turn
@@ -270,13 +271,49 @@ def split_steps(text: str, delimiters: tuple[str, ...]) -> tuple[str, ...]:
     if not delimiters or not text.strip():
         return (text,)
     formula = _inside_formula(text)
-    pattern = re.compile("(?:" + "|".join(map(re.escape, delimiters)) + r")\s*")
     cuts = [
         match.end()
-        for match in pattern.finditer(text)
+        for match in _pattern(delimiters).finditer(text)
         if match.end() < len(text) and not formula[match.end() - 1] and text[: match.start()].strip()
     ]
     return tuple(text[start:end] for start, end in zip([0, *cuts], [*cuts, len(text)], strict=True))
+
+
+@lru_cache(maxsize=64)
+def _pattern(delimiters: tuple[str, ...], before: str = "") -> re.Pattern[str]:
+    return re.compile(before + "(?:" + "|".join(map(re.escape, delimiters)) + r")\s*")
+
+
+def step_goes_on(text: str, delimiters: tuple[str, ...]) -> bool:
+    """Whether a text is still in its first step, or will have been: a formula that is open yet may be closed later."""
+    return any(len(split_steps(f"{text}x{close}", delimiters)) == 1 for close in ("", *FORMULA_ENDS))
+
+
+def rest_of_step(text: str, delimiters: tuple[str, ...]) -> str:
+    """Return a short text that, whatever follows, ends a step where this one does, whose first step goes on.
+
+    What stands before its last characters matters only by whether it is blank, and by the formula that it leaves open.
+    """
+    # Marks and delimiters that begin later may not be whole yet.
+    last = max(len(text) - max(map(len, (*delimiters, *_OPENS, *FORMULA_ENDS))) + 1, 0)
+    awaited, opened = "", 0
+    for mark in _FORMULA_MARK.finditer(text):
+        if mark.end() > last:
+            last = min(last, mark.start())
+            break
+        if mark[0] == "\n" or mark[0] == awaited:
+            awaited = "" if mark[0] == awaited or awaited == "$" else awaited
+        elif not awaited and mark[0] in _OPENS:
+            awaited, opened = _OPENS[mark[0]], mark.start()
+    if awaited == "$":
+        last = min(last, opened)  # it may turn out to be money
+        awaited = ""
+    # A delimiter at the beginning ends nothing, nor do those in the blanks after it.
+    lead = _pattern(delimiters, before=r"\s*").match(text)
+    if lead is not None and lead[0].strip() and last < lead.end():
+        return text
+    begun = bool(text[:last].strip())
+    return "\0" * begun + next((mark for mark, end in _OPENS.items() if end == awaited), "") + text[last:]
 
 
 def _inside_formula(text: str) -> bytearray:

@@ -1,11 +1,13 @@
 r"""How an answer episode ends, and how text falls into steps."""
 
+from random import Random
+
 import gymnasium as gym
 import pytest
 from env_samples import ANSWER_ENV_IDS, with_optional
 
 import oreo_envs  # noqa: F401 (registers the ids)
-from oreo_envs.answers import index_after, split_steps
+from oreo_envs.answers import index_after, rest_of_step, split_steps, step_goes_on
 
 pytestmark = pytest.mark.usefixtures("data_folder")
 
@@ -191,3 +193,50 @@ def test_task_numbers_have_one_spelling():
         "a/b/1\n",
     ):
         assert index_after("a/b", task_id) is None
+
+
+@pytest.mark.parametrize("delimiters", [("\n",), MATH, (". ",), ("\n\n",), (" a", " so")], ids=repr)
+def test_of_a_step_that_goes_on_little_needs_to_be_kept(delimiters):
+    """Whatever follows, what is kept ends a step where the whole text does."""
+    random, ended = Random(0), 0
+    pieces = [
+        *(
+            "\n",
+            "\n\n",
+            " ",
+            "  ",
+            ". ",
+            ".",
+            ".$ ",
+            "$",
+            "$$",
+            "\\",
+            "\\[",
+            "\\]",
+            "\\(",
+            "\\)",
+            "[asy]",
+            "[/asy]",
+            "[",
+        ),
+        *("]", "asy", "a", "so we", "x = 3", "\\\\", "3.5", "\t", "/", "$ "),
+    ]
+    for _ in range(600):
+        text = kept = ""
+        for _ in range(random.randint(1, 30)):
+            more = "".join(random.choices(pieces, k=random.randint(1, 3)))
+            text, kept = text + more, kept + more
+            assert step_goes_on(kept, delimiters) == step_goes_on(text, delimiters), (text, kept)
+            if not step_goes_on(text, delimiters):
+                ended += 1
+                break
+            kept = rest_of_step(kept, delimiters) if random.random() < 0.7 else kept
+    assert ended > 50
+
+
+@pytest.mark.parametrize("opening", ["\\[", "$$", "so we ", "", "\n"])
+def test_of_a_step_that_never_ends_a_few_characters_are_kept(opening):
+    kept = opening
+    for number in range(200):
+        kept = rest_of_step(f"{kept}{number} = {number}" + "\n" * (opening in ("\\[", "$$")), ("\n",))
+        assert len(kept) < 30

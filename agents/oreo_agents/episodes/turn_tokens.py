@@ -7,12 +7,13 @@ another way.
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
-from oreo_envs.answers import FORMULA_ENDS, split_steps
+from oreo_envs.answers import rest_of_step, split_steps, step_goes_on
 
 SHIELD = "\ue000\uf8ff"
 """Stands for a mark in a text that was said, until it is encoded: private characters, which no text holds."""
@@ -94,9 +95,7 @@ class TurnTokens:
             start, known = len(ends), ends[-1] if ends else 0
             # A window may begin inside a character; one that begins a few tokens before does not.
             for first in range(max(start - _WINDOW, 0), max(start - _WINDOW - _CHARACTER, 0) - 1, -1):
-                # Bytes beside one another are decoded together: one that completes no character makes all of them none.
-                while first and {tokens[first - 1], tokens[first]} <= self._bytes:
-                    first -= 1
+                first = self._window_start(tokens, first)
                 decode = self._text_inside if first or inside else self.decode
                 before = decode(tokens[first:start]) if start else ""
                 if whole.startswith(before, known - len(before)):
@@ -141,12 +140,24 @@ class TurnTokens:
         texts = [text[start:end] for start, end in zip([0, *cuts], cuts, strict=False)]
         return numbers.tolist(), texts
 
-    def complete_step(self, tokens: Sequence[int], delimiters: Sequence[str], *, inside: bool = False) -> int | None:
+    def complete_step(
+        self,
+        tokens: Sequence[int],
+        delimiters: Sequence[str],
+        *,
+        inside: bool = False,
+        begun: "BegunStep | None" = None,
+    ) -> int | None:
         """Say whether the newest of these tokens shows that a step, see ``split_steps``, is complete.
 
         It does when it begins another step, or when any word after it would. Blank space that comes later, in a token
         of its own, then belongs to the next step; that is the only difference to splitting the whole turn. An open
         formula, which may yet be closed, ends no step.
+
+        Args:
+            tokens: of the step, and perhaps the first of the next.
+            delimiters, inside: see ``split_steps``.
+            begun: what is remembered of the step from one call to the next, so that each reads what is new.
 
         Returns:
             How many tokens the step has: all, or all but the newest; None: the step goes on.
@@ -154,11 +165,27 @@ class TurnTokens:
         newest = self._part(tokens[-1:], first=False)
         if not any(delimiter[-1] in newest for delimiter in delimiters):
             return None
-        text = self._text_inside(tokens) if inside else self.decode(tokens)
-        if any(len(split_steps(f"{text}x{close}", tuple(delimiters))) == 1 for close in ("", *FORMULA_ENDS)):
+        begun = BegunStep() if begun is None else begun
+        more = self._text_since(tokens, begun.count, inside=inside)
+        text = begun.rest + more if more is not None else self._text_since(tokens, 0, inside=inside) or ""
+        if step_goes_on(text, tuple(delimiters)):
+            begun.count, begun.rest = len(tokens), rest_of_step(text, tuple(delimiters))
             return None
         numbers, _ = self.split_steps(tokens, delimiters, inside=inside)
         return len(tokens) - (numbers[-1] > numbers[-2:][0])
+
+    def _text_since(self, tokens: Sequence[int], count: int, *, inside: bool) -> str | None:
+        """Return the text of the tokens after the first ``count``; None where they change what was before them."""
+        first = self._window_start(tokens, max(count - _WINDOW, 0))
+        decode = self._text_inside if first or inside else self.decode
+        before, whole = decode(tokens[first:count]) if count else "", decode(tokens[first:])
+        return whole[len(before) :] if whole.startswith(before) else None
+
+    def _window_start(self, tokens: Sequence[int], first: int) -> int:
+        """Bytes beside one another are decoded together: one that completes no character makes all of them none."""
+        while first and {tokens[first - 1], tokens[first]} <= self._bytes:
+            first -= 1
+        return first
 
     def _part(self, run: Sequence[int], *, first: bool) -> str:
         """Return the text of a few tokens, at the start of a turn or inside it."""
@@ -258,6 +285,14 @@ def steps_of_tokens(covered: Sequence[int], text: str, ends: np.ndarray) -> np.n
     return np.searchsorted(ends, places, side="right").clip(max=len(ends) - 1)
 
 
+@dataclass
+class BegunStep:
+    """A step that goes on: how many of its tokens were read, and what of their text still matters."""
+
+    count: int = 0
+    rest: str = ""
+
+
 class StepEnd:
     """Says when the tokens of a row, one more at each call, have come to the end of a step.
 
@@ -272,13 +307,18 @@ class StepEnd:
         """Begin before the first token."""
         self._texts, self._delimiters, self._inside, self._least = texts, delimiters, inside, least
         self._done = 0
+        self._begun = BegunStep()
 
     def __call__(self, tokens: Sequence[int]) -> int | None:
         """Return how many of the tokens to keep when it is time to stop, else None."""
         length = self._texts.complete_step(
-            tokens[self._done :], delimiters=self._delimiters, inside=self._inside or self._done > 0
+            tokens[self._done :] if self._done else tokens,
+            delimiters=self._delimiters,
+            inside=self._inside or self._done > 0,
+            begun=self._begun,
         )
         if length is None:
             return None
         self._done += length
+        self._begun = BegunStep()
         return self._done if self._done >= self._least else None

@@ -16,7 +16,7 @@ from oreo_agents.episodes.prompts import PromptFormat
 from oreo_agents.episodes.record import Record
 from oreo_agents.episodes.sampler import Sampler
 from oreo_agents.episodes.sources import row_source
-from oreo_agents.episodes.turn_tokens import StepEnd
+from oreo_agents.episodes.turn_tokens import BegunStep, StepEnd
 from oreo_agents.networks.kv_cache import Prefix
 from oreo_agents.networks.policy import CausalPolicy
 from oreo_agents.networks.value import StateValue, readings
@@ -270,16 +270,16 @@ class Conversations(Player):
     def _watcher(self, record: Record, tell: Callable[[str, list[int]], None] | None) -> Stop:
         """Return what sees each step of a turn as it is complete: tells of it, and stops where it ends the answer."""
         env: Any = record.env
-        start = 0
+        start, begun = 0, BegunStep()
 
         def watch(tokens: Sequence[int]) -> int | None:
-            nonlocal start
+            nonlocal start, begun
             length = self.prompt_format.complete_step(
-                tokens[start:], self.delimiters, inside=start > 0 or record.spoken > 0
+                tokens[start:], self.delimiters, inside=start > 0 or record.spoken > 0, begun=begun
             )
             if length is None:
                 return None
-            start += length
+            start, begun = start + length, BegunStep()
             said = list(tokens[:start])
             text = self.prompt_format.decode(said)
             if not record.spoken and text.strip():

@@ -1,6 +1,7 @@
 """Where generation stops at a step, and randomness that belongs to a row."""
 
 from functools import partial
+from random import Random
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from tiny_models import CHATML, make_model, make_tokenizer
 
 from oreo_agents.episodes.generate import Sampling, draw, generate
 from oreo_agents.episodes.prompts import PromptFormat
+from oreo_agents.episodes.turn_tokens import BegunStep, StepEnd
 from oreo_agents.networks.policy import CausalPolicy
 from oreo_agents.networks.tiny import word_tokenizer
 from oreo_envs.answers import split_steps
@@ -70,6 +72,38 @@ def test_a_delimiter_that_the_next_word_completes_takes_that_word_back():
     ends = [prompt_format.complete_step(tokens[: k + 1], SENTENCES) for k in range(len(tokens))]
     first = next(k for k, kept in enumerate(ends) if kept is not None)
     assert ends[first] == first and prompt_format.decode(tokens[:first]) == "We add."
+
+
+@pytest.mark.parametrize(
+    "prompt_format",
+    [PromptFormat(make_tokenizer()), PromptFormat(WORDS), PromptFormat(make_tokenizer(template=CHATML))],
+    ids=["bytes", "words", "chatml"],
+)
+@pytest.mark.parametrize("delimiters", [LINES, SENTENCES], ids=["lines", "sentences"])
+def test_what_is_remembered_of_a_step_changes_nothing(prompt_format: PromptFormat, delimiters: tuple[str, ...]):
+    random, over = Random(0), 0
+    words = ["We", " add", " so", ".", "$", " $", "\\[", "\\]", "\n", " ", " x", "3", " ∑", "\n\n", "é"]
+    for _ in range(40):
+        tokens = prompt_format.encode("".join(random.choices(words, k=25)))
+        begun = BegunStep()
+        for k in range(1, len(tokens) + 1):
+            expected = prompt_format.complete_step(tokens[:k], delimiters)
+            assert prompt_format.complete_step(tokens[:k], delimiters, begun=begun) == expected
+            if expected is not None:
+                over += 1
+                break
+    assert over > 10
+
+
+def test_of_a_step_that_never_ends_each_token_is_decoded_a_few_times(monkeypatch: pytest.MonkeyPatch):
+    prompt_format = PromptFormat(make_tokenizer())
+    tokens = prompt_format.encode("\\[" + "a = b\n" * 100)
+    decoded: list[int] = []
+    decode = prompt_format.decode
+    monkeypatch.setattr(prompt_format, "decode", lambda tokens: (decoded.append(len(tokens)), decode(tokens))[1])
+    over = StepEnd(prompt_format, LINES, inside=False)
+    assert all(over(tokens[: k + 1]) is None for k in range(len(tokens)))
+    assert max(decoded) < 60 and sum(decoded) < 20 * len(tokens)
 
 
 # Generation.
