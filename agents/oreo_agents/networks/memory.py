@@ -247,18 +247,21 @@ def _move(network: nn.Module) -> None:
 
 
 def _batch(documents: int) -> Batch:
-    """Return a batch of equal documents of which every token but the first is an action's."""
+    """Return a batch of documents of one length, no two alike, of which every token but the first is an action's."""
     step_id = np.minimum(np.arange(_TOKENS) - 1, 0)
-    episode = Episode(
-        tokens=np.full(_TOKENS, 5),
-        step_id=step_id,
-        rewards=np.zeros(1, np.float32),
-        terminated=True,
-        truncated=False,
-        task_id="",
-        env_id="",
-    )
-    batch = collate([episode] * documents)
+    episodes = [
+        Episode(
+            tokens=np.full(_TOKENS, 5 + number),
+            step_id=step_id,
+            rewards=np.zeros(1, np.float32),
+            terminated=True,
+            truncated=False,
+            task_id="",
+            env_id="",
+        )
+        for number in range(documents)
+    ]
+    batch = collate(episodes)
     packing.pack(batch)  # laid out now: that reads numbers
     return batch
 

@@ -11,6 +11,7 @@ without an attention mask, and attends across documents in silence otherwise.
 # B documents, T tokens of the longest, N positions of the packed row, H heads, D width of a head
 
 import inspect
+import itertools
 import logging
 import math
 from dataclasses import dataclass
@@ -18,7 +19,9 @@ from functools import cache
 from typing import Any
 from weakref import WeakKeyDictionary
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.attention import varlen
 from torch.nn.functional import scaled_dot_product_attention
@@ -28,12 +31,16 @@ from transformers.masking_utils import sdpa_mask
 
 from oreo_agents.networks.checkpoints import autocast, base_model, max_length, product_dtype
 from oreo_agents.networks.miniature import tried
+from oreo_agents.networks.shared_prefixes import Piece, cut
 from oreo_algos.batch import Batch
 
 _NAME = "oreo_packed"
 
 # On a CPU documents of similar length share a call of the attention: it costs as much as computing so many tokens.
 _PADDING_PER_CALL = 16
+
+# Tokens that a beginning of several documents saves at least where it is read once.
+_LEAST_SHARED = 16
 
 # Layers that attend: other kinds carry a state from one document to the next.
 _ATTENDING = {"full_attention", "sliding_attention"}
@@ -52,14 +59,18 @@ class Packing:
     """Where the documents of a batch lie in one row.
 
     Documents are sorted by length. Those of one group are padded on the right to a common length, so that a group is
-    a view of the row; attention is causal, so the few padding tokens change nothing.
+    a view of the row; attention is causal, so the few padding tokens change nothing. On a CPU the beginning that
+    documents share stands once, as a piece, and the pieces that go on from others stand behind all that do not.
 
     Attributes:
-        groups: number of documents and their common length, for one group after another.
+        groups: number of documents, or pieces, and their common length, for one group after another.
         source: index into the flattened [B, T] batch for each position of the row, int64 [N].
         place: position in the row for each token of the batch, int64 [B, T]; meaningless on the batch's padding.
         position_ids: position within its document, int64 [1, N].
-        ends: cumulative lengths of the documents, int32 [B + 1].
+        ends: cumulative lengths of the documents, or pieces, int32 [B + 1].
+        masks: of the last groups, those of pieces that go on from others: what is added to their scores, 0 or minus
+            infinity, float32 [count, 1, L, K]; K is what the longest of them reads, itself included.
+        keys: positions in the row of what these read, group by group, int64 [sum of count * K].
     """
 
     groups: tuple[tuple[int, int], ...]
@@ -67,11 +78,13 @@ class Packing:
     place: Tensor
     position_ids: Tensor
     ends: Tensor
+    masks: tuple[Tensor, ...]
+    keys: Tensor
 
     @property
     def longest(self) -> int:
-        """Length of the longest document."""
-        return self.groups[-1][1]
+        """Length of the longest document or piece."""
+        return max(length for _, length in self.groups)
 
     def inputs(self, tokens: Tensor) -> dict[str, Any]:
         """Return what the forward of a model needs to read these tokens, [B, T]."""
@@ -98,31 +111,60 @@ class Packing:
 def pack(batch: Batch) -> Packing:
     """Lay out a batch with at least one row; networks that read the same batch share one layout."""
     if batch not in _layouts:
-        _layouts[batch] = _lay_out(batch.attention)
+        _layouts[batch] = _lay_out(batch.tokens, batch.attention, _LEAST_SHARED)
     return _layouts[batch]
 
 
 _layouts: WeakKeyDictionary[Batch, Packing] = WeakKeyDictionary()
 
 
-def _lay_out(attention: Tensor) -> Packing:
-    """Lay out documents of which the real tokens are given, bool [B, T]."""
+def _lay_out(tokens: Tensor, attention: Tensor, least_shared: int) -> Packing:
+    """Lay out documents, int64 [B, T], of which the real tokens are given, bool [B, T]."""
     device, width = attention.device, attention.shape[1]
-    lengths, order = attention.sum(dim=1).cpu().sort(stable=True)
-    groups = _group(lengths.tolist(), 0 if device.type == "cuda" else _PADDING_PER_CALL)
-    padded = torch.tensor([length for count, length in groups for _ in range(count)])
-    ends = torch.nn.functional.pad(padded.cumsum(0), (1, 0))
-    positions = torch.arange(int(ends[-1])) - ends[:-1].repeat_interleave(padded)
-    source = (order * width).repeat_interleave(padded) + positions
-    place = torch.zeros(attention.numel(), dtype=torch.long)
-    place[source] = torch.arange(len(source))
-    return Packing(
-        groups,
-        source.to(device),
-        place.view(attention.shape).to(device),
-        positions[None].to(device),
-        ends.to(device, torch.int32),
-    )
+    lengths = attention.sum(dim=1).tolist()
+    if device.type == "cuda":  # where no kernel for what is before a piece was tried
+        documents = [(Piece(row, 0, length),) for row, length in enumerate(lengths)]
+    else:
+        documents = cut(tokens.cpu().numpy(), lengths, least_shared)
+    pieces = sorted({*itertools.chain(*documents)}, key=lambda p: (bool(p.before), len(p), p.start, p.document))
+    padding = 0 if device.type == "cuda" else _PADDING_PER_CALL
+    whole = sum(not piece.before for piece in pieces)
+    parts = [_group([len(piece) for piece in part], padding) for part in (pieces[:whole], pieces[whole:])]
+    groups = (*parts[0], *parts[1])
+    padded = np.array([length for count, length in groups for _ in range(count)])
+    ends = np.concatenate([[0], padded.cumsum()])
+    # Padding may reach beyond the batch; nobody reads it.
+    columns = np.arange(ends[-1]) + np.repeat([piece.start for piece in pieces] - ends[:-1], padded)
+    columns = columns.clip(max=width - 1)
+    rows = np.repeat([piece.document for piece in pieces], padded)
+    starts = dict(zip(pieces, ends.tolist(), strict=False))
+    place = np.zeros(attention.shape, np.int64)
+    for row, own in enumerate(documents):
+        for piece in own:
+            place[row, piece.start : piece.end] = np.arange(starts[piece], starts[piece] + len(piece))
+    masks, keys = _continue(pieces[whole:], parts[1], place, ends[whole:])
+    tensors = (rows * width + columns, place, columns[None], ends.astype(np.int32), *masks, keys)
+    source, places, position_ids, all_ends, *rest = (torch.from_numpy(array).to(device) for array in tensors)
+    return Packing(groups, source, places, position_ids, all_ends, tuple(rest[:-1]), rest[-1])
+
+
+def _continue(
+    pieces: list[Piece], groups: tuple[tuple[int, int], ...], place: NDArray[np.int64], starts: NDArray[np.int64]
+) -> tuple[list[NDArray[np.float32]], NDArray[np.int64]]:
+    """Return ``Packing.masks`` and ``Packing.keys``, of pieces that begin at some positions of the row."""
+    masks, keys, first = [], [np.zeros(0, np.int64)], 0
+    for count, length in groups:
+        width = max(piece.start for piece in pieces[first : first + count])
+        read = np.zeros((count, width + length), np.int64)
+        hidden = np.tile(~np.tri(length, width + length, width, dtype=np.bool_), (count, 1, 1, 1))
+        for row, piece in enumerate(pieces[first : first + count]):
+            read[row, width - piece.start : width] = place[piece.document, : piece.start]
+            read[row, width:] = np.arange(starts[first + row], starts[first + row] + length)
+            hidden[row, :, :, : width - piece.start] = True
+        masks.append(np.where(hidden, -np.inf, 0).astype(np.float32))
+        keys.append(read.ravel())
+        first += count
+    return masks, np.concatenate(keys)
 
 
 def _group(lengths: list[int], padding: int) -> tuple[tuple[int, int], ...]:
@@ -205,16 +247,20 @@ def outputs_at(
 
 @torch.enable_grad()
 def _reads_packed(model: PreTrainedModel) -> str | None:
-    """Try a row of four documents; say why it does not give what each of them gives alone, None where it does.
+    """Try a row of four documents, of which two begin alike; return None if it gives what each of them gives alone.
 
     That documents are apart is a gradient of exactly 0: what leaks through small weights is less than rounding.
+
+    Returns:
+        Why it gives something else.
     """
     device, trunk = next(model.parameters()).device, base_model(model)
     window = getattr(model.config.get_text_config(), "sliding_window", None) or 9
     lengths = torch.tensor([3, 9, 2, 5], device=device).clamp(max=window)
     real = torch.arange(int(lengths.max()), device=device) < lengths[:, None]
     tokens = (1 + torch.arange(real.numel(), device=device).view(real.shape) % 5) * real
-    packing = _lay_out(real)
+    tokens[3, :2] = tokens[1, :2]
+    packing = _lay_out(tokens, real, least_shared=1)
     embedded: list[Tensor] = []
 
     def embed(module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
@@ -233,9 +279,9 @@ def _reads_packed(model: PreTrainedModel) -> str | None:
     difference = ((packed - padded).abs().max() / padded.abs().max()).item()
     if not difference < (1e-5 if exact else 0.05):
         return f"its outputs there and on a padded batch differ by {difference:.2g} of the largest"
-    # Every other document of the row, so that each has a stranger before it or after it.
+    # Those that begin alike, so that each has a stranger before it or after it.
     own = torch.zeros_like(real)
-    own[lengths.argsort()[1::2]] = True
+    own[1::2] = True
     read = packing.rows(row, real & own)
     (gradient,) = torch.autograd.grad((read * torch.linspace(-1, 1, read.shape[1], device=device)).sum(), embedded[0])
     if packing.rows(gradient, real & ~own).any():
@@ -289,12 +335,31 @@ def attention(
 def _attend_by_group(query: Tensor, key: Tensor, value: Tensor, packing: Packing, scaling: float | None) -> Tensor:
     """Attend with one call a group."""
     sizes = [count * length for count, length in packing.groups]
-    parts = zip(packing.groups, *(x[0].split(sizes, dim=1) for x in (query, key, value)), strict=True)
+    whole = len(packing.groups) - len(packing.masks)
+    parts = [x[0].split(sizes, dim=1) for x in (query, key, value)]
+    groups = [
+        ([x.unflatten(1, group).transpose(0, 1) for x in heads], None)
+        for group, *heads in zip(packing.groups[:whole], *(part[:whole] for part in parts), strict=True)
+    ]
+    if packing.masks:
+        # All that is read at once: the backward of each gathering is as long as the row.
+        shapes = [(len(mask), mask.shape[-1]) for mask in packing.masks]
+        read = [
+            x[0].transpose(0, 1).index_select(0, packing.keys).split([count * width for count, width in shapes])
+            for x in (key, value)
+        ]
+        rest = zip(packing.groups[whole:], parts[0][whole:], shapes, *read, packing.masks, strict=True)
+        groups += [
+            (
+                [q.unflatten(1, group).transpose(0, 1), *(x.unflatten(0, shape).transpose(1, 2) for x in (k, v))],
+                mask.to(q.dtype),
+            )
+            for group, q, shape, k, v, mask in rest
+        ]
     outputs = []
-    for group, *heads in parts:
-        q, k, v = (x.unflatten(1, group).transpose(0, 1) for x in heads)
+    for (q, k, v), mask in groups:
         attended = scaled_dot_product_attention(
-            q, k, v, is_causal=True, scale=scaling, enable_gqa=q.shape[1] != k.shape[1]
+            q, k, v, mask, is_causal=mask is None, scale=scaling, enable_gqa=q.shape[1] != k.shape[1]
         )
         outputs.append(attended.transpose(1, 2).flatten(0, 1))
     return torch.cat(outputs)[None]
