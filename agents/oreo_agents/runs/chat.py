@@ -13,8 +13,9 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from http.client import HTTPException
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
@@ -22,12 +23,14 @@ from rich.console import Console
 from rich.text import Text
 
 from oreo_agents.episodes.spoken import visible
+from oreo_agents.networks.addresses import require_url
 from oreo_agents.runs.serve import TOKEN_VARIABLE, Served, load_served
 from oreo_agents.serving.answering import Reply
 from oreo_agents.serving.conversations import Question
 from oreo_agents.terminal import Terminal
 from oreo_algos import stopping
 from oreo_envs.checks import closest
+from oreo_envs.limits import read_json
 from oreo_envs.messages import Message
 
 USAGE = """\
@@ -43,6 +46,8 @@ with V behind it. With --url an `oreo serve` answers; its token is taken from OR
 """
 
 _COMMANDS = ("/help", "/quit", "/reset", "/search", "/system")
+
+_MOST = 16 << 20  # bytes that are read at once of what a server sends
 
 Hear = Callable[[str, float | None], None]
 
@@ -129,25 +134,19 @@ class Remote:
         Raises:
             ChatError: it does not answer.
         """
-        parts = urlsplit(url if "//" in url else f"http://{url}")
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ChatError(f"--url {url}: give http://HOST:PORT")
-        base = parts.geturl().rstrip("/").removesuffix("/v1")
+        base = (url if "//" in url else f"http://{url}").rstrip("/").removesuffix("/v1")
+        require_url("--url", base)
         token = os.environ.get(TOKEN_VARIABLE)
         found = cls(base, model, headers={"Authorization": f"Bearer {token}"} if token else {})
-        with found._open("/v1/models") as response:
-            try:
-                models = json.load(response)["data"]
-                chosen = next((one for one in models if model in (None, one["id"])), None)
-            except (ValueError, KeyError, TypeError):
-                raise ChatError(
-                    f"{base}/v1/models is no list of models: is this an endpoint in OpenAI's form?"
-                ) from None
-        if chosen is None:
-            raise ChatError(f"{base} does not serve {model!r}, but {', '.join(one['id'] for one in models)}")
-        own = chosen.get("oreo") or {}
-        found.model, found.search = chosen["id"], own.get("default", "")
-        found.searches = [name for name in own.get("searches", ()) if name != "admissible"]
+        with found._open("/v1/models") as response, _in_form(f"{base}/v1/models"):
+            served = {str(one["id"]): one.get("oreo") or {} for one in read_json(response.read(_MOST))["data"]}
+            chosen = model if model is not None else next(iter(served), None)
+            if chosen in served:
+                found.model, own = chosen, served[chosen]
+                found.search = str(own.get("default", ""))
+                found.searches = [str(name) for name in own.get("searches", ()) if name != "admissible"]
+        if found.model not in served:
+            raise ChatError(f"{base} does not serve {model!r}, but {', '.join(served) or 'nothing'}")
         return found
 
     def answer(self, messages: Sequence[Message], hear: Hear) -> tuple[str, str]:
@@ -156,13 +155,15 @@ class Remote:
         if self.search:
             body["search"] = self.search
         said, took = "", ""
-        with self._open("/v1/chat/completions", body) as response:
+        path = "/v1/chat/completions"
+        with self._open(path, body) as response, _in_form(self.url + path):
             for event in _events(response):
                 if "error" in event:
-                    raise ChatError(event["error"].get("message", "the server failed"))
+                    raise ChatError(str(event["error"].get("message", "the server failed")))
                 own, choices = event.get("oreo") or {}, event.get("choices") or [{}]
                 if text := (choices[0].get("delta") or {}).get("content"):
-                    hear(text, own.get("value"))
+                    value = own.get("value")
+                    hear(text, None if value is None else float(value))
                     said += text
                 if (reason := choices[0].get("finish_reason")) and "tokens" in own:
                     took = _took(len(own["candidates"]), own["tokens"]["generated"], reason == "stop")
@@ -176,11 +177,11 @@ class Remote:
         try:
             return opener.open(request)
         except urllib.error.HTTPError as error:
-            message = error.read().decode(errors="replace")
+            message = error.read(_MOST).decode(errors="replace")
             with suppress(ValueError, KeyError, TypeError):
-                message = json.loads(message)["error"]["message"]
+                message = str(read_json(message)["error"]["message"])
             raise ChatError(f"{self.url}: {message[:500]}") from None
-        except OSError as error:
+        except (OSError, HTTPException) as error:
             raise ChatError(f"{self.url} does not answer: {getattr(error, 'reason', error)}") from None
 
 
@@ -322,10 +323,20 @@ def _took(candidates: int, tokens: int, finished: bool) -> str:
 
 def _events(response: Any) -> Iterator[dict[str, Any]]:
     """Yield what a stream of events carries."""
-    for raw in response:
+    for raw in iter(lambda: response.readline(_MOST), b""):
         line = raw.decode(errors="replace").strip()
         if line.startswith("data:") and (data := line.removeprefix("data:").strip()) != "[DONE]":
-            yield json.loads(data)
+            yield read_json(data)
+
+
+@contextmanager
+def _in_form(url: str) -> Iterator[None]:
+    """Say of what a server sends in another form, or of an end in the middle of it, that it is so."""
+    try:
+        yield
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, OSError, HTTPException) as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise ChatError(f"{url} answers otherwise than an endpoint in OpenAI's form ({reason:.200})") from None
 
 
 def _reader(console: Console) -> Callable[[], str]:

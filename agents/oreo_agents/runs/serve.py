@@ -30,6 +30,7 @@ from oreo_agents.search import Search
 from oreo_agents.serving.answering import LocalEngine
 from oreo_agents.serving.settings import ServeSettings, default_search
 from oreo_envs.answers import AnswerEnv
+from oreo_envs.checks import closest
 
 TOKEN_VARIABLE = "OREO_SERVE_TOKEN"
 
@@ -121,12 +122,13 @@ def load_served(arguments: Sequence[str], *, command: str, usage: str) -> Served
     )
     settings: ServeSettings = build(config.serve)
     searches: dict[str, Search] = {name: build(node) for name, node in config.searches.items()}
+    if settings.search is not None and settings.search not in searches:
+        known = ", ".join(searches)
+        raise ValueError(
+            f"search={settings.search}: unknown search{closest(settings.search, searches)} (known: {known})"
+        )
     engine = _engine(load, policy, value, settings)
     name = settings.search or default_search(searches, has_value=engine.has_value)
-    if name not in searches:
-        from oreo_envs.checks import closest
-
-        raise ValueError(f"search={name}: unknown search{closest(name, searches)} (known: {', '.join(searches)})")
     token = settings.token or os.environ.get(TOKEN_VARIABLE) or None
     return Served(
         engine, searches, dataclasses.replace(settings, search=name, token=token), settings.name or _name(policy.path)

@@ -13,7 +13,7 @@ import pytest
 
 from oreo_agents.runs import cli
 
-COMMANDS = ("data", "report", "reproduce", "doctor", "metrics", "show", "push", "play", "new")
+COMMANDS = ("data", "report", "reproduce", "doctor", "metrics", "show", "push", "play", "new", "chat")
 WRONG = {int: ["a text", "0.5", "nan", "1e3", "-1", "", str(10**30), "٣"], float: ["a text", "nan", "inf", ""]}
 PLACEHOLDERS = {int: "3", float: "0.5"}
 

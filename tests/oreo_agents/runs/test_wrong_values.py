@@ -14,7 +14,7 @@ import pytest
 from omegaconf import DictConfig, OmegaConf
 
 from oreo_agents.networks.adapters import Lora
-from oreo_agents.runs import cli, jobs, names_elsewhere
+from oreo_agents.runs import cli, jobs, names_elsewhere, serve
 from oreo_agents.runs.building import TARGET, build, class_of, is_target
 from oreo_agents.runs.facade_parts import replaced
 from oreo_agents.runs.overrides import composed
@@ -58,14 +58,25 @@ def wrong(name: str, hint: Any) -> list[Any]:
     return [value for value in values if not (name in ANY_SIGN and isinstance(value, float | int) and value < 0)]
 
 
-@pytest.mark.parametrize("command", ["run", "eval", "serve"])
-def test_no_dataclass_takes_what_is_wrong(command: str):
-    config = composed(command, ["policy=checkpoint", "policy.path=x"] if command == "serve" else [])
-    plain = OmegaConf.create(OmegaConf.to_container(config, resolve=True))
-    found = list(leaves(plain, ""))
-    assert len(found) > 50
+CHECKPOINT = ["policy=checkpoint", "policy.path=x"]
+
+
+@pytest.fixture(scope="module")
+def settings() -> dict[str, DictConfig]:
+    """The configuration of each command, without references."""
+    found = {command: composed(command, CHECKPOINT if command == "serve" else []) for command in [*jobs.JOBS, "serve"]}
+    return {name: OmegaConf.create(OmegaConf.to_container(each, resolve=True)) for name, each in found.items()}
+
+
+def test_no_dataclass_takes_what_is_wrong(settings: dict[str, DictConfig]):
+    found = {}
+    for plain in settings.values():
+        for place, name, hint in leaves(plain, ""):
+            owner = OmegaConf.select(plain, place)[TARGET]
+            found.setdefault((owner, name), (plain, place, name, hint))  # of several commands once
+    assert len(found) > 150
     taken, unnamed = [], []
-    for place, name, hint in found:
+    for plain, place, name, hint in found.values():
         node = OmegaConf.to_container(OmegaConf.select(plain, place))
         for value in wrong(name, hint):
             holder = OmegaConf.create({place: node | {name: value}})  # type: ignore[operator]
@@ -76,6 +87,29 @@ def test_no_dataclass_takes_what_is_wrong(command: str):
                 if name not in str(error) or f".{TARGET}" in str(error):
                     unnamed.append((place, name, value, str(error)))
     assert (taken, unnamed) == ([], [])
+
+
+@pytest.mark.parametrize("command", ["serve", "chat"])
+def test_what_answers_refuses_settings_before_it_loads_networks(
+    command: str, settings: dict[str, DictConfig], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    if command == "serve":
+        pytest.importorskip("uvicorn", reason='needs pip install "oreo-suite[serve]"')
+        pytest.importorskip("fastapi", reason='needs pip install "oreo-suite[serve]"')
+    monkeypatch.setattr(sys, "argv", ["oreo", command, "policy.path=x"])
+    monkeypatch.setattr(serve, "_engine", lambda *_: pytest.fail(f"networks are loaded with {place}.{name}={value}"))
+    # The rest of a run's settings is not read to answer.
+    own = ("policy", "value", "sampler", "serve", "searches")
+    read = [leaf for leaf in leaves(settings["serve"], "") if leaf[0].partition(".")[0] in own]
+    found = [(place, name, wrong(name, hint)[0]) for place, name, hint in read]
+    for place, name, value in [*found, ("serve", "search", "best_of_m"), ("serve", "port", 10**6)]:
+        config = settings["serve"].copy()
+        OmegaConf.select(config, place)[name] = value
+        monkeypatch.setattr(serve, "composed", lambda *_, config=config: config)
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        said = capsys.readouterr().err
+        assert ended.value.code == 2 and said.startswith("oreo: ") and name in said and said.count("\n") == 1, said
 
 
 @pytest.mark.parametrize(
