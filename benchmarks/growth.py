@@ -22,14 +22,14 @@ from dataclasses import dataclass
 from functools import partial
 from io import StringIO
 from pathlib import Path
-from typing import Any
 
 import gymnasium as gym
 import numpy as np
 import torch
 from buffer_scale import make as draw_episodes
 from buffer_scale import write
-from transformers import AttentionInterface, AttentionMaskInterface, LlamaConfig, LlamaForCausalLM
+from corridor import Corridor, make_game
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from oreo_agents.episodes.generate import Sampling, draw, generate
 from oreo_agents.episodes.prompts import PromptFormat
@@ -43,38 +43,10 @@ from oreo_agents.search import Majority, Player, StepBeam, WeightedVote
 from oreo_algos import Episode, EpisodeBuffer, Models, TrainerConfig, train
 from oreo_algos.algos import Sft
 from oreo_algos.algos.selection import preference_pairs
-from oreo_envs import TextEnv
-from oreo_envs.records import Opening, Outcome
 
 LIMIT = 1.1
 _REPEATS = 3
 _TEXTS = ["Tom has 21 marbles. 21 + 5 = 26\n#### 26", "a b c\n\nd e f. look take go 1 2 3"]
-
-
-class Corridor(TextEnv):
-    """A walk without end: each turn is a word, and each answer a sentence."""
-
-    splits = ("train",)
-    held_out_splits = ()
-
-    def __init__(self, turns: int = 1 << 30, **options: Any) -> None:
-        """Walk so many turns."""
-        super().__init__(split="train", max_steps=turns, max_chars=1 << 40, **options)
-
-    @property
-    def num_tasks(self) -> int:
-        """Many."""
-        return 1000
-
-    def _open(self, index: int) -> Opening:
-        text = f"Corridor {index}."
-        return Opening(f"corridor/{index}", text, ({"role": "user", "content": text},))
-
-    def _index_of(self, task_id: str) -> int | None:
-        return int(task_id.rpartition("/")[2])
-
-    def _respond(self, action: str) -> Outcome:
-        return Outcome(f"You see door {self._num_steps}.")
 
 
 @dataclass(frozen=True)
@@ -110,16 +82,6 @@ class Found:
 def tokenizer_format() -> PromptFormat:
     """Return the format of a byte-level tokenizer without a template."""
     return PromptFormat(byte_tokenizer(_TEXTS * 2, 290))
-
-
-def itself_alone(module: Any, query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, *_: Any, **__: Any) -> Any:
-    """Attend to the newest tokens alone, each to itself, and read nothing of what was kept."""
-    newest = values[:, :, -query.shape[2] :].repeat_interleave(query.shape[1] // values.shape[1], dim=1)
-    return newest.transpose(1, 2), None
-
-
-AttentionInterface.register("itself", itself_alone)
-AttentionMaskInterface.register("itself", lambda *_, **__: None)
 
 
 def make_policy(context: int, vocabulary: int = 300, *, attention: str = "sdpa") -> CausalPolicy:
@@ -165,14 +127,6 @@ def turns_of_rollouts(size: int, attention: str = "sdpa") -> Callable[[], object
     games = partial(rollout, partial(make_game, size), policy, prompt_format, range(16), sampling, seed=0)
     prompt_format.end_ids = frozenset(range(300))  # whatever is said in a turn, it has ended
     return lambda: list(games())
-
-
-def make_game(turns: int) -> Any:
-    """Return the walk as an environment that has a name."""
-    name = f"Corridor{turns}-v0"
-    if name not in gym.registry:
-        gym.register(name, entry_point=lambda **options: Corridor(turns, **options))
-    return gym.make(name, disable_env_checker=True)
 
 
 def tokens_of_samples(size: int) -> Callable[[], object]:
