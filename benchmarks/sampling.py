@@ -1,23 +1,32 @@
-"""Our sampler against ``model.generate()`` of transformers: greedy, batches of 64, answers of lengths 4:1.
+"""Our sampler against ``model.generate()`` of transformers, and against an earlier build of this repository.
+
+Greedy, batches of 64, answers of lengths 4:1; on a CPU then at temperature 1, a model of 13.7 M weights: the same
+lengths, and with ``--before`` also the lengths of GSM8K's and MATH's reference answers (``OREO_DATA``), batches of 32.
 
 Row i of a batch is to stop after a number of tokens that is spread evenly over a range of 4 to 1; the peer is told by a
 ``StoppingCriteria`` of whole tensors, ours by its ``stops``. On a CPU the script fails unless both give the same
 tokens; in bfloat16, where rounding depends on how many rows a batch has, it says how many answers are the same.
 
-    python benchmarks/sampling.py [--json] [--quick] [--device cuda] [--new-tokens 192]
+    python benchmarks/sampling.py [--json] [--quick] [--device cuda] [--new-tokens 192] [--before CHECKOUT]
 
 On a GPU the model has the shape of Qwen2.5-1.5B, random weights in bfloat16; a CPU gets a small Llama in float32.
 """
 
 from __future__ import annotations
 
+import statistics
 import sys
+import time
+from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from side_by_side import QWEN_1_5B, QWEN_VOCABULARY, Row, parse, report, take_turns
+from sampling_builds import OtherBuild, Workload, make_workload, sampler
+from sampling_builds import make_model as make_larger_model
+from side_by_side import QWEN_1_5B, QWEN_VOCABULARY, Row, parse, report, say, take_turns
 from torch import Tensor
 from transformers import (
     LlamaConfig,
@@ -68,9 +77,61 @@ def make_model(device: str) -> PreTrainedModel:
     return Qwen2ForCausalLM(shape).to(device, torch.bfloat16).eval()
 
 
+def at_temperature_1(*, quick: bool, before: str) -> list[Row]:
+    """Compare what is drawn at temperature 1 on a CPU, ours first in each turn; CPU seconds, medians."""
+    works = [work for name in ("even", "GSM8K", "MATH") if (work := make_workload(name, quick=quick)) is not None]
+    works = works if before else works[:1]
+    model, n = make_larger_model(), 2 if quick else 5
+    other = OtherBuild(Path(before), works, quick=quick) if before else None
+    rows = []
+    for work in works:
+        sides: dict[str, Callable[[], tuple[float, int]]] = {"ours": partial(_timed, sampler(model, work))}
+        if work.name == "even":
+            sides["generate()"] = partial(_timed, partial(_drawn_by_transformers, model, work))
+        if other is not None:
+            sides[f"the build in {before}"] = partial(other.seconds, work.name)
+        turns = [{side: draw() for side, draw in sides.items()} for _ in range(n + 1)][1:]
+        if {tokens for turn in turns for _, tokens in turn.values()} != {sum(work.lengths)}:
+            raise SystemExit(f"{work.name}: the sides draw different numbers of tokens")
+        seconds = {side: statistics.median(turn[side][0] for turn in turns) for side in sides}
+        label = f"temperature 1, {work.name}, {len(work.prompts)} rows in batches of {work.batch}"
+        rows += [Row(f"{label}, {side}", seconds["ours"], seconds[side], "s", n) for side in list(sides)[1:]]
+        for row in rows[1 - len(sides) :]:
+            say(row)
+    if other is not None:
+        other.close()
+    return rows
+
+
+def _timed(draw: Callable[[], int]) -> tuple[float, int]:
+    start = time.process_time()
+    tokens = draw()
+    return time.process_time() - start, tokens
+
+
+def _drawn_by_transformers(model: PreTrainedModel, work: Workload) -> int:
+    """Draw a workload that fits into one batch with ``generate()``, and count the tokens."""
+    tokens, mask = pad_left(work.prompts, torch.device("cpu"))
+    lengths = torch.tensor(work.lengths)
+    with torch.no_grad():
+        model.generate(
+            tokens,
+            attention_mask=mask,
+            do_sample=True,
+            temperature=1.0,
+            top_k=0,
+            top_p=1.0,
+            max_new_tokens=max(work.lengths),
+            eos_token_id=None,
+            pad_token_id=PAD,
+            stopping_criteria=StoppingCriteriaList([PerRow(tokens.shape[1], lengths)]),
+        )
+    return sum(work.lengths)
+
+
 def main() -> None:
     """Measure."""
-    options = parse(__doc__, new_tokens=192)
+    options = parse(__doc__, new_tokens=192, before="")
     longest, n = (160, 3) if options.quick else (options.new_tokens, 7)
     model = make_model(options.device)
     policy = CausalPolicy(model)
@@ -107,6 +168,8 @@ def main() -> None:
             raise SystemExit("the two sides say different tokens")
         label = f"{name}: batch {BATCH}, {longest // 4} to {longest} new tokens"
         rows.append(take_turns(label, ours, peer, n=n, device=options.device, warmup=0))
+    if options.device == "cpu":
+        rows += at_temperature_1(quick=options.quick, before=options.before)
     report(rows, as_json=options.json)
 
 

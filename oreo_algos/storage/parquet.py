@@ -235,10 +235,14 @@ def checked_episodes(folder: Path, metadata: Mapping[str, Any], limit: int | Non
 
 
 def _check_shard(file: Path, shard: Mapping[str, Any]) -> None:
-    """Check that a shard is there, is ours, and is as it was written."""
+    """Check that a shard is there, is ours, and is as it was written; a process reads it once for that."""
     if not file.is_file():
         raise FileNotFoundError(f"{file}: this shard of the buffer is missing; copy the whole folder again")
     _require_inside(file)
+    state = file.stat()
+    seen = (shard["sha256"], state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns)
+    if _checked.get(file) == seen:
+        return
     try:
         names = pq.read_schema(file).names
     except (pa.ArrowException, OSError) as error:
@@ -258,6 +262,11 @@ def _check_shard(file: Path, shard: Mapping[str, Any]) -> None:
             f"{file}: changed since it was written (its sha256 is not the one in {METADATA}); "
             "copy the folder again, or change episodes in Python and save them"
         )
+    _checked[file] = seen
+
+
+_checked: dict[Path, tuple[str | int, ...]] = {}
+"""What is known of the shards that this process has found to be as they were written, until somebody writes to them."""
 
 
 def read_shard(file: Path, rows: int, limit: int) -> Iterator[list[Episode]]:

@@ -7,6 +7,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -111,7 +112,7 @@ class Entry:
         """Sizes of the search in the runs, such as "8" or "2 x 4"; "": it has none."""
         return ", ".join(dict.fromkeys(str(row["size"]) for row in self.rows if "size" in row))
 
-    @property
+    @cached_property
     def units(self) -> dict[RunKey, dict[str, float]]:
         """Answers by what is independent: a seed of a world, whatever settings are averaged over within it."""
         whole = {run for each, run in self.evaluations if each.settings.whole}
@@ -302,7 +303,7 @@ def _entry(evaluations: Sequence[Evaluation], chosen: Sequence[str], values: Map
                 entry.kinds[item["task_id"]] = item["kind"]
         merged = averaged([each.row for each in same])
         if all(found):
-            entry.answers[run] = {task: float(np.mean(several)) for task, several in answered.items()}
+            entry.answers[run] = {task: _mean(several) for task, several in answered.items()}
             if len(same) > 1:
                 n, correct = len(answered), sum(entry.answers[run].values())
                 merged |= {"n": n, "correct": correct, "accuracy": correct / n}
@@ -366,7 +367,11 @@ def _by_unit(found: Iterable[tuple[RunKey, Mapping[str, float]]]) -> dict[RunKey
     for unit, answers in found:
         for task, answer in answers.items():
             several.setdefault(unit, {}).setdefault(task, []).append(answer)
-    return {unit: {task: float(np.mean(all_of)) for task, all_of in own.items()} for unit, own in several.items()}
+    return {unit: {task: _mean(all_of) for task, all_of in own.items()} for unit, own in several.items()}
+
+
+def _mean(values: Sequence[float]) -> float:
+    return float(values[0] if len(values) == 1 else np.mean(values))
 
 
 def read_items(path: Path, row: dict[str, Any]) -> list[dict[str, Any]]:

@@ -11,10 +11,12 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 import oreo_agents
+from oreo_agents.evaluation import results
 from oreo_agents.evaluation.comparisons import comparison_pairs, comparison_tables
 from oreo_agents.evaluation.report import main, report
 from oreo_agents.evaluation.results import Entry, find_results, load_entries
 from oreo_agents.evaluation.run_settings import flatten, under, written
+from oreo_agents.evaluation.statistics import RunKey
 from oreo_agents.evaluation.tables import accuracy_tables, choice_tables, win_tables
 from oreo_agents.runs.overrides import config_folder
 
@@ -358,3 +360,13 @@ def test_settings_are_written_as_the_command_line_reads_them():
 def test_a_table_of_one_run_names_no_settings(tmp_path: Path):
     [table] = accuracy_tables(entries(run(tmp_path / "a", TWO, "collect.samples=2")))
     assert [row[0] for row in cells(table)] == ["sft", "oreo"]
+
+
+def test_answers_by_unit_are_put_together_once_however_often_they_are_asked_for(monkeypatch):
+    calls = []
+    whole = results._by_unit
+    monkeypatch.setattr(results, "_by_unit", lambda found: calls.append(1) or whole(found))
+    answers = {RunKey("{}", seed, 0): {"a": 1.0, "b": float(seed)} for seed in range(3)}
+    entry = Entry("oreo", "greedy", "oreo/Arithmetic-v0", "test", [{"accuracy": 0.5}] * 3, answers)
+    assert entry.accuracy == pytest.approx(5 / 6) and entry.interval is not None and entry.units == answers
+    assert calls == [1]

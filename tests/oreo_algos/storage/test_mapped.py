@@ -16,7 +16,7 @@ import pytest
 
 from oreo_algos.batch import collate
 from oreo_algos.episode import Episode
-from oreo_algos.storage import mapped, rows, stored
+from oreo_algos.storage import mapped, parquet, rows, stored
 from oreo_algos.storage.buffer import EpisodeBuffer
 
 MESSAGES = [{"role": "user", "content": "2+3?"}, {"role": "assistant", "content": "→ 5"}]
@@ -240,6 +240,35 @@ def test_processes_that_open_a_buffer_at_once_all_read_it(folder, buffer):
     running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ) for _ in range(2)]
     assert {process.communicate()[0] for process in running} == {"[0.   0.25]\n"}
     assert len(list(folder.glob("mapped-*"))) == 1
+
+
+def test_shards_are_unpacked_once_and_hashed_once_a_process_until_somebody_writes_to_them(folder, monkeypatch):
+    done = []
+
+    def counted(name):
+        whole = getattr(parquet, name)
+
+        def count(file, *rest):
+            done.append((name, file.name))
+            return whole(file, *rest)
+
+        return count
+
+    for name in ("read_shard", "sha256"):
+        monkeypatch.setattr(parquet, name, counted(name))
+    shards = [f"part-0000{i}.parquet" for i in range(3)]
+    for _ in range(4):
+        EpisodeBuffer.load(folder)
+    assert sorted(done) == sorted((name, shard) for name in ("read_shard", "sha256") for shard in shards)
+    again, damaged = folder / shards[0], folder / shards[2]
+    again.write_bytes(again.read_bytes())
+    EpisodeBuffer.load(folder)
+    assert done[6:] == [("sha256", shards[0])]
+    whole = damaged.read_bytes()
+    at = whole.index(b"PAR1", 1) - 20
+    damaged.write_bytes(whole[: at // 2] + bytes([whole[at // 2] ^ 1]) + whole[at // 2 + 1 :])
+    with pytest.raises(ValueError, match="changed since it was written"):
+        EpisodeBuffer.load(folder)
 
 
 def test_an_empty_choice_is_a_buffer(folder):
