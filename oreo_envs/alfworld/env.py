@@ -78,7 +78,8 @@ class ALFWorldEnv(TextEnv):
         ``action_rest`` in ReAct and tags: what followed the command and was dropped; ``action_valid``
         in tags: well-formed by verl-agent's rule. With ``expert=True`` ``walkthrough`` (a plan from the
         start, by a planner that sees everything) and ``expert_action``: what the exploring expert, who
-        knows what the player has read, would do now; None when the episode is won.
+        knows what the player has read, would do now; None when the episode is won. With ``states=True``
+        ``state``: a name of the game's state.
     Source and version: Shridhar et al. 2021 (arXiv:2010.03768), data release 0.4, texts of TextWorld
         1.7; v0.
     """
@@ -109,6 +110,7 @@ class ALFWorldEnv(TextEnv):
         spelling: str = "lenient",
         admissible_in_prompt: bool | str = False,
         expert: bool = False,
+        states: bool = False,
         mistakes: float = 0.0,
         clean_share: float = 0.0,
         renumber: float = 0.0,
@@ -138,6 +140,8 @@ class ALFWorldEnv(TextEnv):
             admissible_in_prompt: follow observations by the admissible commands, as ``prompts.LISTS`` writes them;
                 True, or the name of a list.
             expert: put the planner's ``walkthrough`` and ``expert_action`` into ``info``.
+            states: put the name of the game's state into ``info["state"]``, the same for equal ones whatever the player
+                has seen; episodes then know of equal states, see ``algo.baseline=state``.
             mistakes: share of the commands of a demonstration that are wrong on purpose, 0..1.
             clean_share: share of the demonstrations that hold no mistake after all, 0..1.
             renumber: share of the demonstrations whose things have other numbers than in the game ("mug 6" for
@@ -181,6 +185,7 @@ class ALFWorldEnv(TextEnv):
         default = PROMPTS[action_format] + ("-paper" if text_style == "paper" else "")
         self._template = prompt_template(default if prompt is None else prompt)
         self._expert = flag("expert", expert)
+        self._states = flag("states", states)
         self.games = open_split(self.split, path, dev_scenes, houses, real_games) if games is None else games
         check_split(self.games, self.split)
         self._play: AnyPlay | None = None
@@ -328,6 +333,8 @@ class ALFWorldEnv(TextEnv):
             "goal_progress": self._house_state().progress,
             **self._format.info(Said("", valid=True)),
         }
+        if self._states:
+            info["state"] = self._house_state().name
         if self._expert:
             commands, numbering = self.games.walkthrough(self._index), self._numbering(self._index)
             info["walkthrough"] = self._shown(commands if numbering is None else [*map(numbering.show, commands)])

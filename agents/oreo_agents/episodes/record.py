@@ -18,7 +18,7 @@ from oreo_envs.grading import answer_may_go_on
 
 # Keys of `info` that an episode keeps elsewhere, or that describe a moment and not the episode.
 _NOT_KEPT = {
-    *("messages", "task_id", "index", "step", "admissible_commands", "command_executed", "expert_action"),
+    *("messages", "task_id", "index", "step", "admissible_commands", "command_executed", "expert_action", "state"),
     *("invalid_action", "invalid_reason", "action_valid", "action_rest"),
 }
 
@@ -38,6 +38,7 @@ class Record:
         turn_start: where in ``tokens`` the model's present turn begins.
         step_id, logprobs: of each token, see ``Episode``.
         rewards, spans: of each action, see ``Episode``.
+        states: what the environment called its state before each action, None where it says nothing.
         generated: tokens drawn on the way here, those that were not kept included.
         invalid: actions that the environment did not admit.
         reasons: how many of them for which reason, where the environment says so.
@@ -57,6 +58,7 @@ class Record:
     logprobs: list[float]
     rewards: list[float] = field(default_factory=list)
     spans: list[tuple[int, int, int]] = field(default_factory=list)
+    states: list[str | None] = field(default_factory=list)
     generated: int = 0
     invalid: int = 0
     reasons: dict[str, int] = field(default_factory=dict)
@@ -90,7 +92,7 @@ class Record:
         if self.state is None:
             self.state = self.env.unwrapped.clone_state()  # type: ignore[attr-defined]
         twin = copy.copy(self)
-        for name in ("tokens", "step_id", "logprobs", "rewards", "spans"):
+        for name in ("tokens", "step_id", "logprobs", "rewards", "spans", "states"):
             setattr(twin, name, list(getattr(self, name)))
         twin.reasons = dict(self.reasons)
         return twin
@@ -204,6 +206,7 @@ class Record:
 
     def _act(self, text: str, *, unfinished: bool) -> str:
         before = self.info["messages"]
+        self.states.append(self.info.get("state"))
         observation, reward = self._step(text, unfinished=unfinished)
         message, start = len(before), 0
         if before[-1]["role"] == "assistant":
@@ -243,6 +246,8 @@ class Record:
         if "invalid_action" in self.info:
             kept["invalid_actions"] = self.invalid
             kept |= {f"{INVALID}{reason}": count for reason, count in sorted(self.reasons.items())}
+        if all(isinstance(state, str) and len(state.split()) == 1 for state in self.states):
+            kept["states"] = " ".join(map(str, self.states))
         if "action_valid" in self.info:
             kept["malformed_actions"] = self.malformed
         assert self.env.spec is not None
