@@ -19,13 +19,15 @@ import torch
 from torch import Tensor
 
 from oreo_agents.networks.checkpoints import cast_once
-from oreo_agents.networks.kv_cache import Prefix, pad_left
+from oreo_agents.networks.kv_cache import Prefix, Room, pad_left
 from oreo_agents.networks.policy import CausalPolicy
 from oreo_agents.networks.readers import Reader
 from oreo_algos.typed import require_finite, require_types
 
 # So many times are prompts read until a whole batch has been replaced.
 _REFILL = 8
+# So many steps of a row that has ended cost less than to have another row change places with it.
+_MOVE = 16
 
 Choices: TypeAlias = dict[int, "Choices"]
 """Continuations that are allowed, as a tree: each token that may come next, and what may follow it."""
@@ -103,6 +105,7 @@ class _Row:
     source: np.random.Generator | None = None
     stop: Stop | None = None
     cache: Prefix = field(default_factory=Prefix)
+    over: bool = False
 
     def append(self, token: int, logs: Sequence[float], end_ids: Collection[int]) -> bool:
         """Add a token with its log-probability as drawn and at temperature 1; returns whether the row goes on."""
@@ -200,6 +203,8 @@ class _Batch:
     ) -> None:
         """Begin without rows."""
         self.rows: list[_Row] = []
+        self._room: Room | None = None
+        self._idle = 0
         self._reader: Reader
         self._chosen: Tensor
         self._policy, self._end_ids, self._sampling, self._keep_caches = policy, end_ids, sampling, keep_caches
@@ -214,7 +219,10 @@ class _Batch:
             if waiting and (not self.rows or free >= self._refill):
                 self._begin([waiting.popleft() for _ in range(min(free, len(waiting)))])
             else:
-                logits = self._reader.read(self._chosen[:, None], torch.ones_like(self._chosen[:, None]))
+                present = torch.ones_like(self._chosen[:, None])
+                if any(row.over for row in self.rows):
+                    present = torch.tensor([[int(not row.over)] for row in self.rows], device=self._device)
+                logits = self._reader.read(self._chosen[:, None], present)
                 self.rows, self._chosen = self._advance(self.rows, self._reader, logits)
 
     def _begin(self, rows: list[_Row]) -> None:
@@ -225,6 +233,7 @@ class _Batch:
         firsts, which = _distinct(rows)
         # Where nobody goes on in it, rows take the places again that they had in the turn before.
         room = None if self.rows else next((row.cache.room for row in rows if row.cache.room is not None), None)
+        self._room = room
         if room is not None:
             order = room.order([row.cache for row in firsts])
             firsts, which = [firsts[i] for i in order], [order.index(place) for place in which]
@@ -252,20 +261,35 @@ class _Batch:
         self.rows = [*self.rows, *rows]
 
     def _advance(self, rows: list[_Row], reader: Reader, logits: Tensor) -> tuple[list[_Row], Tensor]:
-        """Draw a token of each row; return the rows that go on, with these tokens, as the reader has them then."""
-        constrained = [row.choices for row in rows if row.choices is not None]
+        """Draw a token of each row; return the rows that go on, with these tokens, as the reader has them then.
+
+        In a room some that have ended stay among them for a while, so that few have to move.
+        """
+        going = [i for i, row in enumerate(rows) if not row.over]
+        drawing = [rows[i] for i in going]
+        logits = logits[going] if len(going) < len(rows) else logits
+        constrained = [row.choices for row in drawing if row.choices is not None]
         if constrained:
             logits = logits + _forbid_all_but(constrained, logits.shape[1]).to(self._device)
         temperature = self._sampling.temperature
-        chosen, logprobs = draw(logits, temperature, [row.source for row in rows])
-        at_one = _at_one(logits, temperature, chosen, logprobs)
-        drawn = zip(rows, chosen.tolist(), logprobs.tolist(), at_one.tolist(), strict=True)
-        finished = [i for i, (row, token, *logs) in enumerate(drawn) if not row.append(token, logs, self._end_ids)]
-        if not finished:
-            return rows, chosen
+        drawn, logprobs = draw(logits, temperature, [row.source for row in drawing])
+        at_one = _at_one(logits, temperature, drawn, logprobs)
+        for row, token, *logs in zip(drawing, drawn.tolist(), logprobs.tolist(), at_one.tolist(), strict=True):
+            row.over = not row.append(token, logs, self._end_ids)
+        chosen = drawn
+        if len(going) < len(rows):
+            chosen = drawn.new_zeros(len(rows))
+            chosen[going] = drawn
         if self._keep_caches:
-            _keep_caches({i: rows[i] for i in finished}, reader)
-        order = _close_ranks(len(rows), finished)
+            _keep_caches({i: rows[i] for i in going if rows[i].over}, reader)
+        gone = [i for i, row in enumerate(rows) if row.over]
+        self._idle += len(gone)
+        left = len(rows) - len(gone)
+        moving = sum(not row.over for row in rows[left:])
+        if not gone or (self._room is not None and left and self._idle < _MOVE * moving):
+            return rows, chosen
+        self._idle = 0
+        order = _close_ranks(len(rows), gone)
         if order:
             reader.select(order)
         return [rows[i] for i in order], chosen[order]
