@@ -1,8 +1,8 @@
 """What a turn of a game costs, model included, as games become longer; and what it cost in another build.
 
-    python benchmarks/game_turns.py [--against CHECKOUT] [--turns 20 100] [--games 64] [--json]
+    python benchmarks/game_turns.py [--against CHECKOUT] [--turns 20 100] [--games 64] [--tokens 4] [--width 64] [--json]
 
-Games of two lengths are played with a small model at temperature 1, turns of about 4 tokens that end at different
+Games of two lengths are played with a small model at temperature 1, turns of some tokens that end at different
 places, answers of about 25; once with attention, which reads all that was said, and once with a model that attends to
 the newest tokens alone, so that all else can be told apart. A process of each build; they take turns. CPU seconds of
 one thread, the least of the repetitions. Exits with 1 where a turn without attention costs more than 1.3 times as much
@@ -26,7 +26,7 @@ _SEEN = "You are in the hall. On door {} you see a lamp 1, a cup 3 and a key 2, 
 _MOST = 1.3
 
 
-def play(turns: int, games: int, attention: str) -> float:
+def play(turns: int, games: int, attention: str, width: int, tokens: int) -> float:
     """Play games in this process, and return the CPU seconds that it took."""
     # A build of before may be the one that is imported, where the modules lie elsewhere.
     import corridor
@@ -49,12 +49,14 @@ def play(turns: int, games: int, attention: str) -> float:
     torch.set_num_threads(1)
     torch.manual_seed(0)
     prompt_format = PromptFormat(byte_tokenizer([_SEEN.format(k) for k in range(200)], 400))
-    shape = {"hidden_size": 64, "intermediate_size": 192, "num_attention_heads": 4, "num_key_value_heads": 2}
-    config = LlamaConfig(vocab_size=400, num_hidden_layers=4, max_position_embeddings=128 * turns + 256, **shape)
+    heads = width // 8
+    shape = {"hidden_size": width, "intermediate_size": 3 * width, "num_attention_heads": heads}
+    shape |= {"num_key_value_heads": heads // 2, "num_hidden_layers": 2 if width < 64 else 4, "vocab_size": 400}
+    config = LlamaConfig(max_position_embeddings=128 * turns + 256, **shape)
     config._attn_implementation = attention
     policy = CausalPolicy(LlamaForCausalLM(config).eval())
     assert policy.resumes
-    prompt_format.end_ids = frozenset(range(3, 400, 4))
+    prompt_format.end_ids = frozenset(range(0, 400, tokens))
     sampling = Sampling(temperature=1.0, max_new_tokens=64, batch_size=games)
     start = time.process_time()
     episodes = dict(
@@ -95,7 +97,7 @@ def work() -> None:
     """Answer what is asked, line by line."""
     logging.disable(logging.WARNING)
     answers, sys.stdout = sys.stdout, sys.stderr
-    play(2, 2, "sdpa")
+    play(2, 2, "sdpa", 16, 1)
     for line in sys.stdin:
         print(play(*json.loads(line)), file=answers, flush=True)
 
@@ -106,6 +108,8 @@ def main() -> None:
     parser.add_argument("--against", type=Path, help="a checkout of another build")
     parser.add_argument("--turns", type=int, nargs=2, default=(20, 100))
     parser.add_argument("--games", type=int, default=64)
+    parser.add_argument("--width", type=int, default=64, help="of the model")
+    parser.add_argument("--tokens", type=int, default=4, help="of a turn, on average")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
@@ -122,7 +126,9 @@ def main() -> None:
             for turns in options.turns:
                 for name, build in builds.items():
                     key = (name, attention, turns)
-                    found[key] = min(found.get(key, 1e9), build.turn(turns, options.games, attention))
+                    found[key] = min(
+                        found.get(key, 1e9), build.turn(turns, options.games, attention, options.width, options.tokens)
+                    )
     for build in builds.values():
         build.close()
     if options.json:
