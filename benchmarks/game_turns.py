@@ -1,6 +1,6 @@
 """What a turn of a game costs, model included, as games become longer; and what it cost in another build.
 
-    python benchmarks/game_turns.py [--against CHECKOUT] [--turns 20 100] [--games 64] [--tokens 4] [--width 64] [--json]
+    python benchmarks/game_turns.py [--against CHECKOUT] [--turns 20 100] [--games 64] [--tokens 4] [--width 64]
 
 Games of two lengths are played with a small model at temperature 1, turns of some tokens that end at different
 places, answers of about 25; once with attention, which reads all that was said, and once with a model that attends to
