@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 import torch
 from tiny_models import make_model
+from torch import nn
 
 from oreo_agents.episodes.generate import Sampling, generate
 from oreo_agents.episodes.sources import row_source
 from oreo_agents.networks import kv_cache
+from oreo_agents.networks.checkpoints import base_model
 from oreo_agents.networks.kv_cache import Prefix, Room
 from oreo_agents.networks.policy import CausalPolicy
 
@@ -114,3 +116,33 @@ def test_a_room_is_gone_with_what_was_read(policy: CausalPolicy):
     assert gone() is not None
     del samples
     assert gone() is None
+
+
+def test_rows_of_short_turns_stay_where_they_are(policy: CausalPolicy, monkeypatch: pytest.MonkeyPatch):
+    moved: list[int] = []
+    exchanged = Room.exchanged
+
+    def counted(room: Room, to: list[int], rows: list[int], count: int) -> tuple[list[int], list[int]]:
+        moved.append(len(rows))
+        return exchanged(room, to, rows, count)
+
+    monkeypatch.setattr(Room, "exchanged", counted)
+    played = list(turns(policy, games=6, batch_size=64, room=Room()))
+    assert sum(moved) <= len(played), "of six rows that end at different tokens, not one a turn moves"
+
+
+def test_a_long_turn_goes_on_without_the_rows_that_have_ended(policy: CausalPolicy):
+    rows: list[int] = []
+
+    def note(module: nn.Module, arguments: tuple, keywords: dict) -> None:
+        tokens = keywords["input_ids"] if "input_ids" in keywords else arguments[0]
+        rows.append(len(tokens))
+
+    hook = base_model(policy.model).register_forward_pre_hook(note, with_kwargs=True)
+    prompts = [[5 + k] * 4 for k in range(8)]
+    stops = [partial(stop_after, length) for length in (2, 3, 2, 3, 2, 3, 2, 100)]
+    sampling, room = Sampling(temperature=0, max_new_tokens=100), Room()
+    samples = generate(policy, prompts, (), sampling, stops=stops, caches=[Prefix(room=room)] * 8)
+    hook.remove()
+    assert len(samples[-1].tokens) == 100 and len(rows) == 100
+    assert rows[-1] == 1 and sum(rows) < 100 + 8 * 8
