@@ -7,7 +7,8 @@ Row i of a batch is to stop after a number of tokens that is spread evenly over 
 ``StoppingCriteria`` of whole tensors, ours by its ``stops``. On a CPU the script fails unless both give the same
 tokens; in bfloat16, where rounding depends on how many rows a batch has, it says how many answers are the same.
 
-    python benchmarks/sampling.py [--json] [--quick] [--device cuda] [--new-tokens 192] [--before CHECKOUT]
+    python benchmarks/sampling.py [--json] [--quick] [--device cuda] [--new-tokens 192] [--turns 5]
+        [--before CHECKOUT]
 
 On a GPU the model has the shape of Qwen2.5-1.5B, random weights in bfloat16; a CPU gets a small Llama in float32.
 """
@@ -77,11 +78,11 @@ def make_model(device: str) -> PreTrainedModel:
     return Qwen2ForCausalLM(shape).to(device, torch.bfloat16).eval()
 
 
-def at_temperature_1(*, quick: bool, before: str) -> list[Row]:
+def at_temperature_1(*, quick: bool, before: str, n: int) -> list[Row]:
     """Compare what is drawn at temperature 1 on a CPU, ours first in each turn; CPU seconds, medians."""
     works = [work for name in ("even", "GSM8K", "MATH") if (work := make_workload(name, quick=quick)) is not None]
     works = works if before else works[:1]
-    model, n = make_larger_model(), 2 if quick else 5
+    model = make_larger_model()
     other = OtherBuild(Path(before), works, quick=quick) if before else None
     rows = []
     for work in works:
@@ -131,8 +132,8 @@ def _drawn_by_transformers(model: PreTrainedModel, work: Workload) -> int:
 
 def main() -> None:
     """Measure."""
-    options = parse(__doc__, new_tokens=192, before="")
-    longest, n = (160, 3) if options.quick else (options.new_tokens, 7)
+    options = parse(__doc__, new_tokens=192, turns=5, before="")
+    longest, n = (160, 3) if options.quick else (options.new_tokens, options.turns)
     model = make_model(options.device)
     policy = CausalPolicy(model)
     rng = np.random.default_rng(0)
@@ -169,7 +170,7 @@ def main() -> None:
         label = f"{name}: batch {BATCH}, {longest // 4} to {longest} new tokens"
         rows.append(take_turns(label, ours, peer, n=n, device=options.device, warmup=0))
     if options.device == "cpu":
-        rows += at_temperature_1(quick=options.quick, before=options.before)
+        rows += at_temperature_1(quick=options.quick, before=options.before, n=2 if options.quick else options.turns)
     report(rows, as_json=options.json)
 
 

@@ -122,6 +122,7 @@ def _lay_out(tokens: Tensor, attention: Tensor, least_shared: int) -> Packing:
     """Lay out documents, int64 [B, T], of which the real tokens are given, bool [B, T]."""
     device, width = attention.device, attention.shape[1]
     lengths = attention.sum(dim=1).tolist()
+    documents: list[tuple[Piece, ...]]
     if device.type == "cuda":  # where no kernel for what is before a piece was tried
         documents = [(Piece(row, 0, length),) for row, length in enumerate(lengths)]
     else:

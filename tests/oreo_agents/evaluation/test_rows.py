@@ -366,7 +366,7 @@ def test_answers_by_unit_are_put_together_once_however_often_they_are_asked_for(
     calls = []
     whole = results._by_unit
     monkeypatch.setattr(results, "_by_unit", lambda found: calls.append(1) or whole(found))
-    answers = {RunKey("{}", seed, 0): {"a": 1.0, "b": float(seed)} for seed in range(3)}
+    answers = {RunKey("{}", seed, 0): {"a": 1.0, "b": float(seed > 0)} for seed in range(3)}
     entry = Entry("oreo", "greedy", "oreo/Arithmetic-v0", "test", [{"accuracy": 0.5}] * 3, answers)
     assert entry.accuracy == pytest.approx(5 / 6) and entry.interval is not None and entry.units == answers
     assert calls == [1]
