@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from forked import OREO, run
 from hydra.core import utils
 from omegaconf import DictConfig
 
@@ -103,8 +104,7 @@ TINY = (
 
 
 def command(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    call = [sys.executable, "-m", "oreo_agents.runs.cli", "train", "-m", *arguments, *TINY]
-    return subprocess.run(call, cwd=folder, capture_output=True, text=True, check=False, timeout=900)
+    return run([*OREO, "train", "-m", *arguments, *TINY], folder)
 
 
 @pytest.mark.slow
