@@ -18,7 +18,6 @@ from typing import Any
 from weakref import finalize
 
 import pytest
-from torch.multiprocessing import start_processes
 
 OREO = ("-m", "oreo_agents.runs.cli")
 _LOADED = (
@@ -65,6 +64,8 @@ def _have_server() -> None:
 
 def side_by_side(work: Callable[..., None], arguments: tuple[Any, ...], processes: int) -> None:
     """Call ``work(RANK, *ARGUMENTS)`` in some processes at once; raise what one of them raises."""
+    from torch.multiprocessing import start_processes
+
     _have_server()
     start_processes(work, arguments, processes, start_method="forkserver")
 

@@ -32,15 +32,8 @@ def nothing_is_trained(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., None]:
-    """Run the command in an empty folder."""
-    monkeypatch.chdir(tmp_path)
-
-    def call(*arguments: str) -> None:
-        monkeypatch.setattr(sys, "argv", ["oreo", *arguments])
-        cli.main()
-
-    return call
+def run(oreo: Callable[..., None]) -> Callable[..., None]:
+    return oreo
 
 
 @pytest.fixture
