@@ -23,17 +23,19 @@ LASTING = ("*.safetensors", "metrics.jsonl", "items-*.jsonl", "part-*.parquet", 
 pytestmark = pytest.mark.slow
 
 
-def environment() -> dict[str, str]:
-    """No data, no hub, no GPU, and nothing but what is installed."""
-    hidden = {"OREO_DATA", "PYTHONPATH", "PYTEST_CURRENT_TEST"}
-    kept = {name: value for name, value in os.environ.items() if name not in hidden}
+def environment(*hidden: str) -> dict[str, str]:
+    """No data, no hub, no GPU."""
+    kept = {
+        name: value for name, value in os.environ.items() if name not in ("OREO_DATA", "PYTEST_CURRENT_TEST", *hidden)
+    }
     return kept | {"HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""}
 
 
 def oreo(*arguments: str, cwd: Path, command: Sequence[str] = ()) -> str:
     """Run the command to its end and return what it printed; ``command``: the program, where it is another."""
     if command:
-        result = subprocess.run([*command, *arguments], cwd=cwd, env=environment(), capture_output=True, text=True)
+        own = environment(*([] if command[0] == sys.executable else ["PYTHONPATH"]))  # a wheel is alone
+        result = subprocess.run([*command, *arguments], cwd=cwd, env=own, capture_output=True, text=True)
     else:
         result = run([*OREO, *arguments], cwd, environment())
     assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-4000:]
