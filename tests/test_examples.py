@@ -3,11 +3,10 @@
 import os
 import re
 import runpy
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from forked import run
 
 FOLDER = Path(__file__).resolve().parents[1] / "examples"
 
@@ -38,9 +37,7 @@ def test_a_quick_example_runs(name: str, capsys: pytest.CaptureFixture[str]):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", sorted({*SCRIPTS} - {*QUICK}))
 def test_an_example_runs(name: str, tmp_path: Path):
-    environment = os.environ | {"COLUMNS": "200", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, str(FOLDER / f"{name}.py")]
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    done = run([str(FOLDER / f"{name}.py")], tmp_path, os.environ | {"COLUMNS": "200"})
     assert done.returncode == 0, done.stderr
     assert re.search(SCRIPTS[name], done.stdout), done.stdout
     assert [path.name for path in tmp_path.iterdir()] == ["outputs"]

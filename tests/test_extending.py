@@ -3,12 +3,11 @@
 import os
 import re
 import shlex
-import subprocess
-import sys
 import tomllib
 from pathlib import Path
 
 import pytest
+from forked import OREO, run
 
 ROOT = Path(__file__).resolve().parents[1]
 TEXT = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
@@ -19,20 +18,13 @@ COMMANDS = [line for block in re.findall(r"```bash\n(.*?)```", TEXT, re.DOTALL) 
 def call(arguments: list[str], folder: Path, *places: Path) -> str:
     """Run Python in a folder; return what it printed."""
     path = os.pathsep.join(map(str, [ROOT, ROOT / "agents", *places]))
-    ran = subprocess.run(
-        [sys.executable, *arguments],
-        cwd=folder,
-        env=os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1", "COLUMNS": "160"},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-    )
+    ran = run(arguments, folder, os.environ | {"PYTHONPATH": path, "COLUMNS": "160"})
     assert ran.returncode == 0, f"{shlex.join(arguments)}\n{ran.stdout[-2000:]}\n{ran.stderr[-2000:]}"
     return ran.stdout
 
 
 def oreo(line: str, folder: Path, *places: Path) -> str:
-    return call(["-m", "oreo_agents.runs.cli", *shlex.split(line)[1:]], folder, *places)
+    return call([*OREO, *shlex.split(line)[1:]], folder, *places)
 
 
 def test_the_page_has_files_and_commands():

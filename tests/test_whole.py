@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from forked import OREO, Forked, run
 from omegaconf import OmegaConf
 
 ROOT = Path(__file__).resolve().parents[1]
-OREO = [sys.executable, "-m", "oreo_agents.runs.cli"]
 ROW = {"algo", "search", "env", "split", "seed", "n", "correct", "accuracy"}
 # What no second run may touch.
 LASTING = ("*.safetensors", "metrics.jsonl", "items-*.jsonl", "part-*.parquet", "summary.json")
@@ -23,16 +23,21 @@ LASTING = ("*.safetensors", "metrics.jsonl", "items-*.jsonl", "part-*.parquet", 
 pytestmark = pytest.mark.slow
 
 
-def environment() -> dict[str, str]:
-    """No data, no hub, no GPU, and nothing but what is installed."""
-    hidden = {"OREO_DATA", "PYTHONPATH", "PYTEST_CURRENT_TEST"}
-    kept = {name: value for name, value in os.environ.items() if name not in hidden}
+def environment(*hidden: str) -> dict[str, str]:
+    """No data, no hub, no GPU."""
+    kept = {
+        name: value for name, value in os.environ.items() if name not in ("OREO_DATA", "PYTEST_CURRENT_TEST", *hidden)
+    }
     return kept | {"HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""}
 
 
-def oreo(*arguments: str, cwd: Path, command: Sequence[str] = OREO) -> str:
-    """Run the command to its end and return what it printed."""
-    result = subprocess.run([*command, *arguments], cwd=cwd, env=environment(), capture_output=True, text=True)
+def oreo(*arguments: str, cwd: Path, command: Sequence[str] = ()) -> str:
+    """Run the command to its end and return what it printed; ``command``: the program, where it is another."""
+    if command:
+        own = environment(*([] if command[0] == sys.executable else ["PYTHONPATH"]))  # a wheel is alone
+        result = subprocess.run([*command, *arguments], cwd=cwd, env=own, capture_output=True, text=True)
+    else:
+        result = run([*OREO, *arguments], cwd, environment())
     assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-4000:]
     return result.stdout
 
@@ -47,11 +52,10 @@ def stamps(folder: Path) -> dict[str, int]:
 
 
 @pytest.fixture(scope="module")
-def smoke(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of one uninterrupted smoke run."""
-    folder = tmp_path_factory.mktemp("smoke") / "run"
-    oreo("run", "experiment=smoke", f"hydra.run.dir={folder}", cwd=folder.parent)
-    return folder
+def smoke(once: Callable[..., Path]) -> Path:
+    """The folder of one uninterrupted smoke run, of an interpreter of its own."""
+    command = [sys.executable, *OREO, "run", "experiment=smoke"]
+    return once("smoke", lambda to: oreo(f"hydra.run.dir={to / 'run'}", cwd=to, command=command)) / "run"
 
 
 def test_results_hold_one_row_an_algorithm_and_search(smoke: Path):
@@ -160,22 +164,14 @@ def test_a_second_run_in_the_same_folder_does_nothing_more(smoke: Path):
 
 def test_another_configuration_in_the_same_folder_is_refused(smoke: Path):
     before = stamps(smoke)
-    command = [*OREO, "run", "experiment=smoke", "seed=1", f"hydra.run.dir={smoke}"]
-    result = subprocess.run(command, cwd=smoke.parent, env=environment(), capture_output=True, text=True)
+    result = run([*OREO, "run", "experiment=smoke", "seed=1", f"hydra.run.dir={smoke}"], smoke.parent, environment())
     assert result.returncode == 2 and "holds a run with another configuration" in result.stderr
     assert "Traceback" not in result.stderr and stamps(smoke) == before
 
 
 def run_until(reached: Callable[[], bool], arguments: Sequence[str], cwd: Path) -> None:
     """Start the command and kill it, with all its processes, as soon as ``reached`` is true."""
-    process = subprocess.Popen(
-        [*OREO, *arguments],
-        cwd=cwd,
-        env=environment(),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
+    process = Forked([*OREO, *arguments], cwd, environment())
     try:
         while not reached():
             assert process.poll() is None, "the run ended before it could be killed"

@@ -11,9 +11,11 @@ from oreo_envs.textworld_games import TextWorldEnv
 
 
 @pytest.fixture(scope="session")
-def textworld_games(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def textworld_games(shared_folder: Path) -> Path:
     """Where games of TextWorld are kept: each is made once a session."""
-    return tmp_path_factory.mktemp("textworld")
+    folder = shared_folder / "textworld"
+    folder.mkdir(exist_ok=True)
+    return folder
 
 
 @pytest.fixture

@@ -363,8 +363,8 @@ def test_no_walkthrough_without_asking(env):
 
 @pytest.mark.parametrize("style", ["native", "paper"])
 @pytest.mark.parametrize("split", ["valid_seen", pytest.param("train", marks=pytest.mark.slow)])
-def test_every_real_walkthrough_wins(alfworld_pack, tmp_path_factory, monkeypatch, split, style):
-    monkeypatch.setenv("OREO_CACHE", str(tmp_path_factory.getbasetemp() / "alfworld-cache"))
+def test_every_real_walkthrough_wins(alfworld_pack, shared_folder, monkeypatch, split, style):
+    monkeypatch.setenv("OREO_CACHE", str(shared_folder / "alfworld-cache"))
     env = make(split=split, path=alfworld_pack, text_style=style, expert=True)
     assert env.num_tasks == {"train": 3553, "valid_seen": 140}[split]
     for index in range(env.num_tasks):

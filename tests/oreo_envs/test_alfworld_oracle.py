@@ -28,8 +28,8 @@ needs_stock = pytest.mark.skipif(
 
 
 @pytest.fixture(autouse=True)
-def cache(tmp_path_factory, monkeypatch):
-    monkeypatch.setenv("OREO_CACHE", str(tmp_path_factory.getbasetemp() / "alfworld-cache"))
+def cache(shared_folder, monkeypatch):
+    monkeypatch.setenv("OREO_CACHE", str(shared_folder / "alfworld-cache"))
 
 
 def load_script():

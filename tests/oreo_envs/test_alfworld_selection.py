@@ -170,8 +170,8 @@ def test_chosen_games_are_pickled_copied_and_played_side_by_side(folder, split, 
 
 
 @pytest.mark.slow
-def test_the_real_train_games_divide_into_train_and_dev(alfworld_pack, tmp_path_factory, monkeypatch):
-    monkeypatch.setenv("OREO_CACHE", str(tmp_path_factory.getbasetemp() / "alfworld-cache"))
+def test_the_real_train_games_divide_into_train_and_dev(alfworld_pack, shared_folder, monkeypatch):
+    monkeypatch.setenv("OREO_CACHE", str(shared_folder / "alfworld-cache"))
     everything = open_split("train", alfworld_pack, (), 0)
     rooms = sorted(set(scenes(everything)))
     held_out = rooms[::9]

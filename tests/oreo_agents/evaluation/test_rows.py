@@ -3,12 +3,13 @@
 import json
 import re
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 import oreo_agents
 from oreo_agents.evaluation import results
@@ -25,12 +26,19 @@ ALL, NONE, HALF = [1] * 8, [0] * 8, [1, 0] * 4
 Solved = dict[tuple[str, str] | tuple[str, str, str], Sequence[int]]
 
 
-def run(folder: Path, solved: Solved, *overrides: str, command: str = "run", **facts: Any) -> Path:
-    """A run folder: the configuration that the command would write down, and answers by algorithm, search, split."""
+@cache
+def configuration(command: str, *overrides: str) -> DictConfig:
+    """Return what the command would write down."""
     with initialize_config_dir(str(config_folder()), version_base="1.3"):
         config = compose(command, list(overrides))
+    return OmegaConf.create(OmegaConf.to_container(config, resolve=True))  # type: ignore[return-value]
+
+
+def run(folder: Path, solved: Solved, *overrides: str, command: str = "run", **facts: Any) -> Path:
+    """A run folder: the configuration that the command would write down, and answers by algorithm, search, split."""
+    config = configuration(command, *overrides)
     folder.mkdir(parents=True)
-    OmegaConf.save(OmegaConf.create(OmegaConf.to_container(config, resolve=True)), folder / "config.yaml")
+    OmegaConf.save(config, folder / "config.yaml")
     rows = []
     for (algo, search, *split_given), outcomes in solved.items():
         split = split_given[0] if split_given else "test"

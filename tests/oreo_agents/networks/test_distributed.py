@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
+from forked import side_by_side
 from tiny_models import draw_episodes, make_model
 from torch import Tensor
 from torch.distributed.fsdp import fully_shard
@@ -65,7 +66,7 @@ def work(rank: int, wrapper: str, folder: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("wrapper", ["ddp", "fsdp"])
 def test_two_processes_get_the_gradients_of_one(wrapper: str, tmp_path: Path):
-    torch.multiprocessing.spawn(work, (wrapper, str(tmp_path)), nprocs=2)
+    side_by_side(work, (wrapper, str(tmp_path)), 2)
     policy, reference, value = networks()
     batch = collate(draw_episodes(6))
     loss(policy.score(batch, reference, kl="exact"), value.token_values(batch), 6).backward()

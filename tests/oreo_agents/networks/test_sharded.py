@@ -2,12 +2,14 @@
 
 import copy
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import torch.distributed as dist
+from forked import side_by_side
 from safetensors.torch import load_file
 from tiny_models import draw_episodes, make_model
 from transformers import AutoModelForTokenClassification
@@ -84,10 +86,8 @@ def work(rank: int, folder: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    made = tmp_path_factory.mktemp("sharded")
-    torch.multiprocessing.spawn(work, (str(made),), nprocs=2)
-    return made
+def folder(once: Callable[..., Path]) -> Path:
+    return once("sharded", lambda folder: side_by_side(work, (str(folder),), 2))
 
 
 @pytest.mark.slow

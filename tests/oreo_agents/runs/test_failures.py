@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from test_parallel import running
 
 from oreo_agents.runs import cli, jobs
 from oreo_agents.runs.failures import machine_failure
@@ -195,13 +196,6 @@ if __name__ == "__main__":
 """
 
 
-def alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
-
-
 def await_that(reached: Callable[[], bool]) -> None:
     """For ever, if it never comes."""
     while not reached():
@@ -226,4 +220,4 @@ def test_workers_end_at_their_safe_points_or_at_once(again: bool, tmp_path: Path
     assert {path.name for path in tmp_path.glob("*.checkpoint")} == (
         set() if again else {"a.checkpoint", "b.checkpoint"}
     )
-    await_that(lambda: not any(map(alive, workers)))
+    await_that(lambda: not any(map(running, workers)))

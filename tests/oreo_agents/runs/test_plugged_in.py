@@ -168,7 +168,7 @@ def test_a_file_of_settings_needs_the_id_alone(composed, tmp_path: Path):
 
 @pytest.mark.parametrize("place", ["conf", "file://{}/conf"])
 def test_hydras_own_way_to_name_a_folder_of_settings_works(place: str, composed, tmp_path: Path):
-    config = composed("run", f"hydra.searchpath=[{place.format(tmp_path)}]", "env=plugcount")
+    config = composed("collect", f"hydra.searchpath=[{place.format(tmp_path)}]", "env=plugcount")
     assert config.env.id == "plugenv:PlugCount-v0"
 
 
@@ -258,7 +258,7 @@ def test_one_name_swept_over_algorithms_with_recipes_is_refused(refused):
 
 
 def test_one_search_a_job_needs_no_brackets(composed):
-    assert list(composed("run", "search=majority").evaluate.searches) == ["majority"]
+    assert list(composed("eval", "search=majority").evaluate.searches) == ["majority"]
 
 
 def test_flags_may_stand_anywhere(composed):
@@ -268,13 +268,13 @@ def test_flags_may_stand_anywhere(composed):
 @pytest.mark.parametrize(
     ("arguments", "parts"),
     [
-        (("run", "--config-dir", "conf", "env=plugcont"), ("did you mean 'env/plugcount'", "looked in", "conf")),
+        (("collect", "--config-dir", "conf", "env=plugcont"), ("did you mean 'env/plugcount'", "looked in", "conf")),
         (("train", "--import", "plugalgo.py", "algo=my-pluged"), ("did you mean 'algo/my-plugged'", "known: ")),
         (("train", "--import", "plugalgo.py", "algo=my-plugged", "algo.strenght=1"), ("did you mean 'algo.strength'",)),
         (("train", "algo=dpo", "algo.label_smothing=1"), ("did you mean 'algo.label_smoothing'",)),
         (("train", "--import", "plugalgo.py", "algo=demanding"), ("algo.wanted has no default: give algo.wanted=...",)),
         (("train", "--import", "plugalgo.py", "algo=bare"), ("wanted would be no setting of Bare: write @dataclass",)),
-        (("run", "--import", "plugsearch.py", "search=[plug_frist]"), ("did you mean 'plug_first'", "--import: plug")),
+        (("eval", "--import", "plugsearch.py", "search=[plug_frist]"), ("did you mean 'plug_first'", "--import: plug")),
         (("train", "env.id=plugenv:PlugCont-v0"), ("did you mean 'PlugCount-v0'", "--import: plugenv")),
         (("train", "env=plugenv:PlugCount-v0"), ("is given as env.id=plugenv:PlugCount-v0",)),
         (("train", "env.id=nowhere:X-v0"), ("there is no module nowhere", "working folder")),
@@ -336,7 +336,7 @@ def test_an_installed_package_is_known_by_its_entry_points(composed, refused, mo
     assert config.searches["plug-search"]._target_ == "plug_search.search.PlugSearch"
     assert find_env("PlugEnv-v0") == "PlugEnv-v0" and EnvSettings(id="PlugEnv-v0").module is None
     assert {"plug_env", "plug_algo", "plug_search", *plugins.OURS} <= plugins.named_roots()
-    assert "plug-env" in refused("run", "env=plug-evn") and "plug-algo" in choices.known("algo")
+    assert "plug-env" in refused("sft", "env=plug-evn") and "plug-algo" in choices.known("algo")
     composed("train", "experiment=plug-algo-tiny", "algo=plug-algo")
     composed("run", "experiment=plug-env-tiny")
 

@@ -1,8 +1,6 @@
 """What the command does with run folders: evaluations of a run, and the joint report of a sweep."""
 
 import json
-import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +10,6 @@ from omegaconf import DictConfig, OmegaConf
 
 from oreo_agents.runs import cli, jobs
 from oreo_agents.runs.run_folders import choose_value, networks, run_of
-
-
-@pytest.fixture
-def oreo(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., None]:
-    """Run the command in an empty folder."""
-    monkeypatch.chdir(tmp_path)
-
-    def call(*arguments: str) -> None:
-        monkeypatch.setattr(sys, "argv", ["oreo", *arguments])
-        cli.main()
-
-    return call
 
 
 @pytest.fixture

@@ -4,15 +4,16 @@ import io
 import json
 import os
 import signal
-import subprocess
-import sys
+import time
 from collections.abc import Sequence
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from threading import Thread
 from typing import Any
 
+import forked
 import pytest
+from forked import OREO, Forked
 from omegaconf import OmegaConf
 from rich.console import Console
 from tiny_models import make_model, make_tokenizer
@@ -190,23 +191,20 @@ def test_a_talk_with_a_server_that_knows_no_values():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_server_ends_cleanly_and_a_talk_with_it_shows_values(number: signal.Signals, run: Path):
+def test_a_server_ends_cleanly_and_a_talk_with_it_shows_values(number: signal.Signals, run: Path, tmp_path):
     pytest.importorskip("uvicorn", reason="needs the extra [serve]")
-    command = [sys.executable, "-u", "-m", "oreo_agents.runs.cli"]
     environment = {**os.environ, "OREO_SERVE_TOKEN": "s3cret"}
-    with subprocess.Popen(
-        [*command, "serve", str(run / "oreo"), "serve.port=0", "serve.max_tokens=8"],
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment,
-    ) as server:  # fmt: skip
-        assert server.stdout is not None
-        said = [server.stdout.readline()]
-        url = said[0].split(" at ")[1].split(",")[0]
-        arguments = [*command, "chat", "--url", url, "search=step_beam"]
-        talk = subprocess.run(arguments, input="2 + 3\n", capture_output=True, text=True, env=environment)
-        refused = subprocess.run(arguments, capture_output=True, text=True, env=environment | {"OREO_SERVE_TOKEN": "x"})
-        server.send_signal(number)
-        said += server.stdout.readlines()
-    assert server.returncode == 0 and said[-1] == "oreo serve: ended\n" and "Traceback" not in "".join(said)
+    server = Forked([*OREO, "serve", str(run / "oreo"), "serve.port=0", "serve.max_tokens=8"], tmp_path, environment)
+    while "\n" not in server.said()[0]:
+        assert server.poll() is None, server.said()
+        time.sleep(0.02)
+    url = server.said()[0].split(" at ")[1].split(",")[0]
+    arguments = [*OREO, "chat", "--url", url, "search=step_beam"]
+    talk = forked.run(arguments, tmp_path, environment, stdin="2 + 3\n")
+    refused = forked.run(arguments, tmp_path, environment | {"OREO_SERVE_TOKEN": "x"})
+    server.send_signal(number)
+    out, errors = server.communicate()
+    assert server.returncode == 0 and out.endswith("oreo serve: ended\n") and "Traceback" not in out + errors
     assert talk.returncode == 0 and "search step_beam" in talk.stdout and "0.00" in talk.stdout, talk.stderr
     assert refused.returncode == 2 and "asks for its token" in refused.stderr
-    assert "s3cret" not in "".join(said)
+    assert "s3cret" not in out + errors

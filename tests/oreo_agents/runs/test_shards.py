@@ -3,13 +3,13 @@
 import itertools
 import os
 import signal
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from forked import run
 from tiny_models import make_model, make_tokenizer
 
 from oreo_agents.episodes import collect as collect_module
@@ -167,7 +167,8 @@ def test_parts_are_whole_tasks_and_full_batches(samples: int, batch_size: int, t
 
 def test_a_killed_collection_goes_on_after_the_last_part(tmp_path: Path, start: str, whole: Path, monkeypatch):
     """A process that is killed (SIGKILL) as its third part is written."""
-    script = (
+    script = tmp_path / "killed.py"
+    script.write_text(
         "import os, signal, sys\n"
         "from pathlib import Path\n"
         "from test_shards import Part, run_data\n"
@@ -179,9 +180,8 @@ def test_a_killed_collection_goes_on_after_the_last_part(tmp_path: Path, start: 
         "run_data(Path(sys.argv[1])).offline(sys.argv[2])\n"
     )
     paths = [str(Path(__file__).parent), str(Path(__file__).parent.parent), *sys.path]
-    # The number of threads decides the last bits of a sum, and this process runs one.
-    environment = dict(os.environ, PYTHONPATH=os.pathsep.join(paths), OMP_NUM_THREADS="1")
-    killed = subprocess.run([sys.executable, "-c", script, str(tmp_path), start], env=environment, check=False)
+    environment = dict(os.environ, PYTHONPATH=os.pathsep.join(paths))
+    killed = run([str(script), str(tmp_path), start], tmp_path, environment)
     assert killed.returncode == -9
     assert not (tmp_path / "data" / "episodes").exists()
     asked = watch_rows(monkeypatch)

@@ -3,34 +3,21 @@
 import json
 import math
 import subprocess
-import sys
-from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
+from forked import OREO, run
 from hydra.core import utils
 from omegaconf import DictConfig
 
 from oreo_agents.evaluation.failed_jobs import FILE, load_failed, write_begin
 from oreo_agents.evaluation.report import main as report
-from oreo_agents.runs import cli, jobs
+from oreo_agents.runs import jobs
 from oreo_agents.runs.overrides import UserError, check_overrides
 from oreo_agents.runs.sweeps import score
 from oreo_algos.algos.selection import NothingToLearnError
-
-
-@pytest.fixture
-def oreo(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., None]:
-    """Run the command in an empty folder."""
-    monkeypatch.chdir(tmp_path)
-
-    def call(*arguments: str) -> None:
-        monkeypatch.setattr(sys, "argv", ["oreo", *arguments])
-        cli.main()
-
-    return call
 
 
 def row(config: DictConfig, **others: Any) -> dict[str, Any]:
@@ -103,8 +90,7 @@ TINY = (
 
 
 def command(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    call = [sys.executable, "-m", "oreo_agents.runs.cli", "train", "-m", *arguments, *TINY]
-    return subprocess.run(call, cwd=folder, capture_output=True, text=True, check=False, timeout=900)
+    return run([*OREO, "train", "-m", *arguments, *TINY], folder)
 
 
 @pytest.mark.slow

@@ -4,13 +4,12 @@ import json
 import os
 import signal
 import socket
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 import torch
+from forked import OREO, Forked
 from safetensors.torch import load_file
 
 from oreo_agents.runs import together
@@ -30,7 +29,7 @@ SMALL = [
 ]
 
 
-def start(folder: Path, *arguments: str, processes: int = 2) -> list[subprocess.Popen]:
+def start(folder: Path, *arguments: str, processes: int = 2) -> list[Forked]:
     """Start what `torchrun --nproc-per-node N --no-python oreo ...` starts, without its own supervision."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
@@ -40,15 +39,13 @@ def start(folder: Path, *arguments: str, processes: int = 2) -> list[subprocess.
         env = {"OMP_NUM_THREADS": "1", "MASTER_ADDR": "localhost", "MASTER_PORT": str(port)}
         if processes > 1:
             env |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(processes)}
-        command = [sys.executable, "-m", "oreo_agents.runs.cli", *arguments]
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        started.append(subprocess.Popen(command, env=os.environ | env, cwd=folder, **pipes))  # type: ignore[call-overload]
+        started.append(Forked([*OREO, *arguments], folder, os.environ | env))
     return started
 
 
-def ended(processes: list[subprocess.Popen]) -> tuple[list[int], str, str]:
+def ended(processes: list[Forked]) -> tuple[list[int], str, str]:
     said = [process.communicate(timeout=600) for process in processes]
-    return [process.returncode for process in processes], *("".join(parts) for parts in zip(*said, strict=True))
+    return [process.wait() for process in processes], *("".join(parts) for parts in zip(*said, strict=True))
 
 
 @pytest.mark.slow
@@ -87,7 +84,7 @@ def test_a_run_that_lost_a_process_goes_on_to_what_one_process_makes(tmp_path: P
     processes = start(tmp_path / "two", *arguments)
     while not (two / "data" / "episodes" / "metadata.json").exists() and processes[1].poll() is None:
         time.sleep(0.01)
-    processes[1].kill()
+    processes[1].send_signal(signal.SIGKILL)
     codes, _, errors = ended(processes)
     assert codes == [2, -9] and errors.count("oreo: ") == 1 and "another process of this run was killed" in errors
     assert not (two / "results.json").exists()

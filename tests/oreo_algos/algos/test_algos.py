@@ -5,55 +5,42 @@ import pytest
 import torch
 from tabular import sampled, tiny_models, with_twins
 
-from oreo_algos.algos import (
-    AdvantageWeighted,
-    AsymRe,
-    ConstantBaseline,
-    DirectAdvantage,
-    Dpo,
-    Dqo,
-    Grpo,
-    ImplicitPrm,
-    Kto,
-    MoreSft,
-    OptimalAdvantage,
-    Oreo,
-    RejectionSampling,
-    Sft,
-    Topr,
-)
+from oreo_algos import algos
 from oreo_algos.batch import Batch, collate
 from oreo_algos.models import Models, TokenScores
 from oreo_algos.storage.buffer import EpisodeBuffer
 from oreo_algos.training.micro_batches import episodes_of
 
 ALGORITHMS = {
-    "sft": Sft(),
-    "sft-observations": Sft(observation_weight=0.25),
-    "sft-more": MoreSft(),
-    "rejection": RejectionSampling(),
-    "dpo": Dpo(),
-    "dpo-ipo": Dpo(loss_type="ipo"),
-    "dpo-nll": Dpo(nll_weight=0.7),
-    "step-dpo": Dpo(compared="step", nll_weight=0.7),
-    "dqo": Dqo(),
-    "direct-advantage": DirectAdvantage(),
-    "implicit-prm": ImplicitPrm(),
-    "grpo": Grpo(alpha=0.1),
-    "grpo-alone": Grpo(scale_by_deviation=False),
-    "kto": Kto(),
-    "oreo-token": Oreo(granularity="token"),
-    "oreo-step": Oreo(granularity="step"),
-    "oreo-response": Oreo(granularity="response"),
-    "asymre": AsymRe(),
-    "asymre-state": AsymRe(baseline="state", delta_v=0.0),
-    "topr": Topr(),
-    "optimal-advantage": OptimalAdvantage(beta=0.1),
-    "optimal-advantage-behavior": OptimalAdvantage(beta=0.1, anchor="behavior"),
-    "awr": AdvantageWeighted(),
-    "iql": AdvantageWeighted(granularity="step", expectile=0.7, trace=0.0),
-    "oreo-options": Oreo(granularity="step", consistency="full_gradient", importance_cap=1.0, positive_hinge=0.5),
+    "sft": algos.Sft(),
+    "sft-observations": algos.Sft(observation_weight=0.25),
+    "sft-more": algos.MoreSft(),
+    "rejection": algos.RejectionSampling(),
+    "dpo": algos.Dpo(),
+    "dpo-ipo": algos.Dpo(loss_type="ipo"),
+    "dpo-nll": algos.Dpo(nll_weight=0.7),
+    "step-dpo": algos.Dpo(compared="step", nll_weight=0.7),
+    "dqo": algos.Dqo(),
+    "direct-advantage": algos.DirectAdvantage(),
+    "implicit-prm": algos.ImplicitPrm(),
+    "grpo": algos.Grpo(alpha=0.1),
+    "grpo-alone": algos.Grpo(scale_by_deviation=False),
+    "kto": algos.Kto(),
+    "oreo-token": algos.Oreo(granularity="token"),
+    "oreo-step": algos.Oreo(granularity="step"),
+    "oreo-response": algos.Oreo(granularity="response"),
+    "asymre": algos.AsymRe(),
+    "asymre-state": algos.AsymRe(baseline="state", delta_v=0.0),
+    "topr": algos.Topr(),
+    "optimal-advantage": algos.OptimalAdvantage(beta=0.1),
+    "optimal-advantage-behavior": algos.OptimalAdvantage(beta=0.1, anchor="behavior"),
+    "awr": algos.AdvantageWeighted(),
+    "iql": algos.AdvantageWeighted(granularity="step", expectile=0.7, trace=0.0),
+    "oreo-options": algos.Oreo(granularity="step", consistency="full_gradient", importance_cap=1.0, positive_hinge=0.5),
 }
+
+ABSTRACT = {algos.Algorithm, algos.EpisodeAlgorithm, algos.Losses}
+KINDS = [kind for kind in (getattr(algos, name) for name in algos.__all__) if kind not in ABSTRACT]
 
 
 @pytest.fixture(params=ALGORITHMS)
@@ -95,7 +82,7 @@ def test_the_networks_that_an_algorithm_names_are_all_it_reads(algorithm, exampl
     for optional in {"reference", "value"} - algorithm.needs:
         setattr(models, optional, None)
     losses = run(algorithm, examples, models)
-    held = isinstance(algorithm, DirectAdvantage)  # its value learns in the warm-up
+    held = isinstance(algorithm, algos.DirectAdvantage)  # its value learns in the warm-up
     assert set(losses.terms) == {"policy"} | (set() if held else algorithm.needs & {"value"})
     assert all(term.ndim == 0 for term in losses.terms.values())
     assert all(isinstance(value, float) for value in losses.metrics.values())
@@ -168,69 +155,68 @@ COMMON = [
     ("weight_decay", -1, "weight_decay must not be negative, got -1"),
 ]
 OWN = [
-    (Sft, "observation_weight", -0.1, r"observation_weight must be in \[0, 1\], got -0\.1"),
-    (Sft, "observation_weight", 1.5, r"observation_weight must be in \[0, 1\], got 1\.5"),
-    (Sft, "observation_weight", float("nan"), "observation_weight must be a number, got nan"),
-    (MoreSft, "samples", 0, "MoreSft.samples must be > 0, got 0"),
-    (MoreSft, "samples", 1.5, r"MoreSft.samples must be a whole number, got 1\.5"),
-    (Dpo, "beta", 0, "Dpo.beta must be > 0, got 0"),
-    (Dpo, "max_pairs", 0, "Dpo.max_pairs must be > 0, got 0"),
-    (Dpo, "loss_type", "IPO", "Dpo.loss_type must be one of sigmoid, hinge, ipo, got 'IPO'"),
-    (Dpo, "label_smoothing", 0.5, r"Dpo.label_smoothing must be in \[0, 0.5\), got 0.5"),
-    (Dpo, "nll_weight", -1, "Dpo.nll_weight must not be negative, got -1"),
-    (Dpo, "shared_steps", -1, "Dpo.shared_steps must not be negative, got -1"),
-    (Dpo, "compared", "steps", "Dpo.compared must be one of rest, step, got 'steps'; did you mean 'step'"),
-    (DirectAdvantage, "beta", 0, "DirectAdvantage.beta must be > 0, got 0"),
-    (DirectAdvantage, "value_lr", 0, "DirectAdvantage.value_lr must be > 0, got 0"),
-    (DirectAdvantage, "granularity", "line", "DirectAdvantage.granularity must be one of token, step, response"),
-    (DirectAdvantage, "value_warmup_steps", -1, "DirectAdvantage.value_warmup_steps must not be negative, got -1"),
-    (ImplicitPrm, "beta", 0, "ImplicitPrm.beta must be > 0, got 0"),
-    (Grpo, "clip", 1, r"Grpo.clip must be in \(0, 1\), got 1"),
-    (Grpo, "alpha", -0.1, r"Grpo.alpha must not be negative, got -0\.1"),
-    (Dqo, "beta", 0, "Dqo.beta must be > 0, got 0"),
-    (Dqo, "trace", 1.5, r"Dqo.trace must be in \[0, 1\], got 1.5"),
-    (Dqo, "value_warmup_steps", -1, "Dqo.value_warmup_steps must not be negative, got -1"),
-    (Kto, "beta", -1, "Kto.beta must be > 0, got -1"),
-    (Kto, "desirable_weight", 0, "Kto.desirable_weight must be > 0, got 0"),
-    (Kto, "undesirable_weight", -2, "Kto.undesirable_weight must be > 0, got -2"),
+    (algos.Sft, "observation_weight", -0.1, r"observation_weight must be in \[0, 1\], got -0\.1"),
+    (algos.Sft, "observation_weight", 1.5, r"observation_weight must be in \[0, 1\], got 1\.5"),
+    (algos.Sft, "observation_weight", float("nan"), "observation_weight must be a number, got nan"),
+    (algos.MoreSft, "samples", 0, "MoreSft.samples must be > 0, got 0"),
+    (algos.MoreSft, "samples", 1.5, r"MoreSft.samples must be a whole number, got 1\.5"),
+    (algos.Dpo, "beta", 0, "Dpo.beta must be > 0, got 0"),
+    (algos.Dpo, "max_pairs", 0, "Dpo.max_pairs must be > 0, got 0"),
+    (algos.Dpo, "loss_type", "IPO", "Dpo.loss_type must be one of sigmoid, hinge, ipo, got 'IPO'"),
+    (algos.Dpo, "label_smoothing", 0.5, r"Dpo.label_smoothing must be in \[0, 0.5\), got 0.5"),
+    (algos.Dpo, "nll_weight", -1, "Dpo.nll_weight must not be negative, got -1"),
+    (algos.Dpo, "shared_steps", -1, "Dpo.shared_steps must not be negative, got -1"),
+    (algos.Dpo, "compared", "steps", "Dpo.compared must be one of rest, step, got 'steps'; did you mean 'step'"),
+    (algos.DirectAdvantage, "beta", 0, "DirectAdvantage.beta must be > 0, got 0"),
+    (algos.DirectAdvantage, "value_lr", 0, "DirectAdvantage.value_lr must be > 0, got 0"),
+    (algos.DirectAdvantage, "granularity", "line", "DirectAdvantage.granularity must be one of token, step, response"),
     (
-        AsymRe,
+        algos.DirectAdvantage,
+        "value_warmup_steps",
+        -1,
+        "DirectAdvantage.value_warmup_steps must not be negative, got -1",
+    ),
+    (algos.ImplicitPrm, "beta", 0, "ImplicitPrm.beta must be > 0, got 0"),
+    (algos.Grpo, "clip", 1, r"Grpo.clip must be in \(0, 1\), got 1"),
+    (algos.Grpo, "alpha", -0.1, r"Grpo.alpha must not be negative, got -0\.1"),
+    (algos.Dqo, "beta", 0, "Dqo.beta must be > 0, got 0"),
+    (algos.Dqo, "trace", 1.5, r"Dqo.trace must be in \[0, 1\], got 1.5"),
+    (algos.Dqo, "value_warmup_steps", -1, "Dqo.value_warmup_steps must not be negative, got -1"),
+    (algos.Kto, "beta", -1, "Kto.beta must be > 0, got -1"),
+    (algos.Kto, "desirable_weight", 0, "Kto.desirable_weight must be > 0, got 0"),
+    (algos.Kto, "undesirable_weight", -2, "Kto.undesirable_weight must be > 0, got -2"),
+    (
+        algos.AsymRe,
         "baseline",
         "states",
         "AsymRe.baseline must be a number or one of data, question, state, got 'states'; did",
     ),
-    (AsymRe, "baseline", None, "AsymRe.baseline must be a number or one of data, question, state, got None"),
-    (AsymRe, "delta_v", float("inf"), "AsymRe.delta_v must be finite, got inf"),
-    (Topr, "baseline", "state", "Topr.baseline must be a number or one of data, question, got 'state'"),
+    (algos.AsymRe, "baseline", None, "AsymRe.baseline must be a number or one of data, question, state, got None"),
+    (algos.AsymRe, "delta_v", float("inf"), "AsymRe.delta_v must be finite, got inf"),
+    (algos.Topr, "baseline", "state", "Topr.baseline must be a number or one of data, question, got 'state'"),
     (
-        ConstantBaseline,
+        algos.ConstantBaseline,
         "baseline",
         "task",
         "ConstantBaseline.baseline must be a number or one of question, state or null",
     ),
     (
-        OptimalAdvantage,
+        algos.OptimalAdvantage,
         "anchor",
         "behaviour",
         "anchor must be one of reference, behavior, got .*; did you mean 'behavior'",
     ),
-    (Oreo, "value_lr", 0, "Oreo.value_lr must be > 0, got 0"),
-    (Oreo, "beta", 0, "Oreo.beta must be > 0, got 0"),
-    (Oreo, "alpha", -1, "alpha and value_warmup_steps must not be negative, got -1 and 0"),
-    (Oreo, "value_warmup_steps", -3, r"alpha and value_warmup_steps must not be negative, got 0\.01 and -3"),
-    (Oreo, "granularity", "tokens", "granularity must be one of token, step, response, .*; did you mean 'token'"),
-    (Oreo, "kl", "exakt", "kl must be one of exact, k3, forward, got 'exakt'; did you mean 'exact'"),
-    (Oreo, "kl", None, "kl must be one of exact, k3, forward, got None$"),
+    (algos.Oreo, "value_lr", 0, "Oreo.value_lr must be > 0, got 0"),
+    (algos.Oreo, "beta", 0, "Oreo.beta must be > 0, got 0"),
+    (algos.Oreo, "alpha", -1, "alpha and value_warmup_steps must not be negative, got -1 and 0"),
+    (algos.Oreo, "value_warmup_steps", -3, r"alpha and value_warmup_steps must not be negative, got 0\.01 and -3"),
+    (algos.Oreo, "granularity", "tokens", "granularity must be one of token, step, response, .*; did you mean 'token'"),
+    (algos.Oreo, "kl", "exakt", "kl must be one of exact, k3, forward, got 'exakt'; did you mean 'exact'"),
+    (algos.Oreo, "kl", None, "kl must be one of exact, k3, forward, got None$"),
 ]
 
 
-@pytest.mark.parametrize(
-    "kind",
-    [
-        *(Sft, MoreSft, RejectionSampling, Dpo, Dqo, Kto, Oreo, AsymRe, Topr, OptimalAdvantage, AdvantageWeighted),
-        *(DirectAdvantage, ImplicitPrm, Grpo),
-    ],
-)
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(("name", "value", "message"), COMMON)
 def test_an_impossible_optimisation_setting_is_refused(kind, name, value, message):
     with pytest.raises(ValueError, match=message):
@@ -247,7 +233,10 @@ def test_the_defaults_are_those_of_the_paper():
     """Paper facts, section 3: batch 128, 3% warm-up, no weight decay, and the rates and epochs of each."""
     for algorithm in ALGORITHMS.values():
         assert (algorithm.batch_size, algorithm.warmup_ratio, algorithm.weight_decay) == (128, 0.03, 0.0)
-    rates = {kind.__name__: (kind().policy_lr, kind().epochs) for kind in (Sft, RejectionSampling, Dpo, Kto, Oreo)}
+    rates = {
+        kind.__name__: (kind().policy_lr, kind().epochs)
+        for kind in (algos.Sft, algos.RejectionSampling, algos.Dpo, algos.Kto, algos.Oreo)
+    }
     assert rates == {
         "Sft": (2e-5, 3),
         "RejectionSampling": (5e-6, 1),
@@ -255,8 +244,9 @@ def test_the_defaults_are_those_of_the_paper():
         "Kto": (5e-8, 1),
         "Oreo": (5e-6, 1),
     }
-    assert (Dpo().beta, Dpo().max_pairs) == (0.1, 6)
-    assert (Oreo().value_lr, Oreo().beta, Oreo().alpha, Oreo().kl) == (5e-6, 0.03, 0.01, "exact")
+    assert (algos.Dpo().beta, algos.Dpo().max_pairs) == (0.1, 6)
+    oreo = algos.Oreo()
+    assert (oreo.value_lr, oreo.beta, oreo.alpha, oreo.kl) == (5e-6, 0.03, 0.01, "exact")
 
 
 # --- maximum likelihood
@@ -271,8 +261,8 @@ def test_sft_is_the_mean_surprise_of_the_tokens_to_imitate(buffer):
             prefix = torch.tensor(episode.tokens[None, :t], dtype=torch.long)
             surprise.append(-models.policy.logits(prefix)[0, -1].log_softmax(-1)[episode.tokens[t]].item())
     batch = collate(list(buffer))
-    assert Sft().weight(batch) == len(surprise)
-    assert Sft().losses(batch, models).terms["policy"].item() == pytest.approx(np.mean(surprise), rel=1e-12)
+    assert algos.Sft().weight(batch) == len(surprise)
+    assert algos.Sft().losses(batch, models).terms["policy"].item() == pytest.approx(np.mean(surprise), rel=1e-12)
 
 
 # Columns: the prompt's two tokens, an action of two of which one is a mistake, an observation, an action, padding.
@@ -311,7 +301,7 @@ def told(rows=slice(None)):
 def test_the_observation_weight_is_that_of_tokens_that_are_no_action(weight):
     """By hand: imitated are -2, -4, -5; observed -1, -3, -6; neither the mistake, nor first tokens, nor padding."""
     batch, models = told()
-    sft = Sft(observation_weight=weight)
+    sft = algos.Sft(observation_weight=weight)
     assert sft.weight(batch) == 3 + 3 * weight
     losses = sft.losses(batch, models)
     assert losses.terms["policy"].item() == pytest.approx((11 + 10 * weight) / (3 + 3 * weight), rel=1e-6)
@@ -320,14 +310,14 @@ def test_the_observation_weight_is_that_of_tokens_that_are_no_action(weight):
 
 def test_an_observation_weight_of_0_is_imitation_alone():
     batch, models = told()
-    assert Sft().weight(batch) == batch.num_loss_tokens == 3
-    losses = Sft().losses(batch, models)
+    assert algos.Sft().weight(batch) == batch.num_loss_tokens == 3
+    losses = algos.Sft().losses(batch, models)
     assert losses.terms["policy"].item() == pytest.approx(11 / 3) and losses.metrics == {}
     assert torch.equal(models.policy.asked, batch.action_mask), "no more is computed than actions need"
 
 
 def test_metrics_of_observations_are_means_over_their_tokens_whatever_the_micro_batches():
-    sft = Sft(observation_weight=0.5)
+    sft = algos.Sft(observation_weight=0.5)
     whole = sft.losses(*told()).metrics
     parts = [sft.losses(*told([row])).metrics for row in (0, 1)]
     for name in ("nll/actions", "nll/observations"):
@@ -338,31 +328,31 @@ def test_metrics_of_observations_are_means_over_their_tokens_whatever_the_micro_
 def test_an_episode_without_an_action_to_imitate_still_teaches_what_is_observed(make_episode):
     """All of its actions are mistakes."""
     episode = make_episode([-1, -1, 0, -1], [0.0], loss_mask=np.zeros(4, bool))
-    sft = Sft(observation_weight=0.5)
+    sft = algos.Sft(observation_weight=0.5)
     losses = sft.losses(collate([episode]), tiny_models())
     assert sft.weight(collate([episode])) == 1.0
     assert "nll/actions" not in losses.metrics and "entropy" not in losses.metrics
     assert losses.terms["policy"].item() == pytest.approx(losses.metrics["nll/observations"])
     with pytest.raises(ValueError, match="there is no token to imitate"):
-        Sft().losses(collate([episode]), tiny_models())
+        algos.Sft().losses(collate([episode]), tiny_models())
 
 
 def test_rejection_sampling_is_sft_on_the_successful_episodes(buffer):
     models = tiny_models()
-    kept = RejectionSampling().select(buffer, np.random.default_rng(0))
+    kept = algos.RejectionSampling().select(buffer, np.random.default_rng(0))
     assert list(kept) == [episode for episode in buffer if episode.success]
     assert 0 < len(kept) < len(buffer)
-    loss = RejectionSampling().losses(collate(kept), models).terms["policy"]
-    assert loss.item() == Sft().losses(collate(kept), models).terms["policy"].item()
+    loss = algos.RejectionSampling().losses(collate(kept), models).terms["policy"]
+    assert loss.item() == algos.Sft().losses(collate(kept), models).terms["policy"].item()
 
 
 def test_rejection_sampling_without_a_success_is_an_error_with_the_mend(make_episode):
     failures = EpisodeBuffer(make_episode([-1, 0], [0.0]) for _ in range(3))
     with pytest.raises(ValueError, match=r"none of the 3 episodes .* succeeded.*; collect more samples"):
-        RejectionSampling().select(failures, np.random.default_rng(0))
+        algos.RejectionSampling().select(failures, np.random.default_rng(0))
 
 
 def test_dpo_without_a_task_of_both_outcomes_is_an_error_with_the_mend(make_episode):
     buffer = EpisodeBuffer([make_episode([-1, 0], [1.0], task_id="a"), make_episode([-1, 0], [0.0], task_id="b")])
     with pytest.raises(ValueError, match=r"none of the 2 tasks .* no preference pairs; collect more samples a task"):
-        Dpo().select(buffer, np.random.default_rng(0))
+        algos.Dpo().select(buffer, np.random.default_rng(0))

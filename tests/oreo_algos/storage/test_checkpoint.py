@@ -4,13 +4,12 @@ import dataclasses
 import os
 import shutil
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from forked import run as run_forked
 from killed_training import KILLED_STEP, train_here
 from tabular import parameters, tiny_models
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -246,9 +245,9 @@ def killed(buffer, tmp_path_factory):
     base = tmp_path_factory.mktemp("killed")
     buffer.save(base / "buffer")
     train_here(base / "whole", buffer, seed=0)
-    script = Path(__file__).with_name("killed_training.py")
+    script = str(Path(__file__).with_name("killed_training.py"))
     environment = os.environ | {"PYTHONPATH": f"{Path(__file__).parents[3]}:{Path(__file__).parents[1]}"}
-    subprocess.run([sys.executable, script, base], env=environment, check=True, capture_output=True)
+    run_forked([script, str(base)], base, environment).check_returncode()
     return base
 
 

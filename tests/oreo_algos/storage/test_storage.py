@@ -1,7 +1,5 @@
 import json
 import os
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
@@ -10,6 +8,7 @@ import pyarrow as pa
 import pyarrow.dataset
 import pyarrow.parquet as pq
 import pytest
+from forked import run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -233,9 +232,9 @@ def killed_saves(buffer, tmp_path_factory):
     base = tmp_path_factory.mktemp("killed")
     buffer[:2].save(base / "old")
     buffer.save(base / "new")
-    script = Path(__file__).with_name("killed_saves.py")
+    script = str(Path(__file__).with_name("killed_saves.py"))
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[3])}
-    subprocess.run([sys.executable, script, base], env=environment, check=True)
+    run([script, str(base)], base, environment).check_returncode()
     return base
 
 

@@ -22,24 +22,7 @@ import torch
 from layered import layered_models
 from torch import distributed as dist
 
-from oreo_algos import EpisodeBuffer, TrainerConfig, ranks, train
-from oreo_algos.algos import (
-    AdvantageWeighted,
-    AsymRe,
-    ConstantBaseline,
-    DirectAdvantage,
-    Dpo,
-    Dqo,
-    Grpo,
-    ImplicitPrm,
-    Kto,
-    MoreSft,
-    OptimalAdvantage,
-    Oreo,
-    RejectionSampling,
-    Sft,
-    Topr,
-)
+from oreo_algos import EpisodeBuffer, TrainerConfig, algos, ranks, train
 from oreo_algos.training import resume, trainer
 
 FAST = {"policy_lr": 0.01}
@@ -47,36 +30,36 @@ BOTH = {**FAST, "value_lr": 0.01, "batch_size": 5}
 
 # Name: algorithm, options of the policy. All take 4 steps at least, the last of an epoch a smaller one.
 CASES: dict[str, tuple[Any, dict[str, bool]]] = {
-    "sft": (Sft(**FAST, batch_size=5, epochs=2), {}),
-    "sft, one example a step": (Sft(**FAST, batch_size=1, epochs=1), {}),
-    "sft, observations": (Sft(**FAST, batch_size=4, epochs=1, observation_weight=0.3), {}),
-    "more sft": (MoreSft(**FAST, batch_size=4), {}),
-    "rejection": (RejectionSampling(**FAST, batch_size=4, epochs=2), {}),
-    "dpo": (Dpo(**FAST, batch_size=3, epochs=2), {}),
-    "kto": (Kto(**FAST, batch_size=5, epochs=2), {}),
-    "kto, one turn": (Kto(**FAST, batch_size=5, epochs=2, beta=1.0), {}),
-    "oreo": (Oreo(**BOTH, epochs=2), {}),
-    "oreo, step": (Oreo(**BOTH, epochs=2, granularity="step", beta=0.5), {}),
-    "oreo, response": (Oreo(**BOTH, epochs=2, granularity="response"), {}),
-    "oreo, k3": (Oreo(**BOTH, epochs=2, kl="k3"), {}),
-    "oreo, warm-up": (Oreo(**BOTH, epochs=1, value_warmup_steps=2, value_updates=2), {}),
-    "oreo, value only": (Oreo(**BOTH, epochs=2, value_only=True), {}),
-    "oreo, moving average": (Oreo(**BOTH, epochs=2, target_decay=0.5, kl_target=0.1), {}),
-    "oreo, muon": (Oreo(**BOTH, epochs=2, optimizer="muon", weight_decay=0.1), {}),
-    "oreo, tied": (Oreo(**BOTH, epochs=2), {"tied": True}),
-    "oreo, adapted": (Oreo(**BOTH, epochs=2), {"adapted": True}),
-    "dqo": (Dqo(**BOTH, epochs=2), {}),
-    "dpo, likelihood and step": (Dpo(**FAST, batch_size=3, epochs=2, nll_weight=0.5, compared="step"), {}),
-    "direct advantage": (DirectAdvantage(**BOTH, epochs=2, value_warmup_steps=2), {}),
-    "implicit prm": (ImplicitPrm(**FAST, batch_size=5, epochs=2, beta=1.0), {}),
-    "grpo": (Grpo(**FAST, batch_size=5, epochs=2, alpha=0.1), {}),
-    "constant": (ConstantBaseline(**FAST, batch_size=5, epochs=2), {}),
-    "constant, states": (ConstantBaseline(**FAST, batch_size=5, epochs=2, baseline="state"), {}),
-    "asymre": (AsymRe(**FAST, batch_size=5, epochs=2), {}),
-    "topr": (Topr(**FAST, batch_size=5, epochs=2), {}),
-    "optimal advantage": (OptimalAdvantage(**FAST, batch_size=5, epochs=2, beta=0.1), {}),
-    "awr": (AdvantageWeighted(**BOTH, epochs=2), {}),
-    "iql": (AdvantageWeighted(**BOTH, epochs=2, granularity="step", expectile=0.7, trace=0.0), {}),
+    "sft": (algos.Sft(**FAST, batch_size=5, epochs=2), {}),
+    "sft, one example a step": (algos.Sft(**FAST, batch_size=1, epochs=1), {}),
+    "sft, observations": (algos.Sft(**FAST, batch_size=4, epochs=1, observation_weight=0.3), {}),
+    "more sft": (algos.MoreSft(**FAST, batch_size=4), {}),
+    "rejection": (algos.RejectionSampling(**FAST, batch_size=4, epochs=2), {}),
+    "dpo": (algos.Dpo(**FAST, batch_size=3, epochs=2), {}),
+    "kto": (algos.Kto(**FAST, batch_size=5, epochs=2), {}),
+    "kto, one turn": (algos.Kto(**FAST, batch_size=5, epochs=2, beta=1.0), {}),
+    "oreo": (algos.Oreo(**BOTH, epochs=2), {}),
+    "oreo, step": (algos.Oreo(**BOTH, epochs=2, granularity="step", beta=0.5), {}),
+    "oreo, response": (algos.Oreo(**BOTH, epochs=2, granularity="response"), {}),
+    "oreo, k3": (algos.Oreo(**BOTH, epochs=2, kl="k3"), {}),
+    "oreo, warm-up": (algos.Oreo(**BOTH, epochs=1, value_warmup_steps=2, value_updates=2), {}),
+    "oreo, value only": (algos.Oreo(**BOTH, epochs=2, value_only=True), {}),
+    "oreo, moving average": (algos.Oreo(**BOTH, epochs=2, target_decay=0.5, kl_target=0.1), {}),
+    "oreo, muon": (algos.Oreo(**BOTH, epochs=2, optimizer="muon", weight_decay=0.1), {}),
+    "oreo, tied": (algos.Oreo(**BOTH, epochs=2), {"tied": True}),
+    "oreo, adapted": (algos.Oreo(**BOTH, epochs=2), {"adapted": True}),
+    "dqo": (algos.Dqo(**BOTH, epochs=2), {}),
+    "dpo, likelihood and step": (algos.Dpo(**FAST, batch_size=3, epochs=2, nll_weight=0.5, compared="step"), {}),
+    "direct advantage": (algos.DirectAdvantage(**BOTH, epochs=2, value_warmup_steps=2), {}),
+    "implicit prm": (algos.ImplicitPrm(**FAST, batch_size=5, epochs=2, beta=1.0), {}),
+    "grpo": (algos.Grpo(**FAST, batch_size=5, epochs=2, alpha=0.1), {}),
+    "constant": (algos.ConstantBaseline(**FAST, batch_size=5, epochs=2), {}),
+    "constant, states": (algos.ConstantBaseline(**FAST, batch_size=5, epochs=2, baseline="state"), {}),
+    "asymre": (algos.AsymRe(**FAST, batch_size=5, epochs=2), {}),
+    "topr": (algos.Topr(**FAST, batch_size=5, epochs=2), {}),
+    "optimal advantage": (algos.OptimalAdvantage(**FAST, batch_size=5, epochs=2, beta=0.1), {}),
+    "awr": (algos.AdvantageWeighted(**BOTH, epochs=2), {}),
+    "iql": (algos.AdvantageWeighted(**BOTH, epochs=2, granularity="step", expectile=0.7, trace=0.0), {}),
 }
 KILLED = "oreo, moving average"
 SHARDINGS = ("replicated", "full")
@@ -224,14 +207,14 @@ def fail(base: Path) -> None:
 
     def work(rank: int) -> None:
         if rank == 1:
-            losses = Sft.losses
+            losses = algos.Sft.losses
 
             def broken(*arguments: Any) -> Any:
                 found = losses(*arguments)
                 found.terms["policy"] = found.terms["policy"] * float("nan")
                 return found
 
-            Sft.losses = broken  # type: ignore[method-assign]
+            algos.Sft.losses = broken  # type: ignore[method-assign]
         try:
             run_case("sft", base, base / "runs" / "fail")
         except ValueError as error:

@@ -7,23 +7,6 @@ from tabular import sampled, tiny_models, with_twins
 from training_runs import run
 
 from oreo_algos import EpisodeBuffer, algos
-from oreo_algos.algos import (
-    AdvantageWeighted,
-    AsymRe,
-    ConstantBaseline,
-    DirectAdvantage,
-    Dpo,
-    Dqo,
-    Grpo,
-    ImplicitPrm,
-    Kto,
-    MoreSft,
-    OptimalAdvantage,
-    Oreo,
-    RejectionSampling,
-    Sft,
-    Topr,
-)
 from oreo_algos.training.curve import Evaluation
 from oreo_algos.training.glossary import PAGE, described, markdown, metrics
 
@@ -31,25 +14,25 @@ ROOT = Path(__file__).parents[3]
 
 # Every algorithm, and the options that log numbers of their own.
 TRAININGS = [
-    Sft(observation_weight=0.1),
-    MoreSft(),
-    RejectionSampling(observation_weight=0.1),
-    Dpo(),
-    Dpo(loss_type="ipo"),
-    Dpo(compared="step", nll_weight=1.0),
-    DirectAdvantage(value_warmup_steps=1),
-    ImplicitPrm(),
-    Grpo(alpha=0.1),
-    Kto(),
-    ConstantBaseline(),
-    AsymRe(),
-    Topr(),
-    OptimalAdvantage(),
-    AdvantageWeighted(),
-    Dqo(value_warmup_steps=1),
-    Oreo(value_warmup_steps=1, kl_target=0.1, positive_hinge=0.1, target_decay=0.5),
-    Oreo(granularity="step", kl="k3", consistency="one_step", importance_cap=1.0),
-    Oreo(granularity="response", value_only=True),
+    algos.Sft(observation_weight=0.1),
+    algos.MoreSft(),
+    algos.RejectionSampling(observation_weight=0.1),
+    algos.Dpo(),
+    algos.Dpo(loss_type="ipo"),
+    algos.Dpo(compared="step", nll_weight=1.0),
+    algos.DirectAdvantage(value_warmup_steps=1),
+    algos.ImplicitPrm(),
+    algos.Grpo(alpha=0.1),
+    algos.Kto(),
+    algos.ConstantBaseline(),
+    algos.AsymRe(),
+    algos.Topr(),
+    algos.OptimalAdvantage(),
+    algos.AdvantageWeighted(),
+    algos.Dqo(value_warmup_steps=1),
+    algos.Oreo(value_warmup_steps=1, kl_target=0.1, positive_hinge=0.1, target_decay=0.5),
+    algos.Oreo(granularity="step", kl="k3", consistency="one_step", importance_cap=1.0),
+    algos.Oreo(granularity="response", value_only=True),
 ]
 
 

@@ -1,7 +1,6 @@
 """Training on several processes against one: gradients of the first step, weights, kills, other numbers of them."""
 
 import os
-import subprocess
 import sys
 from functools import cache
 from pathlib import Path
@@ -9,6 +8,7 @@ from pathlib import Path
 import pytest
 import ranks_at_work
 import torch
+from forked import run
 from ranks_at_work import CASES, KILLED, SHARDINGS, run_case
 from tabular import sampled, with_twins
 
@@ -41,8 +41,7 @@ def work(base: Path, *plans: str) -> None:
     """Follow plans of `ranks_at_work` in a process of its own."""
     here = [str(Path(module.__file__).parent) for module in (ranks_at_work, sys.modules["tabular"])]
     path = os.pathsep.join([*here, *filter(None, [os.environ.get("PYTHONPATH")])])
-    command = [sys.executable, ranks_at_work.__file__, str(base), *plans]
-    ended = subprocess.run(command, env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True, timeout=600)
+    ended = run([ranks_at_work.__file__, str(base), *plans], base, os.environ | {"PYTHONPATH": path})
     assert ended.returncode == 0, ended.stderr
 
 

@@ -103,7 +103,7 @@ def _inside(value):
 
 
 def _cost(work, text, repeats):
-    """Least CPU time of some repeats, seconds; infinite where one takes more than two."""
+    """Least CPU time of some repeats, seconds; infinite where one takes more than one."""
 
     def stop(*_):
         raise TimeoutError
@@ -111,7 +111,7 @@ def _cost(work, text, repeats):
     before, least = signal.signal(signal.SIGVTALRM, stop), float("inf")
     try:
         for _ in range(repeats):
-            signal.setitimer(signal.ITIMER_VIRTUAL, 2)
+            signal.setitimer(signal.ITIMER_VIRTUAL, 1)
             begin = time.process_time()
             work(text)
             least = min(least, time.process_time() - begin)
