@@ -46,6 +46,21 @@ def read_members(archive: Path, wanted: Callable[[str], bool]) -> Iterator[tuple
             ) from None
 
 
+def is_archive(file: Path) -> bool:
+    """Whether a file is a tar archive, packed or not, by its first header; no more of it is read."""
+    try:
+        with open(file, "rb") as raw:
+            packing = packing_of(raw.read(8))
+            raw.seek(0)
+            allowance = Allowance()
+            allowance.begin(str(file), os.fstat(raw.fileno()).st_size)
+            stream = unpacked(raw, str(file), packing, allowance) if packing else raw
+            tarfile.TarInfo.frombuf(stream.read(tarfile.BLOCKSIZE), "utf-8", "surrogateescape")
+    except (tarfile.HeaderError, OSError, ValueError):
+        return False
+    return True
+
+
 def _content(archive: Path, members: tarfile.TarFile, member: tarfile.TarInfo, limits: Limits) -> bytes:
     if member.size > limits.part_bytes:
         raise ValueError(

@@ -17,7 +17,7 @@ import pytest
 
 from oreo_envs import data_rows, limits
 from oreo_envs.alfworld.sexp import read_sexp
-from oreo_envs.archives import read_members
+from oreo_envs.archives import is_archive, read_members
 from oreo_envs.data_rows import rows
 from oreo_envs.limits import Allowance, Limits, read_json
 
@@ -208,6 +208,22 @@ def test_archives_of_all_kinds_are_read(tmp_path, mode, kind):
     name = "/".join(["folder" * 8] * (2 if kind == tarfile.USTAR_FORMAT else 4)) + "/game"
     (tmp_path / "a").write_bytes(archive_of([(name, b"one"), ("b", b"")], mode=mode, kind=kind))
     assert list(read_members(tmp_path / "a", lambda name: True)) == [(name, b"one"), ("b", b"")]
+    assert is_archive(tmp_path / "a")
+
+
+@pytest.mark.parametrize("content", [b"", b"x" * 2000, gzip.compress(b"x" * 2000), gzip.compress(b"x")[:-9]])
+def test_what_is_no_archive_is_told_from_one_by_its_begin(tmp_path, content):
+    (tmp_path / "a").write_bytes(content)
+    assert not is_archive(tmp_path / "a")
+
+
+def test_whether_it_is_an_archive_costs_no_more_than_its_first_header(tmp_path, monkeypatch):
+    header = tarfile.TarInfo("long")
+    header.type, header.size = tarfile.XHDTYPE, 1 << 24
+    (tmp_path / "a").write_bytes(gzip.compress(header.tobuf(tarfile.USTAR_FORMAT) + bytes(header.size)))
+    took = []
+    monkeypatch.setattr(Allowance, "take", lambda self, count: took.append(count))
+    assert is_archive(tmp_path / "a") and sum(took) <= 1 << 20
 
 
 @pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME])

@@ -43,7 +43,7 @@ _GROWING = (
 )
 
 # What lies in a folder before a run has done anything in it.
-_BEFORE_ANYTHING = {"config.yaml", "cli.log", ".run.lock", ".config.lock", ".hydra", "failed.json"}
+_BEFORE_ANYTHING = {"config.yaml", "cli.log", ".hydra", "failed.json"}
 
 
 def settings_from_config(config: DictConfig, algorithms: dict[str, Any]) -> Any:
@@ -363,7 +363,7 @@ def write_down(config: DictConfig, folder: Path) -> None:
             before = path.read_text(encoding="utf-8")
             if before == text:
                 return
-            names = {entry.name for entry in folder.iterdir() if not re.fullmatch(r"\.run-.*\.lock", entry.name)}
+            names = {entry.name for entry in folder.iterdir() if not re.fullmatch(r"\..*\.lock", entry.name)}
             begun = bool(names - _BEFORE_ANYTHING)
             if begun and _lasting(OmegaConf.create(before)) != _lasting(OmegaConf.create(text)):
                 raise ValueError(

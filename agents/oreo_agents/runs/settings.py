@@ -4,7 +4,6 @@ Knows: names and defaults, and which tasks a run may train and evaluate on. Does
 What configures one room stands in that room.
 """
 
-import tarfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -26,6 +25,7 @@ from oreo_algos.algos import Algorithm
 from oreo_algos.algos.base import require_whole
 from oreo_algos.training.trainer import TrainerConfig
 from oreo_algos.typed import require_types
+from oreo_envs.archives import is_archive
 from oreo_envs.checks import closest
 
 
@@ -130,7 +130,7 @@ class RunSettings:
                 evaluated.
         """
         for path in map(Path, self.env.paths if split not in self.evaluate.splits else ()):
-            if (path / "state.json").is_file() or (path.is_file() and not tarfile.is_tarfile(path)):
+            if (path / "state.json").is_file() or (path.is_file() and not is_archive(path)):
                 raise ValueError(
                     f"env.path={path} is one file or one saved data set, so training and evaluation would see the same "
                     "tasks; give the folder that holds one for each split"

@@ -281,6 +281,9 @@ def test_a_run_folder_keeps_its_configuration_and_refuses_another(run, composed,
     written = (folder / "config.yaml").read_text()
     assert "seed: 1\n" in written
     run("collect", f"hydra.run.dir={folder}", "seed=1")
+    (folder / ".start.lock").touch()  # of one that was refused for its data
+    run("collect", f"hydra.run.dir={folder}", "seed=3")
+    run("collect", f"hydra.run.dir={folder}", "seed=1")
     (folder / "data").mkdir()
     files = {path: path.read_bytes() for path in folder.rglob("*.yaml")}
     text = refused("collect", f"hydra.run.dir={folder}", "seed=2")
