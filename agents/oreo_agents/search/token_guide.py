@@ -121,12 +121,12 @@ class TokenGuide(Scored):
             logs = player.log_policy([turn.draft for turn, _ in places], [sample for _, sample in places])
         said = iter(logs)
         for turn, offer in zip(turns, offers, strict=True):
-            samples, draws = zip(*offer.values(), strict=True)
+            samples, votes = [sample for sample, _ in offer.values()], [draws for _, draws in offer.values()]
             turn.generated += self.proposals
             best, own = 0, [next(judged) for _ in samples] if len(samples) > 1 else [None]
             if len(samples) > 1:
                 values = [judgement.value for judgement in own if judgement is not None]
-                best = int(self.scores(values, log_policy=[next(said) for _ in samples], votes=draws).argmax())
+                best = int(self.scores(values, log_policy=[next(said) for _ in samples], votes=votes).argmax())
                 turn.read += sum(judgement.read for judgement in own if judgement is not None)
             turn.take(samples[best], own[best])
             full = turn.draft.spoken >= player.sampling.max_new_tokens
