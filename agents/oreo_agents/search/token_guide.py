@@ -129,8 +129,7 @@ class TokenGuide(Scored):
                 best = int(self.scores(values, log_policy=[next(said) for _ in samples], votes=votes).argmax())
                 turn.read += sum(judgement.read for judgement in own if judgement is not None)
             turn.take(samples[best], own[best])
-            full = turn.draft.spoken >= player.sampling.max_new_tokens
-            if turn.said.ended or full or len(turn.draft.tokens) >= player.sampler.max_length:
+            if turn.said.ended or player.left(turn.draft) < 1:
                 turn.end(player)
 
     def _sources(self, player: Player, turn: _Turn) -> Iterator[np.random.Generator | None]:
