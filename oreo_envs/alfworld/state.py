@@ -43,6 +43,6 @@ class State(NamedTuple):
     @property
     def name(self) -> str:
         """A word: the same for equal states of one game, in every process."""
-        changing = self.opened, self.places, self.removed, self.marks
-        said = repr((self.location, self.held, self.contents, *map(sorted, changing)))
+        sets = sorted(self.opened), sorted(self.places), sorted(self.removed), sorted(self.marks)
+        said = repr((self.location, self.held, self.contents, *sets))
         return hashlib.blake2b(said.encode(), digest_size=8).hexdigest()

@@ -264,6 +264,10 @@ class Player:
             caches=[record.policy_cache for record in records],
         )
 
+    def left(self, record: Record) -> int:
+        """Return how many tokens the present turn of a record may still hold, 0 or less: none."""
+        return min(self.sampling.max_new_tokens - record.spoken, self.sampler.max_length - len(record.tokens))
+
     def log_policy(self, records: Sequence[Record], samples: Sequence[Sample]) -> list[float]:
         """Return log pi of samples with which the turns of records may go on, at temperature 1, nats."""
         return log_policy_of_samples(self.policy, [record.tokens for record in records], samples)

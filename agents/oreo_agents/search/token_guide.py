@@ -121,16 +121,15 @@ class TokenGuide(Scored):
             logs = player.log_policy([turn.draft for turn, _ in places], [sample for _, sample in places])
         said = iter(logs)
         for turn, offer in zip(turns, offers, strict=True):
-            samples, draws = zip(*offer.values(), strict=True)
+            samples, votes = [sample for sample, _ in offer.values()], [draws for _, draws in offer.values()]
             turn.generated += self.proposals
             best, own = 0, [next(judged) for _ in samples] if len(samples) > 1 else [None]
             if len(samples) > 1:
                 values = [judgement.value for judgement in own if judgement is not None]
-                best = int(self.scores(values, log_policy=[next(said) for _ in samples], votes=draws).argmax())
+                best = int(self.scores(values, log_policy=[next(said) for _ in samples], votes=votes).argmax())
                 turn.read += sum(judgement.read for judgement in own if judgement is not None)
             turn.take(samples[best], own[best])
-            full = turn.draft.spoken >= player.sampling.max_new_tokens
-            if turn.said.ended or full or len(turn.draft.tokens) >= player.sampler.max_length:
+            if turn.said.ended or player.left(turn.draft) < 1:
                 turn.end(player)
 
     def _sources(self, player: Player, turn: _Turn) -> Iterator[np.random.Generator | None]:

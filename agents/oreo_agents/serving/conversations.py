@@ -210,6 +210,13 @@ class Conversations(Player):
         stops = [self._stop(record, one_step=one_step, told=False, least=least) for record in records]
         return self._generate(records, temperature, sources, stops, constrained=False, most=most)
 
+    def left(self, record: Record) -> int:
+        """Return what the question's own limit leaves, see ``Player``; nothing where it is to stop."""
+        question = self.questions[record.slot]
+        if question.cancelled() or self._said_stop(question, record.tokens[record.turn_start :]):
+            return 0
+        return min(self.questions[record.slot].max_tokens - record.spoken, super().left(record))
+
     def _generate(
         self,
         records: Sequence[Record],
@@ -250,8 +257,6 @@ class Conversations(Player):
         question = self.questions[record.slot]
         tell = self._teller(record) if told and question.on_step is not None and not record.spoken else None
         watch = self._watcher(record, tell) if not one_step and (tell or self.ends_at_answer) else None
-        # A character may take several tokens.
-        tail = 4 * max(map(len, question.stops), default=0) + 4
         step_end = StepEnd(self.prompt_format, self.delimiters, record.spoken > 0, least)
 
         def stop(tokens: Sequence[int]) -> int | None:
@@ -261,11 +266,17 @@ class Conversations(Player):
                 length = step_end(tokens)
                 if length is not None:
                     return length
-            if question.stops and question.end(self.prompt_format.decode(tokens[-tail:])) is not None:
+            if self._said_stop(question, tokens):
                 return len(tokens)
             return None if watch is None else watch(tokens)
 
         return stop
+
+    def _said_stop(self, question: Question, tokens: Sequence[int]) -> bool:
+        """Whether the last of some tokens say a stop."""
+        # A character may take several tokens.
+        tail = 4 * max(map(len, question.stops), default=0) + 4
+        return bool(question.stops) and question.end(self.prompt_format.decode(tokens[-tail:])) is not None
 
     def _watcher(self, record: Record, tell: Callable[[str, list[int]], None] | None) -> Stop:
         """Return what sees each step of a turn as it is complete: tells of it, and stops where it ends the answer."""
