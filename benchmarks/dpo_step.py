@@ -165,7 +165,7 @@ class Sides:
         policy = CausalPolicy(copy.deepcopy(self.policy).to(self.device))
         reference = CausalPolicy(copy.deepcopy(self.reference).to(self.device)).requires_grad_(False)
         stamp = Stamps(self.device)
-        reader = "oreo_algos.training.trainer.reference_logprobs"
+        reader = "oreo_algos.training.reference_scores.ReferenceScores.take"
         withheld = nullcontext() if precompute else patch(reader, lambda *_, **__: None)
         with tempfile.TemporaryDirectory(dir=self.folder) as run, withheld:
 
