@@ -183,7 +183,7 @@ def test_a_talk_with_a_server_that_knows_no_values():
     assert "search" not in Endpoint.asked[0]
     with pytest.raises(ValueError, match="does not answer"):
         talked(["--url", url], [])
-    with pytest.raises(ValueError, match="give http://HOST:PORT"):
+    with pytest.raises(ValueError, match="must be an address such as http://"):
         talked(["--url", "ftp://x"], [])
     with pytest.raises(ValueError, match="it goes with --url"):
         talked(["--model", "x"], [])
