@@ -116,9 +116,20 @@ def _counted(row: Mapping[str, float | None]) -> dict[str, float | None]:
 
 
 def read_metrics(folder: Path) -> list[dict[str, float]]:
-    """Read the metrics of a run folder; a last line cut off by a kill is ignored, a missing file is no metrics."""
+    """Read the metrics of a run folder; a last line cut off by a kill is ignored, a missing file is no metrics.
+
+    Raises:
+        ValueError: a line is damaged.
+    """
     path = folder / FILE_NAME
     if not path.exists():
         return []
-    lines = path.read_text(encoding="utf-8").split("\n")
-    return [json.loads(line) for line in lines[:-1]]
+    rows = []
+    for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], start=1):
+        try:
+            rows.append(row := json.loads(line))
+            if not isinstance(row, dict) or not all(isinstance(value, int | float) for value in row.values()):
+                raise ValueError("numbers by their names are expected")
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"{path}, line {number}: damaged ({error}); restore the file or remove it") from None
+    return rows

@@ -6,6 +6,7 @@ Knows: names, texts, the file. Does not know: what is wrong, or how it was found
 import json
 import logging
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,8 +73,13 @@ class WarningLog:
 
 
 def read_warnings(folder: Path) -> list[Finding]:
-    """Return the warnings given in a run folder, oldest first; without a file, none."""
+    """Return the warnings given in a run folder, oldest first; without a file, none; what is no warning is left out."""
     path = folder / FILE_NAME
     if not path.exists():
         return []
-    return [Finding(**json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
+    found = []
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        with suppress(ValueError, TypeError, KeyError, RecursionError):
+            said = json.loads(line)
+            found.append(Finding(str(said["name"]), str(said["text"])))
+    return found

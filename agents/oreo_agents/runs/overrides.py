@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import yaml
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -53,6 +54,9 @@ def check_overrides(command: str, overrides: Sequence[str]) -> None:
                     raise UserError(f"{command}: {missing}")
         except (HydraException, OmegaConfBaseException, TypeError) as error:  # of OmegaConf, for lists
             raise UserError(_explain(command, error, overrides)) from error
+        except (yaml.YAMLError, RecursionError) as error:
+            reason = " ".join(str(error).split())
+            raise UserError(f"{command}: a file of settings cannot be read: {reason:.300}") from error
 
 
 def check_flags(command: str, flags: Sequence[str]) -> None:
@@ -87,7 +91,7 @@ def further_overrides(command: str, overrides: Sequence[str]) -> list[str]:
     with initialize_config_dir(str(config_folder()), version_base="1.3"):
         try:
             return further(command, overrides, _jobs(overrides))
-        except (HydraException, OmegaConfBaseException, TypeError):
+        except (HydraException, OmegaConfBaseException, TypeError, yaml.YAMLError, RecursionError):
             return []
 
 

@@ -87,7 +87,9 @@ def evaluation_overrides(folder: Path, given: Sequence[str]) -> list[str]:
     config: Any = read_config(file)
     _require_no_code(config, file, given)
     require_named(config, str(file))
-    tiny = (config.get("policy") or {}).get("path") is None
+    if absent := [name for name in ("env", "policy") if not isinstance(config.get(name), Mapping)]:
+        raise ValueError(f"{file}: no configuration of a run: it has no settings of {' and '.join(absent)}")
+    tiny = config["policy"].get("path") is None
     overrides = [f"run={hydra_text(str(folder))}"]
     if not any(text.startswith("policy=") for text in given):
         overrides.append(f"policy={'tiny' if tiny else 'checkpoint'}")
