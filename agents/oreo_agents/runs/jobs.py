@@ -20,7 +20,7 @@ from oreo_agents.runs.building import build, is_target, plain_value
 from oreo_agents.runs.choices import known
 from oreo_agents.runs.hints import closest
 from oreo_agents.runs.layout import STARTS
-from oreo_agents.runs.run_folders import Network, choose_value, networks, run_of
+from oreo_agents.runs.run_folders import Network, choose_value, measured, run_of
 from oreo_agents.runs.sweeps import beside_others, in_sweep, score
 
 # What may be written for a longer key; `search` is also a group of files, which no command chooses from by itself.
@@ -228,7 +228,7 @@ def _evaluate_value(config: DictConfig, folder: Path) -> None:
 def _subjects(config: DictConfig) -> tuple[list[Network], Path]:
     """Return what to measure, and where the configuration of the run lies that trained it, if any did."""
     if config.run is not None:
-        subjects = networks(Path(config.run))
+        subjects = measured(config, HydraConfig.get().overrides.task)
         if config.label is not None and len(subjects) > 1:
             names = ", ".join(subject.name for subject in subjects)
             raise ValueError(f"label names one policy, and {config.run} holds several; give RUN/NAME, NAME of {names}")

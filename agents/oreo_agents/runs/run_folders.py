@@ -6,7 +6,7 @@ Knows: which settings an evaluation takes from a run, Hydra's grammar. Does not 
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +70,25 @@ def networks(folder: Path) -> list[Network]:
     for name in names:
         value = run / (str(lender) if name == "sft" and lender else name) / "value"
         found.append(Network(name, str(run / name / "policy"), str(value) if value.is_dir() else None))
+    return found
+
+
+def measured(config: DictConfig, given: Sequence[str]) -> list[Network]:
+    """Return the networks of ``config.run``, with the value that the command line names in place of their own.
+
+    Args:
+        config: of the command.
+        given: overrides of the command line.
+
+    Raises:
+        ValueError: the command line names a policy beside the run.
+        FileNotFoundError: the run has none.
+    """
+    if any(text.startswith("policy.path=") for text in given):
+        raise ValueError(f"{config.run} names what is measured, and so does policy.path: leave one of them out")
+    found = networks(Path(config.run))
+    if any(text.startswith("value.path=") for text in given):
+        found = [replace(network, value=config.value.path) for network in found]
     return found
 
 
@@ -146,7 +165,7 @@ def choose_value(config: DictConfig, given: Sequence[str]) -> None:
     folder = Path(config.run)
     run = run_of(folder)
     # The start is measured with the value that is lent to it where it is asked for by name.
-    found = [each for each in networks(folder) if each.value == str(run / each.name / "value") or folder != run]
+    found = [each for each in measured(config, given) if each.value == str(run / each.name / "value") or folder != run]
     found = [each for each in found if each.value is not None]
     if len(found) != 1:
         names = ", ".join(each.name for each in found) or "none"

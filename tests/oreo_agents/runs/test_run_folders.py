@@ -9,7 +9,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
 from oreo_agents.runs import cli, jobs
-from oreo_agents.runs.run_folders import choose_value, networks, run_of
+from oreo_agents.runs.run_folders import choose_value, measured, networks, run_of
 
 
 @pytest.fixture
@@ -80,6 +80,17 @@ def test_networks_of_a_run_are_found_with_their_values(tmp_path: Path):
     assert one.policy == str(folder / "dpo" / "policy") and run_of(folder / "dpo") == folder
     with pytest.raises(FileNotFoundError, match="no NAME/policy there: nothing was trained to its end"):
         networks(trained(tmp_path / "empty" / "r", names=()))
+
+
+def test_a_value_that_is_given_is_read_in_place_of_that_of_the_run(tmp_path: Path):
+    folder = trained(tmp_path / "r")
+    config = OmegaConf.create({"run": str(folder / "dpo"), "value": {"path": "mine"}})
+    assert [each.value for each in measured(config, ["value.path=mine"])] == ["mine"]
+    assert [each.value for each in measured(config, ["++value.path=started/from"])] == [None]
+    config.run = str(folder)
+    assert {each.value for each in measured(config, ["value.path=mine"])} == {"mine"}
+    with pytest.raises(ValueError, match=r"r names what is measured, and so does policy\.path: leave one of them out"):
+        measured(config, ["policy.path=other"])
 
 
 def test_a_value_of_a_run_is_measured_with_its_policy_reference_and_beta(oreo, evaluated, tmp_path: Path):
