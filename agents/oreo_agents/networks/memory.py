@@ -290,7 +290,7 @@ def _saved(reads: Any, batch: Batch, layers: Sequence[nn.Module]) -> tuple[dict[
         if not isinstance(tensor, nn.Parameter):
             storage = tensor.untyped_storage()
             storages.setdefault(storage._cdata, (now[-1], storage))
-        return tensor
+        return tensor.detach()  # what a node has computed itself would hold that node for ever
 
     saving = torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor)
     with _entered(layers, now), saving, torch.autocast("cpu", dtype=torch.bfloat16, cache_enabled=False):

@@ -108,7 +108,7 @@ def saved(algorithm: Algorithm, how: Trained, widths: str, documents: int, *, la
     def pack(tensor: Tensor) -> Tensor:
         if not isinstance(tensor, nn.Parameter):
             storages[tensor.untyped_storage()._cdata] = tensor.untyped_storage()
-        return tensor
+        return tensor.detach()  # what a node has computed itself would hold that node for ever
 
     policy, value = make_networks(how, widths, layers)
     whole = algorithm.reference_use == "distribution"
