@@ -49,10 +49,14 @@ def _require(name: str, job: Future[Result]) -> None:
     try:
         job.result()
     except BrokenProcessPool as error:
-        raise ValueError(
-            f"the process that worked on {name} was killed, perhaps for lack of memory; run the same "
-            "command again to go on, with workers=1 to need less"
-        ) from error
+        raise _killed(name) from error
+
+
+def _killed(name: str) -> ValueError:
+    return ValueError(
+        f"the process that worked on {name} was killed, perhaps for lack of memory; run the same "
+        "command again to go on, with workers=1 to need less"
+    )
 
 
 def _failure(name: str, job: Future[Result]) -> Exception | None:
@@ -133,6 +137,11 @@ def side_by_side(
                     told += 1
                     _tell(processes)
                 wait([jobs[name] for name in running], timeout=1, return_when=FIRST_COMPLETED)
+                if any(process.exitcode for process in processes):
+                    # A pool does not watch a process that it starts while it waits for others (Python 3.11).
+                    lost = [name for name in running if not jobs[name].done()]
+                    if lost and not wait([jobs[name] for name in lost], timeout=1).done:
+                        raise _killed(" or ".join(lost)) from BrokenProcessPool()
                 for name in list(running):
                     if jobs[name].done():
                         if not told and failure is None:  # else the others end too, and are waited for

@@ -5,6 +5,9 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import connection
 from pathlib import Path
 
 import pytest
@@ -90,6 +93,19 @@ def test_the_others_end_when_one_is_killed(tmp_path: Path):
             initializer=initialize,
             steps_of=no_steps,
         )
+    while running(int((tmp_path / "worker.pid").read_text())):  # for ever, if it does not end
+        time.sleep(0.05)
+
+
+def test_a_killed_process_is_noticed_where_the_pool_does_not_watch_it(tmp_path: Path, monkeypatch):
+    """In Python 3.11 a pool waits for the processes that it had when it began to wait: which these are, chance says."""
+    watched, wait, shutdown = [], connection.wait, ProcessPoolExecutor.shutdown
+    blind = partial(filter, lambda each: watched or not isinstance(each, int))
+    monkeypatch.setattr(connection, "wait", lambda objects, timeout=None: wait([*blind(objects)], timeout))
+    monkeypatch.setattr(ProcessPoolExecutor, "shutdown", lambda *_, **how: (watched.append(1), shutdown(*_, **how)))
+    names = [f"{tmp_path}/waits", f"{tmp_path}/dies"]
+    with pytest.raises(ValueError, match=f"{names[0]} or {names[1]} was killed, perhaps for lack of memory"):
+        side_by_side(die_beside_another, names, 2, initializer=initialize, steps_of=no_steps)
     while running(int((tmp_path / "worker.pid").read_text())):  # for ever, if it does not end
         time.sleep(0.05)
 
