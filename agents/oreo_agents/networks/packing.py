@@ -43,8 +43,8 @@ _PADDING_PER_CALL = 16
 _LEAST_SHARED = 16
 
 # What goes on from a beginning is attended to through a mask, which costs time and memory for every pair of its tokens:
-# so many cost about what computing a token does in a model of width 64 to 256.
-_PAIRS_PER_SHARED = 8192
+# so many cost about what computing a token does in a model of width 64; of wider ones a part of the gain is left.
+_PAIRS_PER_SHARED = 4096
 
 # Layers that attend: other kinds carry a state from one document to the next.
 _ATTENDING = {"full_attention", "sliding_attention"}
