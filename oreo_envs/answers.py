@@ -294,6 +294,8 @@ def rest_of_step(text: str, delimiters: tuple[str, ...]) -> str:
 
     What stands before its last characters matters only by whether it is blank, and by the formula that it leaves open.
     """
+    if any(delimiter in mark for delimiter in delimiters for mark in _OPENS):
+        return text  # what opens a formula ends a step too, or not, by where it stands
     # Marks and delimiters that begin later may not be whole yet.
     last = max(len(text) - max(map(len, (*delimiters, *_OPENS, *FORMULA_ENDS))) + 1, 0)
     awaited, opened = "", 0

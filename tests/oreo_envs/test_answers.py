@@ -195,7 +195,9 @@ def test_task_numbers_have_one_spelling():
         assert index_after("a/b", task_id) is None
 
 
-@pytest.mark.parametrize("delimiters", [("\n",), MATH, (". ",), ("\n\n",), (" a", " so")], ids=repr)
+@pytest.mark.parametrize(
+    "delimiters", [("\n",), MATH, (". ",), ("\n\n",), (" a", " so"), ("\\",), ("[",), ("$",)], ids=repr
+)
 def test_of_a_step_that_goes_on_little_needs_to_be_kept(delimiters):
     """Whatever follows, what is kept ends a step where the whole text does."""
     random, ended = Random(0), 0

@@ -42,6 +42,10 @@ _PADDING_PER_CALL = 16
 # Tokens that a beginning of several documents saves at least where it is read once.
 _LEAST_SHARED = 16
 
+# What goes on from a beginning is attended to through a mask, which costs time and memory for every pair of its tokens:
+# so many cost about what computing a token does in a model of width 64; of wider ones a part of the gain is left.
+_PAIRS_PER_SHARED = 4096
+
 # Layers that attend: other kinds carry a state from one document to the next.
 _ATTENDING = {"full_attention", "sliding_attention"}
 
@@ -126,7 +130,7 @@ def _lay_out(tokens: Tensor, attention: Tensor, least_shared: int) -> Packing:
     if device.type == "cuda":  # where no kernel for what is before a piece was tried
         documents = [(Piece(row, 0, length),) for row, length in enumerate(lengths)]
     else:
-        documents = cut(tokens.cpu().numpy(), lengths, least_shared)
+        documents = cut(tokens.cpu().numpy(), lengths, least_shared, _PAIRS_PER_SHARED)
     pieces = sorted({*itertools.chain(*documents)}, key=lambda p: (bool(p.before), len(p), p.start, p.document))
     padding = 0 if device.type == "cuda" else _PADDING_PER_CALL
     whole = sum(not piece.before for piece in pieces)

@@ -6,6 +6,7 @@ Knows: token ids. Does not know: rows, attention, networks.
 # B documents, T tokens of the longest
 
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -33,13 +34,16 @@ class Piece:
         return self.end - self.start
 
 
-def cut(tokens: NDArray[np.int64], lengths: Sequence[int], least: int) -> list[tuple[Piece, ...]]:
+def cut(
+    tokens: NDArray[np.int64], lengths: Sequence[int], least: int, most_pairs: float = math.inf
+) -> list[tuple[Piece, ...]]:
     """Cut documents, so that equal beginnings are one piece where that saves tokens.
 
     Args:
         tokens: of the documents, [B, T]; what is behind their ends does not matter.
         lengths: of the documents, at least one, none 0.
         least: tokens that a shared piece saves at least, 1 or more.
+        most_pairs: what goes on from a first piece may have so many pairs of tokens for each token that it saves.
 
     Returns:
         Of each document its pieces in order; those that are shared are the same object.
@@ -56,7 +60,9 @@ def cut(tokens: NDArray[np.int64], lengths: Sequence[int], least: int) -> list[t
         start = before[-1].end if before else 0
         alike = min(common[first + 1 : last], default=lengths[order[first]])
         alone = last - first == 1
-        if alike > start and (alone or (alike - start) * (last - first - 1) >= least):
+        saved = (alike - start) * (last - first - 1)
+        pairs = 0 if before else sum((lengths[order[i]] - alike) ** 2 for i in range(first, last))
+        if alike > start and (alone or (saved >= least and pairs <= most_pairs * saved)):
             before = (*before, Piece(order[first], start, alike, before))
         if alone:
             found[order[first]] = before

@@ -69,6 +69,23 @@ def test_documents_that_grow_by_a_token_each_are_cut_without_end_of_the_stack():
     assert max(map(len, documents)) == 1500
 
 
+def test_a_short_beginning_of_long_documents_is_read_in_each():
+    """A mask over what follows would cost more than the beginning; what two of them share beyond it may be worth it."""
+    rng = np.random.default_rng(0)
+    rows = rng.integers(3, 250, (4, 30))
+    rows[:, :4], rows[1, :25] = rows[0, :4], rows[0, :25]
+    lengths, pairs = [30] * 4, 4 * 26**2
+    assert len({documents[0] for documents in cut(rows, lengths, 1, pairs / 12)}) == 1
+    documents = cut(rows, lengths, 1, pairs / 12 - 1)
+    assert documents[0][0] is documents[1][0] and len(documents[0][0]) == 25
+    assert [len(pieces) for pieces in documents] == [2, 2, 1, 1]
+    long = torch.from_numpy(rng.integers(3, 250, (8, 1000)))
+    long[:, :20] = long[0, :20]
+    real = torch.ones_like(long, dtype=torch.bool)
+    assert not packing._lay_out(long, real, packing._LEAST_SHARED).masks
+    assert packing._lay_out(long[:, :200], real[:, :200], packing._LEAST_SHARED).masks
+
+
 def gradients(model: torch.nn.Module) -> dict[str, Tensor]:
     found = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
     model.zero_grad()
