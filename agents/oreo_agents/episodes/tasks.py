@@ -79,8 +79,13 @@ class EnvSettings:
         object.__setattr__(self, "id", env_id)
         self.register()
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Arrive in another process, where nothing has registered the environment yet."""
+        self.__dict__.update(state)
+        self.register()
+
     def register(self) -> None:
-        """Import what registers the environment, also in another process.
+        """Import what registers the environment.
 
         Raises:
             ValueError: nothing does.

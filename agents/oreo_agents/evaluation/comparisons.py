@@ -135,7 +135,10 @@ def _fit(first: Entry, second: Entry) -> bool:
 
 
 def _searches(entries: Sequence[Entry]) -> list[tuple[str, Entry, Entry]]:
-    """Return what to compare searches with, each with a label: greedy decoding, and a vote that generates as much."""
+    """Return what to compare searches with, each with a label.
+
+    That is greedy decoding, and a vote that generates as much; where neither was done, the search that was named first.
+    """
     pairs = []
     for entry in entries:
         own = [other for other in entries if other.name == entry.name and other is not entry and _nested(entry, other)]
@@ -145,6 +148,10 @@ def _searches(entries: Sequence[Entry]) -> list[tuple[str, Entry, Entry]]:
         if entry.search not in ("majority", "greedy", "sampled", "admissible"):
             votes = [other for other in own if (other.search, other.budget) == ("majority", entry.budget)]
             pairs += [(f"{entry.algo}: {searched} - majority", entry, vote) for vote in votes[:1]]
+        if not {"greedy", "majority"} & {entry.search, *(other.search for other in own)}:
+            before = [other for other in entries[: entries.index(entry)] if other in own]
+            alike = [o for o in before if o.budget == entry.budget and o.search != entry.search]
+            pairs += [(f"{entry.algo}: {searched} - {first.search}", entry, first) for first in alike[:1]]
     return pairs
 
 

@@ -10,6 +10,7 @@ one shape, can be kept so; with any other (sliding windows, recurrent states) tr
 
 # B rows, T columns of a batch, L layers, H key-value heads, D width of a head
 
+import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -17,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
-from transformers import DynamicCache, PretrainedConfig, PreTrainedModel
+from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
 
 from oreo_agents.networks.checkpoints import base_model, product_dtype
@@ -156,11 +157,12 @@ class BatchCache:
     """
 
     def __init__(
-        self, config: PretrainedConfig, prefixes: Sequence[Prefix], device: torch.device, room: Room | None = None
+        self, model: PreTrainedModel, prefixes: Sequence[Prefix], device: torch.device, room: Room | None = None
     ) -> None:
         """Begin with what each row has read already, in a room that no other batch goes on in; None: one of its own."""
         self._room = room
-        self._cache = DynamicCache(config=config)
+        self._argument = _cache_argument(model)
+        self._cache = DynamicCache(config=model.config)
         self._plain = _is_plain(self._cache)
         if self._plain:
             self._cache.layers = [_RoomyLayer() for _ in self._cache.layers]
@@ -196,7 +198,7 @@ class BatchCache:
         return {
             "attention_mask": self._mask,
             "position_ids": positions.clamp(min=0),
-            "past_key_values": self._cache,
+            self._argument: self._cache,
             "use_cache": True,
         }
 
@@ -326,6 +328,11 @@ def _aligned(states: Tensor, width: int, dim: int) -> Tensor:
     return torch.cat([states.new_zeros(shape), states], dim=dim)
 
 
+def _cache_argument(model: PreTrainedModel) -> str:
+    """Return what a model calls its cache: transformers 5.24 renamed it, a model with its own code may not have."""
+    return "cache" if "cache" in inspect.signature(base_model(model).forward).parameters else "past_key_values"
+
+
 def _is_plain(cache: DynamicCache) -> bool:
     """Say whether every layer keeps all tokens and nothing else."""
     return bool(cache.layers) and all(type(layer) is DynamicLayer for layer in cache.layers)
@@ -340,11 +347,11 @@ def _resumes(model: PreTrainedModel) -> str | None:
     trunk, device = base_model(model), next(model.parameters()).device
     tokens = torch.tensor([[1, 2, 3, 4, 5]], device=device)
     whole = trunk(tokens, use_cache=False)[0][0, -1].float()
-    first = BatchCache(model.config, [Prefix()], device)
+    first = BatchCache(model, [Prefix()], device)
     trunk(tokens[:, :3], **first.reads(torch.ones_like(tokens[:, :3])))
     prefix = Prefix((first.newest([0], 3)[0],))
     # The other row is longer, so that the first has a hole.
-    both = BatchCache(model.config, [prefix.before(2), prefix], device)
+    both = BatchCache(model, [prefix.before(2), prefix], device)
     present = torch.tensor([[1, 1, 1, 1], [0, 0, 1, 1]], device=device)
     resumed = trunk(tokens[:, 1:].expand(2, -1), **both.reads(present))[0][:, -1].float()
     tolerance = 1e-4 if next(model.parameters()).dtype == torch.float32 else 0.05

@@ -41,7 +41,7 @@ class CachedReader:
 
     def __init__(self, model: Any, prefixes: Sequence[Prefix], device: torch.device, room: Room | None = None) -> None:
         """Begin with what each row has read already, see ``BatchCache``."""
-        self._model, self._cache = model, BatchCache(model.config, prefixes, device, room)
+        self._model, self._cache = model, BatchCache(model, prefixes, device, room)
 
     def read(self, tokens: Tensor, present: Tensor) -> Tensor:
         """See ``Reader``."""

@@ -204,7 +204,7 @@ class TokenValue(Network):
             return values, [Prefix() for _ in transcripts]
         prefixes = [prefix.before(len(row)) for row, prefix in zip(transcripts, prefixes, strict=True)]
         unread = [row[len(prefix) :] for row, prefix in zip(transcripts, prefixes, strict=True)]
-        cache = BatchCache(self.plain.config, prefixes, device)
+        cache = BatchCache(self.plain, prefixes, device)
         tokens, present = pad_left(unread, device)
         values = self.model(input_ids=tokens, **cache.reads(present)).logits[:, -1, 0].float()
         read = cache.newest(range(len(unread)), tokens.shape[1])

@@ -137,7 +137,7 @@ def test_keys_and_values_are_kept_in_the_type_that_products_have(policy: CausalP
     [sample] = generate(policy, [PROMPTS[0]], (), Sampling(temperature=0, max_new_tokens=20), caches=[Prefix()])
     [known] = sample.cache.chunks[:1]
     assert known.element_size() == 2
-    cache = BatchCache(policy.plain.config, [sample.cache], torch.device("cpu"))
+    cache = BatchCache(policy.plain, [sample.cache], torch.device("cpu"))
     assert {state.element_size() for layer in cache._cache.layers for state in (layer.keys, layer.values)} == {2}
     # Read with other products it is of their type again.
     checkpoints._BFLOAT16_ON = set()

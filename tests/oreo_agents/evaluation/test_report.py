@@ -268,6 +268,15 @@ def test_a_search_without_a_value_is_compared_with_greedy_decoding_alone(tmp_pat
     assert [row[0] for row in cells(table)] == [f"oreo: {s} - greedy" for s in ("admissible", "majority", "sampled")]
 
 
+def test_without_greedy_decoding_and_vote_searches_are_compared_with_the_first(tmp_path: Path):
+    solved = {("oreo", "best_of_n"): SFT, ("oreo", "token_guide"): OREO, ("oreo", "step_beam"): SFT}
+    [table] = comparison_tables(load_entries([write_run(tmp_path / "run", solved) / "results.json"]))
+    assert [(row[0], row[3]) for row in cells(table)] == [
+        ("oreo: token_guide - best_of_n", "+37.5"),
+        ("oreo: step_beam - best_of_n", "+0.0"),
+    ]
+
+
 def test_searches_of_several_splits_have_tables_of_their_own(tmp_path: Path):
     run = write_run(tmp_path / "run", {("oreo", "greedy"): SFT, ("oreo", "admissible"): OREO})
     document = json.loads((run / "results.json").read_text())

@@ -73,7 +73,7 @@ def test_dropout_stays_off_and_sampling_keeps_its_cache():
     tokens = torch.tensor([[5, 6, 7]])
     answers = [policy.plain.generate(tokens, max_new_tokens=5, do_sample=False) for policy in (plain, checkpointed)]
     assert torch.equal(*answers)
-    cache = checkpointed.plain(tokens, use_cache=True).past_key_values
+    cache = checkpointed.plain(tokens, use_cache=True)[1]
     assert cache.get_seq_length() == 3
 
 

@@ -2,7 +2,7 @@
 
 import gc
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import partial, wraps
 
 import gymnasium as gym
 import numpy as np
@@ -140,7 +140,7 @@ def test_values_after_kept_prefixes_are_those_of_whole_transcripts(family: str, 
 def test_rows_that_move_and_room_that_grows_change_nothing():
     model = make_model("llama", context=256)
     rows = [[5, 6, 7], [8, 9], [10], [11, 12, 13, 14]]
-    cache = BatchCache(model.config, [Prefix()] * 4, torch.device("cpu"))
+    cache = BatchCache(model, [Prefix()] * 4, torch.device("cpu"))
     tokens = torch.tensor([[0] * (4 - len(row)) + row for row in rows])
     with torch.no_grad():
         model(tokens, **cache.reads((tokens > 0).long()))
@@ -200,9 +200,10 @@ def test_a_network_that_says_something_else_from_its_cache_is_found_out(error: f
     trunk = base_model(model)
     forward = trunk.forward
 
-    def forgetful(*arguments: object, past_key_values: DynamicCache | None = None, **options: object) -> object:
-        resumed = past_key_values is not None and past_key_values.get_seq_length() > 0
-        output = forward(*arguments, past_key_values=past_key_values, **options)
+    @wraps(forward)
+    def forgetful(*arguments: object, **options: object) -> object:
+        resumed = any(isinstance(each, DynamicCache) and each.get_seq_length() > 0 for each in options.values())
+        output = forward(*arguments, **options)
         output.last_hidden_state += error * resumed
         return output
 

@@ -1,5 +1,6 @@
 """What lies outside the checkout is found by name: modules, files, folders of settings, entry points."""
 
+import pickle
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -379,6 +380,15 @@ def test_a_worker_imports_first_what_the_run_imported(monkeypatch: pytest.Monkey
     monkeypatch.setattr(pipeline, "start_worker", lambda: asked.append("started"))
     pipeline._start_worker(("plugenv",))
     assert asked == ["started"] and "PlugCount-v0" in gym.registry
+
+
+def test_settings_that_reach_a_worker_bring_the_environment_of_an_installed_package(monkeypatch, tmp_path: Path):
+    installed(write("env", "plug-env", tmp_path / "env"), monkeypatch)
+    sent = pickle.dumps(EnvSettings(id="PlugEnv-v0"))
+    del gym.registry["PlugEnv-v0"], sys.modules["plug_env"]
+    plugins.forget()
+    assert pickle.loads(sent).keywords() == {}
+    assert "PlugEnv-v0" in gym.registry
 
 
 def test_what_code_of_ones_own_raises_ends_a_job_in_a_sentence(refused, monkeypatch, tmp_path: Path):
