@@ -29,9 +29,17 @@ _STREAMS = ("stdin", "stdout", "stderr")
 _CONTEXT = multiprocessing.get_context("forkserver")
 
 
+def settle_threads() -> None:
+    """Have torch make its pool of threads anew after a fork: two threads of autograd that do so at once crash."""
+    import torch
+
+    torch.set_num_threads(torch.get_num_threads())
+
+
 def _be(arguments: Sequence[str], folder: str, environment: Mapping[str, str], outputs: str) -> None:
     """Be ``python ARGUMENTS``, in a session of its own."""
     os.setsid()
+    settle_threads()
     for number, name in enumerate(_STREAMS):
         os.dup2(os.open(f"{outputs}/{name}", os.O_RDWR | os.O_APPEND), number)
     sys.stdin = open(0, closefd=False)  # noqa: SIM115
@@ -67,7 +75,12 @@ def side_by_side(work: Callable[..., None], arguments: tuple[Any, ...], processe
     from torch.multiprocessing import start_processes
 
     _have_server()
-    start_processes(work, arguments, processes, start_method="forkserver")
+    start_processes(_work, (work, *arguments), processes, start_method="forkserver")
+
+
+def _work(rank: int, work: Callable[..., None], *arguments: Any) -> None:
+    settle_threads()
+    work(rank, *arguments)
 
 
 class Forked:

@@ -59,6 +59,7 @@ def attempt(folder: Path, buffer: EpisodeBuffer, operation: int | None) -> bool:
     """Train once; tell whether the process lived through the second save."""
     child = os.fork()
     if child == 0:
+        torch.set_num_threads(torch.get_num_threads())  # its pool of threads does not live through a fork
         die_in_save(operation)
         train_here(folder, buffer, seed=0)
     _, status = os.waitpid(child, 0)

@@ -96,6 +96,7 @@ def in_group(size: int, work: Callable[[int], Any], *, grouped: bool = True, sec
         child = os.fork()
         if child == 0:
             try:
+                torch.set_num_threads(torch.get_num_threads())  # its pool of threads does not live through a fork
                 if grouped:
                     wait = timedelta(seconds=seconds)
                     dist.init_process_group(
