@@ -55,6 +55,7 @@ def logs_as_they_were() -> Iterator[None]:
     level = root.level
     yield
     root.setLevel(level)
+    logging.disable(logging.NOTSET)
     for handler in [*root.handlers]:
         if isinstance(handler, logging.FileHandler) and handler.baseFilename != os.path.abspath(os.devnull):
             root.removeHandler(handler)

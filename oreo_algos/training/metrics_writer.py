@@ -128,7 +128,7 @@ def read_metrics(folder: Path) -> list[dict[str, float]]:
     for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], start=1):
         try:
             rows.append(row := json.loads(line))
-            if not isinstance(row, dict) or not all(isinstance(value, int | float) for value in row.values()):
+            if not isinstance(row, dict) or not all(isinstance(value, int | float | None) for value in row.values()):
                 raise ValueError("numbers by their names are expected")
         except (ValueError, RecursionError) as error:
             raise ValueError(f"{path}, line {number}: damaged ({error}); restore the file or remove it") from None
