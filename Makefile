@@ -18,7 +18,8 @@ demo: .venv/runtime.done  ## train and compare all algorithms on the embedded ta
 	$(BIN)/oreo run hydra.run.dir=outputs/demo
 
 test: .venv/dev.done  ## the suite, the smoke run, and the wheel in an empty environment
-	$(BIN)/python -m pytest -n auto --dist worksteal -m "not gpu and not network"
+	$(BIN)/python -m pytest -n auto --dist loadfile
+	$(BIN)/python -m pytest -n auto --dist loadfile -m slow
 
 check: lint test
 

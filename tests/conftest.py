@@ -1,4 +1,4 @@
-"""What every test leaves as it found it, what the workers of one session share, and the order of tests."""
+"""What every test leaves as it found it, and what the workers of one session share."""
 
 import logging
 import os
@@ -14,12 +14,6 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Two processes of tests fill two cores. Whatever starts from here has one thread, and the bits that one thread gives.
 os.environ["OMP_NUM_THREADS"] = "1"
-
-
-@pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put slow tests first: none of them is left to one process when the others have nothing to do."""
-    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 
 @pytest.fixture(scope="session")
