@@ -46,9 +46,9 @@ def logs_as_they_were() -> Iterator[None]:
     The next test counts what it hears, and a file that is left open fails whichever test comes when it is collected.
     """
     root = logging.getLogger()
-    level = root.level
+    root.setLevel(logging.WARNING)  # a fixture of a file or of the session may have run a command
     yield
-    root.setLevel(level)
+    root.setLevel(logging.WARNING)
     logging.disable(logging.NOTSET)
     for handler in [*root.handlers]:
         if isinstance(handler, logging.FileHandler) and handler.baseFilename != os.path.abspath(os.devnull):

@@ -171,6 +171,7 @@ def _command() -> None:
 
 
 def _run_hydra(command: str, arguments: Sequence[str], imports: Sequence[str]) -> None:
+    _folders.update(dict.fromkeys(_folders, ""))
     # Several trackers are told of one run: nothing to sweep over.
     overrides = [re.sub(r"^(trainer\.)?tracker=(\w+(?:,\w+)+)$", r"trainer.tracker=[\2]", text) for text in arguments]
     overrides = [re.sub(r"^search=(?![\[\"'])(.+)", one_search_a_job, text) for text in overrides]
