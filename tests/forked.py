@@ -42,10 +42,11 @@ def _be(arguments: Sequence[str], folder: str, environment: Mapping[str, str], o
     settle_threads()
     for number, name in enumerate(_STREAMS):
         os.dup2(os.open(f"{outputs}/{name}", os.O_RDWR | os.O_APPEND), number)
-    sys.stdin = open(0, closefd=False)  # noqa: SIM115
+    sys.stdin = open(0, closefd=False)  # noqa: SIM115 (it is read until this process ends)
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
+    # A command that a shell starts has no parent of multiprocessing, and Python has no public name for it.
     multiprocessing.process._parent_process = None  # type: ignore[attr-defined]
     given = filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))
     sys.path[:] = [*given, *(path for path in sys.path if not Path(path).is_relative_to(Path(__file__).parent))]
