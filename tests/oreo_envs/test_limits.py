@@ -211,7 +211,15 @@ def test_archives_of_all_kinds_are_read(tmp_path, mode, kind):
     assert is_archive(tmp_path / "a")
 
 
-@pytest.mark.parametrize("content", [b"", b"x" * 2000, gzip.compress(b"x" * 2000), gzip.compress(b"x")[:-9]])
+NO_ARCHIVES = {
+    "empty": b"",
+    "text": b"x" * 2000,
+    "packed text": gzip.compress(b"x" * 2000),
+    "cut": gzip.compress(b"x")[:-9],
+}
+
+
+@pytest.mark.parametrize("content", NO_ARCHIVES.values(), ids=NO_ARCHIVES)
 def test_what_is_no_archive_is_told_from_one_by_its_begin(tmp_path, content):
     (tmp_path / "a").write_bytes(content)
     assert not is_archive(tmp_path / "a")
