@@ -57,11 +57,11 @@ def compose(command: str, overrides: Sequence[str] = (), **how: Any) -> DictConf
 
     Args:
         command: its configuration's name.
-        overrides: those of Hydra itself are left out.
+        overrides: those of Hydra itself are left out, but where a run lies.
         how: see ``hydra.compose``.
     """
     offer(overrides)
-    plain = [text for text in overrides if text and not re.match(r"hydra\.(?!searchpath=)", text)]
+    plain = [text for text in overrides if text and not re.match(r"hydra\.(?!(searchpath|(run|sweep)\.dir)=)", text)]
     return hydra_compose(command, with_folders(plain), **how)
 
 

@@ -35,6 +35,7 @@ from oreo_agents.runs.arguments import (
 )
 from oreo_agents.runs.building import plain_value
 from oreo_agents.runs.choices import config_folder, with_folders
+from oreo_agents.runs.composing import composed_once
 from oreo_agents.runs.failures import machine_failure
 from oreo_agents.runs.helps import asked, asked_of_parser
 from oreo_agents.runs.hints import closest
@@ -157,7 +158,8 @@ def _command() -> None:
         elif text := asked(command, arguments):
             _say(text)
         else:
-            _run_hydra(command, arguments, imports)
+            with composed_once():
+                _run_hydra(command, arguments, imports)
             together.leave()
     except Exception as error:  # code from outside may raise anything
         stopping.check()  # it failed because it was told to end

@@ -21,6 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from oreo_agents.runs.building import require_named, require_safe_hydra
 from oreo_agents.runs.choices import compose, config_folder, further, known
+from oreo_agents.runs.composing import JOB_NAME, composed_once
 from oreo_agents.runs.hints import explained
 from oreo_agents.runs.jobs import settings_from_config, settle_policy
 from oreo_agents.runs.names_elsewhere import here, meant
@@ -35,6 +36,11 @@ def _first_of(*values: Any) -> Any:
 OmegaConf.register_new_resolver("first", _first_of, replace=True)
 
 
+def initialised() -> initialize_config_dir:
+    """Return the context in which Hydra finds the suite's configurations, by the name that its main function takes."""
+    return initialize_config_dir(str(config_folder()), job_name=JOB_NAME, version_base="1.3")
+
+
 class UserError(Exception):
     """A mistake in what the user gave, with a message that says what to do; shown without a traceback."""
 
@@ -45,7 +51,7 @@ def check_overrides(command: str, overrides: Sequence[str]) -> None:
     Raises:
         UserError: an override names a key, a group or a choice that does not exist, or cannot be read.
     """
-    with initialize_config_dir(str(config_folder()), version_base="1.3"):
+    with initialised():
         try:
             for chosen in _jobs(overrides):
                 _check_targets(config := compose(command, chosen, return_hydra_config=True), chosen)
@@ -88,7 +94,7 @@ def further_overrides(command: str, overrides: Sequence[str]) -> list[str]:
 
     What is wrong with them is left to ``check_overrides``.
     """
-    with initialize_config_dir(str(config_folder()), version_base="1.3"):
+    with initialised():
         try:
             return further(command, overrides, _jobs(overrides))
         except (HydraException, OmegaConfBaseException, TypeError, yaml.YAMLError, RecursionError):
@@ -102,10 +108,11 @@ def composed_settings(command: str, overrides: Sequence[str]) -> Any:
         UserError: an override names a key, a group or a choice that does not exist, or cannot be read.
         ValueError: a value is refused by the dataclass that it is for.
     """
-    overrides = [*overrides, *further_overrides(command, overrides)]
-    check_overrides(command, overrides)
-    with initialize_config_dir(str(config_folder()), version_base="1.3"):
-        config = compose(command, overrides)
+    with composed_once():
+        overrides = [*overrides, *further_overrides(command, overrides)]
+        check_overrides(command, overrides)
+        with initialised():
+            config = compose(command, overrides)
     settle_policy(config)
     return settings_from_config(config, {name: config.algorithms[name] for name in config.algos})
 
@@ -137,7 +144,7 @@ def sweeper_overrides(command: str, overrides: Sequence[str]) -> list[str]:
     """Return overrides that a sweeper other than Hydra's own needs, see ``sweeps.lets_others_go_on``."""
     if not any(text.startswith("hydra/sweeper=") for text in overrides):
         return []
-    with initialize_config_dir(str(config_folder()), version_base="1.3"):
+    with initialised():
         return lets_others_go_on(compose(command, _jobs(overrides)[0], return_hydra_config=True), overrides)
 
 
@@ -177,9 +184,23 @@ _OF_RUN = ("algos", "algorithms")
 
 
 @cache
-def _keys_of(command: str) -> tuple[str, ...]:
-    """Return the settings at the top of a command's own configuration, composed once; where Hydra is set up."""
-    return tuple(str(key) for key in compose(command))
+def keys_of(command: str) -> tuple[str, ...]:
+    """Return the settings at the top of a command's own configuration, as its files list them."""
+    return tuple(dict.fromkeys(key for key in _keys_in(config_folder() / f"{command}.yaml") if key != "hydra"))
+
+
+def _keys_in(path: Path) -> Iterator[str]:
+    node = yaml.safe_load(path.read_text(encoding="utf-8"))
+    for default in node.pop("defaults", ()):
+        group, choice = next(iter(default.items())) if isinstance(default, dict) else ("", default)
+        name, _, package = (group or choice).split()[-1].partition("@")
+        file = path.parent / group / f"{choice}.yaml"
+        of_all = not group or (file.is_file() and file.read_text(encoding="utf-8").startswith("# @package _global_"))
+        if package:
+            yield package.partition(".")[0]
+        elif choice not in (None, "_self_"):
+            yield from _keys_in(file) if of_all else (name,)
+    yield from node
 
 
 def _check_keys(command: str, config: DictConfig) -> None:
@@ -188,7 +209,7 @@ def _check_keys(command: str, config: DictConfig) -> None:
     Raises:
         UserError: the configuration has a key that the command does not know.
     """
-    known = _keys_of(command)
+    known = keys_of(command)
     for key in config:
         if key not in (*known, *_OF_RUN, "hydra"):
             raise UserError(f"{command}: there is no setting {str(key)!r}{meant(str(key), known)}")
@@ -200,12 +221,13 @@ def composed(command: str, overrides: Sequence[str]) -> DictConfig:
     Raises:
         UserError: see ``check_overrides``; or it is a sweep.
     """
-    check_overrides(command, overrides)
-    with initialize_config_dir(str(config_folder()), version_base="1.3"):
-        try:
-            return compose(command, overrides)
-        except (HydraException, OmegaConfBaseException) as error:
-            raise UserError(str(error)) from error
+    with composed_once():
+        check_overrides(command, overrides)
+        with initialised():
+            try:
+                return compose(command, overrides)
+            except (HydraException, OmegaConfBaseException) as error:
+                raise UserError(str(error)) from error
 
 
 def composed_values(command: str, overrides: Sequence[str]) -> dict[str, Any]:
