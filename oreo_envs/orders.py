@@ -3,9 +3,9 @@
 Knows: the orders, how a vector shares one, what the options of ``reset`` may name.
 Does not know: tasks; episodes (``base``).
 Gymnasium tells no environment of a vector its place. When a vector batches the space of its first environment,
-``SyncVectorEnv`` has all of them: at that moment they are told theirs, whenever they were made. ``AsyncVectorEnv`` has the
-functions that will make them in other processes: these are wrapped, so that what they make is told there. Vectors of
-other libraries tell nothing, so that there the place is an argument.
+``SyncVectorEnv`` has all of them: at that moment they are told theirs, whenever they were made. ``AsyncVectorEnv`` has
+the functions that will make them in other processes: these are wrapped, so that what they make is told there. Vectors
+of other libraries tell nothing, so that there the place is an argument.
 """
 
 from __future__ import annotations
