@@ -203,9 +203,10 @@ class _Placed:
 
     def __call__(self) -> gymnasium.Env[Any, Any]:
         env = self.make()
-        if _order_of(env) is not None and not (env.unwrapped.place and env.unwrapped.place.given):
-            env.unwrapped.place = Seat(self.index, self.count)
-            env.unwrapped.order.restart()
+        inner: Any = env.unwrapped
+        if _order_of(env) is not None and not (inner.place and inner.place.given):
+            inner.place = Seat(self.index, self.count)
+            inner.order.restart()
         return env
 
 
