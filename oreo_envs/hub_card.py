@@ -13,6 +13,8 @@ from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from oreo_envs.limits import read_yaml
+
 _HEAD = re.compile(r"\ufeff?---[ \t]*\r?\n(.*?)\r?\n---[ \t]*(?:\r?\n|\Z)", re.DOTALL)
 _MAX_CARD = 1 << 20
 
@@ -25,11 +27,9 @@ def card_splits(folder: Path) -> list[tuple[str, str]]:
     head = _HEAD.match(card.read_text(encoding="utf-8", errors="replace"))
     if head is None or "data_files" not in head[1]:
         return []
-    import yaml
-
     try:
-        said = yaml.safe_load(head[1])
-    except (yaml.YAMLError, RecursionError):
+        said = read_yaml(head[1])
+    except ValueError:
         return []  # a card is for readers first: files are then told by their names
     return list(_pairs(said))
 

@@ -2,15 +2,16 @@
 
 Knows: the orders, how a vector shares one, what the options of ``reset`` may name.
 Does not know: tasks; episodes (``base``).
-Gymnasium tells no environment of a vector its place. ``SyncVectorEnv`` has all its environments when it batches the
-space of the first: at that moment they are told theirs, whenever they were made. In another process nobody can tell, so
-that there the place is an argument.
+Gymnasium tells no environment of a vector its place. When a vector batches the space of its first environment,
+``SyncVectorEnv`` has all of them: at that moment they are told theirs, whenever they were made. ``AsyncVectorEnv`` has
+the functions that will make them in other processes: these are wrapped, so that what they make is told there. Vectors
+of other libraries tell nothing, so that there the place is an argument.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -34,8 +35,8 @@ LAST_INDEX = 10**18
 
 _ORDER_STREAM = 0x0E0_4
 _WHERE = (
-    "gym.make_vec(..., vectorization_mode='sync') tells it, and so does ALFWorld's own vector; environments in other "
-    "processes are given it: AsyncVectorEnv([partial(gym.make, ID, place=(i, n)) for i in range(n)])"
+    "Gymnasium's SyncVectorEnv and AsyncVectorEnv (gym.make_vec) tell it, and so does ALFWorld's own vector; elsewhere "
+    "it is given: gym.make(ID, place=(i, n)) for environment i of n"
 )
 
 
@@ -167,7 +168,8 @@ def _batch(space: FreeText, n: int = 1) -> TextBatch:
             _seat(getattr(vector, "envs", ()))
             break
         if isinstance(vector, AsyncVectorEnv):
-            _ask_for_places(next((one for one in frame.f_locals.values() if isinstance(one, gymnasium.Env)), None))
+            if not any(isinstance(make, _Placed) for make in vector.env_fns):
+                vector.env_fns = [_Placed(make, i, len(vector.env_fns)) for i, make in enumerate(vector.env_fns)]
             break
         frame = frame.f_back  # type: ignore[assignment]
     return TextBatch([deepcopy(space)] * n)
@@ -191,11 +193,21 @@ def _seat(envs: Sequence[Any]) -> None:
             )
 
 
-def _ask_for_places(env: Any) -> None:
-    """Check that environments of other processes, of which this is the first, need no place or were given theirs."""
-    order = _order_of(env)
-    if order is not None and order.name != "random" and not (env.unwrapped.place and env.unwrapped.place.given):
-        raise ValueError(f"order={order.name!r} needs to know the place of each environment in the vector: {_WHERE}")
+@dataclass(frozen=True)
+class _Placed:
+    """A function that makes an environment and tells it its place; it goes to the process of that environment."""
+
+    make: Callable[[], gymnasium.Env[Any, Any]]
+    index: int
+    count: int
+
+    def __call__(self) -> gymnasium.Env[Any, Any]:
+        env = self.make()
+        inner: Any = env.unwrapped
+        if _order_of(env) is not None and not (inner.place and inner.place.given):
+            inner.place = Seat(self.index, self.count)
+            inner.order.restart()
+        return env
 
 
 def _order_of(env: Any) -> Order | None:

@@ -36,7 +36,7 @@ MODES = {
     "default": gym.make_vec,
     "sync": partial(gym.make_vec, vectorization_mode="sync"),
     "given places": places,
-    "processes": partial(places, vector=partial(AsyncVectorEnv, context="fork")),
+    "processes": partial(gym.make_vec, vectorization_mode="async", vector_kwargs={"context": "fork"}),
 }
 each_mode = pytest.mark.parametrize("mode", MODES)
 
@@ -147,15 +147,6 @@ def test_seeds_that_would_overlap_are_refused():
     with pytest.raises(ValueError, match="one seed"):
         envs.reset(seed=[9, 3, 5])
     gym.make_vec("oreo/GSM8K-v0", 3).reset(seed=[7, 7, 7])  # tasks that are drawn may be drawn twice
-
-
-def test_processes_that_cannot_know_their_place_are_told_what_can():
-    with pytest.raises(ValueError, match=r"order='sequential' needs to know the place .* vectorization_mode='sync'"):
-        gym.make_vec("oreo/GSM8K-v0", 2, vectorization_mode="async", order="sequential")
-    envs = gym.make_vec("oreo/GSM8K-v0", 2, vectorization_mode="async", vector_kwargs={"context": "fork"})
-    with pytest.warns(UserWarning), pytest.raises(ValueError, match=r"options\['index'\] is a list.*place=\(i, n\)"):
-        envs.reset(options={"index": [0, 1]})
-    envs.close(terminate=True)
 
 
 @each_mode

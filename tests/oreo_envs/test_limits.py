@@ -19,7 +19,7 @@ from oreo_envs import data_rows, limits
 from oreo_envs.alfworld.sexp import read_sexp
 from oreo_envs.archives import is_archive, read_members
 from oreo_envs.data_rows import rows
-from oreo_envs.limits import Allowance, Limits, read_json
+from oreo_envs.limits import Allowance, Limits, files_below, read_json, read_yaml
 
 PACK = {".gz": gzip.compress, ".xz": lzma.compress}
 
@@ -59,7 +59,7 @@ def test_every_limit_is_an_environment_variable(monkeypatch):
     assert Limits.now() == Limits()
     for number, name in enumerate(vars(Limits()), start=5):
         monkeypatch.setenv(f"OREO_MAX_{name.upper()}", str(number))
-    assert list(vars(Limits.now()).values()) == [5, 6, 7, 8, 9]
+    assert list(vars(Limits.now()).values()) == [5, 6, 7, 8, 9, 10]
 
 
 @pytest.mark.parametrize("wrong", ["0", "-1", "many", "1e6", "9" * 30])
@@ -325,3 +325,44 @@ def test_what_an_archive_unpacks_to_is_unpacked_once_and_never_copied_whole(tmp_
     (tmp_path / "a.tar.xz").write_bytes(lzma.compress(content))
     assert names_in(tmp_path / "a.tar.xz", lambda name: False) == []
     assert sum(taken) <= len(content) and largest <= 1 << 20
+
+
+def test_aliases_of_yaml_are_counted_for_what_they_stand_for(lowered):
+    text = "a: &a {x: 1, y: 2}\nb: &b [*a, *a]\nc: {<<: *a, z: [*b, *b]}\n"
+    assert read_yaml(text)["c"]["z"][1][0] == {"x": 1, "y": 2}
+    lowered(aliased=37)  # a: 5 values, three times; b: 11, twice
+    assert read_yaml(text)["c"]["x"] == 1
+    lowered(aliased=36)
+    with pytest.raises(ValueError, match=r"its aliases \(\*NAME\) stand for more than 36 values; .* OREO_MAX_ALIASED"):
+        read_yaml(text)
+    with pytest.raises(ValueError, match="aliases"):
+        read_yaml(text, aliases=False)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: &a [*a]", r"\*a stands inside what it stands for"),
+        ("- " * 100_000, "more than 100 deep"),  # PyYAML's reader in C ends the process
+        ("[" * 2000, "more than 100 deep"),
+        ("a: [", "expected"),
+        ("? [1]\n: 2", "unhashable"),
+        ("a: !!python/object/apply:os.getcwd []", "could not determine a constructor"),
+        ("a: *b", "undefined alias"),
+    ],
+)
+def test_yaml_that_cannot_be_read_is_a_sentence(text, message):
+    with pytest.raises(ValueError, match=message):
+        read_yaml(text)
+
+
+def test_files_of_a_folder_are_counted_and_sorted(tmp_path, lowered):
+    for name in ("b/c/x.json", "a/x.json", "x.json", "y.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("")
+    assert files_below(tmp_path, "*.json") == [tmp_path / name for name in ("a/x.json", "b/c/x.json", "x.json")]
+    assert files_below(tmp_path, depth=2) == [tmp_path / name for name in ("a/x.json", "x.json", "y.txt")]
+    lowered(members=6)
+    with pytest.raises(ValueError, match="more than 6 files and folders"):
+        files_below(tmp_path)
+    assert len(files_below(tmp_path, depth=2)) == 3

@@ -1,6 +1,7 @@
 """Text through Gymnasium's vector environments, as `gym.make_vec` makes them by default."""
 
 import copy
+from functools import partial
 
 import gymnasium as gym
 import numpy as np
@@ -107,11 +108,32 @@ def test_one_environment_has_no_two_places_and_a_place_that_was_given_is_kept():
     assert [part.reset()[1]["index"].tolist() for _ in range(2)] == [[2, 3], [6, 7]]
 
 
-def test_a_place_in_one_vector_is_none_in_other_processes():
-    envs = [gym.make("oreo/GSM8K-v0", order="sequential") for _ in range(2)]
-    SyncVectorEnv([lambda env=env: env for env in envs])
-    with pytest.raises(ValueError, match="order='sequential' needs to know the place"):
-        AsyncVectorEnv([lambda env=env: env for env in envs])
+@pytest.mark.parametrize("context", ["fork", "spawn"])
+def test_environments_of_other_processes_are_told_their_places_there(context):
+    envs = [gym.make("oreo/GSM8K-v0", order="shuffled") for _ in range(2)]
+    SyncVectorEnv([lambda env=env: env for env in envs]).reset(seed=3)
+    for makers in (
+        [partial(gym.make, "oreo/GSM8K-v0", order="shuffled")] * 2,
+        [lambda env=env: env for env in envs[::-1]],
+    ):
+        vector = AsyncVectorEnv(makers, context=context)
+        try:
+            played = [vector.reset(seed=7)[1]["index"], vector.reset()[1]["index"]]
+            assert len(set(np.concatenate(played).tolist())) == 4
+            single = gym.make("oreo/GSM8K-v0", order="shuffled")
+            alone = [single.reset(seed=seed)[1]["index"] for seed in (7, None, None, None)]
+            assert np.concatenate(played).tolist() == alone
+            assert vector.reset(options={"index": [3, 2]})[1]["index"].tolist() == [3, 2]
+        finally:
+            vector.close()
+
+
+def test_a_place_that_was_given_is_kept_in_another_process():
+    vector = AsyncVectorEnv([partial(_made, order="sequential", place=(at, 4)) for at in (2, 3)], context="fork")
+    try:
+        assert [vector.reset()[1]["index"].tolist() for _ in range(2)] == [[2, 3], [6, 7]]
+    finally:
+        vector.close()
 
 
 def test_two_vectors_made_one_after_the_other_have_each_their_places():

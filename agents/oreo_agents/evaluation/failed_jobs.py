@@ -9,11 +9,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
 from rich.table import Table
 
 from oreo_algos.storage.atomic import write_text
-from oreo_envs.limits import read_document, read_json
+from oreo_envs.limits import files_below, read_document, read_json, read_yaml
 
 FILE = "failed.json"
 _UNENDED = "it did not end: it was killed, perhaps for lack of memory, or is still at work"
@@ -52,7 +51,7 @@ def clear(folder: Path) -> None:
 
 def load_failed(folders: Iterable[Path]) -> list[FailedJob]:
     """Return the jobs in or below folders that gave no result, by their folders."""
-    files = {file for folder in folders for file in folder.rglob(FILE)}
+    files = {file for folder in folders for file in files_below(folder, FILE)}
     return [_read(file) for file in sorted(files, key=lambda file: (len(file.parts), _natural(file)))]
 
 
@@ -80,8 +79,8 @@ def _read(file: Path) -> FailedJob:
 def _of_all_jobs(file: Path) -> set[str]:
     """Return the settings that a sweep gave all its jobs alike, as far as it was written down."""
     try:
-        return set(yaml.safe_load(read_document(file))["hydra"]["overrides"]["task"])
-    except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError, RecursionError):
+        return set(read_yaml(read_document(file).decode())["hydra"]["overrides"]["task"])
+    except (OSError, KeyError, TypeError, ValueError):
         return set()
 
 

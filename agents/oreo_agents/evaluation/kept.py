@@ -14,7 +14,7 @@ from oreo_algos.episode import Episode
 from oreo_algos.storage.buffer import EpisodeBuffer
 from oreo_algos.storage.parquet import METADATA, read_metadata
 from oreo_envs.checks import closest
-from oreo_envs.limits import read_document, read_json
+from oreo_envs.limits import files_below, read_document, read_json
 
 ANSWERS, CANDIDATES = "answers", "candidates"
 """What names of folders begin with: answers that were given, and those that a search chose them from."""
@@ -84,7 +84,7 @@ def find_kept(path: Path) -> list[Kept]:
         raise FileNotFoundError(f"{path}: there is nothing there; give a run folder, RUN/NAME or a buffer of episodes")
     if (path / METADATA).is_file():
         return [_kept(path)]
-    found = [_kept(file.parent) for file in sorted(path.rglob(f"{ANSWERS}-*/{METADATA}")) if _in_place(file)]
+    found = [_kept(file.parent) for file in files_below(path, METADATA) if _of_answers(file)]
     if found:
         if len({kept.folder.parent.parent for kept in found}) > 1:
             found = [replace(kept, run=kept.folder.parent.parent.relative_to(path).as_posix()) for kept in found]
@@ -104,9 +104,9 @@ def _kept(folder: Path) -> Kept:
     return Kept(folder, read_metadata(folder)["provenance"])
 
 
-def _in_place(file: Path) -> bool:
-    """Whether no folder on the way to a file is hidden, as those are that a kill left."""
-    return not file.parent.name.startswith(".")
+def _of_answers(file: Path) -> bool:
+    """Whether a file is in a folder of answers, none that a kill left, whose name is hidden."""
+    return file.parent.name.startswith(f"{ANSWERS}-")
 
 
 def _order(kept: Kept) -> tuple[str, float, str]:

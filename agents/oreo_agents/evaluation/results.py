@@ -21,6 +21,7 @@ from oreo_agents.evaluation.row_means import averaged, mean_counts
 from oreo_agents.evaluation.run_settings import RowSettings, differing, read_document, row_settings, under, written
 from oreo_agents.evaluation.statistics import Comparison, RunKey, accuracy, compare, wilson_interval
 from oreo_envs.checks import closest
+from oreo_envs.limits import files_below
 
 # Names that may be asked for whatever the runs are.
 _ALWAYS = ("algo", "search", "env", "env.options", "split", "seed", "budget")
@@ -166,7 +167,7 @@ def find_results(folder: Path) -> list[Path]:
     Raises:
         FileNotFoundError: there is none.
     """
-    found = [folder / "results.json"] if (folder / "results.json").exists() else sorted(folder.rglob("results.json"))
+    found = [folder / "results.json"] if (folder / "results.json").exists() else files_below(folder, "results.json")
     if not found:
         raise FileNotFoundError(
             f"{folder}: no results.json there or below; give folders that `oreo run`, `oreo train` or `oreo eval` wrote"

@@ -17,8 +17,10 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
 from oreo_agents import plugins
+from oreo_agents.evaluation.run_settings import MOST_CONFIG_BYTES
 from oreo_agents.runs.building import class_of
 from oreo_envs.checks import closest
+from oreo_envs.limits import files_below, require_small_yaml
 
 
 @cache
@@ -240,9 +242,22 @@ def _require_no_hiding(folders: Sequence[Path]) -> None:
     """Refuse a file that Hydra would not read because another folder has one of its name."""
     holder: dict[str, Path] = {}
     for folder in (config_folder(), *folders):
-        for path in sorted(folder.rglob("*.yaml")):
+        for path in files_below(folder, "*.yaml"):
+            if folder != config_folder():
+                _require_small(path, path.stat().st_size, path.stat().st_mtime_ns)
             name = path.relative_to(folder).as_posix()
             if name in holder:
                 other = "the suite's own" if holder[name] == config_folder() else str(holder[name] / name)
                 raise plugins.PluginError(f"{path} would be hidden by {other} {name}; give it another name")
             holder[name] = folder
+
+
+@cache
+def _require_small(file: Path, size: int, _: int) -> None:
+    """Refuse a file that Hydra would take hours or all memory for, by its size and when it was written."""
+    if size > MOST_CONFIG_BYTES:
+        raise plugins.PluginError(f"{file}: {size:,} bytes are no file of settings (at most {MOST_CONFIG_BYTES:,})")
+    try:
+        require_small_yaml(file.read_text(encoding="utf-8", errors="replace"))
+    except ValueError as error:
+        raise plugins.PluginError(f"{file}: {error}") from None

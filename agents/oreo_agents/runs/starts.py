@@ -14,6 +14,7 @@ from oreo_agents.episodes.tasks import Purpose
 from oreo_agents.networks.tiny import byte_tokenizer, create_checkpoint, word_tokenizer
 from oreo_agents.runs.settings import RunSettings
 from oreo_algos.storage.atomic import replace_folder
+from oreo_envs.limits import files_below
 
 
 def start_key(settings: RunSettings) -> str:
@@ -26,10 +27,16 @@ def start_key(settings: RunSettings) -> str:
         facts.append(dataclasses.replace(settings.trainer, sharding="replicated", cpu_offload=False))
     if settings.sampler.engine != "local":
         facts.append(settings.sampler.engine)
-    for path in (settings.policy.path, settings.policy.chat_template, *settings.env.paths):
+    # What a checkpoint consists of lies at its top, or in a folder there; what is no checkpoint may be anything.
+    places = [
+        (settings.policy.path, 2),
+        (settings.policy.chat_template, 1),
+        *((path, None) for path in settings.env.paths),
+    ]
+    for path, depth in places:
         if path is not None and Path(path).exists():
-            files = [Path(path), *sorted(Path(path).rglob("*"))]
-            facts += [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files if file.is_file()]
+            files = [Path(path)] if Path(path).is_file() else files_below(Path(path), depth=depth)
+            facts += [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
     return hashlib.sha256(repr(facts).encode()).hexdigest()[:12]
 
 

@@ -18,6 +18,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
+from oreo_envs.limits import files_below
 from oreo_envs.visible import visible
 
 _log = logging.getLogger(__name__)
@@ -96,7 +97,7 @@ def conclude() -> None:
     while Sweeps.begun:
         folder = Sweeps.begun.pop(0)
         own = load_failed([folder])
-        if any(folder.rglob("results.json")):
+        if files_below(folder, "results.json"):
             report([folder], folder)
         elif own:
             Console(width=max(Console().width, 120)).print(failed_table(own))

@@ -44,3 +44,19 @@ def test_files_of_settings_that_are_no_data_are_said(text: str, tmp_path: Path, 
     plugins.forget()
     said = capsys.readouterr().err
     assert ended.value.code == 2 and said.startswith("oreo: ") and "Traceback" not in said, said
+
+
+def test_a_file_of_settings_that_unfolds_to_more_than_the_limit_is_refused(tmp_path: Path, monkeypatch, capsys):
+    file = tmp_path / "algo" / "mine.yaml"
+    file.parent.mkdir()
+    monkeypatch.setattr(sys, "argv", ["oreo", "train", "--config-dir", str(tmp_path), "algo=mine"])
+    monkeypatch.setenv("OREO_MAX_ALIASED", "30")
+    for text in ("a: &a [1, 1, 1]\nb: &b [*a, *a, *a]\nc: [*b, *b, *b]\n", "a: 1\n" * 2**18):
+        file.write_text(text)
+        plugins.forget()
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        plugins.forget()
+        said = capsys.readouterr().err
+        assert ended.value.code == 2 and "algo/mine.yaml: " in said, said
+        assert "more than 30 values" in said or "at most 1,048,576" in said

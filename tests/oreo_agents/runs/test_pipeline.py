@@ -105,6 +105,17 @@ def test_one_file_does_not_serve_as_train_and_test_split(tmp_path: Path):
         run.make_env("train")
 
 
+def test_a_checkpoint_is_known_by_its_own_files_not_by_all_that_lies_below(tmp_path: Path):
+    """A home folder in its place was read whole."""
+    (tmp_path / "a" / "b" / "c").mkdir(parents=True)
+    given = RunSettings(env=EnvSettings(id="oreo/GSM8K-v0"), policy=PolicySettings(path=str(tmp_path)))
+    before = start_key(given)
+    (tmp_path / "a" / "b" / "c" / "file").write_text("")
+    assert start_key(given) == before
+    (tmp_path / "config.json").write_text("{}")
+    assert start_key(given) != before
+
+
 def test_neither_do_a_list_with_a_file_and_a_saved_data_set(tmp_path: Path):
     folder = gsm8k(tmp_path / "d", train=["a"], test=["b"])
     more = gsm8k(tmp_path / "e", train=["c"], test=["d"])
