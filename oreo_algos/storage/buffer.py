@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from oreo_algos.episode import Episode, JSONScalar
 from oreo_algos.storage import parquet
-from oreo_algos.storage.content import ContentHash, digest, said
+from oreo_algos.storage.content import Canonical, ContentHash
 from oreo_algos.storage.stored import Columns, StoredEpisodes
 from oreo_algos.storage.writing import write_buffer
 
@@ -116,7 +116,9 @@ class EpisodeBuffer(Sequence[Episode]):
     def first_of_copies(self) -> NDArray[np.int64]:
         """For each episode the index of the first one that says the same in the same task and pair, int64 [N]."""
         own = self._episodes
-        found = own.digests("said") if isinstance(own, StoredEpisodes) else b"".join(map(said, own))
+        found = (
+            own.digests("said") if isinstance(own, StoredEpisodes) else b"".join(Canonical.of(e).said() for e in own)
+        )
         high, low = np.frombuffer(found, np.uint64).reshape(-1, 2).T
         order = np.lexsort((low, high))  # stable: the first of each comes first
         new = np.ones(len(order), np.bool_)
@@ -195,7 +197,8 @@ class EpisodeBuffer(Sequence[Episode]):
         Tokenizer fingerprint and provenance are no part of it.
         """
         content = ContentHash()
-        content.add(self)
+        for episode in self:
+            content.add(Canonical.of(episode))
         return content.hexdigest()
 
     @cached_property
@@ -206,7 +209,8 @@ class EpisodeBuffer(Sequence[Episode]):
         or joined.
         """
         own = self._episodes
-        digests = own.digests("digest") if isinstance(own, StoredEpisodes) else b"".join(map(digest, own))
+        stored = isinstance(own, StoredEpisodes)
+        digests = own.digests("digest") if stored else b"".join(Canonical.of(e).digest() for e in own)
         return hashlib.sha256(digests).hexdigest()
 
     def stats(self) -> dict[str, int | float]:
