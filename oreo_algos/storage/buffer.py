@@ -208,10 +208,14 @@ class EpisodeBuffer(Sequence[Episode]):
         Other than for ``content_hash``, no episode is read for it where they are stored, however the buffer was chosen
         or joined.
         """
+        return hashlib.sha256(self._digests("digest")).hexdigest()
+
+    def _digests(self, name: str) -> bytes:
+        """Return a digest of each episode, ``digest`` or ``said`` of `content`, one behind another."""
         own = self._episodes
-        stored = isinstance(own, StoredEpisodes)
-        digests = own.digests("digest") if stored else b"".join(Canonical.of(e).digest() for e in own)
-        return hashlib.sha256(digests).hexdigest()
+        if isinstance(own, StoredEpisodes):
+            return own.digests(name)
+        return b"".join(getattr(Canonical.of(episode).marks(), name) for episode in own)
 
     def stats(self) -> dict[str, int | float]:
         """Count what is inside.

@@ -148,8 +148,9 @@ class BufferWriter:
             for start in range(0, len(self._waiting), MAP_ROWS)
         ]
         with self._mapping():
-            for batch in batches if self._map is not None else ():
-                self._map.add(batch)
+            for batch in batches:
+                if self._map is not None:
+                    self._map.add(batch)
         file = self._folder / f"part-{len(self._shards):05d}.parquet"
         pq.write_table(_to_table(batches), file, compression="zstd")
         self._shards.append({"file": file.name, "rows": len(self._waiting), "sha256": sha256(file)})
