@@ -115,11 +115,7 @@ class EpisodeBuffer(Sequence[Episode]):
     @cached_property
     def first_of_copies(self) -> NDArray[np.int64]:
         """For each episode the index of the first one that says the same in the same task and pair, int64 [N]."""
-        own = self._episodes
-        found = (
-            own.digests("said") if isinstance(own, StoredEpisodes) else b"".join(Canonical.of(e).said() for e in own)
-        )
-        high, low = np.frombuffer(found, np.uint64).reshape(-1, 2).T
+        high, low = np.frombuffer(self._digests("said"), np.uint64).reshape(-1, 2).T
         order = np.lexsort((low, high))  # stable: the first of each comes first
         new = np.ones(len(order), np.bool_)
         new[1:] = (np.diff(high[order]) != 0) | (np.diff(low[order]) != 0)
