@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from oreo_algos.episode import Episode, JSONScalar
 from oreo_algos.storage import parquet
-from oreo_algos.storage.content import ContentHash, digest, said
+from oreo_algos.storage.content import Canonical, ContentHash
 from oreo_algos.storage.stored import Columns, StoredEpisodes
 from oreo_algos.storage.writing import write_buffer
 
@@ -115,9 +115,7 @@ class EpisodeBuffer(Sequence[Episode]):
     @cached_property
     def first_of_copies(self) -> NDArray[np.int64]:
         """For each episode the index of the first one that says the same in the same task and pair, int64 [N]."""
-        own = self._episodes
-        found = own.digests("said") if isinstance(own, StoredEpisodes) else b"".join(map(said, own))
-        high, low = np.frombuffer(found, np.uint64).reshape(-1, 2).T
+        high, low = np.frombuffer(self._digests("said"), np.uint64).reshape(-1, 2).T
         order = np.lexsort((low, high))  # stable: the first of each comes first
         new = np.ones(len(order), np.bool_)
         new[1:] = (np.diff(high[order]) != 0) | (np.diff(low[order]) != 0)
@@ -195,7 +193,8 @@ class EpisodeBuffer(Sequence[Episode]):
         Tokenizer fingerprint and provenance are no part of it.
         """
         content = ContentHash()
-        content.add(self)
+        for episode in self:
+            content.add(Canonical.of(episode))
         return content.hexdigest()
 
     @cached_property
@@ -205,9 +204,14 @@ class EpisodeBuffer(Sequence[Episode]):
         Other than for ``content_hash``, no episode is read for it where they are stored, however the buffer was chosen
         or joined.
         """
+        return hashlib.sha256(self._digests("digest")).hexdigest()
+
+    def _digests(self, name: str) -> bytes:
+        """Return a digest of each episode, ``digest`` or ``said`` of `content`, one behind another."""
         own = self._episodes
-        digests = own.digests("digest") if isinstance(own, StoredEpisodes) else b"".join(map(digest, own))
-        return hashlib.sha256(digests).hexdigest()
+        if isinstance(own, StoredEpisodes):
+            return own.digests(name)
+        return b"".join(getattr(Canonical.of(episode).marks(), name) for episode in own)
 
     def stats(self) -> dict[str, int | float]:
         """Count what is inside.

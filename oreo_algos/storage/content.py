@@ -5,9 +5,13 @@ Knows: the canonical bytes of an episode. Does not know: files, tokenizers.
 
 import hashlib
 import json
-from collections.abc import Iterable
+from typing import NamedTuple
 
 from oreo_algos.episode import Episode
+
+DIGEST_BYTES = 16
+
+_dumps = json.JSONEncoder(sort_keys=True, allow_nan=False).encode
 
 
 class ContentHash:
@@ -21,49 +25,70 @@ class ContentHash:
         """Begin with none."""
         self._digest, self.num_bytes = hashlib.sha256(), 0
 
-    def add(self, episodes: Iterable[Episode]) -> None:
-        """Add episodes."""
-        for episode in episodes:
-            for block in _blocks(episode):
-                self._digest.update(len(block).to_bytes(8, "little"))
-                self._digest.update(block)
-                self.num_bytes += len(block)
+    def add(self, form: "Canonical") -> None:
+        """Add an episode."""
+        self._digest.update(form.whole)
+        self.num_bytes += len(form.whole)
 
     def hexdigest(self) -> str:
         """Return the hash of those added so far, hexadecimal."""
         return self._digest.hexdigest()
 
 
-DIGEST_BYTES = 16
+class Canonical(NamedTuple):
+    """An episode in bytes, the same ones for the same content.
+
+    Attributes:
+        whole: every field of it.
+        told: what is said, in which task, and in which pair if it is of one.
+        info: JSON.
+    """
+
+    whole: bytes
+    told: str
+    info: str
+
+    @classmethod
+    def of(cls, episode: Episode) -> "Canonical":
+        """Write an episode out."""
+        facts, info = episode.info, _dumps(episode.info)
+        task, messages = _dumps(episode.task_id), _dumps(episode.messages)
+        ended = f"{_dumps(episode.terminated)}, {_dumps(episode.truncated)}"
+        blocks = [f"[{task}, {_dumps(episode.env_id)}, {ended}, {messages}, {info}]".encode()]
+        if facts.get("success") is None and episode.success != episode.pays_one:  # nothing else tells
+            blocks.append(b"success" if episode.success else b"failure")
+        for array in (
+            episode.tokens,
+            episode.step_id,
+            episode.rewards,
+            episode.loss_mask,
+            episode.behavior_logprobs,
+            episode.action_spans,
+        ):
+            blocks.append(b"none" if array is None else array.tobytes())
+        whole = b"".join(part for block in blocks for part in (len(block).to_bytes(8, "little"), block))
+        return cls(whole, f"[{task}, {_dumps(facts.get('pair'))}, {messages}]", info)
+
+    def digest(self) -> bytes:
+        """Return what tells an episode from others, every field of it, in 16 bytes."""
+        return _digest(self.whole)
+
+    def said(self) -> bytes:
+        """Return what tells apart what is said, in which task, and in which pair if it is of one, in 16 bytes."""
+        return _digest(self.told.encode())
+
+    def marks(self) -> "Marks":
+        """Return what is kept of it beside the episode."""
+        return Marks(self.digest(), self.said(), self.info)
 
 
-def said(episode: Episode) -> bytes:
-    """Return what tells apart what is said, in which task, and in which pair if it is of one, in 16 bytes."""
-    text = json.dumps([episode.task_id, episode.info.get("pair"), episode.messages], sort_keys=True)
-    return hashlib.blake2b(text.encode(), digest_size=DIGEST_BYTES).digest()
+class Marks(NamedTuple):
+    """Of an episode ``digest`` and ``said`` of its canonical form, and its ``info`` as JSON."""
+
+    digest: bytes
+    said: bytes
+    info: str
 
 
-def digest(episode: Episode) -> bytes:
-    """Return what tells an episode from others, every field of it, in 16 bytes."""
-    found = hashlib.blake2b(digest_size=DIGEST_BYTES)
-    for block in _blocks(episode):
-        found.update(len(block).to_bytes(8, "little"))
-        found.update(block)
-    return found.digest()
-
-
-def _blocks(episode: Episode) -> Iterable[bytes]:
-    """Canonical bytes of an episode: its text as sorted JSON, success where nothing else tells, its arrays."""
-    text = [episode.task_id, episode.env_id, episode.terminated, episode.truncated]
-    yield json.dumps([*text, episode.messages, episode.info], sort_keys=True).encode()
-    if episode.info.get("success") is None and episode.success != episode.pays_one:
-        yield b"success" if episode.success else b"failure"
-    for array in (
-        episode.tokens,
-        episode.step_id,
-        episode.rewards,
-        episode.loss_mask,
-        episode.behavior_logprobs,
-        episode.action_spans,
-    ):
-        yield b"none" if array is None else array.tobytes()
+def _digest(text: bytes) -> bytes:
+    return hashlib.blake2b(text, digest_size=DIGEST_BYTES).digest()

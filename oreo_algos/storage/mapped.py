@@ -6,9 +6,9 @@ the columns (`rows`), what a shard says (`parquet`).
 The file is named by what it was made from, so that one that does not belong to the shards is not found, and by the
 CRC-32 of its form: how many batches there are, where their columns lie, and the checksums of these, which stand at the
 end. Opening it reads no more than that; what columns hold is checked where it is first read (`rows`), and read from the
-shards where it is damaged. The file may be removed at any time: it is made again. Processes that ask for it at the same
-time wait for the first, and find it made. Where the folder cannot be written, or is full, the same batches are kept in
-memory.
+shards where it is damaged. Who writes a buffer writes it too (`writing`). It may be removed at any time: who opens the
+buffer next makes it again, and processes that ask for it at the same time wait for the first, and find it made. Where
+the folder cannot be written, or is full, the same batches are kept in memory.
 """
 
 import itertools
@@ -25,7 +25,7 @@ import pyarrow as pa
 from filelock import FileLock
 
 from oreo_algos.storage.atomic import remove_leftovers, replace_file
-from oreo_algos.storage.rows import SCHEMA, StoredRows, checksums
+from oreo_algos.storage.rows import SCHEMA, StoredRows, Sums, checksums
 from oreo_algos.storage.stored import StoredEpisodes
 
 _log = logging.getLogger(__name__)
@@ -77,7 +77,10 @@ def _find(folder: Path, key: str, batches: Batches) -> StoredEpisodes | None:
 def _make(folder: Path, key: str, batches: Batches) -> StoredEpisodes:
     """Write a file and map it; those made from what stood in the folder before are removed."""
     with replace_file(folder / f"mapped-{key}.arrow") as temporary:
-        _write(temporary, batches())
+        writer = MapWriter(temporary)
+        for batch in batches():
+            writer.add(batch)
+        writer.close()
         name = _Parts(temporary).name(key)
     file = (folder / f"mapped-{key}.arrow").replace(folder / name)
     for old in folder.glob("mapped-*.arrow"):
@@ -86,15 +89,29 @@ def _make(folder: Path, key: str, batches: Batches) -> StoredEpisodes:
     return _Parts(file).episodes(file, batches)
 
 
-def _write(file: Path, batches: Iterable[pa.RecordBatch]) -> None:
-    """Write a stream of Arrow's messages, and behind it the checksums of each batch."""
-    sums = []
-    with pa.OSFile(str(file), "wb") as sink:
-        with pa.ipc.new_stream(sink, SCHEMA) as writer:
-            for batch in batches:
-                writer.write_batch(batch)
-                sums.append(checksums(batch))
-        sink.write(np.array(sums, np.uint32).tobytes())
+class MapWriter:
+    """Writes a stream of Arrow's messages, and behind it the checksums of each batch."""
+
+    def __init__(self, file: Path) -> None:
+        """Begin."""
+        self._file, self._sums = file, list[Sums]()
+        self._sink = pa.OSFile(str(file), "wb")
+        self._stream = pa.ipc.new_stream(self._sink, SCHEMA)
+
+    def add(self, batch: pa.RecordBatch) -> None:
+        """Write a batch of ``rows.SCHEMA``."""
+        self._stream.write_batch(batch)
+        self._sums.append(checksums(batch))
+
+    def close(self) -> None:
+        """Write the end."""
+        self._stream.close()
+        self._sink.write(np.array(self._sums, np.uint32).tobytes())
+        self._sink.close()
+
+    def name(self, key: str) -> None:
+        """Give the whole file the name under which ``map_episodes`` finds it by its key."""
+        self._file.replace(self._file.with_name(_Parts(self._file).name(key)))
 
 
 class _Parts:

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from oreo_algos.episode import Episode
 from oreo_algos.storage import mapped
 from oreo_algos.storage.atomic import recover_folder
-from oreo_algos.storage.content import ContentHash
+from oreo_algos.storage.content import Canonical, ContentHash, Marks
 from oreo_algos.storage.counts import Counts
 from oreo_algos.storage.mapped import map_episodes
 from oreo_algos.storage.rows import to_batch
@@ -67,7 +67,9 @@ _FORMS = {
     **{"tokenizer_fingerprint": str, "provenance": dict, "content_hash": str, "shards": list},
     **{"counts": dict, "env_ids": list},
 }
-_ROWS = 1024  # that are read, checked and mapped at once
+MAP_ROWS = 1024
+"""Episodes that are read, checked and mapped at once."""
+
 _WIDTH = 4  # bytes a number, and its place
 _ARRAYS = ("rewards", "tokens", "step_id", "loss_mask", "behavior_logprobs")
 
@@ -139,7 +141,7 @@ def verify_episodes(folder: Path, metadata: Mapping[str, Any], mapped_episodes: 
     Raises:
         ValueError: as of `read_episodes`, or what is mapped is something else; says where.
     """
-    rows = itertools.chain.from_iterable(checked_episodes(folder, metadata))
+    rows = (episode for episodes, _ in _checked_episodes(folder, metadata, _limit()) for episode in episodes)
     for number, (one, other) in enumerate(zip(rows, mapped_episodes, strict=True)):
         if not one.equals(other):
             raise ValueError(
@@ -160,7 +162,7 @@ def read_episodes(
 ) -> StoredEpisodes:
     """Open the episodes of every shard that `metadata` lists, each checked against its checksum.
 
-    The first time every episode is checked and the file is made that is mapped from then on (`mapped`).
+    Where the file that is mapped (`mapped`) is not there, every episode is checked and it is made.
 
     Args:
         path: the folder.
@@ -183,15 +185,19 @@ def read_episodes(
         )
     for shard in metadata["shards"]:
         _check_shard(folder / shard["file"], shard)
-    told = [metadata.get("env_ids"), metadata.get("counts")]  # which were checked when the file was made
-    facts = [_MAP_VERSION, metadata["content_hash"], [shard["sha256"] for shard in metadata["shards"]], told]
-    key = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
-    found = map_episodes(folder, key, lambda: _read_batches(folder, metadata, limit))
+    found = map_episodes(folder, map_key(metadata), lambda: _read_batches(folder, metadata, limit))
     if len(found) != sum(shard["rows"] for shard in metadata["shards"]):
         raise ValueError(
             f"{folder}: its mapped file holds {len(found)} episodes, and the shards others; remove {mapped.PATTERN}"
         )
     return found
+
+
+def map_key(metadata: Mapping[str, Any]) -> str:
+    """Return what tells the mapped file of these shards from others."""
+    told = [metadata.get("env_ids"), metadata.get("counts")]  # which were checked when the file was made
+    facts = [_MAP_VERSION, metadata["content_hash"], [shard["sha256"] for shard in metadata["shards"]], told]
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
 
 
 def _limit() -> int:
@@ -202,10 +208,12 @@ def _limit() -> int:
 
 
 def _read_batches(folder: Path, metadata: Mapping[str, Any], limit: int) -> Iterator[pa.RecordBatch]:
-    return (to_batch(episodes) for episodes in checked_episodes(folder, metadata, limit))
+    return (to_batch(episodes, marks) for episodes, marks in _checked_episodes(folder, metadata, limit))
 
 
-def checked_episodes(folder: Path, metadata: Mapping[str, Any], limit: int | None = None) -> Iterator[list[Episode]]:
+def _checked_episodes(
+    folder: Path, metadata: Mapping[str, Any], limit: int
+) -> Iterator[tuple[list[Episode], list[Marks]]]:
     """Read shard after shard, check every episode, and at the end that they are those of the metadata.
 
     Raises:
@@ -214,11 +222,14 @@ def checked_episodes(folder: Path, metadata: Mapping[str, Any], limit: int | Non
     content, counts = ContentHash(), Counts()
     for shard in metadata["shards"]:
         _check_shard(folder / shard["file"], shard)  # perhaps long after the buffer was opened
-        for episodes in read_shard(folder / shard["file"], shard["rows"], _limit() if limit is None else limit):
-            content.add(episodes)
+        for episodes in read_shard(folder / shard["file"], shard["rows"], limit):
+            marks = []
             for episode in episodes:
+                form = Canonical.of(episode)
+                content.add(form)
+                marks.append(form.marks())
                 counts.add(episode)
-            yield episodes
+            yield episodes, marks
     if content.hexdigest() != metadata["content_hash"]:
         raise ValueError(
             f"{folder / METADATA}: its content_hash is not that of the episodes in the shards; copy the whole folder "
@@ -279,7 +290,7 @@ def read_shard(file: Path, rows: int, limit: int) -> Iterator[list[Episode]]:
             schema = pa.schema([field for field in SCHEMA if field.name in shard.schema_arrow.names])
             _require_bounded(file, shard, schema.names, limit)
             first = 0
-            for batch in shard.iter_batches(_ROWS, columns=schema.names):
+            for batch in shard.iter_batches(MAP_ROWS, columns=schema.names):
                 table = pa.Table.from_batches([batch]).select(schema.names).cast(schema)
                 table.validate(full=True)
                 yield _to_episodes(table, file, first)
@@ -301,7 +312,7 @@ def _require_bounded(file: Path, shard: pq.ParquetFile, names: list[str], limit:
     size = sum(max(column.total_uncompressed_size, column.num_values * _WIDTH) for column in ours)
     if size <= limit and texts:
         with pq.ParquetFile(file, read_dictionary=texts) as encoded:
-            for batch in encoded.iter_batches(_ROWS, columns=texts):
+            for batch in encoded.iter_batches(MAP_ROWS, columns=texts):
                 size += sum(map(_text_bytes, batch.columns))
                 if size > limit:
                     break

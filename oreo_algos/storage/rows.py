@@ -6,9 +6,8 @@ A column is checked when it is first read, its shape (offsets, nulls, numbers) a
 hold) apart, so that lengths are known without reading what is long.
 """
 
-import json
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -17,7 +16,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from oreo_algos.episode import Episode
-from oreo_algos.storage.content import DIGEST_BYTES, digest, said
+from oreo_algos.storage.content import DIGEST_BYTES, Marks
 
 SCHEMA = pa.schema(
     [
@@ -53,17 +52,14 @@ Sums = NDArray[np.uint32]
 """CRC-32 of shape and content of every column, [columns, 2]."""
 
 
-def to_batch(episodes: Iterable[Episode]) -> pa.RecordBatch:
-    """Put episodes into a batch of ``SCHEMA``, laid out as Arrow writes it."""
-    rows = list(episodes)
+def to_batch(episodes: Sequence[Episode], marks: Sequence[Marks]) -> pa.RecordBatch:
+    """Put episodes, with the marks of each, into a batch of ``SCHEMA``, laid out as Arrow writes it."""
     columns = {
-        name: [_plain(getattr(episode, name)) for episode in rows]
+        name: [_plain(getattr(episode, name)) for episode in episodes]
         for name in SCHEMA.names
-        if name not in ("info", "digest", "said")
+        if name not in Marks._fields
     }
-    columns["info"] = [json.dumps(episode.info) for episode in rows]
-    columns["digest"] = [digest(episode) for episode in rows]
-    columns["said"] = [said(episode) for episode in rows]
+    columns |= {name: [getattr(mark, name) for mark in marks] for name in Marks._fields}
     batch = pa.record_batch([pa.array(columns[field.name], field.type) for field in SCHEMA], schema=SCHEMA)
     return pa.ipc.read_record_batch(batch.serialize(), SCHEMA)
 

@@ -4,10 +4,11 @@ Knows: the form of a shard, when one is full, what is counted on the way. Does n
 """
 
 import json
+import logging
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,25 @@ import pyarrow.parquet as pq
 from oreo_algos.episode import Episode
 from oreo_algos.storage import mapped
 from oreo_algos.storage.atomic import is_temporary, recover_folder, replace_folder
-from oreo_algos.storage.content import ContentHash
+from oreo_algos.storage.content import Canonical, ContentHash, Marks
 from oreo_algos.storage.counts import Counts
-from oreo_algos.storage.parquet import FORMAT, METADATA, SCHEMA, SPAN, VERSION, read_metadata, sha256
+from oreo_algos.storage.parquet import (
+    FORMAT,
+    MAP_ROWS,
+    METADATA,
+    SCHEMA,
+    SPAN,
+    VERSION,
+    map_key,
+    read_metadata,
+    sha256,
+)
+from oreo_algos.storage.rows import as_numpy, to_batch
+
+_log = logging.getLogger(__name__)
 
 _SHARD_EPISODES, _SHARD_BYTES = 4096, 1 << 30
+_MAP = "mapped.arrow"  # until it is known of what
 
 
 @contextmanager
@@ -78,13 +93,18 @@ class BufferWriter:
         self.provenance, self.counts = provenance, Counts()
         self._folder, self._fingerprint, self._most = folder, tokenizer_fingerprint, episodes_per_shard
         self._content, self._shards = ContentHash(), list[dict[str, str | int]]()
-        self._waiting, self._flushed_bytes = list[Episode](), 0
+        self._waiting, self._marks, self._flushed_bytes = list[Episode](), list[Marks](), 0
+        self._map: mapped.MapWriter | None = None
+        with self._mapping():
+            self._map = mapped.MapWriter(folder / _MAP)
 
     def add(self, episode: Episode) -> None:
         """Add an episode; a shard that is full is written."""
         self.counts.add(episode)
-        self._content.add([episode])
+        form = Canonical.of(episode)
+        self._content.add(form)
         self._waiting.append(episode)
+        self._marks.append(form.marks())
         waiting_bytes = self._content.num_bytes - self._flushed_bytes
         if len(self._waiting) == self._most or waiting_bytes > _SHARD_BYTES:
             self._flush()
@@ -105,27 +125,48 @@ class BufferWriter:
         }
         text = json.dumps(metadata, indent=2, allow_nan=False)
         (self._folder / METADATA).write_text(text + "\n", encoding="utf-8")
+        with self._mapping():
+            if self._map is not None:
+                self._map.close()
+                self._map.name(map_key(metadata))
         return metadata
 
+    @contextmanager
+    def _mapping(self) -> Iterator[None]:
+        """Go on without a mapped file where there is no room for it: who opens the buffer makes it."""
+        try:
+            yield
+        except OSError as error:
+            self._map = None
+            with suppress(OSError):
+                (self._folder / _MAP).unlink()
+            _log.warning("a buffer is written without its mapped file (%s); who opens it first makes it", error)
+
     def _flush(self) -> None:
+        batches = [
+            to_batch(self._waiting[start : start + MAP_ROWS], self._marks[start : start + MAP_ROWS])
+            for start in range(0, len(self._waiting), MAP_ROWS)
+        ]
+        with self._mapping():
+            for batch in batches:
+                if self._map is not None:
+                    self._map.add(batch)
         file = self._folder / f"part-{len(self._shards):05d}.parquet"
-        pq.write_table(_to_table(self._waiting), file, compression="zstd")
+        pq.write_table(_to_table(batches), file, compression="zstd")
         self._shards.append({"file": file.name, "rows": len(self._waiting), "sha256": sha256(file)})
-        self._waiting, self._flushed_bytes = [], self._content.num_bytes
+        self._waiting, self._marks, self._flushed_bytes = [], [], self._content.num_bytes
 
 
-def _to_table(episodes: Sequence[Episode]) -> pa.Table:
-    columns: dict[str, list[Any]] = {
-        name: [getattr(episode, name) for episode in episodes]
-        for name in SCHEMA.names
-        if name not in ("action_spans", "info")
-    }
-    columns["action_spans"] = [
-        None if spans is None else [dict(zip(SPAN, row, strict=True)) for row in spans.tolist()]
-        for spans in (episode.action_spans for episode in episodes)
-    ]
-    columns["info"] = [json.dumps(e.info, sort_keys=True, allow_nan=False) for e in episodes]
-    return pa.table(columns, schema=SCHEMA)
+def _to_table(batches: Sequence[pa.RecordBatch]) -> pa.Table:
+    """Turn rows as they are mapped into those of a shard."""
+    rows = pa.Table.from_batches(batches).combine_chunks()
+    columns = {name: rows[name].combine_chunks() for name in SCHEMA.names}
+    spans = columns["action_spans"]
+    numbers = as_numpy(spans.values).reshape(-1, len(SPAN)).T
+    rows_of_spans = pa.StructArray.from_arrays([pa.array(column) for column in numbers], SPAN)
+    offsets = pa.array(as_numpy(spans.offsets) // len(SPAN), pa.int32())
+    columns["action_spans"] = pa.ListArray.from_arrays(offsets, rows_of_spans, mask=spans.is_null())
+    return pa.table({name: column.cast(SCHEMA.field(name).type) for name, column in columns.items()}, schema=SCHEMA)
 
 
 def _read_present(target: Path) -> dict[str, Any] | None:

@@ -40,14 +40,62 @@ def buffer(make_episode):
 
 
 @pytest.fixture
-def folder(buffer, tmp_path):
+def saved(buffer, tmp_path):
+    """As it is written here."""
     buffer.save(tmp_path / "buffer", episodes_per_shard=2)
     return tmp_path / "buffer"
+
+
+@pytest.fixture
+def folder(saved):
+    """As it comes from elsewhere, without its mapped file."""
+    map_file(saved).unlink()
+    return saved
 
 
 def map_file(folder):
     (file,) = folder.glob("mapped-*.arrow")
     return file
+
+
+def test_who_writes_a_buffer_maps_it_so_that_no_shard_is_unpacked_to_open_it(saved, buffer, monkeypatch):
+    written = map_file(saved).read_bytes()
+    monkeypatch.setattr(parquet, "read_shard", lambda *_: pytest.fail("a shard was unpacked"))
+    assert all(kept.equals(made) for kept, made in zip(EpisodeBuffer.load(saved), buffer, strict=True))
+    monkeypatch.undo()
+    name = map_file(saved).name
+    map_file(saved).unlink()
+    loaded = EpisodeBuffer.load(saved)
+    assert map_file(saved).name == name and map_file(saved).read_bytes() == written, "as the first that opens it"
+    loaded[1:].save(saved)
+    assert len(EpisodeBuffer.load(saved)) == 4 and map_file(saved).name != name
+
+
+@pytest.mark.parametrize("at", [0, 1, 2, "close"])
+def test_a_buffer_is_written_where_there_is_no_room_to_map_it(buffer, tmp_path, monkeypatch, caplog, at):
+    writer, added = mapped.MapWriter, []
+
+    class Full(writer):
+        def add(self, batch):
+            added.append(batch)
+            if len(added) == at:
+                raise OSError(28, "No space left on device")
+            super().add(batch)
+
+        def close(self):
+            if at == "close":
+                raise OSError(28, "No space left on device")
+            super().close()
+
+    def refuse(file):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(mapped, "MapWriter", Full if at else refuse)
+    buffer.save(tmp_path / "b", episodes_per_shard=2)
+    assert sorted(file.name[:5] for file in (tmp_path / "b").iterdir()) == ["metad", *["part-"] * 3]
+    assert caplog.text.count("No space left on device") == 1
+    monkeypatch.undo()
+    assert all(kept.equals(made) for kept, made in zip(EpisodeBuffer.load(tmp_path / "b"), buffer, strict=True))
 
 
 def test_an_episode_is_read_when_it_is_asked_for_and_says_the_same(buffer, folder):
@@ -181,19 +229,16 @@ def test_opening_reads_the_form_alone_and_statistics_what_they_are_about(folder,
 def test_a_file_whose_offsets_lead_out_of_it_is_not_believed(buffer, folder, monkeypatch):
     """One that came with the folder has right checksums of wrong columns."""
 
-    def write(file, batches):
-        wrong = []
-        for batch in batches:
+    class Wrong(mapped.MapWriter):
+        def add(self, batch):
             column = batch.column("info")
             valid, offsets, data = column.buffers()
             moved = np.frombuffer(offsets, np.int64).copy()
             moved[1:-1] = 1 << 40
             bad = pa.Array.from_buffers(column.type, len(column), [valid, pa.py_buffer(moved.tobytes()), data])
-            wrong.append(batch.set_column(batch.schema.get_field_index("info"), batch.schema.field("info"), bad))
-        written(file, wrong)
+            super().add(batch.set_column(batch.schema.get_field_index("info"), batch.schema.field("info"), bad))
 
-    written = mapped._write
-    monkeypatch.setattr(mapped, "_write", write)
+    monkeypatch.setattr(mapped, "MapWriter", Wrong)
     EpisodeBuffer.load(folder)
     monkeypatch.undo()
     assert all(kept.equals(made) for kept, made in zip(EpisodeBuffer.load(folder), buffer, strict=True))
@@ -203,7 +248,6 @@ def test_one_of_other_shards_is_not_taken(buffer, folder):
     EpisodeBuffer.load(folder)
     before = map_file(folder).name
     buffer[:2].save(folder)
-    assert list(folder.glob("mapped-*")) == []
     assert len(EpisodeBuffer.load(folder)) == 2 and map_file(folder).name != before
 
 
