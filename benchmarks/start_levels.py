@@ -3,7 +3,7 @@
     python benchmarks/start_levels.py [--worlds 10 11 12] [--levels ...] [--out FOLDER] [--only-report]
 
 In each world of ``miniature.py`` (boxes) starts of about 30, 50, 70 and 85% are made by better and worse demonstrators
-(how often they read a verb right), and one of about 30% by too few demonstrations of the usual ones. From each start,
+(how often they read a verb right), and one of about 40% by too few demonstrations of the usual ones. From each start,
 with the settings of ``experiment=miniature`` but for numbers of tasks, samples and steps of the value alone, all
 algorithms learn from the same episodes. A task is mixed where its samples at temperature 1 succeed and fail. Printed,
 means over worlds with t-intervals, greedy on test problems: the start, the share of mixed tasks, and for each algorithm
@@ -27,7 +27,7 @@ LEVELS = {
     "50": ["env.options.clean_share=0.2"],
     "70": ["env.options.clean_share=0.65"],
     "85": ["env.options.clean_share=0.9"],
-    "untrained": ["sft.demonstrations=1500"],
+    "untrained": ["sft.demonstrations=3000"],
 }
 SETTINGS = [
     *("experiment=miniature", "env.options.answer=boxes", f"algos=[{','.join(ALGOS)}]", "workers=1"),
