@@ -1,4 +1,4 @@
-"""What `benchmarks/alfworld_forks.py`, `credit.py` and `value_refits.py` compute, against numbers known beforehand."""
+"""What four benchmarks compute, against numbers known beforehand: see the imports."""
 
 import sys
 from itertools import product
@@ -13,6 +13,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
 
 import alfworld_forks as forks
 import credit
+import rejection_gain as gain
 import value_refits as refits
 
 from oreo_algos import Episode, EpisodeBuffer
@@ -136,3 +137,14 @@ def test_losses_of_values_stand_still_where_they_should():
     sure = (right - 0.5) * 40
     assert refits.cross_entropy(sure, rewards, mask).item() == pytest.approx(0, abs=1e-6)
     assert refits.cross_entropy(-sure, rewards, mask).item() == pytest.approx(20)
+
+
+@pytest.mark.parametrize("arm", gain.RELABELLED)
+def test_shuffled_labels_keep_how_many_and_within_games_of_which(arm: str):
+    rng = np.random.default_rng(5)
+    won, tasks = rng.random(400) < 0.5, np.repeat(np.arange(100), 4)[rng.permutation(400)]
+    found = np.array(gain.labels(arm, won.tolist(), tasks.tolist(), rng))
+    assert found.sum() == (400 if arm == "all" else won.sum())
+    by_task = [(found[tasks == task].sum(), won[tasks == task].sum()) for task in range(100)]
+    assert all(own == other for own, other in by_task) == (arm == "within")
+    assert (found == won).mean() < 0.9

@@ -22,6 +22,7 @@ from oreo_algos.algos.base import (
     require_positive,
     require_whole,
     score,
+    subset_mean,
     token_log_ratio,
 )
 from oreo_algos.algos.value_metrics import bellman_metrics, ratio_metrics, temperature_metrics, value_metrics
@@ -34,6 +35,7 @@ from oreo_algos.losses import (
     one_step_policy_loss,
     oreo_policy_loss,
     oreo_value_loss,
+    partial_episode_mean,
     positive_hinge_loss,
 )
 from oreo_algos.models import KLEstimate, Models, TokenScores
@@ -77,6 +79,8 @@ class Oreo(EpisodeAlgorithm):
             released code); None: weight 1.
         positive_hinge: weight of the hinge that keeps successes as likely as under the reference, reward units
             squared per nat; with response level the trajectory loss of the released code.
+        nll_weight: of the negative log-likelihood of a success, mean over its tokens, that is added for each episode:
+            imitation of successes beside OREO's credit, reward units squared per nat.
     """
 
     policy_lr: float = 5e-6
@@ -96,6 +100,7 @@ class Oreo(EpisodeAlgorithm):
     log_ratio_clip: float | None = None
     importance_cap: float | None = None
     positive_hinge: float = 0.0
+    nll_weight: float = 0.0
 
     needs = frozenset({"reference", "value"})
     bootstraps = True
@@ -124,8 +129,9 @@ class Oreo(EpisodeAlgorithm):
             raise ValueError("kl_target adapts alpha by factors, so alpha must be > 0, got 0")
         if self.target_decay is not None and not 0 <= self.target_decay < 1:
             raise ValueError(f"target_decay must be in [0, 1) or null, got {self.target_decay}")
-        if self.positive_hinge < 0:
-            raise ValueError(f"positive_hinge must not be negative, got {self.positive_hinge}")
+        for name in ("positive_hinge", "nll_weight"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
         if self.consistency == "one_step" and self.log_ratio_clip is not None:
             raise ValueError(
                 "log_ratio_clip bounds a sum of log-ratios, and consistency=one_step has none; leave it out"
@@ -204,6 +210,12 @@ class Oreo(EpisodeAlgorithm):
                 hinge = positive_hinge_loss(log_ratio.sum(dim=1), batch.success)
                 terms["policy"] = terms["policy"] + self.positive_hinge * hinge
                 metrics["losses/hinge"] = hinge.item()
+            if self.nll_weight:
+                imitated = batch.loss_mask & batch.success[:, None]
+                nll = partial_episode_mean(-scores.logprobs, imitated)
+                terms["policy"] = terms["policy"] + self.nll_weight * nll
+                if imitated.any():
+                    metrics["nll/successes"] = subset_mean(-scores.logprobs, imitated)
             metrics |= ratio_metrics(log_ratio.detach().sum(dim=1), batch)
             metrics |= mean_entropy(scores, batch.action_mask)
         return Losses(terms, metrics)

@@ -117,6 +117,8 @@ TABLE: dict[str, tuple[Metric, ...]] = {
                "token level); with `consistency=full_gradient` the second term is divided by (steps + 1) / 2.",
                "Above 3 beta alpha holds the policy and not beta, and a smaller beta alone makes it warmer (the doctor "
                "says so).", _VALUES),
+        Metric("train/nll/successes", "nats a token", "OREO with `nll_weight`: -log pi over the tokens of successes "
+               "that may be imitated, mean.", "Falls: that is what its weight is for.", _OREO),
         Metric("train/losses/hinge", "nats", "How much less likely successes became than under the reference, before "
                "its weight `positive_hinge`.", "0: no success became less likely.", _OREO),
     ),

@@ -36,7 +36,9 @@ ALGORITHMS = {
     "optimal-advantage-behavior": algos.OptimalAdvantage(beta=0.1, anchor="behavior"),
     "awr": algos.AdvantageWeighted(),
     "iql": algos.AdvantageWeighted(granularity="step", expectile=0.7, trace=0.0),
-    "oreo-options": algos.Oreo(granularity="step", consistency="full_gradient", importance_cap=1.0, positive_hinge=0.5),
+    "oreo-options": algos.Oreo(
+        granularity="step", consistency="full_gradient", importance_cap=1.0, positive_hinge=0.5, nll_weight=0.2
+    ),
 }
 
 ABSTRACT = {algos.Algorithm, algos.EpisodeAlgorithm, algos.Losses}

@@ -61,6 +61,7 @@ def test_alpha_is_the_papers_for_the_level_unless_it_is_given():
         ({"log_ratio_clip": -1}, "Oreo.log_ratio_clip must be > 0, got -1"),
         ({"log_ratio_clip": 1, "consistency": "one_step"}, "consistency=one_step has none; leave it out"),
         ({"positive_hinge": -1}, "positive_hinge must not be negative, got -1"),
+        ({"nll_weight": -1}, "nll_weight must not be negative, got -1"),
         ({"value_updates": 0}, "Oreo.value_updates must be > 0, got 0"),
         ({"value_updates": 1.5}, "Oreo.value_updates must be a whole number, got 1.5"),
         ({"value_updates": 2, "value_only": True}, "set epochs, not value_updates"),
@@ -199,6 +200,21 @@ def test_the_trajectory_loss_is_the_response_level_with_the_hinge(episodes):
     assert any(ratio < 0 and own for ratio, own in zip(ratios, solved, strict=True))
     hinge = mean(max(0.0, -ratio) * own for ratio, own in zip(ratios, solved, strict=True))
     assert found - plain == pytest.approx(0.7 * hinge, rel=1e-6)
+
+
+@GRANULARITIES
+def test_the_likelihood_of_successes_is_a_mean_over_their_tokens_and_over_all_episodes(episodes, granularity):
+    episodes = [dataclasses.replace(e, success=k % 2 == 0) for k, e in enumerate(episodes)]
+    mask = (episodes[0].step_id >= 0) & (np.arange(episodes[0].num_tokens) % 2 == 0)
+    episodes[0] = dataclasses.replace(episodes[0], loss_mask=mask)
+    models = tiny_models()
+    plain = terms(episodes, models, granularity=granularity)
+    found = terms(episodes, models, granularity=granularity, nll_weight=0.7)
+    surprises = [-models.policy.score(collate([e])).logprobs[0].detach().numpy() for e in episodes]
+    imitated = [(e.step_id >= 0) & (True if e.loss_mask is None else e.loss_mask) for e in episodes]
+    expected = mean(e.success * x[own].mean() for e, x, own in zip(episodes, surprises, imitated, strict=True))
+    assert found["policy"].item() - plain["policy"].item() == pytest.approx(0.7 * expected, rel=1e-5)
+    assert found["value"].item() == plain["value"].item()
 
 
 # --- values where a search reads them

@@ -30,7 +30,7 @@ TRAININGS = [
     algos.OptimalAdvantage(),
     algos.AdvantageWeighted(),
     algos.Dqo(value_warmup_steps=1),
-    algos.Oreo(value_warmup_steps=1, kl_target=0.1, positive_hinge=0.1, target_decay=0.5),
+    algos.Oreo(value_warmup_steps=1, kl_target=0.1, positive_hinge=0.1, nll_weight=0.1, target_decay=0.5),
     algos.Oreo(granularity="step", kl="k3", consistency="one_step", importance_cap=1.0),
     algos.Oreo(granularity="response", value_only=True),
 ]
