@@ -1,13 +1,16 @@
 """What every test leaves as it found it, and what the workers of one session share."""
 
+import copy
 import logging
 import os
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from filelock import FileLock
+from hydra._internal.core_plugins.file_config_source import FileConfigSource
 
 # A shell that starts the tests in the background has them, and what they start, ignore Ctrl-C.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -37,6 +40,25 @@ def once(shared_folder: Path) -> Callable[[str, Callable[[Path], object]], Path]
         return folder
 
     return get
+
+
+@pytest.fixture(scope="session", autouse=True)
+def files_of_settings_are_parsed_once() -> Iterator[None]:
+    """Tests compose some hundred configurations, for each of which Hydra parses the same files anew."""
+    parse, kept = FileConfigSource.load_config, {}
+
+    def load(self: FileConfigSource, config_path: str) -> Any:
+        file = Path(self.path, f"{config_path.removesuffix('.yaml')}.yaml")
+        if not file.is_file():
+            return parse(self, config_path)
+        key = (file, config_path, file.stat().st_mtime_ns, file.stat().st_size)
+        if key not in kept:
+            kept[key] = parse(self, config_path)
+        return copy.deepcopy(kept[key])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(FileConfigSource, "load_config", load)
+        yield
 
 
 @pytest.fixture(autouse=True)

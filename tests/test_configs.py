@@ -1,14 +1,14 @@
 """Every file of `configs/` composes, and builds settings that check themselves."""
 
 from collections.abc import Iterator
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 import pytest
-from hydra import compose, initialize_config_dir
+from hydra import initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
-from oreo_agents.runs.cli import config_folder
+from oreo_agents.runs.choices import compose, config_folder
 from oreo_agents.runs.jobs import settings_from_config
 from oreo_agents.runs.settings import IterationSettings, RunSettings
 from oreo_algos.algos import Algorithm
@@ -27,7 +27,7 @@ def hydra_folder() -> Iterator[None]:
         yield
 
 
-@lru_cache
+@cache
 def settings(command: str, *overrides: str) -> tuple[DictConfig, RunSettings]:
     """Compose and build, with every algorithm that the command brings."""
     config = compose(command, list(overrides))
@@ -58,15 +58,16 @@ def test_every_command_composes_into_settings(command: str):
 @pytest.mark.parametrize(("group", "choice"), [(group, choice) for group in PLAIN_GROUPS for choice in GROUPS[group]])
 def test_every_choice_of_a_group_composes_into_settings(group: str, choice: str):
     chosen = [] if group == "policy" else [f"{group}={choice}"]
-    _, built = settings("run", *chosen, *checkpoint(choice))
+    _, built = settings("train", *chosen, *checkpoint(choice))
     assert isinstance(built, RunSettings)
 
 
 @pytest.mark.parametrize("choice", GROUPS["search"])
 def test_every_search_can_be_added_under_any_name(choice: str):
-    _, built = settings("eval", f"+search@searches.mine={choice}", "evaluate.searches=[mine]")
+    added = [f"+search@searches.my-{name}={name}" for name in GROUPS["search"]]
+    _, built = settings("eval", *added, f"evaluate.searches=[{','.join(f'my-{name}' for name in GROUPS['search'])}]")
     named = {"block_beam": "step_beam"}.get(choice, choice)
-    assert type(built.searches["mine"]).__name__.lower() == named.replace("_", "")
+    assert type(built.searches[f"my-{choice}"]).__name__.lower() == named.replace("_", "")
 
 
 @pytest.mark.parametrize("choice", GROUPS["algo"])
@@ -78,8 +79,9 @@ def test_every_algorithm_can_be_trained_at_either_size(choice: str, size: str):
 
 @pytest.mark.parametrize("choice", GROUPS["algo"])
 def test_every_algorithm_can_be_added_to_a_run(choice: str):
-    _, built = settings("run", f"+algo@algorithms.mine={choice}", "algos=[mine]")
-    assert isinstance(built.algorithms["mine"], Algorithm)
+    added = [f"+algo@algorithms.my-{name}={name}" for name in GROUPS["algo"]]
+    _, built = settings("run", *added, f"algos=[{','.join(f'my-{name}' for name in GROUPS['algo'])}]")
+    assert isinstance(built.algorithms[f"my-{choice}"], Algorithm)
 
 
 @pytest.mark.parametrize("choice", GROUPS["experiment"])

@@ -19,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from oreo_agents import plugins
 from oreo_agents.evaluation.run_settings import MOST_CONFIG_BYTES
 from oreo_agents.runs.building import class_of
+from oreo_agents.runs.composing import quickly
 from oreo_envs.checks import closest
 from oreo_envs.limits import files_below, require_small_yaml
 
@@ -64,7 +65,8 @@ def compose(command: str, overrides: Sequence[str] = (), **how: Any) -> DictConf
     """
     offer(overrides)
     plain = [text for text in overrides if text and not re.match(r"hydra\.(?!(searchpath|(run|sweep)\.dir)=)", text)]
-    return hydra_compose(command, with_folders(plain), **how)
+    with quickly():
+        return hydra_compose(command, with_folders(plain), **how)
 
 
 def offer(overrides: Iterable[str]) -> None:

@@ -10,10 +10,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from hydra._internal import defaults_list
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.utils import JobRuntime
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 JOB_NAME = "cli"
 """What Hydra's main function takes from the name of our module; logs are called so."""
@@ -54,6 +55,22 @@ def composed_once() -> Iterator[None]:
         yield
     finally:
         ConfigLoaderImpl.load_configuration = compose  # type: ignore[method-assign]
+
+
+@contextmanager
+def quickly() -> Iterator[None]:
+    """Spare Hydra a quarter of its work: a map of all choices for each file, also where none is looked up in it."""
+    mapped = defaults_list._create_interpolation_map
+
+    def where_read(overrides: Any, defaults: Sequence[Any], self_added: bool) -> DictConfig:
+        read = any(not default.is_self() and default.is_interpolation() for default in defaults)
+        return mapped(overrides, defaults, self_added) if read else OmegaConf.create()  # type: ignore[arg-type]
+
+    defaults_list._create_interpolation_map = where_read
+    try:
+        yield
+    finally:
+        defaults_list._create_interpolation_map = mapped
 
 
 def _sorted(overrides: Sequence[str]) -> list[str]:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import hydra
 import pytest
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.hydra_config import HydraConfig
@@ -75,3 +76,9 @@ def test_each_has_its_own_and_what_differs_is_composed(counted: list[str], tmp_p
 def test_the_settings_of_a_command_are_those_that_hydra_composes(command: str):
     with overrides.initialised():
         assert {*overrides.keys_of(command)} == {*OmegaConf.to_container(compose(command))}
+
+
+@pytest.mark.parametrize("chosen", [["experiment=smoke"], ["policy=checkpoint", "policy.path=a/b"], ["policy=expert"]])
+def test_what_is_spared_decides_nothing(chosen: list[str]):
+    with overrides.initialised():
+        assert OmegaConf.to_yaml(hydra.compose("run", chosen)) == OmegaConf.to_yaml(compose("run", chosen))
