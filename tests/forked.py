@@ -22,7 +22,8 @@ import pytest
 OREO = ("-m", "oreo_agents.runs.cli")
 _LOADED = (
     *("oreo_agents.runs.cli", "oreo_agents.runs.pipeline", "oreo_agents.evaluation.report", "oreo_envs"),
-    *("torch.distributed.fsdp", "torch.utils.tensorboard", "transformers.models.llama.modeling_llama", "peft"),
+    *("torch.distributed.fsdp", "torch.distributed.checkpoint", "torch.utils.tensorboard", "peft"),
+    "transformers.models.llama.modeling_llama",
     *("matplotlib.pyplot", "sympy", "math_verify", "pyarrow.parquet"),
 )
 _STREAMS = ("stdin", "stdout", "stderr")

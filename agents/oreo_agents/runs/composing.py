@@ -66,7 +66,7 @@ def quickly() -> Iterator[None]:
         read = any(not default.is_self() and default.is_interpolation() for default in defaults)
         return mapped(overrides, defaults, self_added) if read else OmegaConf.create()  # type: ignore[arg-type]
 
-    defaults_list._create_interpolation_map = where_read
+    defaults_list._create_interpolation_map = where_read  # type: ignore[assignment]
     try:
         yield
     finally:
