@@ -91,6 +91,11 @@ class Case:
         """The same as a policy."""
         return CausalPolicy.from_pretrained(str(self.folder))
 
+    @cached_property
+    def value(self) -> TokenValue:
+        """The same as a value network, whose head says something."""
+        return value_of(self)
+
     def save(self, network: Network, name: str) -> str:
         """Write a network as a run does; return its folder."""
         network.save(self.folder / name, byte_tokenizer(["a b"], 200), "# card")
@@ -161,7 +166,7 @@ def value_of(case: Case, lora: Lora | None = None) -> TokenValue:
 
 def values(case: Case) -> str | None:
     """V at each token against the trunk and the head, and after a transcript that is read on."""
-    value = value_of(case)
+    value = case.value
     head = next(m for n, m in value.plain.named_children() if n in ("score", "classifier"))
     trunk = next(part for part in case.truth.children() if isinstance(part, PreTrainedModel))
     for lengths in (SHORT, LONG):
@@ -198,11 +203,15 @@ def updated(case: Case, algorithm: Algorithm, models: Models, name: str) -> None
 
 def trained(case: Case, lora: Lora | None = None) -> str | None:
     """One step of OREO and one of DPO."""
+    policy = case.policy if lora is None else CausalPolicy.from_pretrained(str(case.folder), lora=lora)
+    begun = {name: tensor.clone() for name, tensor in policy.state_dict().items()}
     for algorithm in (Oreo(policy_lr=1e-2, value_lr=1e-2, batch_size=64), Dpo(policy_lr=1e-2, batch_size=64)):
-        policy = CausalPolicy.from_pretrained(str(case.folder), lora=lora)
-        value = value_of(case, lora) if "value" in algorithm.needs else None
+        value = (case.value if lora is None else value_of(case, lora)) if "value" in algorithm.needs else None
         models = Models(policy, policy.frozen_copy(), value, policy_is_reference=True)
-        updated(case, algorithm, models, type(algorithm).__name__ + ("-lora" if lora else ""))
+        try:
+            updated(case, algorithm, models, type(algorithm).__name__ + ("-lora" if lora else ""))
+        finally:
+            policy.load_state_dict(begun)
     return None
 
 
@@ -215,13 +224,14 @@ def checkpointed(case: Case) -> str | None:
     """Gradients of layers that are computed again."""
     batch = collate(documents(SHORT))
 
-    def gradients(*, again: bool) -> Tensor:
-        policy = CausalPolicy.from_pretrained(str(case.folder), gradient_checkpointing=again)
+    def gradients(policy: CausalPolicy) -> Tensor:
+        policy.zero_grad()
         policy.score(batch).logprobs.sum().backward()
         return torch.cat([p.grad.flatten() for p in policy.parameters() if p.grad is not None])
 
-    expected = gradients(again=False)
-    same(gradients(again=True) / expected.abs().max(), expected / expected.abs().max(), "gradients")
+    expected = gradients(case.policy)
+    found = gradients(CausalPolicy.from_pretrained(str(case.folder), gradient_checkpointing=True))
+    same(found / expected.abs().max(), expected / expected.abs().max(), "gradients")
     return None
 
 
