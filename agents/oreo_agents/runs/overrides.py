@@ -85,8 +85,8 @@ def check_flags(command: str, flags: Sequence[str], parsed: argparse.Namespace) 
         if getattr(parsed, name):
             flag = f"--{name.replace('_', '-')}{f' ({short})' if short else ''}"
             raise UserError(
-                f"{command}: {flag} of Hydra is not for this command; settings are written KEY=VALUE, files of your own "
-                f"are found by --config-dir DIR, and oreo {command} --help lists what there is"
+                f"{command}: {flag} of Hydra is not for this command; settings are written KEY=VALUE, files of your "
+                f"own are found by --config-dir DIR, and oreo {command} --help lists what there is"
             )
     for flag in flags:
         if flag.startswith("-"):
