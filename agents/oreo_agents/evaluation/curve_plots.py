@@ -1,10 +1,13 @@
-"""Pictures of learning curves: accuracy on dev tasks while a network is trained, against steps and processor time.
+"""Pictures of learning curves: accuracy on dev tasks, or of ranking held-out pairs, while a network is trained, against
+steps and processor time.
 
 Knows: names of metrics, matplotlib. Does not know: where they were logged.
 """
 
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from textwrap import fill
 
@@ -17,7 +20,8 @@ from oreo_agents.evaluation.styles import shades
 
 Rows = Sequence[Mapping[str, float]]
 
-_ACCURACY = re.compile(r"eval/(?P<place>.+)/accuracy")
+_ACCURACY = re.compile(r"(?P<place>eval/.+)/(?P<judge>reward_|value_)?accuracy")
+_JUDGES = {"reward_": "pairs ranked by the implicit reward", "value_": "pairs ranked by V"}
 _SECONDS = "eval/cpu_seconds"
 _START = "sft"
 
@@ -28,6 +32,29 @@ _AGAINST: dict[str, Callable[[Mapping[str, float]], float | None]] = {
         None if row.get(_SECONDS) is None else row[_SECONDS] / 60
     ),
 }
+
+
+@dataclass(frozen=True, order=True)
+class _Measure:
+    """What was measured on the way: of which tasks or pairs, and of pairs by whom."""
+
+    place: str
+    judge: str = ""
+
+    @property
+    def name(self) -> str:
+        """Of the metric."""
+        return f"{self.place}/{self.judge}accuracy"
+
+    @property
+    def count(self) -> str:
+        """Of the metric that tells of how many tasks or pairs."""
+        return f"{self.place}/{'pairs' if self.judge else 'n'}"
+
+    @property
+    def title(self) -> str:
+        said = self.place.removeprefix("eval/")
+        return f"{said}, {_JUDGES[self.judge]}" if self.judge else said
 
 
 def plot_curves(metrics: Mapping[str, Sequence[Rows]], path: Path, about: str = "") -> Path | None:
@@ -42,32 +69,34 @@ def plot_curves(metrics: Mapping[str, Sequence[Rows]], path: Path, about: str = 
         ``path``, or None when no run was evaluated twice on the way.
     """
     found = {row: [_points(rows) for rows in runs] for row, runs in metrics.items()}
-    found = {row: [places for places in runs if places] for row, runs in found.items()}
+    found = {row: [measures for measures in runs if measures] for row, runs in found.items()}
     found = {row: runs for row, runs in found.items() if runs}
-    places = dict.fromkeys(place for runs in found.values() for run in runs for place in run)
-    if not places:
+    measures = dict.fromkeys(measure for runs in found.values() for run in runs for measure in run)
+    if not measures:
         return None
     # The steps of the start are other steps, and often many more.
     parts = [part for part in ([r for r in found if r != _START], [r for r in found if r == _START]) if part]
-    panels = [
-        (place, part) for place in places for part in parts if any(place in run for r in part for run in found[r])
-    ]
+    panels = [(one, part) for one in measures for part in parts if any(one in run for r in part for run in found[r])]
     figure = Figure(figsize=(12, 3.8 * len(panels) + 0.4), layout="constrained")
     hues = shades(found)
     grid = figure.subplots(len(panels), len(_AGAINST), squeeze=False, sharey="row")
-    for (place, part), both in zip(panels, grid, strict=True):
-        runs = [(row, run.get(place, [])) for row in part for run in found[row]]
-        counts = {round(point[f"eval/{place}/n"]) for _, points in runs for point in points}
-        top = max(point[f"eval/{place}/accuracy_high"] for _, points in runs for point in points)
+    for (measure, part), both in zip(panels, grid, strict=True):
+        runs = [(row, run.get(measure, [])) for row in part for run in found[row]]
+        counts = {round(point[measure.count]) for _, points in runs for point in points}
+        top = max(point[f"{measure.name}_high"] for _, points in runs for point in points)
         n = " to ".join(map(str, sorted({min(counts), max(counts)})))
         for axes, (label, position) in zip(both, _AGAINST.items(), strict=True):
             for row, points in runs:
-                _draw(axes, points, place, position, hues[row])
+                _draw(axes, points, measure.name, position, hues[row])
             axes.set_xlabel(label)
             axes.grid(alpha=0.3)
             axes.set_ylim(0, min(105 * top + 2, 101))
-            axes.set_title(f"{place}{', the start' * (part == [_START])}, n = {n} a point", fontsize="medium")
-        both[0].set_ylabel("accuracy (%), greedy")
+            title = f"{measure.title}{', the start' * (part == [_START])}, n = {n} a point"
+            axes.set_title(title, fontsize="medium")
+        if measure.judge:
+            for axes in both:
+                axes.axhline(50, color="0.5", linestyle=":", linewidth=1)  # a coin
+        both[0].set_ylabel("ranked right (%)" if measure.judge else "accuracy (%), greedy")
         both[0].xaxis.set_major_locator(MaxNLocator(integer=True))
     for row, of_row in found.items():
         label = fill(row if len(of_row) == 1 else f"{row}, {len(of_row)} runs", 45)
@@ -78,20 +107,20 @@ def plot_curves(metrics: Mapping[str, Sequence[Rows]], path: Path, about: str = 
     return save(figure, path)
 
 
-def _points(rows: Rows) -> dict[str, list[Mapping[str, float]]]:
-    """Return the rows with an accuracy of each environment and split that was asked more than once."""
-    found: dict[str, list[Mapping[str, float]]] = {}
+def _points(rows: Rows) -> dict[_Measure, list[Mapping[str, float]]]:
+    """Return the rows with an accuracy of each measure that was taken more than once; what diverged has none."""
+    found: dict[_Measure, list[Mapping[str, float]]] = {}
     for row in rows:
         for name, value in row.items():
-            if value is not None and (match := _ACCURACY.fullmatch(name)):
-                found.setdefault(match["place"], []).append(row)
-    return {place: own for place, own in found.items() if len(own) > 1}
+            if value is not None and math.isfinite(value) and (match := _ACCURACY.fullmatch(name)):
+                found.setdefault(_Measure(match["place"], match["judge"] or ""), []).append(row)
+    return {measure: own for measure, own in found.items() if len(own) > 1}
 
 
 def _draw(
     axes: Axes,
     points: Rows,
-    place: str,
+    name: str,
     position: Callable[[Mapping[str, float]], float | None],
     hue: Hue,
 ) -> None:
@@ -103,7 +132,6 @@ def _draw(
     if not known:
         return
     at = [where for where, _ in known]
-    name = f"eval/{place}/accuracy"
     accuracy, low, high = ([100 * point[f"{name}{end}"] for _, point in known] for end in ("", "_low", "_high"))
     axes.plot(at, accuracy, color=hue, marker="o", markersize=3, linewidth=1.2)
     axes.fill_between(at, low, high, color=hue, alpha=0.12, linewidth=0)

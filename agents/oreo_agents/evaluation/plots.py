@@ -147,7 +147,7 @@ def plot_budgets(entries: Sequence[Entry], path: Path) -> Path | None:
 
 
 def plot_cost(entries: Sequence[Entry], path: Path) -> Path | None:
-    """Draw greedy accuracy against processor minutes of training, rounds of an algorithm joined by a line.
+    """Draw greedy accuracy against processor minutes of a row's own training, rounds of an algorithm joined by a line.
 
     Returns:
         None unless two entries or more tell what their training took.
@@ -173,7 +173,8 @@ def plot_cost(entries: Sequence[Entry], path: Path) -> Path | None:
             axes.set_xlim(0, 1.1 * max(minutes))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.set_ylim(bottom=0)
-        axes.set_xlabel("processor minutes of a run's training, without the start that all share")
+        start = "; sft is the start, which all others come after" * any(entry.name == "sft" for entry in found)
+        axes.set_xlabel(f"processor minutes of a row's own training{start}")
         axes.set_ylabel("accuracy (%), greedy")
         axes.grid(alpha=0.3)
         _title(axes, f"Accuracy and cost of training on {place[0]}, split {place[1]}", found)

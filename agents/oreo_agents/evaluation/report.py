@@ -214,9 +214,9 @@ def _disagreements(comparisons: Sequence[tuple[Pair, Mapping[str, Any]]]) -> lis
         return []
     named = "; ".join(pair.whole_label for pair in apart[:3])
     return [
-        "Of one run, 95% interval (Agresti and Min, approximate) and p (McNemar, exact) come of two methods, so that "
-        f"near 0.05 one may call a difference significant that the other does not ({named}"
-        f"{'; ...' * (len(apart) > 3)}): take neither for more than a hint, and train more seeds"
+        f"{named}{'; ...' * (len(apart) > 3)}: the 95% interval and p disagree about whether this difference is "
+        "significant. With one run they are computed by two different methods (Agresti and Min's approximate interval, "
+        "McNemar's exact test), and close to p = 0.05 these can differ: treat it as undecided, and train more seeds"
     ]
 
 

@@ -98,7 +98,7 @@ class Entry:
 
     @property
     def cpu_minutes(self) -> float | None:
-        """Processor time of a run's training, a mean over runs; that of the start, which all share, is not in it."""
+        """Processor time of a row's own training, a mean over runs; that of the start is in that of ``sft`` alone."""
         known = [each.training["cpu_seconds"] for each, _ in self.evaluations if "cpu_seconds" in each.training]
         return float(np.mean(known)) / 60 if known and len(known) == len(self.evaluations) else None
 

@@ -147,7 +147,7 @@ def _command() -> None:
             together.join(command)
         if command in _HELP:
             _say(USAGE)
-        elif command == "--version":
+        elif "--version" in (command, *(arguments if command in JOBS else ())):
             _say(f"oreo {version('oreo-suite')}\n")
         elif text := asked_of_parser(command, arguments):
             _say(text)
@@ -194,7 +194,7 @@ def _run_hydra(command: str, arguments: Sequence[str], imports: Sequence[str]) -
     if imports:
         overrides.insert(0, f"++imports={hydra_text(list(dict.fromkeys(imports)))}")
     parsed, unknown = get_args_parser().parse_known_args(flags_first(overrides))
-    check_flags(command, unknown)
+    check_flags(command, unknown, parsed)
     given = parsed.overrides
     if not parsed.multirun:
         require_no_sweep(command, given)

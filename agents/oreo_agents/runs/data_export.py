@@ -6,9 +6,11 @@ Knows: files. Does not know: formats of rows.
 import argparse
 import itertools
 import json
+import os
+import re
 import shutil
 from collections.abc import Iterable, Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import TextIO
@@ -20,6 +22,7 @@ from oreo_algos import EpisodeBuffer
 from oreo_algos.storage.atomic import remove_leftovers, replace_file, replace_folder
 
 _ROWS = 4096  # of a group in Parquet
+_MINARI = "MINARI_DATASETS_PATH"
 
 
 def export(options: argparse.Namespace) -> None:
@@ -107,11 +110,37 @@ def _some_rows(lines: TextIO) -> Iterator[list[Row]]:
 
 
 def _export_minari(buffer: EpisodeBuffer, options: argparse.Namespace) -> None:
+    """Write a data set where Minari keeps its own, whole or not at all: it would leave half of one."""
     try:
+        from minari.dataset.minari_dataset import parse_dataset_id
+        from minari.storage import get_dataset_path
+
         from oreo_envs.minari import export as export_minari
     except ImportError as error:
         raise ValueError(str(error)) from None
     name = str(options.out or f"{options.buffer.name}-v0")
-    data = export_minari(buffer, name)
-    say(f"{name}: {len(buffer)} episodes as a data set of Minari, in {data.storage.data_path.parent}")
+    if not re.search(r"-v\d+$", name):
+        raise ValueError(f"--out {name}: data sets of Minari are called NAME-v0")
+    parse_dataset_id(name)
+    place = get_dataset_path(name)
+    if place.exists():
+        raise ValueError(f"{place} is there already; delete it, or give another --out")
+    with replace_folder(place) as temporary, _kept_in(temporary):
+        export_minari(buffer, name)
+        for each in [*(temporary / name).iterdir()]:
+            each.rename(temporary / each.name)
+        shutil.rmtree(temporary / Path(name).parts[0])
+    say(f"{name}: {len(buffer)} episodes as a data set of Minari, in {place}")
     say("not kept: tokens, log-probabilities, loss_mask")
+
+
+@contextmanager
+def _kept_in(folder: Path) -> Iterator[None]:
+    """Let Minari keep its data sets in another folder."""
+    before = os.environ.get(_MINARI)
+    os.environ[_MINARI] = str(folder)
+    try:
+        yield
+    finally:
+        del os.environ[_MINARI]
+        os.environ |= {} if before is None else {_MINARI: before}

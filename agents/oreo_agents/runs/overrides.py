@@ -3,6 +3,7 @@
 Knows: Hydra, where configurations lie. Does not know: what commands do.
 """
 
+import argparse
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -65,12 +66,28 @@ def check_overrides(command: str, overrides: Sequence[str]) -> None:
             raise UserError(f"{command}: a file of settings cannot be read: {reason:.300}") from error
 
 
-def check_flags(command: str, flags: Sequence[str]) -> None:
-    """Refuse what is written as a flag and is none.
+_NOT_HERE = {"shell_completion": "-sc", "config_name": "-cn", "config_path": "-cp", "experimental_rerun": ""}
+"""Flags of Hydra that mean nothing here: configurations are the commands' own. The short form of each."""
+
+
+def check_flags(command: str, flags: Sequence[str], parsed: argparse.Namespace) -> None:
+    """Refuse what is written as a flag and is none, and flags of Hydra that do nothing for these commands.
+
+    Args:
+        command: as given.
+        flags: what Hydra's parser does not know.
+        parsed: what it knows.
 
     Raises:
         UserError: with what to write.
     """
+    for name, short in _NOT_HERE.items():
+        if getattr(parsed, name):
+            flag = f"--{name.replace('_', '-')}{f' ({short})' if short else ''}"
+            raise UserError(
+                f"{command}: {flag} of Hydra is not for this command; settings are written KEY=VALUE, files of your "
+                f"own are found by --config-dir DIR, and oreo {command} --help lists what there is"
+            )
     for flag in flags:
         if flag.startswith("-"):
             name = flag.lstrip("-").partition("=")[0].replace("-", "_")

@@ -112,6 +112,7 @@ def test_rounds_are_joined_over_processor_minutes(drawn: list[Figure]):
     joined = [line.get_xydata().tolist() for line in axes.lines if len(line.get_xdata()) == 2]
     assert [[1.0, 75.0], [2.0, 100.0]] in joined
     assert plots.plot_cost(ENTRIES[:1], Path("x.png")) is None
+    assert "own training; sft is the start" in axes.get_xlabel()
 
 
 def test_losses_have_panels_of_their_own_and_the_warm_up_is_shaded(drawn: list[Figure]):
@@ -155,6 +156,23 @@ def test_learning_curves_are_drawn_against_steps_and_time_with_n_seed_and_the_be
     assert len(figure.axes[0].collections) == 2  # bands
     [legend] = figure.legends
     assert [text.get_text() for text in legend.get_texts()] == ["sft", "oreo, 2 runs"]
+
+
+def test_rankings_of_pairs_have_curves_too(drawn: list[Figure]):
+    place = "eval/Chat-v0/pairs-held-back"
+
+    def point(step: int, **judged: float) -> dict[str, float]:
+        ends = {"": 0.0, "_low": -0.1, "_high": 0.1}
+        measured = {f"{place}/{judge}_accuracy{end}": a + d for judge, a in judged.items() for end, d in ends.items()}
+        return {"step": step, f"{place}/pairs": 40.0, "eval/cpu_seconds": 60.0 * step, **measured}
+
+    rows = [point(0, reward=0.5, value=0.5), point(5, reward=0.8, value=0.6), point(9, reward=float("nan"), value=0.7)]
+    curve_plots.plot_curves({"dpo": [rows]}, Path("x.png"))
+    by_reward, _, by_value, _ = drawn[0].axes
+    assert by_reward.get_title() == "Chat-v0/pairs-held-back, pairs ranked by the implicit reward, n = 40 a point"
+    assert by_reward.get_ylabel() == "ranked right (%)" and "ranked by V" in by_value.get_title()
+    curves = [[line.get_xydata().tolist() for line in axes.lines] for axes in (by_reward, by_value)]
+    assert [[0, 50], [5, 80]] in curves[0] and [[0, 50], [5, 60], [9, 70]] in curves[1]
 
 
 def test_a_last_batch_of_one_example_does_not_bend_a_curve():

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -124,3 +125,38 @@ def test_a_damaged_data_set_is_told(home: Path):
     (folder / "data" / "main_data.hdf5").write_bytes(b"no")
     with pytest.raises(ValueError, match=r"rooms-v0/data, episode 0: not a whole data set of Minari \(OSError"):
         back(folder)
+
+
+def test_an_exported_data_set_is_there_whole_or_not_at_all(home: Path, tmp_path: Path, monkeypatch, capsys):
+    buffer = tmp_path / "buffer"
+    messages = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
+    nothing = np.zeros(0, np.int32)
+    spans, rewards = np.array([[1, 0, 1]], np.int32), np.ones(1, np.float32)
+    told = {"task_id": "t", "env_id": CHAT, "messages": messages, "success": True}
+    EpisodeBuffer(
+        [
+            Episode(
+                tokens=nothing,
+                step_id=nothing,
+                rewards=rewards,
+                action_spans=spans,
+                terminated=True,
+                truncated=False,
+                **told,
+            )
+        ]
+    ).save(buffer)
+    ask = ["export", str(buffer), "--format", "minari", "--out"]
+    for name, message in (("plain", "--out plain: data sets of Minari are called NAME-v0"), ("../x-v0", "Malformed")):
+        with pytest.raises(ValueError, match=message):
+            main([*ask, name])
+    with monkeypatch.context() as broken:
+        broken.setattr("minari.MinariDataset.__init__", Mock(side_effect=OSError(28, "No space left on device")))
+        with pytest.raises(OSError, match="No space left"):
+            main([*ask, "mine/x-v0"])
+    assert [path for path in home.rglob("*") if path.is_file() or "x-v0" in path.name] == []
+    main([*ask, "mine/x-v0"])
+    assert minari.load_dataset("mine/x-v0").total_episodes == 1
+    assert sorted(path.name for path in (home / "mine").iterdir()) == ["x-v0"]
+    with pytest.raises(ValueError, match="is there already; delete it, or give another --out"):
+        main([*ask, "mine/x-v0"])

@@ -183,6 +183,13 @@ def test_an_option_that_there_is_not_is_named(flags: tuple[str, ...], refused: C
     assert f"train: there is no flag {flags[0]}; settings are written KEY=VALUE" in refused("train", *flags)
 
 
+@pytest.mark.parametrize(
+    "flags", [("--shell-completion", "install=bash"), ("-sc",), ("--config-name", "x"), ("-cp", "/")]
+)
+def test_options_of_hydra_that_mean_nothing_here_are_refused(flags: tuple[str, ...], refused: Caught):
+    assert "of Hydra is not for this command; settings are written KEY=VALUE" in refused("run", *flags)
+
+
 def test_several_values_without_a_sweep_say_how_each_is_written(refused: Caught):
     assert "algo has several values: `oreo train -m` runs one job for each" in refused("train", "algo=oreo,dpo")
     text = refused("run", "search=greedy,majority")
