@@ -11,6 +11,7 @@ as there is room for a few. Each row draws from a source of its own.
 
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -20,6 +21,7 @@ from torch import Tensor
 
 from oreo_agents.networks.checkpoints import cast_once
 from oreo_agents.networks.kv_cache import Prefix, Room, pad_left
+from oreo_agents.networks.packed_weights import packed
 from oreo_agents.networks.policy import CausalPolicy
 from oreo_agents.networks.readers import Reader
 from oreo_algos.typed import require_finite, require_types
@@ -28,6 +30,10 @@ from oreo_algos.typed import require_finite, require_types
 _REFILL = 8
 # So many steps of a row that has ended cost less than to have another row change places with it.
 _MOVE = 16
+# So many logits are drawn from at once on a CPU: what is computed of more does not stay in its cache.
+_IN_CACHE = 1 << 19
+# So many tokens may follow at least where weights are laid out for some rows at once.
+_MANY_TOKENS = 32
 
 Choices: TypeAlias = dict[int, "Choices"]
 """Continuations that are allowed, as a tree: each token that may come next, and what may follow it."""
@@ -180,7 +186,8 @@ def generate(
     ]
     # Prompts of similar length share a batch, so that little padding is computed.
     waiting = deque(sorted(rows, key=lambda row: len(row.prompt)))
-    with cast_once(policy):
+    many = len(prompts) > 1 and sampling.max_new_tokens >= _MANY_TOKENS
+    with cast_once(policy), packed(policy) if many else nullcontext():
         _Batch(policy, end_ids, sampling, keep_caches=keep_caches).run(waiting)
     return [row.sample for row in rows]
 
@@ -362,6 +369,11 @@ def draw(
         Tokens int64 [B] and their log-probabilities [B], nats.
     """
     sources = sources if temperature and sources else [None] * len(logits)
+    rows = max(_IN_CACHE // logits.shape[1], 1) if logits.device.type == "cpu" else len(logits)
+    if len(logits) > rows:
+        starts = range(0, len(logits), rows)
+        parts = [draw(logits[k : k + rows], temperature, sources[k : k + rows]) for k in starts]
+        return torch.cat([tokens for tokens, _ in parts]), torch.cat([logprobs for _, logprobs in parts])
     greedy = [source is None for source in sources]
     if any(greedy):
         best, likeliest = logits.max(dim=-1)

@@ -6,6 +6,7 @@ Knows: both worlds. Does not know: a particular environment, a search, a loss.
 import logging
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +20,7 @@ from oreo_agents.episodes.sampler import LocalSampler, Sampler, Turn
 from oreo_agents.episodes.sources import row_source, sample_numbers
 from oreo_agents.episodes.ungraded import WHY
 from oreo_agents.networks.kv_cache import Prefix, Room
+from oreo_agents.networks.packed_weights import hold_packed
 from oreo_agents.networks.policy import CausalPolicy
 from oreo_algos.episode import Episode
 
@@ -103,7 +105,9 @@ def rollout(
     pool = [make_env() for _ in indices[:1]]
     stream = sampler.stream(prompt_format.end_ids, sampling)
     extra = {"seed": seed, "temperature": sampling.temperature, **(info or {})}
+    held = ExitStack()
     try:
+        held.enter_context(hold_packed(policy))
         # An answer is one turn: nothing of it is read a second time.
         in_turns = bool(pool) and not pool[0].unwrapped.step_delimiters  # type: ignore[attr-defined]
         # Where all come back at once, others take the places of those that end only among what was asked at once.
@@ -161,6 +165,7 @@ def rollout(
                 else:
                     ask(record)
     finally:
+        held.close()
         stream.close()
         for env in pool:
             env.close()

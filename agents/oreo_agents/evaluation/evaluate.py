@@ -20,6 +20,7 @@ from oreo_agents.episodes.tasks import is_played
 from oreo_agents.episodes.ungraded import WHY, grade_again, is_graded
 from oreo_agents.evaluation.preferences import PairSettings
 from oreo_agents.evaluation.statistics import standard_error, wilson_interval
+from oreo_agents.networks.packed_weights import hold_packed
 from oreo_agents.networks.policy import CausalPolicy
 from oreo_agents.networks.value import StateValue
 from oreo_agents.search import Answer, Player, Search
@@ -216,7 +217,8 @@ def evaluate(
         if search in found:
             player.progress(len(indices))
         else:
-            answers = search.answer(player)
+            with hold_packed(policy):
+                answers = search.answer(player)
             answers = _graded_again(make_env, prompt_format, answers, indices)
             items = [_item(answer, index) for answer, index in zip(answers, indices, strict=True)]
             found[search] = answers, items

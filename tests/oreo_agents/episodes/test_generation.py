@@ -5,6 +5,7 @@ import pytest
 import torch
 from tiny_models import VOCABULARY, make_episode, make_model
 
+from oreo_agents.episodes import generate as generate_module
 from oreo_agents.episodes.generate import Sampling, draw, generate, make_choices
 from oreo_agents.episodes.sources import row_source
 from oreo_agents.networks.policy import CausalPolicy
@@ -98,6 +99,16 @@ def test_draws_follow_the_distribution():
     weights = torch.tensor([0.25, 0.09, 0.04])
     found = torch.bincount(sharp, minlength=3) / len(sharp)
     assert found.tolist() == pytest.approx((weights / weights.sum()).tolist(), abs=0.015)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.7, 1.0])
+def test_rows_that_are_drawn_in_parts_get_what_they_get_together(temperature, monkeypatch):
+    logits, found = torch.randn(7, 50), []
+    for cells in (1, 120, 1 << 19):
+        monkeypatch.setattr(generate_module, "_IN_CACHE", cells)
+        shared = np.random.default_rng(5)
+        found.append(draw(logits, temperature, [shared, None, *[shared] * 4, np.random.default_rng(6)]))
+    assert all(torch.equal(a, b) for one in found[:2] for a, b in zip(one, found[2], strict=True))
 
 
 def test_the_same_sources_give_the_same_samples_and_the_global_one_is_not_used():

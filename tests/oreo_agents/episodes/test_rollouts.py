@@ -2,12 +2,14 @@
 
 import numpy as np
 import pytest
+import torch
 from short_talks import CHAT, DIALOGUE_ENV, FORMATS, PLAIN, QUESTION_ENV, make_policy, maker, play
 
 from oreo_agents.episodes.generate import Sampling
 from oreo_agents.episodes.prompts import PromptFormat
 from oreo_agents.episodes.rollout import rollout
 from oreo_agents.episodes.texts import encode_episode
+from oreo_agents.networks import packed_weights
 from oreo_algos.batch import collate
 
 pytestmark = pytest.mark.usefixtures("short_talks")
@@ -77,6 +79,19 @@ def test_the_policy_reads_each_token_of_two_turns_once():
     assert sum(episode.num_steps == 2 for episode in episodes) >= 3
     # The last token of a transcript says nothing more.
     assert sum(read) == sum(episode.num_tokens - 1 for episode in episodes)
+
+
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="torch has no oneDNN here")
+def test_weights_are_laid_out_once_for_all_turns(monkeypatch):
+    policy, laid_out = make_policy(), []
+    before = play(DIALOGUE_ENV, PLAIN, range(8), policy=policy, max_new_tokens=40)
+    monkeypatch.setattr(packed_weights, "_SMALL", 1)
+    original = packed_weights._laid_out
+    monkeypatch.setattr(packed_weights, "_laid_out", lambda weight: laid_out.append(1) or original(weight))
+    episodes = play(DIALOGUE_ENV, PLAIN, range(8), policy=policy, max_new_tokens=40)
+    assert any(episode.num_steps == 2 for episode in episodes.values())
+    assert len(laid_out) == sum(isinstance(module, torch.nn.Linear) for module in policy.modules())
+    assert all(np.array_equal(episodes[slot].tokens, before[slot].tokens) for slot in range(8))
 
 
 def test_equal_seeds_give_equal_episodes_and_other_seeds_do_not():
