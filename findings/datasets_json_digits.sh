@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# What: load_dataset("json") keeps ten digits after the point when the file is a JSON array, when `field` is given, or when any other
-#   column of the file mixes types: a probability of 1.2e-11 is 0.0, its logarithm -inf. The same rows as JSON lines are exact.
+# What: load_dataset("json") keeps ten digits after the point when the file is a JSON array, when `field` is given, or when objects
+#   in any other column differ in their keys (chat messages of which some have `tool_calls`) or its types are mixed: a probability of
+#   1.2e-11 is 0.0, its logarithm -inf. The same rows alone as JSON lines are exact.
 # Versions: datasets 5.2.0 and 4.6.1 (the array: since 4.7.0), pandas 3.1.1, pyarrow 26.0.1.
 # Expected by most: a float of a file is the float of the dataset, as `json.load` reads it, whatever the layout of the file and
 #   whatever other columns hold. Behaviour probabilities, p-values, learning rates and small rewards live below 1e-10.
@@ -9,14 +10,14 @@
 #   lines: [{'p': 1.2e-11, 'score': 0.1234567890123}, {'p': 0.5, 'score': 1e-06}]
 #   array: [{'p': 0.0, 'score': 0.123456789}, {'p': 0.5, 'score': 1e-06}]
 #   field: [{'p': 0.0, 'score': 0.12345678900000001}, {'p': 0.5, 'score': 1e-06}]
-#   lines, a mixed column beside: [{'p': 0.0, 'score': 0.123456789}, {'p': 0.5, 'score': 1e-06}]
+#   lines with messages: [{'p': 0.0, 'score': 0.123456789}, {'p': 0.5, 'score': 1e-06}]
 #   datasets 4.6.1 until 4.6.1
 #   lines: [{'p': 1.2e-11, 'score': 0.1234567890123}, {'p': 0.5, 'score': 1e-06}]
 #   array: [{'p': 1.1999999999999999e-11, 'score': 0.1234567890123}, {'p': 0.5, 'score': 1e-06}]
 #   field: [{'p': 0.0, 'score': 0.12345678900000001}, {'p': 0.5, 'score': 1e-06}]
 # Why: packaged_modules/json/json.py reads such files and writes them anew for Arrow with pandas' `ujson_dumps`, whose
 #   `double_precision` is 10. (huggingface/datasets#8652 is about the last bit that pandas' reader of `field` gets wrong, not this.)
-# Instead: JSON lines whose columns have one type each; for an array `Dataset.from_list(json.load(file))`; compare a few floats.
+# Instead: JSON lines whose columns have one type and the same keys in each row, or `Dataset.from_list` of what `json` read.
 set -euo pipefail
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
@@ -31,7 +32,8 @@ import datasets
 
 datasets.disable_progress_bars()
 ROWS = [{"p": 1.2e-11, "score": 0.1234567890123}, {"p": 0.5, "score": 1e-6}]
-MIXED = [{**row, "answer": answer} for row, answer in zip(ROWS, (7, "seven"), strict=True)]
+CHATS = [[{"role": "user", "content": "Hi"}], [{"role": "assistant", "tool_calls": [{"name": "look"}]}]]
+TALK = [{**row, "messages": chat} for row, chat in zip(ROWS, CHATS, strict=True)]
 
 
 def read(text, **rest):
@@ -54,7 +56,7 @@ if __name__ == "__main__":
         "field": (read(json.dumps({"data": ROWS}), field="data"), False),
     }
     if sys.argv[1] == "rounds":
-        cases["lines, a mixed column beside"] = (read("\n".join(map(json.dumps, MIXED))), False)
+        cases["lines with messages"] = (read("\n".join(map(json.dumps, TALK))), False)
     for name, (rows, exact) in cases.items():
         print(f"{name}: {rows}")
         assert close(rows) == exact, name
