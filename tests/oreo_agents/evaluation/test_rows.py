@@ -1,5 +1,6 @@
 """Which runs make one row: settings of real configurations, answers invented."""
 
+import copy
 import json
 import re
 from collections.abc import Sequence
@@ -8,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hydra import compose, initialize_config_dir
+import yaml
 from omegaconf import DictConfig, OmegaConf
 
 import oreo_agents
@@ -19,7 +20,8 @@ from oreo_agents.evaluation.results import Entry, find_results, load_entries
 from oreo_agents.evaluation.run_settings import flatten, under, written
 from oreo_agents.evaluation.statistics import RunKey
 from oreo_agents.evaluation.tables import accuracy_tables, choice_tables, win_tables
-from oreo_agents.runs.overrides import config_folder
+from oreo_agents.runs.choices import compose, known
+from oreo_agents.runs.overrides import initialised
 
 ROOT = Path(__file__).resolve().parents[3]
 ALL, NONE, HALF = [1] * 8, [0] * 8, [1, 0] * 4
@@ -27,11 +29,29 @@ Solved = dict[tuple[str, str] | tuple[str, str, str], Sequence[int]]
 
 
 @cache
+def composed(command: str, *overrides: str) -> DictConfig:
+    with initialised():
+        return compose(command, overrides)
+
+
 def configuration(command: str, *overrides: str) -> DictConfig:
-    """Return what the command would write down."""
-    with initialize_config_dir(str(config_folder()), version_base="1.3"):
-        config = compose(command, list(overrides))
+    """Return what the command would write down; plain values are set afterwards, what is composed is composed once."""
+    chosen = [text for text in overrides if known(text.partition("=")[0])]
+    config = copy.deepcopy(composed(command, *chosen))
+    for text in overrides:
+        key, _, value = text.partition("=")
+        if text not in chosen:
+            OmegaConf.update(config, key.lstrip("+"), yaml.safe_load(value), force_add=key.startswith("+"))
     return OmegaConf.create(OmegaConf.to_container(config, resolve=True))  # type: ignore[return-value]
+
+
+def test_configurations_are_those_of_the_command():
+    for given in (
+        ["collect.samples=2", "seed=1"],
+        ["policy=checkpoint", "policy.path=/some/model", "+env.options.num_verbs=8", "data=[first,second]"],
+    ):
+        real = OmegaConf.to_container(composed("run", *given), resolve=True)
+        assert OmegaConf.to_container(configuration("run", *given)) == real
 
 
 def run(folder: Path, solved: Solved, *overrides: str, command: str = "run", **facts: Any) -> Path:
