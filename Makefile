@@ -18,8 +18,7 @@ demo: .venv/runtime.done  ## train and compare all algorithms on the embedded ta
 	$(BIN)/oreo run hydra.run.dir=outputs/demo
 
 test: .venv/dev.done  ## the suite, the smoke run, and the wheel in an empty environment
-	$(BIN)/python -m pytest -n auto --dist loadfile
-	$(BIN)/python -m pytest -n auto --dist loadfile -m slow
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder -m "not gpu and not network"
 
 check: lint test
 
