@@ -19,8 +19,8 @@ import oreo_envs.grading as package
 from oreo_envs.grading import Thoughts, answer_may_go_on, canonical, extract_answer, grade, has_final_answer
 from oreo_envs.grading.extraction import MAX_ANSWER_CHARS
 
-SHORT, LONG = 2_000, 16_000
-FAST_S, FACTOR, GRAIN_S = 0.05, 24, 0.004  # a quadratic scan takes 64 times as long, a linear one 8 times
+SHORT, LONG = 1_000, 8_000
+FAST_S, FACTOR, GRAIN_S = 0.0125, 24, 0.001  # a quadratic scan takes 64 times as long, a linear one 8 times
 LIMIT_S = 0.25
 
 # How long the texts are that they see, characters: whole modules, and single patterns.
