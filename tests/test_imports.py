@@ -109,7 +109,7 @@ def test_a_broken_direction_would_be_seen():
 
 def test_only_the_command_line_has_heard_of_hydra():
     found = [path for _, path in MODULES if {"hydra", "omegaconf"} & set(imported(tree_of(path)))]
-    names = ["building", "choices", "cli", "hints", "jobs", "overrides", "run_folders", "sweeps"]
+    names = ["building", "choices", "cli", "composing", "hints", "jobs", "overrides", "run_folders", "sweeps"]
     assert sorted(found) == [ROOMS["oreo_agents"] / "runs" / f"{name}.py" for name in names]
     page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
     assert f"There, {', '.join(f'`{name}`' for name in names)} do." in " ".join(page.split())
