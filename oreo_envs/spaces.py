@@ -78,7 +78,7 @@ class FreeText(gymnasium.Space[str]):
 
 
 @create_zero_array.register(FreeText)
-def _nothing_said(space: FreeText) -> str:
+def _nothing_said(space: FreeText) -> str:  # type: ignore[misc]
     """What wrappers that stack or delay observations begin with."""
     return ""
 

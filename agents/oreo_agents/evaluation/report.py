@@ -19,7 +19,8 @@ from oreo_agents.evaluation.formats import as_json, comma_separated, latex, mark
 from oreo_agents.evaluation.pair_tables import JUDGES, pair_tables
 from oreo_agents.evaluation.records import entry_record, pair_record
 from oreo_agents.evaluation.report_arguments import FORMATS, parser
-from oreo_agents.evaluation.results import Entry, find_results, load_entries, load_held_out, load_skipped
+from oreo_agents.evaluation.results import Entry, find_results, load_entries
+from oreo_agents.evaluation.run_settings import load_held_out, load_skipped
 from oreo_agents.evaluation.tables import accuracy_tables, choice_tables, kind_tables, refusal_tables, win_tables
 from oreo_agents.terminal import Terminal
 from oreo_algos.storage.atomic import write_text

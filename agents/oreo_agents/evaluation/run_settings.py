@@ -82,6 +82,21 @@ def read_document(path: Path, *, counted: bool = False) -> dict[str, Any]:
     return found
 
 
+def load_held_out(path: Path) -> dict[str, list[dict[str, Any]]]:
+    """Return what the networks of a run learned of held-out tasks, by name, see ``held_out.HeldOutFound``."""
+    training = read_document(path).get("training") or {}
+    found = {
+        name: [part["held_out"] for part in summary.get("buffers") or () if part.get("held_out")]
+        for name, summary in training.items()
+    }
+    return {name: parts for name, parts in found.items() if parts}
+
+
+def load_skipped(path: Path) -> dict[str, str]:
+    """Return the algorithms that a run left out, and why."""
+    return dict(read_document(path).get("skipped", {}))
+
+
 @dataclass(frozen=True)
 class RowSettings:
     """What a row of results depends on.
