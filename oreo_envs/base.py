@@ -19,7 +19,7 @@ from oreo_envs.checks import choose, closest, positive, whole
 from oreo_envs.foreign import require_reward
 from oreo_envs.grading.thoughts import Thoughts
 from oreo_envs.messages import Lent, Message, frozen, message
-from oreo_envs.orders import LAST_INDEX, Order, Seat, own_options
+from oreo_envs.orders import LAST_INDEX, Order, Seat, lists_tasks, look_around, own_options
 from oreo_envs.records import Demonstration, EnvState, Opening, Outcome, Scalar, Solution, Turn, demonstration
 from oreo_envs.spaces import FreeText
 from oreo_envs.spec import LimitedSpec
@@ -191,6 +191,8 @@ class TextEnv(gymnasium.Env[str, str], ABC):
                 not for this vector. Named tasks leave the order where it is.
         """
         super().reset(seed=seed)
+        if self.place is None and (self.order.name != "random" or lists_tasks(options)):
+            look_around()
         if seed is not None:
             self.order.begin(seed, self.place or Seat())
         index = self._choose_task(own_options(options, self.place))

@@ -221,6 +221,8 @@ def _local_files(source: Source, split: str, path: Place | None, held_out: Seque
         if twice := {str(file) for file in joined if joined.count(file) > 1}:
             raise ValueError(f"path names {', '.join(sorted(twice))} twice")
         return tuple(joined)
+    if path == "":
+        raise ValueError("path is empty; name a file or a folder (the one you are in is '.')")
     place = Path(path).expanduser()
     if place.is_file():
         return explicit_file(place, split, source.naming, held_out)

@@ -4,8 +4,9 @@ Knows: the orders, how a vector shares one, what the options of ``reset`` may na
 Does not know: tasks; episodes (``base``).
 Gymnasium tells no environment of a vector its place. When a vector batches the space of its first environment,
 ``SyncVectorEnv`` has all of them: at that moment they are told theirs, whenever they were made. ``AsyncVectorEnv`` has
-the functions that will make them in other processes: these are wrapped, so that what they make is told there. Vectors
-of other libraries tell nothing, so that there the place is an argument.
+the functions that will make them in other processes: these are wrapped, so that what they make is told there. Where
+wrappers have put other spaces in the place of both of ours, none is batched: then the first ``reset`` looks around.
+Vectors of other libraries tell nothing, so that there the place is an argument.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import Any
 
 import gymnasium
 import numpy as np
-from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv
+from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv, async_vector_env
 from gymnasium.vector.utils import batch_space
 
 from oreo_envs.checks import choose
@@ -124,6 +125,13 @@ def _shuffled(seed: int, epoch: int, count: int) -> np.ndarray:
     return np.random.default_rng(np.random.SeedSequence([_ORDER_STREAM, seed, epoch])).permutation(count)
 
 
+def lists_tasks(options: Any) -> bool:
+    """Whether options of ``reset`` hold something for each environment of a vector."""
+    several = (list, tuple, np.ndarray)
+    values = options.values() if isinstance(options, Mapping) else ()
+    return isinstance(options, several) or any(isinstance(value, several) for value in values)
+
+
 def own_options(options: Any, place: Seat | None) -> dict[str, Any]:
     """Return what the options of ``reset`` say to the environment at this place.
 
@@ -173,6 +181,22 @@ def _batch(space: FreeText, n: int = 1) -> TextBatch:
             break
         frame = frame.f_back  # type: ignore[assignment]
     return TextBatch([deepcopy(space)] * n)
+
+
+def look_around() -> None:
+    """Tell environments their places where one of them is being reset by a vector that has batched none of our spaces.
+
+    Raises:
+        ValueError: it is in another process, where nobody knows how many there are.
+    """
+    frame = sys._getframe(1)
+    while frame is not None:
+        if frame.f_code is async_vector_env._async_worker.__code__:
+            raise ValueError(f"this environment does not know its place in a vector: {_WHERE}")
+        if frame.f_code is SyncVectorEnv.reset.__code__ or frame.f_code is SyncVectorEnv.step.__code__:
+            _seat(frame.f_locals["self"].envs)
+            return
+        frame = frame.f_back  # type: ignore[assignment]
 
 
 def _seat(envs: Sequence[Any]) -> None:

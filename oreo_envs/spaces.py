@@ -23,6 +23,7 @@ from gymnasium.vector.utils import (
     read_from_shared_memory,
     write_to_shared_memory,
 )
+from gymnasium.wrappers.utils import create_zero_array
 
 SHARED_TEXT_BYTES = 1 << 16
 """Room for one environment's observation in shared memory, UTF-8 bytes."""
@@ -74,6 +75,12 @@ class FreeText(gymnasium.Space[str]):
     def __repr__(self) -> str:
         """Name the space."""
         return "FreeText()"
+
+
+@create_zero_array.register(FreeText)
+def _nothing_said(space: FreeText) -> str:  # type: ignore[misc]
+    """What wrappers that stack or delay observations begin with."""
+    return ""
 
 
 class TextBatch(gymnasium.spaces.Tuple):

@@ -136,6 +136,45 @@ def test_a_place_that_was_given_is_kept_in_another_process():
         vector.close()
 
 
+class Numbers(gym.Wrapper):
+    """Numbers in the place of texts, both ways, as a policy over tokens has them."""
+
+    def __init__(self, env):
+        """Wrap."""
+        super().__init__(env)
+        self.observation_space = gym.spaces.Box(0, 1e9, (1,), np.float32)
+        self.action_space = gym.spaces.Discrete(2)
+
+    def reset(self, **how):
+        text, info = self.env.reset(**how)
+        return np.array([len(text)], np.float32), info
+
+    def step(self, action):
+        text, *rest = self.env.step(["", "#### 1"][action])
+        return np.array([len(text)], np.float32), *rest
+
+
+def test_environments_whose_spaces_a_wrapper_has_replaced_are_told_their_places():
+    """All played the same tasks, since none of our spaces is batched."""
+    vector = SyncVectorEnv([lambda: Numbers(_made(order="sequential"))] * 3)
+    assert [vector.reset(seed=0)[1]["index"].tolist() for _ in range(2)] == [[0, 1, 2], [0, 1, 2]]
+    assert vector.reset()[1]["index"].tolist() == [3, 4, 5]
+    vector.step([1, 1, 1])
+    assert vector.step([0, 0, 0])[-1]["index"].tolist() == [6, 7, 8]
+    drawn = SyncVectorEnv([lambda: Numbers(_made())] * 3)
+    assert drawn.reset(options={"index": [9, 2, 5]})[1]["index"].tolist() == [9, 2, 5]
+    apart = AsyncVectorEnv([lambda: Numbers(_made(order="sequential"))] * 2, context="fork")
+    with pytest.warns(UserWarning), pytest.raises(ValueError, match=r"does not know its place .* place=\(i, n\)"):
+        apart.reset(seed=0)
+    apart.close(terminate=True)
+
+
+def test_wrappers_that_stack_or_delay_texts_work():
+    stacked = gym.wrappers.FrameStackObservation(_made(), 2, padding_type="zero")
+    assert stacked.reset(seed=0)[0][0] == ""
+    assert gym.wrappers.DelayObservation(_made(), 1).reset(seed=0)[0] == ""
+
+
 def test_two_vectors_made_one_after_the_other_have_each_their_places():
     first, second = (SyncVectorEnv([lambda: _made(order="sequential")] * n) for n in (2, 3))
     assert first.reset()[1]["index"].tolist() == [0, 1] and second.reset()[1]["index"].tolist() == [0, 1, 2]

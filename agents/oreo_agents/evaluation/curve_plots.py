@@ -54,7 +54,7 @@ class _Measure:
     @property
     def title(self) -> str:
         said = self.place.removeprefix("eval/")
-        return f"{said}, {_JUDGES[self.judge]}" if self.judge else said
+        return f"{said},\n{_JUDGES[self.judge]}" if self.judge else said
 
 
 def plot_curves(metrics: Mapping[str, Sequence[Rows]], path: Path, about: str = "") -> Path | None:

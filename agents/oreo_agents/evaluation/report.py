@@ -5,7 +5,9 @@ Every interval and test is of ``statistics``, from answers by run and task.
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +19,15 @@ from oreo_agents.evaluation.formats import as_json, comma_separated, latex, mark
 from oreo_agents.evaluation.pair_tables import JUDGES, pair_tables
 from oreo_agents.evaluation.records import entry_record, pair_record
 from oreo_agents.evaluation.report_arguments import FORMATS, parser
-from oreo_agents.evaluation.results import Entry, find_results, load_entries, load_held_out, load_skipped
+from oreo_agents.evaluation.results import Entry, find_results, load_entries
+from oreo_agents.evaluation.run_settings import load_held_out, load_skipped
 from oreo_agents.evaluation.tables import accuracy_tables, choice_tables, kind_tables, refusal_tables, win_tables
 from oreo_agents.terminal import Terminal
 from oreo_algos.storage.atomic import write_text
 from oreo_algos.training.metrics_writer import FILE_NAME, read_metrics
 from oreo_algos.training.warning_log import FILE_NAME as WARNINGS_NAME
 from oreo_algos.training.warning_log import Finding, read_warnings
-from oreo_envs.visible import inline_markdown
+from oreo_envs.visible import inline_markdown, visible
 
 _log = logging.getLogger(__name__)
 
@@ -33,7 +36,7 @@ def main(arguments: Sequence[str]) -> None:
     """``oreo report DIR...``: write the tables and the plots of these folders, and print the tables."""
     given = parser().parse_args(arguments)
     out = given.out or (given.folders[0] if len(given.folders) == 1 else Path("report"))
-    report(
+    left_out = report(
         given.folders,
         out,
         base=given.base,
@@ -42,6 +45,10 @@ def main(arguments: Sequence[str]) -> None:
         dev=given.dev,
         formats=given.format,
     )
+    if left_out:
+        for why in left_out:
+            print(f"oreo: left out: {visible(why)}", file=sys.stderr)
+        raise SystemExit(1)
 
 
 def report(
@@ -54,8 +61,10 @@ def report(
     dev: str = "dev",
     formats: Sequence[str] = ("markdown",),
     quiet: bool = False,
-) -> None:
+) -> list[str]:
     """Write ``report.md`` and ``plots/`` for all runs under ``folders`` to ``out``, and print the tables.
+
+    What cannot be read of several folders or runs is left out, and said in the report.
 
     Args:
         folders: of runs, or of folders of runs.
@@ -67,13 +76,28 @@ def report(
         formats: among ``FORMATS``: which files to write.
         quiet: print one line in place of the tables.
 
+    Returns:
+        What was left out, a sentence each.
+
     Raises:
-        FileNotFoundError: no ``results.json`` below one of the folders.
-        ValueError: there is no such base or setting.
+        FileNotFoundError: no ``results.json`` below any of the folders.
+        ValueError: there is no such base or setting, or nothing can be read.
     """
     out, found = Path(out).expanduser(), [Path(folder).expanduser() for folder in folders]
-    runs = sorted({path for folder in found for path in find_results(folder)}, key=_in_order)
-    entries, pairs = (load_entries(runs, group_by=group_by, over=over, rows=rows) for rows in ("results", "pairs"))
+    runs, left_out = _runs_of(found)
+
+    def load(runs: Sequence[Path], **how: Any) -> list[list[Entry]]:
+        return [load_entries(runs, rows=rows, **how) for rows in ("results", "pairs")]
+
+    try:
+        entries, pairs = load(runs, group_by=group_by, over=over)
+    except ValueError:
+        damaged = {path: why for path in runs if (why := _refused(partial(load, [path]))) is not None}
+        if len(damaged) in (0, len(runs)):
+            raise
+        runs = [path for path in runs if path not in damaged]
+        left_out += damaged.values()
+        entries, pairs = load(runs, group_by=group_by, over=over)
     base_of_tasks, base_of_pairs = _bases(entries, pairs, base)
     tables = [
         *accuracy_tables(entries),
@@ -89,11 +113,13 @@ def report(
         tables.append(failed_table(failed))
     out.mkdir(parents=True, exist_ok=True)
     (out / "plots").mkdir(exist_ok=True)
-    plots = _draw(entries, [*entries, *pairs], out / "plots")
+    metrics, unread = _metrics([*entries, *pairs])
+    left_out += unread
+    plots = _draw(entries, [*entries, *pairs], metrics, out / "plots")
     compared = comparison_pairs(entries, base_of_tasks) + comparison_pairs(pairs, base_of_pairs, JUDGES)
     told = [(pair, record) for pair in compared if (record := pair_record(pair)) is not None]
     records = [record for _, record in told]
-    notes = _notes([*entries, *pairs], runs) + _disagreements(told)
+    notes = [f"left out: {why}" for why in left_out] + _notes([*entries, *pairs], runs) + _disagreements(told)
     warnings = _grouped(_warnings(runs))
     console = Terminal(width=max(Terminal().width, 120), quiet=quiet)
     for table in tables:
@@ -129,6 +155,33 @@ def report(
     Terminal(width=max(Terminal().width, 120)).print(
         f"report: {written}, plots: {out / 'plots'}, curves: tensorboard --logdir {out}"
     )
+    return left_out
+
+
+def _runs_of(folders: Sequence[Path]) -> tuple[list[Path], list[str]]:
+    """Return the ``results.json`` below folders, and why there is none below some.
+
+    Raises:
+        FileNotFoundError, ValueError: there is none below any.
+    """
+    paths: set[Path] = set()
+    refused: list[FileNotFoundError | ValueError] = []
+    for folder in folders:
+        try:
+            paths |= {*find_results(folder)}
+        except (FileNotFoundError, ValueError) as error:
+            refused.append(error)
+    if not paths:
+        raise refused[0]
+    return sorted(paths, key=_in_order), [*map(str, refused)]
+
+
+def _refused(load: Callable[[], Any]) -> str | None:
+    try:
+        load()
+    except ValueError as error:
+        return str(error)
+    return None
 
 
 def _bases(entries: Sequence[Entry], pairs: Sequence[Entry], base: str | None) -> list[str | None]:
@@ -137,21 +190,25 @@ def _bases(entries: Sequence[Entry], pairs: Sequence[Entry], base: str | None) -
     return [base if base in names or not any(base in kind for kind in kinds) else None for names in kinds]
 
 
-def _draw(entries: Sequence[Entry], trained: Sequence[Entry], folder: Path) -> list[Path]:
+def _draw(
+    entries: Sequence[Entry],
+    trained: Sequence[Entry],
+    metrics: Mapping[str, list[list[dict[str, float]]]],
+    folder: Path,
+) -> list[Path]:
     """Draw what there is to draw; pictures of an earlier report that no longer are any go."""
     # Folders that are wrong are told of before matplotlib is loaded.
     from oreo_agents.evaluation.curve_plots import plot_curves
     from oreo_agents.evaluation.plots import plot_accuracy, plot_budgets, plot_cost, plot_search, seeds_in_words
     from oreo_agents.evaluation.training_plots import plot_training
 
-    metrics = _metrics(trained)
     drawn = {
         "accuracy": plot_accuracy(entries, folder / "accuracy.png"),
         "search": plot_search(entries, folder / "search.png"),
         "budgets": plot_budgets(entries, folder / "budgets.png"),
         "cost": plot_cost(entries, folder / "cost.png"),
-        "training": plot_training(metrics, folder / "training.png", seeds_in_words(entries)),
-        "curves": plot_curves(metrics, folder / "curves.png", seeds_in_words(entries)),
+        "training": plot_training(metrics, folder / "training.png", seeds_in_words(trained)),
+        "curves": plot_curves(metrics, folder / "curves.png", seeds_in_words(trained)),
     }
     for name, path in drawn.items():
         if path is None:
@@ -239,14 +296,18 @@ def _in_order(path: Path) -> list[tuple[float, str]]:
     return [(float(part) if part.isdecimal() else -1.0, part) for part in path.parts]
 
 
-def _metrics(entries: Sequence[Entry]) -> dict[str, list[list[dict[str, float]]]]:
-    """Read the metrics of every run of every row."""
+def _metrics(entries: Sequence[Entry]) -> tuple[dict[str, list[list[dict[str, float]]]], list[str]]:
+    """Read the metrics of every run of every row; say of which they cannot be read."""
     found: dict[str, dict[Path, list[dict[str, float]]]] = {}
+    unread: dict[str, None] = {}
     for entry in entries:
         for folder in [each.path.parent / entry.name for each, _ in entry.evaluations]:
             if (folder / FILE_NAME).exists() and folder not in found.setdefault(entry.algo, {}):
-                found[entry.algo][folder] = read_metrics(folder)
-    return {row: list(runs.values()) for row, runs in found.items()}
+                try:
+                    found[entry.algo][folder] = read_metrics(folder)
+                except ValueError as error:
+                    unread[str(error)] = None
+    return {row: list(runs.values()) for row, runs in found.items()}, [*unread]
 
 
 def _warnings(runs: Sequence[Path]) -> list[tuple[str, str, Finding]]:

@@ -17,6 +17,8 @@ def parser() -> argparse.ArgumentParser:
         prog="oreo report",
         description="One table and plots from run folders. Every setting in which runs differ, apart from the seed, "
         "makes a row of its own.",
+        epilog="Exit code: 0; 1 where a folder or a run could not be read, was left out and is named in the report; 2 "
+        "where there is no report.",
     )
     made.add_argument("folders", nargs="+", type=Path, metavar="DIR", help="run folders, or folders that hold some")
     made.add_argument(

@@ -21,7 +21,7 @@ from oreo_agents.evaluation.row_means import averaged, mean_counts
 from oreo_agents.evaluation.run_settings import RowSettings, differing, read_document, row_settings, under, written
 from oreo_agents.evaluation.statistics import Comparison, RunKey, accuracy, compare, wilson_interval
 from oreo_envs.checks import closest
-from oreo_envs.limits import files_below
+from oreo_envs.limits import files_below, read_json
 
 # Names that may be asked for whatever the runs are.
 _ALWAYS = ("algo", "search", "env", "env.options", "split", "seed", "budget")
@@ -229,7 +229,7 @@ def load_evaluations(runs: Sequence[Path], *, by_seed: bool = False, rows: str =
     """
     found, paths = [], dict[str, Any]()
     for path in runs:
-        document = read_document(path)
+        document = read_document(path, counted=True)
         for row in document.get(rows, ()):
             settings = row_settings(path.parent, row)
             values = dict(settings.values) | ({"seed": settings.seed} if by_seed else {})
@@ -376,23 +376,22 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def read_items(path: Path, row: dict[str, Any]) -> list[dict[str, Any]]:
-    """Read the graded items of a row of a ``results.json``; [] where they are not beside it."""
+    """Read the graded items of a row of a ``results.json``; [] where they are not beside it.
+
+    Raises:
+        ValueError: a line is damaged.
+    """
     label = contender_label(row["search"], row.get("budget"))
     file = path.parent / row["algo"] / f"items-{row['split']}-{label}.jsonl"
-    items = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()] if file.exists() else []
+    items = []
+    for number, line in enumerate(file.read_bytes().splitlines() if file.exists() else (), start=1):
+        try:
+            item = read_json(line)
+            _ = str(item["task_id"]), float(item["correct"])
+        except (ValueError, KeyError, TypeError, IndexError) as error:
+            raise ValueError(
+                f"{file}, line {number}: no answer that can be read ({type(error).__name__}: {error}); remove the "
+                "file: the command that made this run answers again"
+            ) from None
+        items.append(item)
     return [item for item in items if is_graded(item)]
-
-
-def load_held_out(path: Path) -> dict[str, list[dict[str, Any]]]:
-    """Return what the networks of a run learned of held-out tasks, by name, see ``held_out.HeldOutFound``."""
-    training = read_document(path).get("training") or {}
-    found = {
-        name: [part["held_out"] for part in summary.get("buffers") or () if part.get("held_out")]
-        for name, summary in training.items()
-    }
-    return {name: parts for name, parts in found.items() if parts}
-
-
-def load_skipped(path: Path) -> dict[str, str]:
-    """Return the algorithms that a run left out, and why."""
-    return dict(read_document(path).get("skipped", {}))

@@ -17,6 +17,10 @@ from oreo_envs.limits import read_json, read_yaml
 TRAINED = "trained.yaml"
 """In the folder of an evaluation: the configuration of the run that its checkpoint is of."""
 
+_NAMES: dict[str, type | tuple[type, ...]] = {"algo": str, "search": str, "split": str, "seed": int}
+_NUMBERS: dict[str, type | tuple[type, ...]] = {"env": str, "n": int, "correct": (int, float), "accuracy": (int, float)}
+"""What each row of results has at least, and what is counted in it; of which kind."""
+
 MOST_CONFIG_BYTES = 2**20
 """Largest configuration that is read; a large one of ours has some 10,000."""
 
@@ -48,16 +52,27 @@ _SIZES = frozenset({"samples", "keep", "expand", "actions"})
 _OWN = ("algo", "value_of", "network")
 
 
-def read_document(path: Path) -> dict[str, Any]:
+def read_document(path: Path, *, counted: bool = False) -> dict[str, Any]:
     """Read a ``results.json``.
+
+    Args:
+        path: of the file.
+        counted: whether its rows are to say what was counted too.
 
     Raises:
         ValueError: it is damaged.
     """
     try:
         document = read_json(read_limited(path))
-        for row in document["results"]:
-            _ = row["algo"], row["search"], row["split"], row["seed"]
+        for row in [*document["results"], *document.get("pairs", ())]:
+            for name, kind in (_NAMES | (_NUMBERS if counted else {})).items():
+                if not isinstance(row[name], kind) or row[name] != row[name]:
+                    raise ValueError(f"{name} is {row[name]!r:.80}")
+        for name in ("training", "skipped"):
+            if not isinstance(document.get(name) or {}, dict):
+                raise ValueError(f"{name} is {document[name]!r:.80}")
+        if not all(isinstance(summary, dict) for summary in (document.get("training") or {}).values()):
+            raise ValueError("training has an entry that is no summary")
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(
             f"{path}: no results that can be read ({type(error).__name__}: {error}); the command that made this run "
@@ -65,6 +80,21 @@ def read_document(path: Path) -> dict[str, Any]:
         ) from error
     found: dict[str, Any] = document
     return found
+
+
+def load_held_out(path: Path) -> dict[str, list[dict[str, Any]]]:
+    """Return what the networks of a run learned of held-out tasks, by name, see ``held_out.HeldOutFound``."""
+    training = read_document(path).get("training") or {}
+    found = {
+        name: [part["held_out"] for part in summary.get("buffers") or () if part.get("held_out")]
+        for name, summary in training.items()
+    }
+    return {name: parts for name, parts in found.items() if parts}
+
+
+def load_skipped(path: Path) -> dict[str, str]:
+    """Return the algorithms that a run left out, and why."""
+    return dict(read_document(path).get("skipped", {}))
 
 
 @dataclass(frozen=True)

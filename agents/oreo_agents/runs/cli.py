@@ -13,6 +13,7 @@ from functools import partial
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
+from traceback import extract_tb
 from typing import Any, NoReturn
 
 import hydra
@@ -254,10 +255,17 @@ def _reporting(work: Callable[[], Any]) -> Any:
     def told() -> Any:
         try:
             return work()
-        except OSError as error:
-            if (said := machine_failure(error)) is None:
+        except Exception as error:  # of Hydra itself, which lets anything through that its settings bring about
+            if (said := machine_failure(error)) is not None:
+                _fail(OSError(said), code=1)
+            if any(frame.name == "job" and frame.filename == __file__ for frame in extract_tb(error.__traceback__)):
                 raise
-            _fail(OSError(said), code=1)
+            if isinstance(error, FileNotFoundError):
+                _fail(
+                    OSError(f"{error.filename}: nothing can be made there; choose another hydra.run.dir=FOLDER"), code=1
+                )
+            why = " ".join(" ".join(str(each) for each in (error, error.__cause__) if each is not None).split())
+            _fail(ValueError(f"settings of Hydra (hydra.*): {why}"))
 
     return _run_and_report(told)
 

@@ -1,4 +1,4 @@
-"""Errors of the machine in words: a disk that is full, a folder that may not be written, too many open files.
+"""Errors of the machine in words: a full disk, a folder that may not be written, too many open files, no memory.
 
 Knows: numbers of errors, how libraries that hide them put it. Does not know: commands, what was written.
 """
@@ -49,6 +49,8 @@ _HIDDEN = re.compile(
 )
 """How errors of writing are put by libraries in other languages: with a number, or torch's without."""
 
+_NO_MEMORY = re.compile(r"can't allocate memory|CUDA out of memory|not enough memory", re.I)
+
 _TEMPORARY = re.compile(r"\..+\.(tmp|old|gone)-[-0-9a-f]+")
 
 
@@ -63,6 +65,13 @@ def machine_failure(error: BaseException, folder: Path | None = None) -> str | N
         The sentence; None: it is another error.
     """
     for each in _chain(error):
+        if _is_memory(each):
+            said = " ".join(str(each).split())[:160] or "of this machine"
+            return (
+                f"{folder or 'this process'}: memory is used up ({said}); "
+                "lower trainer.micro_batch_tokens or evaluate.sampling.batch_size, take a smaller model, or a machine "
+                "with more, then give the same command again: what is whole is kept"
+            )
         number = _number(each)
         if number not in _WORDS:
             continue
@@ -74,6 +83,15 @@ def machine_failure(error: BaseException, folder: Path | None = None) -> str | N
             "kept, and nothing half-written is left"
         )
     return None
+
+
+def _is_memory(error: BaseException) -> bool:
+    """Whether memory could not be had: Python says so by a class, torch on a GPU by one of its own, else in words."""
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or (isinstance(error, RuntimeError) and _NO_MEMORY.search(str(error)) is not None)
+    )
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:

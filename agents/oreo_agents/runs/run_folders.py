@@ -20,6 +20,9 @@ from oreo_agents.runs.building import require_named
 # Taken over one by one; the environment, whose settings have any names, as a whole.
 _TAKEN = ("policy", "value", "evaluate", "searches", "trainer", "seed")
 
+# Of its environment: which tasks it learned from, and so which are left to choose by (``dev_tasks``).
+_TASKS = ("sft.demonstrations", "sft.split", "collect.tasks", "collect.split")
+
 
 @dataclass(frozen=True)
 class Network:
@@ -114,6 +117,8 @@ def evaluation_overrides(folder: Path, given: Sequence[str]) -> list[str]:
         overrides.append(f"policy={'tiny' if tiny else 'checkpoint'}")
     if not any(text.startswith("env=") for text in given):
         overrides += ["~env", f"++env={hydra_text(config['env'])}"]
+        learned = flatten({key: config[key] for key in ("sft", "collect") if key in config})
+        overrides += [f"++{name}={hydra_text(learned[name])}" for name in _TASKS if name in learned]
     for name, value in flatten({key: config[key] for key in _TAKEN if key in config}).items():
         # A server that a run asked may be gone.
         if not (tiny and name == "policy.path") and name != "value.url":

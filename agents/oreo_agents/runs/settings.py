@@ -110,6 +110,8 @@ class RunSettings:
         if self.seed < 0 or (self.workers is not None and self.workers < 1):
             name, least = ("seed", 0) if self.seed < 0 else ("workers", 1)
             raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
+        if self.data is not None and not (self.data and all(self.data_folders)):
+            raise ValueError(f"data must name a folder or rows, or a list of such, or be null, got {self.data!r}")
         served = "value.url" if self.value.url is not None else "sampler=vllm"
         if (self.sampler.engine != "local" or self.value.url is not None) and (self.workers or 1) > 1:
             raise ValueError(

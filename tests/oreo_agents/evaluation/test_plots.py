@@ -169,7 +169,7 @@ def test_rankings_of_pairs_have_curves_too(drawn: list[Figure]):
     rows = [point(0, reward=0.5, value=0.5), point(5, reward=0.8, value=0.6), point(9, reward=float("nan"), value=0.7)]
     curve_plots.plot_curves({"dpo": [rows]}, Path("x.png"))
     by_reward, _, by_value, _ = drawn[0].axes
-    assert by_reward.get_title() == "Chat-v0/pairs-held-back, pairs ranked by the implicit reward, n = 40 a point"
+    assert by_reward.get_title() == "Chat-v0/pairs-held-back,\npairs ranked by the implicit reward, n = 40 a point"
     assert by_reward.get_ylabel() == "ranked right (%)" and "ranked by V" in by_value.get_title()
     curves = [[line.get_xydata().tolist() for line in axes.lines] for axes in (by_reward, by_value)]
     assert [[0, 50], [5, 80]] in curves[0] and [[0, 50], [5, 60], [9, 70]] in curves[1]

@@ -323,6 +323,26 @@ def test_an_interval_and_a_p_value_that_disagree_are_explained(tmp_path: Path, c
     assert said not in (clear / "report.md").read_text()
 
 
+def test_what_cannot_be_read_is_left_out_and_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """One folder without results made the whole report impossible."""
+    run, empty = write_run(tmp_path / "run", ONE_RUN), tmp_path / "empty"
+    cut, wrong = (write_run(tmp_path / name, ONE_RUN) for name in ("cut", "wrong"))
+    items = next((cut / "sft").glob("items-*.jsonl"))
+    items.write_text(items.read_text() + '{"task_id"')
+    (wrong / "results.json").write_text('{"results": [1]}')
+    empty.mkdir()
+    with pytest.raises(SystemExit) as ended:
+        main([*map(str, (run, empty, cut, wrong, tmp_path / "nowhere")), "--out", str(tmp_path / "out")])
+    said = capsys.readouterr().err.splitlines()
+    assert ended.value.code == 1 and len(said) == 4
+    assert all(any(f"left out: {place}" in line for line in said) for place in (empty, tmp_path / "nowhere", items))
+    text = (tmp_path / "out" / "report.md").read_text()
+    assert text.count("left out: ") == 4 and "| oreo | greedy | 1 | 8 | 62.5 |" in text
+    with pytest.raises(FileNotFoundError, match=r"no results\.json there"):
+        main([str(empty), "--out", str(tmp_path / "none")])
+    assert not (tmp_path / "none").exists()
+
+
 def test_folders_of_folders_are_joined(tmp_path: Path):
     write_run(tmp_path / "sweep" / "algo=oreo,seed=0", {("oreo", "greedy"): OREO}, seed=0)
     write_run(tmp_path / "sweep" / "algo=oreo,seed=1", {("oreo", "greedy"): SFT}, seed=1)

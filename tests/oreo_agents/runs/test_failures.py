@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from test_parallel import running
 
 from oreo_agents.runs import cli, jobs
@@ -76,6 +77,32 @@ def torch_says(text: str) -> Exception:
 def test_errors_of_the_machine_are_a_sentence_with_place_and_mend(error: Exception, said: str):
     found = machine_failure(error, Path("runs/1"))
     assert found is not None and said in found and "give the same command again" in found
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:124] . DefaultCPUAllocator: can't allocate memory: you tried"),
+    ],
+)
+def test_memory_that_cannot_be_had_is_a_sentence(error: Exception):
+    said = machine_failure(error, Path("run"))
+    assert said is not None and said.startswith("run: memory is used up (") and "trainer.micro_batch_tokens" in said
+
+
+@pytest.mark.parametrize(
+    ("override", "code", "said"),
+    [
+        ("hydra.job_logging=nope", 2, "Error merging override hydra.job_logging=nope Cannot assign str to Dict"),
+        ("hydra.job_logging.handlers=5", 2, "settings of Hydra (hydra.*): "),
+        ("hydra.run.dir=/proc/here", 1, "nothing can be made there; choose another hydra.run.dir=FOLDER"),
+    ],
+)
+def test_settings_that_hydra_itself_cannot_use_are_a_sentence(override: str, code: int, said: str, ended):
+    found, text = ended("train", override)
+    assert found == code and said in text and "Traceback" not in text and text.count("\n") == 1
 
 
 @pytest.mark.parametrize("error", [RuntimeError("shapes differ"), KeyError("a"), FileNotFoundError(2, "x", "/a")])

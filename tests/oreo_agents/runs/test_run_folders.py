@@ -9,6 +9,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
 from oreo_agents.runs import cli, jobs
+from oreo_agents.runs.dev_tasks import dev_split
 from oreo_agents.runs.run_folders import choose_value, measured, networks, run_of
 
 
@@ -57,6 +58,19 @@ def test_a_run_is_evaluated_with_its_own_settings(overrides: list[str], oreo, ev
     for key in ("env", "policy", "value", "evaluate", "searches", "trainer", "seed"):
         assert config[key] == before[key], key
     assert config.run == str(folder) and config.workers == 1
+
+
+def test_tasks_that_a_run_did_not_learn_from_can_choose_a_tau(oreo, evaluated, tmp_path: Path):
+    """An evaluation took all games to be demonstrated, as the environment says where a run says nothing."""
+    few = trained(tmp_path / "few", "experiment=alfworld-generated", "env.options.houses=12", "sft.demonstrations=8")
+    every = trained(tmp_path / "all", "experiment=alfworld-generated", "sft.demonstrations=null")
+    for folder in (few, every):
+        oreo("eval", str(folder), "evaluate.tau=[0,0.1]", "workers=1")
+    ours, spent = evaluated
+    assert (ours.sft.demonstrations, ours.sft.split) == (8, "train")
+    assert dev_split(jobs.settings_from_config(ours, {}), "evaluate.tau") == "train_renumbered"
+    with pytest.raises(ValueError, match=r"sft\.demonstrations takes all 2000 train tasks"):
+        dev_split(jobs.settings_from_config(spent, {}), "evaluate.tau")
 
 
 def test_what_is_given_wins_over_the_run(oreo, evaluated, tmp_path: Path):
