@@ -269,7 +269,7 @@ def _batch(documents: int) -> Batch:
 def _read(called: nn.Module, model: Any, batch: Batch) -> Tensor:
     """Read a batch as the networks do: packed where the model can, padded otherwise."""
     try:
-        model.set_attn_implementation(packing._NAME)
+        model.set_attn_implementation(packing.NAME)
         output: Tensor = called(**packing.pack(batch).inputs(batch.tokens), use_cache=False)[0]
     except (TypeError, ValueError, RuntimeError, NotImplementedError):
         model.set_attn_implementation("sdpa" if model._supports_sdpa else "eager")

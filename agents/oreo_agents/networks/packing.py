@@ -34,7 +34,8 @@ from oreo_agents.networks.miniature import tried
 from oreo_agents.networks.shared_prefixes import Piece, cut
 from oreo_algos.batch import Batch
 
-_NAME = "oreo_packed"
+NAME = "oreo_packed"
+"""Of the attention of models that read packed rows; a mask that is made they take as it is."""
 
 # On a CPU documents of similar length share a call of the attention: it costs as much as computing so many tokens.
 _PADDING_PER_CALL = 16
@@ -196,11 +197,11 @@ def enable(model: PreTrainedModel) -> int:
     config = model.config.get_text_config()
     attends = set(getattr(config, "layer_types", None) or ()) <= _ATTENDING
     implementation = model.config._attn_implementation
-    if not (attends and model._supports_attention_backend and implementation in ("sdpa", _NAME)):
+    if not (attends and model._supports_attention_backend and implementation in ("sdpa", NAME)):
         return 0
     # Within its window a layer attends to everything; longer documents are left to the masks of transformers.
     longest = min(max_length(config), getattr(config, "sliding_window", None) or max_length(config))
-    model.set_attn_implementation(_NAME)
+    model.set_attn_implementation(NAME)
     reason = tried(model, lambda: _reads_packed(model))
     if reason is None:
         return longest
@@ -236,7 +237,7 @@ def outputs_at(
     if alone:
         rows = zip(batch.tokens, batch.attention, wanted, strict=True)
         return torch.cat([model(row[real][None], use_cache=False)[0][0][where[real]] for row, real, where in rows])
-    if batch.tokens.shape[1] > longest or model.config.get_text_config()._attn_implementation != _NAME:
+    if batch.tokens.shape[1] > longest or model.config.get_text_config()._attn_implementation != NAME:
         padded: Tensor = model(batch.tokens, use_cache=False)[0]
         return padded[wanted]
     packing = pack(batch)
@@ -391,5 +392,5 @@ def _attend_by_kernel(query: Tensor, key: Tensor, value: Tensor, packing: Packin
     return attended
 
 
-AttentionInterface.register(_NAME, attention)
-AttentionMaskInterface.register(_NAME, sdpa_mask)
+AttentionInterface.register(NAME, attention)
+AttentionMaskInterface.register(NAME, sdpa_mask)

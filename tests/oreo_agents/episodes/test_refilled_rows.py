@@ -161,7 +161,7 @@ def test_columns_that_no_row_needs_are_left_out(policy: CausalPolicy):
     widths: list[int] = []
 
     def note(module: nn.Module, arguments: tuple, keywords: dict) -> None:
-        widths.append(keywords["attention_mask"].shape[1])
+        widths.append(keywords["attention_mask"].shape[-1])
 
     base_model(policy.model).register_forward_pre_hook(note, with_kwargs=True)
     prompts = [PROMPTS[k % 40] for k in range(120)]

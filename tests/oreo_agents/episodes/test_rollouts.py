@@ -72,7 +72,9 @@ def test_the_policy_reads_each_token_of_two_turns_once():
     assert policy.resumes  # tried once
 
     def note(module, arguments, keywords, output) -> None:
-        read.append(int(keywords["attention_mask"][:, -arguments[0].shape[1] :].sum()))
+        mask = keywords["attention_mask"]
+        mask = mask[:, 0, -1] if mask.ndim == 4 else mask  # what the last token attends to
+        read.append(int(mask[:, -arguments[0].shape[1] :].sum()))
 
     policy.plain.register_forward_hook(note, with_kwargs=True)
     episodes = list(play(DIALOGUE_ENV, PLAIN, range(20), policy=policy, max_new_tokens=200).values())

@@ -16,8 +16,9 @@ import oreo_envs  # noqa: F401 (registers the ids)
 from oreo_agents.episodes.generate import Sampling, generate
 from oreo_agents.episodes.prompts import PromptFormat
 from oreo_agents.episodes.record import Record
+from oreo_agents.networks import packing
 from oreo_agents.networks.checkpoints import base_model
-from oreo_agents.networks.kv_cache import BatchCache, Prefix, can_resume
+from oreo_agents.networks.kv_cache import BatchCache, Prefix, can_resume, pad_left
 from oreo_agents.networks.policy import CausalPolicy
 from oreo_agents.networks.value import TokenValue
 from oreo_agents.search import BestOfN, Player, StepBeam
@@ -54,6 +55,8 @@ def counted(network: CausalPolicy | TokenValue) -> list[int]:
     def note(module: nn.Module, arguments: tuple, keywords: dict, output: object) -> None:
         tokens = keywords["input_ids"] if "input_ids" in keywords else arguments[0]
         mask = keywords.get("attention_mask")
+        if mask is not None and mask.ndim == 4:  # what the last token attends to
+            mask = mask[:, 0, -1]
         read.append(tokens.numel() if mask is None else int(mask[:, -tokens.shape[1] :].sum()))
 
     base_model(network.model).register_forward_hook(note, with_kwargs=True)
@@ -63,6 +66,41 @@ def counted(network: CausalPolicy | TokenValue) -> list[int]:
 def anew(value: TokenValue, transcript: Sequence[int]) -> float:
     with torch.no_grad():
         return value.model(torch.tensor([transcript]), use_cache=False).logits[0, -1, 0].item()
+
+
+def test_a_mask_that_is_made_here_is_the_one_that_transformers_makes():
+    """Rows with holes where they are padded, after a row that was kept, and before one that joined."""
+    model, device = CausalPolicy(make_model("llama")).plain, torch.device("cpu")
+    assert model.config._attn_implementation == packing.NAME
+
+    def said(makes_mask: bool) -> list[torch.Tensor]:
+        def cache_of(*prefixes: Prefix) -> BatchCache:
+            cache = BatchCache(model, prefixes, device)
+            assert cache._makes_mask
+            cache._makes_mask = makes_mask
+            return cache
+
+        def read(cache: BatchCache, rows: Sequence[Sequence[int]]) -> torch.Tensor:
+            tokens, present = pad_left(rows, device)
+            with torch.no_grad():
+                found.append(model(tokens, **cache.reads(present)).logits[present.bool()])
+            return tokens
+
+        found: list[torch.Tensor] = []
+        cache, other = cache_of(Prefix(), Prefix()), cache_of(Prefix())
+        read(cache, [[5, 6, 7, 8], [9, 3]])
+        kept = [Prefix((cache.newest([row], count)[0],)) for row, count in ((0, 4), (1, 2))]
+        cache = cache_of(*kept)
+        for rows in ([[7], [8, 9, 5]], [[5], [6]]):
+            read(cache, rows)
+        read(other, [[4, 4]])
+        cache.join(other)
+        for rows in ([[7], [8], [9]], [[5], [6], [7]]):
+            read(cache, rows)
+        return found
+
+    for ours, theirs in zip(said(True), said(False), strict=True):
+        assert torch.equal(ours, theirs)
 
 
 @RESUMING
