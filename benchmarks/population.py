@@ -96,12 +96,12 @@ def binary_kl(first: Tensor, second: Tensor) -> Tensor:
     return first * (first / second).log() + (1 - first) * ((1 - first) / (1 - second)).log()
 
 
-def environment(world: int, answer: str, split: str) -> ArithmeticEnv:
-    """Make the environment of a miniature world."""
+def environment(world: int, answer: str, split: str, **others: Any) -> ArithmeticEnv:
+    """Make the environment of a miniature world, with other options where they are given."""
     options: dict[str, Any] = {}
     for name in ("arithmetic", "miniature"):
         options |= yaml.safe_load((ROOT / "configs" / "env" / f"{name}.yaml").read_text(encoding="utf-8"))["options"]
-    return ArithmeticEnv(**options | {"world": world, "answer": answer, "split": split})
+    return ArithmeticEnv(**options | others | {"world": world, "answer": answer, "split": split})
 
 
 def readings(problem: Problem, right: tuple[bool, ...]) -> list[Reading]:

@@ -14,6 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
 import alfworld_forks as forks
 import credit
 import rejection_gain as gain
+import start_levels as levels
 import value_refits as refits
 
 from oreo_algos import Episode, EpisodeBuffer
@@ -148,3 +149,21 @@ def test_shuffled_labels_keep_how_many_and_within_games_of_which(arm: str):
     by_task = [(found[tasks == task].sum(), won[tasks == task].sum()) for task in range(100)]
     assert all(own == other for own, other in by_task) == (arm == "within")
     assert (found == won).mean() < 0.9
+
+
+def test_gains_are_shared_out_over_mixed_tasks_and_over_what_is_missing():
+    rows = [
+        {"start": 40.0, "mixed": 0.5, "oreo": 70.0, "rejection": 40.0, "kto": 34.0},
+        {"start": 60.0, "mixed": 1.0, "oreo": 80.0, "rejection": 60.0, "kto": 54.0},
+    ]
+    found = [[cell.split(" [")[0] for cell in line.strip("| ").split(" | ")] for line in levels.lines("50", rows)]
+    assert found[0] == ["50", "2", "50.0", "75", "oreo", "+25.0", "+40", "50"]
+    assert found[1][-4:] == ["rejection", "+0.0", "+0", "0"]
+    assert found[2][-4:] == ["kto", "-6.0", "-9", "-12"]
+
+
+def test_better_demonstrators_make_better_starts_of_fewer_mixed_tasks(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(levels, "PROBLEMS", 60)
+    monkeypatch.setattr(levels, "LOSSES", {})
+    weak, strong = levels.descended("50", 10), levels.descended("85", 10)
+    assert weak["start"] + 10 < strong["start"] and weak["mixed"] > strong["mixed"] + 0.1
