@@ -73,6 +73,14 @@ def write_rows(out: Path, rows: Iterable[Row]) -> int:
         How many.
     """
     out.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        return _write_rows(out, rows)
+    except OSError as error:
+        error.filename = error.filename or str(out)  # the temporary file has no name
+        raise
+
+
+def _write_rows(out: Path, rows: Iterable[Row]) -> int:
     with TemporaryFile("w+", encoding="utf-8", newline="\n", dir=out.parent) as lines:
         count = 0
         for row in rows:

@@ -1,7 +1,9 @@
 """Ours go out and come back: what a format holds is the same, and what it does not hold is said."""
 
+import errno
 import itertools
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -137,3 +139,13 @@ def test_trl_reads_its_types(name: str, tmp_path: Path):
     for row in export_rows(buffer, name, Losses()):
         assert data_utils.is_conversational(row)
         assert row["prompt"][-1]["role"] == "user"
+
+
+def test_a_full_disk_is_told_by_the_file_that_was_to_be(tmp_path: Path):
+    def rows() -> Iterator[dict[str, str]]:
+        yield {"a": "b"}
+        raise OSError(errno.ENOSPC, "No space left on device")  # as a temporary file without a name has it
+
+    with pytest.raises(OSError, match="No space left") as raised:
+        write_rows(tmp_path / "out.jsonl", rows())
+    assert raised.value.filename == str(tmp_path / "out.jsonl") and not [*tmp_path.iterdir()]
