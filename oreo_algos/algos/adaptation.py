@@ -4,7 +4,7 @@ Knows: parameters and numbers. Does not know: losses, optimisers.
 """
 
 import copy
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 
@@ -15,7 +15,11 @@ AnyNetwork = TypeVar("AnyNetwork", bound=Network)
 
 def frozen_copy(network: AnyNetwork) -> AnyNetwork:
     """Return a copy with the same weights that no optimiser trains; those that are not trained anyway are shared."""
-    shared = {id(parameter): parameter for parameter in network.parameters() if not parameter.requires_grad}
+    shared: dict[int, torch.Tensor] = {id(each): each for each in network.parameters() if not each.requires_grad}
+    whole: Any = network
+    for module in whole.modules():  # some keep the state in which their last reading left them, with its graph
+        kept = [each for each in vars(module).values() if isinstance(each, torch.Tensor) and not each.is_leaf]
+        shared |= {id(each): each.detach().clone() for each in kept}
     twin = copy.deepcopy(network, shared)
     for parameter in twin.parameters():
         parameter.requires_grad_(False)

@@ -268,8 +268,10 @@ def merged_state(model: PreTrainedModel) -> dict[str, Tensor]:
         if isinstance(module, LoraLayer) and delta is not None:
             key = f"{_plain_name(name)}.{getattr(module, 'parameter_name', None) or 'weight'}"
             state[key] = state[key] + delta("default").float()
+    config = copy.deepcopy(model.config)
+    config.dtype = model.dtype  # transformers leaves a text there when it saves
     with torch.device("meta"):
-        expected = type(model)(copy.deepcopy(model.config)).state_dict()
+        expected = type(model)(config).state_dict()
     if state.keys() != expected.keys():
         odd = ", ".join(sorted(state.keys() ^ expected.keys())[:3])
         raise ValueError(f"{type(model).__name__}: its adapters cannot be merged into plain weights ({odd})")
