@@ -4,7 +4,7 @@
     python benchmarks/rejection_gain.py RUN ... --only-report
 
 RUN is a finished ``oreo run experiment=alfworld-generated`` (one of each seed), of which the supervised start and the
-collected episodes are taken. From that start learn, beside the run's own ``sft``, ``rejection`` and ``oreo``:
+collected episodes are taken. Beside the run's own ``sft``, ``rejection``, ``oreo`` and ``sft-more`` learn from them:
 
     all         every episode, by likelihood: more training on what the policy does anyway
     shuffled    as many episodes as were won, whichever they are: labels shuffled among episodes
@@ -13,8 +13,8 @@ collected episodes are taken. From that start learn, beside the run's own ``sft`
     oreo-wins   OREO as in RUN, and ``--nll`` times the negative log-likelihood of what was won
 
 ``all`` and the shuffled ones read about as many tokens as ``rejection`` of the run, at its rate. All play the games of
-both splits greedily, in the houses of ``path=generated:SEED`` for each seed of ``--houses``. Killed and started again,
-it goes on.
+both splits greedily, in the houses of ``path=generated:SEED`` for each seed of ``--houses``. Killed, it
+goes on.
 """
 
 import argparse
@@ -42,7 +42,7 @@ ARMS = {
     ],
 }
 RELABELLED = ("all", "shuffled", "within")
-OF_THE_RUN = ("sft", "rejection", "oreo")
+OF_THE_RUN = ("sft", "rejection", "oreo", "sft-more")
 
 
 def labels(arm: str, won: Sequence[bool], tasks: Sequence[int], rng: np.random.Generator) -> list[bool]:

@@ -13,6 +13,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
 
 import alfworld_forks as forks
 import credit
+import imitation
 import rejection_gain as gain
 import start_levels as levels
 import value_refits as refits
@@ -167,3 +168,15 @@ def test_better_demonstrators_make_better_starts_of_fewer_mixed_tasks(monkeypatc
     monkeypatch.setattr(levels, "LOSSES", {})
     weak, strong = levels.descended("50", 10), levels.descended("85", 10)
     assert weak["start"] + 10 < strong["start"] and weak["mixed"] > strong["mixed"] + 0.1
+
+
+def test_likelihoods_of_solutions_are_means_over_what_is_imitated():
+    data = imitation.draw(imitation.environment(12, "boxes", "train"), 8, 4, 12)
+    policy = data.reference
+    surprise = -data.logprobs(policy)
+    assert imitation.likelihood(data, shuffled=False)(policy).item() == pytest.approx(surprise.sum() / data.mask.sum())
+    own, verbs = surprise.sum(dim=1), data.mask.sum(dim=1)
+    wins = (own / verbs * data.success).mean().item()
+    plain, found = (imitation.oreo_and_wins(data, weight)(policy).item() for weight in (0.0, 0.5))
+    assert found - plain == pytest.approx(0.5 * wins)
+    assert 0 < data.success.sum() < len(data.success)
