@@ -95,6 +95,7 @@ class BufferWriter:
         self._content, self._shards = ContentHash(), list[dict[str, str | int]]()
         self._waiting, self._marks, self._flushed_bytes = list[Episode](), list[Marks](), 0
         self._map: mapped.MapWriter | None = None
+        self._no_map: OSError | None = None
         with self._mapping():
             self._map = mapped.MapWriter(folder / _MAP)
 
@@ -129,6 +130,8 @@ class BufferWriter:
             if self._map is not None:
                 self._map.close()
                 self._map.name(map_key(metadata))
+        if self._no_map is not None:
+            _log.warning("a buffer is written without its mapped file (%s); who opens it first makes it", self._no_map)
         return metadata
 
     @contextmanager
@@ -137,10 +140,9 @@ class BufferWriter:
         try:
             yield
         except OSError as error:
-            self._map = None
+            self._map, self._no_map = None, error
             with suppress(OSError):
                 (self._folder / _MAP).unlink()
-            _log.warning("a buffer is written without its mapped file (%s); who opens it first makes it", error)
 
     def _flush(self) -> None:
         batches = [
