@@ -99,7 +99,7 @@ class Evaluation:
         if counted:
             low, high = self.interval
             said[0] += f", {self.success_rate:.1%} [{low:.1%}, {high:.1%}]"
-        failed = sum(row.error is not None for row in self.rows)
+        failed, errors = sum(row.error is not None for row in self.rows), [row.error for row in self.rows if row.error]
         if cut := sum(row.truncated for row in counted):
             said.append(f"{cut} ended at a limit")
         if ungraded := len(self.rows) - len(counted) - failed:
@@ -110,6 +110,7 @@ class Evaluation:
             said.append(f"cost {usage.cost:.4g}")
         if failed:
             said.append(f"{failed} ended in an error and are not counted")
+            said[-1] += f", the first: {' '.join(errors[0].split()):.200}" if errors else ""
         return "; ".join(said)
 
 

@@ -90,7 +90,9 @@ def test_what_an_agent_raises_is_reported_with_its_task(num_envs):
             "KeyError: 'no such model'",
             "TypeError: an action is a str, got NoneType: None",
         ]
-        assert result.rows[1].messages and str(result).endswith("; 2 ended in an error and are not counted")
+        assert result.rows[1].messages
+        told = "; 2 ended in an error and are not counted, the first: KeyError: 'no such model'"
+        assert str(result).endswith(told)
 
 
 def test_a_part_of_a_split_is_drawn_and_never_twice():

@@ -96,6 +96,12 @@ def _rows_within(row: Row) -> str:
 def near(row: Row, layouts: Sequence[Layout]) -> str:
     """Say which layouts come closest to a row, and what it would take."""
     fewest = sorted(layouts, key=lambda layout: len(layout.missing(row)) / len(layout.columns))[:3]
+    if not fewest[0].missing(row):
+        names = " or ".join(f"--format {one.name} ({one.about})" for one in fewest if not one.missing(row))
+        return (
+            "The columns are there, but what they hold is not of that kind: a bare answer, say, is a task and no "
+            f"episode (env=qa env.path=FOLDER); to read it all the same say {names}"
+        )
     told = [f"{one.name} needs {', '.join(one.columns).replace('|', ' or ')} ({one.about})" for one in fewest]
     return f"The closest: {'; '.join(told)}. `oreo data formats` lists all"
 

@@ -120,12 +120,12 @@ def _some_rows(lines: TextIO) -> Iterator[list[Row]]:
 def _export_minari(buffer: EpisodeBuffer, options: argparse.Namespace) -> None:
     """Write a data set where Minari keeps its own, whole or not at all: it would leave half of one."""
     try:
-        from minari.dataset.minari_dataset import parse_dataset_id
-        from minari.storage import get_dataset_path
-
         from oreo_envs.minari import export as export_minari
     except ImportError as error:
         raise ValueError(str(error)) from None
+    from minari.dataset.minari_dataset import parse_dataset_id
+    from minari.storage import get_dataset_path
+
     name = str(options.out or f"{options.buffer.name}-v0")
     if not re.search(r"-v\d+$", name):
         raise ValueError(f"--out {name}: data sets of Minari are called NAME-v0")

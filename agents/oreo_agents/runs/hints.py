@@ -86,7 +86,7 @@ def _closest_settings(name: str, names: Sequence[str]) -> str:
 
     The same word at another place was meant rather than another word that looks like all of it.
     """
-    alike = [each for each in names if ("/" in each) == ("/" in name)]
+    alike = [each for each in names if ("/" in each) == ("/" in name) and each != name]
     last = name.rpartition(".")[2]
     same = [each for each in alike if each.rpartition(".")[2] == last]
     if len(same) > 1:

@@ -274,7 +274,7 @@ def test_answers_and_verdicts_are_as_many(tmp_path: Path):
 
 
 def test_a_bare_answer_is_no_solution_to_imitate(tmp_path: Path):
-    with pytest.raises(ValueError, match="no layout fits the columns question, answer"):
+    with pytest.raises(ValueError, match="a bare answer, say, is a task and no episode"):
         read(tmp_path, [{"question": "q", "answer": "4"}])
     assert read(tmp_path, [{"question": "q", "answer": "2 + 2 = 4\n#### 4"}])[0].success
 

@@ -92,6 +92,7 @@ def test_an_unknown_command_suggests_the_closest(given: str, meant: str, refused
         (("collect", "collect.sampels=3"), "collect.sampels", "collect.samples"),
         (("train", "algo.betta=0.1"), "algo.betta", "algo.beta"),
         (("run", "sede=1"), "sede", "seed"),
+        (("run", "algo=oreo"), "algo", "algos"),
         (
             ("run", "algorithms.oreo.value_warmup=3"),
             "algorithms.oreo.value_warmup",
