@@ -5,6 +5,7 @@ Networks are trained in place; every function takes an environment made by ``mak
 """
 
 import copy
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -45,8 +46,11 @@ from oreo_agents.serving.settings import known_searches
 from oreo_algos import EpisodeBuffer, Models, TrainerConfig, TrainResult
 from oreo_algos import train as run_training
 from oreo_algos.algos import Algorithm
+from oreo_algos.training.doctor import examine_outcomes
 from oreo_envs.checks import closest, positive, whole
 from oreo_envs.messages import Message
+
+_log = logging.getLogger(__name__)
 
 __all__ = [
     "algorithm",
@@ -209,6 +213,9 @@ def train(
         require_learnable(found, allowed=allow_held_out, switch="allow_held_out=True")
     if not buffer.tokenizer_fingerprint:
         buffer = encode_buffer(buffer, written)
+    if chosen.needs:  # it tells good episodes from bad ones
+        for finding in examine_outcomes(buffer):
+            _log.warning("%s: %s", finding.name, finding.text)
     models = Models(policy, value=value if "value" in chosen.needs else None)
     if "reference" in chosen.needs:
         models.reference = policy.frozen_copy() if reference is None else reference

@@ -1,6 +1,7 @@
 """The suite from Python: the page runs, mistakes get sentences, everything prints as a line, notebooks are quiet."""
 
 import asyncio
+import dataclasses
 import inspect
 import re
 import typing
@@ -143,10 +144,21 @@ def test_training_is_in_place_and_by_name(policy: CausalPolicy, env: gym.Env[str
 
 
 def make_unencoded(episode: Any) -> Any:
-    import dataclasses
-
     empty = np.zeros(0, np.int32)
     return dataclasses.replace(episode, tokens=empty, step_id=empty, loss_mask=None, behavior_logprobs=None)
+
+
+def test_episodes_that_tell_nothing_apart_are_said_to(env, caplog):
+    policy = oreo.new_policy(env, hidden_size=16, layers=1, heads=2, intermediate_size=16)
+    episodes = oreo.demonstrations(env, policy, tasks=4)
+    told = [dataclasses.replace(each, rewards=0 * each.rewards, success=False, info={}) for each in episodes]
+    failures = EpisodeBuffer(told, tokenizer_fingerprint=episodes.tokenizer_fingerprint)
+    value = oreo.new_value(policy)
+    oreo.train("oreo", policy, failures, value=value, value_warmup_steps=1, epochs=1)
+    assert "equal_rewards: all 4 episodes have the return 0; there is nothing to tell good actions" in caplog.text
+    caplog.clear()
+    oreo.train("sft", policy, episodes)
+    assert "equal_rewards" not in caplog.text
 
 
 def test_an_algorithm_by_name_is_that_of_the_command_line():
