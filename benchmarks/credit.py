@@ -3,10 +3,10 @@
     python benchmarks/credit.py [--worlds 10 11 ...] [--problems 500] [--solutions 16] [--alpha 0.003] [--beta 0.03]
 
 As in ``population.py`` the policy is one number a verb of a miniature world, and descends OREO's policy loss on the
-solutions of others. V is exact (what rewards and log-ratios to come are, given all that was seen), the mean reward of
-all solutions (``oreo-constant``), of the problem's, or of those that came to the same total before the same verb. The
-greedy policy's chance of success on 1,000 test problems, from all that may happen: what is not there with an exact
-value, no learned one can find. The settings:
+solutions of others. V is exact (what rewards and log-ratios to come are, given all that was seen), the exact chance of
+success alone (``reward``), the mean reward of all solutions (``oreo-constant``), of the problem's, or of those that
+came to the same total before the same verb. The greedy policy's chance of success on 1,000 test problems, from all that
+may happen: what is not there with an exact value, no learned one can find. The settings:
 
     usual       three to five verbs, as in ``miniature.py``
     long        eight to ten
@@ -176,6 +176,11 @@ def binary_cross(rates: Tensor, reference: Tensor, policy: Tensor) -> Tensor:
     return rates * (reference / policy).log() + (1 - rates) * ((1 - reference) / (1 - policy)).log()
 
 
+def reward(credit: Credit, policy: Tensor, beta: float) -> Tensor:
+    """Return the chance of success, which leaves log-ratios to come out, [E, K]."""
+    return credit.data.chance
+
+
 def constant(credit: Credit, policy: Tensor, beta: float) -> Tensor:
     """Return the mean reward of all, [E, K]."""
     return torch.full_like(credit.data.chance, credit.data.success.double().mean().item())
@@ -196,7 +201,7 @@ def state(credit: Credit, policy: Tensor, beta: float) -> Tensor:
     return torch.where(count[place] > 1, means[place], question(credit, policy, beta))
 
 
-VALUES = {"exact": exact, "state": state, "question": question, "constant": constant}
+VALUES = {"exact": exact, "reward": reward, "state": state, "question": question, "constant": constant}
 
 
 def loss_of(credit: Credit, value: Callable[..., Tensor], beta: float, alpha: float) -> Callable[[Tensor], Tensor]:
@@ -238,7 +243,8 @@ def main() -> None:
     parser.add_argument("--alpha", type=float, default=0.003)
     parser.add_argument("--beta", type=float, default=0.03)
     options = parser.parse_args()
-    columns = ["start", "all right", *VALUES, "exact - question", "exact - state"]
+    against = ("reward", "question", "state")
+    columns = ["start", "all right", *VALUES, *(f"exact - {other}" for other in against)]
     print(
         f"| {options.problems} problems x {options.solutions} | {' | '.join(columns)} |\n|---|{'---:|' * len(columns)}"
     )
@@ -257,7 +263,7 @@ def main() -> None:
                 policy = descend(credit.data, loss_of(credit, value, options.beta, options.alpha))
                 found.setdefault(which, []).append(greedy_chance(test, policy, setting))
         cells = [f"{100 * np.mean(numbers):.1f}" for numbers in found.values()]
-        cells += [compared(found["exact"], found[other]) for other in ("question", "state")]
+        cells += [compared(found["exact"], found[other]) for other in against]
         print(f"| {name} | {' | '.join(cells)} |", flush=True)
 
 
