@@ -66,6 +66,8 @@ class Oreo(EpisodeAlgorithm):
         alpha: weight of the KL regulariser, reward units squared per nat. None: the paper's for the granularity,
             0.01, 0.1 or 0.3, and then this field holds that number; ``dataclasses.replace`` with another
             granularity must therefore name alpha too.
+        value_beta: what V's target charges for a nat of the log-ratios to come, reward units; None: beta, the paper's;
+            0: V is the reward that the policy which wrote the episodes may expect. The policy's loss keeps beta.
         kl: how the regulariser is computed.
         kl_target: adapt alpha (its start) so that the KL of the regulariser nears this, nats; None: alpha is fixed.
         kl_target_rate: step of that controller in log alpha, per nat and optimiser step.
@@ -92,6 +94,7 @@ class Oreo(EpisodeAlgorithm):
     consistency: Consistency = "path"
     beta: float = 0.03
     alpha: float | None = None
+    value_beta: float | None = None
     kl: KLEstimate = "exact"
     kl_target: float | None = None
     kl_target_rate: float = 0.1
@@ -129,12 +132,16 @@ class Oreo(EpisodeAlgorithm):
             raise ValueError("kl_target adapts alpha by factors, so alpha must be > 0, got 0")
         if self.target_decay is not None and not 0 <= self.target_decay < 1:
             raise ValueError(f"target_decay must be in [0, 1) or null, got {self.target_decay}")
-        for name in ("positive_hinge", "nll_weight"):
-            if getattr(self, name) < 0:
+        for name in ("positive_hinge", "nll_weight", "value_beta"):
+            if (getattr(self, name) or 0) < 0:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
         if self.consistency == "one_step" and self.log_ratio_clip is not None:
             raise ValueError(
                 "log_ratio_clip bounds a sum of log-ratios, and consistency=one_step has none; leave it out"
+            )
+        if self.value_beta == 0 and self.importance_cap is not None:
+            raise ValueError(
+                "importance_cap weighs by log-ratios, which value_beta=0 leaves out; leave one of them out"
             )
         if self.value_only and self.value_updates > 1:
             raise ValueError("value_only trains the value at every step already; set epochs, not value_updates")
@@ -183,6 +190,8 @@ class Oreo(EpisodeAlgorithm):
         scores = self._score(batch, models)
         token_ratio = _token_ratio(scores, batch, token_values)
         target_ratio = self._target_ratio(scores, token_ratio, batch, models)
+        if self.value_beta == 0:
+            target_ratio = torch.zeros_like(target_ratio)
         log_ratio, fixed = sum_by_step(token_ratio, steps), sum_by_step(target_ratio, steps)
         terms = {"value": self._value_loss(values, fixed, returns, steps)}
         extra = self._boundary_loss(token_values, target_ratio, batch)
@@ -191,7 +200,7 @@ class Oreo(EpisodeAlgorithm):
         metrics = {
             "losses/value": terms["value"].item(),
             **value_metrics(token_values.detach(), values.detach(), steps),
-            **bellman_metrics(values.detach(), fixed, returns, steps, self.beta),
+            **bellman_metrics(values.detach(), fixed, returns, steps, self._value_temperature),
         }
         if extra is not None:
             metrics["losses/value_boundaries"] = extra.item()
@@ -220,6 +229,11 @@ class Oreo(EpisodeAlgorithm):
             metrics |= mean_entropy(scores, batch.action_mask)
         return Losses(terms, metrics)
 
+    @property
+    def _value_temperature(self) -> float:
+        """Of the value's losses; where its log-ratios are left out any number is."""
+        return self.value_beta or self.beta
+
     def _score(self, batch: Batch, models: Models) -> TokenScores | None:
         """Score the batch, or return None when every log-ratio is 0 and no gradient is wanted."""
         if not models.policy_frozen:
@@ -243,7 +257,7 @@ class Oreo(EpisodeAlgorithm):
                 log_ratio,
                 steps.rewards,
                 steps.step_mask,
-                beta=self.beta,
+                beta=self._value_temperature,
                 trace=0.0,
                 importance_cap=self.importance_cap,
             )
@@ -252,7 +266,7 @@ class Oreo(EpisodeAlgorithm):
             log_ratio,
             returns,
             steps.step_mask,
-            beta=self.beta,
+            beta=self._value_temperature,
             log_ratio_clip=self.log_ratio_clip,
             importance_cap=self.importance_cap,
         )
@@ -267,7 +281,7 @@ class Oreo(EpisodeAlgorithm):
             sum_by_step(token_ratio, tokens),
             reward_to_go(tokens.rewards, tokens.step_mask),
             tokens.step_mask,
-            beta=self.beta,
+            beta=self._value_temperature,
             log_ratio_clip=self.log_ratio_clip,
             importance_cap=self.importance_cap,
             counted=unread_states(batch, self.granularity),

@@ -62,6 +62,8 @@ def test_alpha_is_the_papers_for_the_level_unless_it_is_given():
         ({"log_ratio_clip": 1, "consistency": "one_step"}, "consistency=one_step has none; leave it out"),
         ({"positive_hinge": -1}, "positive_hinge must not be negative, got -1"),
         ({"nll_weight": -1}, "nll_weight must not be negative, got -1"),
+        ({"value_beta": -1}, "value_beta must not be negative, got -1"),
+        ({"value_beta": 0, "importance_cap": 1}, "value_beta=0 leaves out; leave one of them out"),
         ({"value_updates": 0}, "Oreo.value_updates must be > 0, got 0"),
         ({"value_updates": 1.5}, "Oreo.value_updates must be a whole number, got 1.5"),
         ({"value_updates": 2, "value_only": True}, "set epochs, not value_updates"),
@@ -88,6 +90,21 @@ def test_one_step_consistency_equals_a_loop(episodes, granularity):
     found = terms(episodes, models, granularity=granularity, consistency="one_step", alpha=0)
     assert found["value"].item() == pytest.approx(mean(rows), rel=1e-6)
     assert found["policy"].item() == pytest.approx(mean(rows), rel=1e-6)
+
+
+@GRANULARITIES
+@pytest.mark.parametrize("consistency", ["path", "one_step"])
+@pytest.mark.parametrize("charged", [0.0, 0.7])
+def test_value_beta_is_the_beta_of_the_value_alone(episodes, granularity, consistency, charged):
+    models = tiny_models()
+    found = {
+        beta: terms(episodes, models, granularity=granularity, consistency=consistency, beta=BETA, value_beta=beta)
+        for beta in (None, BETA, charged)
+    }
+    alone = terms(episodes, models, granularity=granularity, consistency=consistency, beta=charged or 1e-15)
+    assert found[None]["value"].item() == found[BETA]["value"].item() != found[charged]["value"].item()
+    assert found[charged]["value"].item() == pytest.approx(alone["value"].item(), rel=1e-6)
+    assert len({each["policy"].item() for each in found.values()}) == 1
 
 
 def test_one_step_gradients_take_the_next_value_as_a_number(episodes):
