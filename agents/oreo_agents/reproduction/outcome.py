@@ -166,11 +166,15 @@ class Outcome:
         axes.set_xlabel("accuracy (%)")
 
     def _draw_lines(self, axes: Axes, column: Column) -> None:
-        for line in dict.fromkeys(row.line for row in self.study.rows):
-            rows = [row for row in self.study.rows if row.line == line]
-            hue = colour(rows[0].algo)
+        lines = list(dict.fromkeys(line for row in self.study.rows for line in row.lines))
+        for k, line in enumerate(lines):
+            rows = [row for row in self.study.rows if line in row.lines]
+            # Lines of one algorithm are told apart by their order.
+            hue = colour(rows[0].algo) if len({row.algo for row in self.study.rows}) > 1 else f"C{k}"
             theirs = [(row.x, row.published[column.title]) for row in rows if column.title in row.published]
-            axes.plot(*zip(*theirs, strict=True), "D--", color=hue, mfc="white", lw=1, label=f"{line}, paper (theirs)")
+            if len(theirs) > 1:
+                x, y = zip(*theirs, strict=True)
+                axes.plot(x, y, "D--", color=hue, mfc="white", lw=1, label=f"{line}, paper (theirs)")
             own = [row for row in rows if (column.title, row.title) in self.entries]
             if own:
                 mean, ends = _bars([self.entries[column.title, row.title] for row in own])

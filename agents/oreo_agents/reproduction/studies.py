@@ -82,15 +82,15 @@ class Row:
         algo: name in the results, see ``Entry.name``.
         search: name in the results.
         published: by title of the column; what the paper does not report is not there.
-        line: of the figure, that it is a point of.
-        x: where on it.
+        lines: of the figure, that it is a point of.
+        x: where on them.
     """
 
     title: str
     algo: str
     search: str = "greedy"
     published: Mapping[str, float] = field(default_factory=dict)
-    line: str = ""
+    lines: tuple[str, ...] = ()
     x: float = 0.0
 
 
@@ -122,6 +122,10 @@ _WORLD = ("experiment=miniature", "env.options.answer={answer}", "env.options.wo
 # Chosen on world 20, benchmarks/LOG.md: what exact answers ask for beside the experiment's settings.
 _EXACT = {"rejection": "3e-4", "dpo": "3e-5", "oreo": "2e-4", "oreo-step": "3e-4"}
 _BEAMS = (3, 5, 7)
+_TAU = 0.05
+_ALONE, _WEIGHED = "V alone", f"V + {_TAU} log pi"
+_OURS = f"{_WEIGHED}, the suite's default, is ours; V alone is the paper's rule"
+_BEFORE, _AFTER = "V before the answer, alone", f"V after it, + {_TAU} log pi"
 
 
 def _words(name: str, answer: str, algos: Sequence[str], *more: str) -> Stage:
@@ -138,12 +142,13 @@ def _math(name: str, env: str, size: str, model: Model, algos: Sequence[str], *m
 
 
 def _beams(of: Stage, tasks: int, *more: str) -> Stage:
-    """Return the step beams of a run's OREO policy, as wide as the paper's."""
-    asked = [f"+search@searches.beam_{b}=step_beam" for b in _BEAMS]
-    asked += [f"searches.beam_{b}.{name}={b}" for b in _BEAMS for name in ("keep", "expand")]
-    asked += [f"searches.beam_{b}.{setting}" for b in _BEAMS for setting in ("temperature=1.0", "tau=0")]  # the paper's
-    names = ",".join(f"beam_{b}" for b in _BEAMS)
-    arguments = ("{of}/oreo", *asked, f"search=[greedy,{names}]", f"evaluate.tasks={tasks}", *more)
+    """Return the step beams of a run's OREO policy, as wide as the paper's, by V alone as there and by our rule."""
+    names = {f"beam_{b}": (b, 0) for b in _BEAMS} | {f"policy_beam_{b}": (b, _TAU) for b in _BEAMS}
+    asked = [f"+search@searches.{name}=step_beam" for name in names]
+    for name, (b, tau) in names.items():
+        numbers = {"keep": b, "expand": b, "temperature": 1.0, "tau": tau}
+        asked += [f"searches.{name}.{key}={number}" for key, number in numbers.items()]
+    arguments = ("{of}/oreo", *asked, f"search=[greedy,{','.join(names)}]", f"evaluate.tasks={tasks}", *more)
     return Stage(of.name + "-beams", "eval", arguments, of=of, model=of.model)
 
 
@@ -245,7 +250,7 @@ STUDIES = {
                     f"{title}, round {k}",
                     algo if k == 1 else f"{algo}-round{k}",
                     published=_both(*numbers),
-                    line=title,
+                    lines=(title,),
                     x=k,
                 )
                 for title, algo, found in (
@@ -267,21 +272,18 @@ STUDIES = {
                 {"gsm8k": _beams(_TABLE1_PAPER["gsm8k"], 1319), "math": _beams(_TABLE1_PAPER["math"], 500)},
             ),
             [
-                Row(
-                    f"B = {b}" if b > 1 else "Greedy",
-                    "oreo",
-                    f"beam_{b}" if b > 1 else "greedy",
-                    _both(*numbers),
-                    "OREO",
-                    b,
-                )
-                for b, numbers in ((1, (77.3, 49.2)), (3, (83.0, 54.0)), (5, (84.4, 55.4)), (7, (86.1, 58.0)))
+                Row("Greedy", "oreo", published=_both(77.3, 49.2), lines=(_ALONE, _WEIGHED), x=1),
+                *(
+                    Row(f"B = {b}", "oreo", f"beam_{b}", _both(*numbers), (_ALONE,), b)
+                    for b, numbers in zip(_BEAMS, ((83.0, 54.0), (84.4, 55.4), (86.1, 58.0)), strict=True)
+                ),
+                *(Row(f"B = {b}, {_WEIGHED}", "oreo", f"policy_beam_{b}", lines=(_WEIGHED,), x=b) for b in _BEAMS),
             ],
             "Greedy",
             axis="beams B, and continuations of each",
             deviations={
-                "tiny": (*_TINY_MATH, "250 problems of each world"),
-                "paper": (*_PAPER_MATH, "MATH is its first 500 test problems, the paper's is MATH500"),
+                "tiny": (*_TINY_MATH, "250 problems of each world", _OURS),
+                "paper": (*_PAPER_MATH, _OURS, "MATH is its first 500 test problems, the paper's is MATH500"),
             },
         ),
         Study(
@@ -289,19 +291,19 @@ STUDIES = {
             "Figure 4: the best of K actions by the value, ALFWorld",
             [Column("Unseen", _GAME_STAGES, _UNSEEN, "valid_unseen")],
             [
-                Row(
-                    f"K = {k}" if k > 1 else "Greedy",
-                    "oreo",
-                    f"best_of_{k}" if k > 1 else "greedy",
-                    {"Unseen": n},
-                    "OREO",
-                    k,
-                )
-                for k, n in ((1, 79.1), (2, 82.1), (3, 85.8), (4, 90.3), (5, 91.0))
+                Row("Greedy", "oreo", published={"Unseen": 79.1}, lines=(_BEFORE, _AFTER), x=1),
+                *(
+                    Row(f"K = {k}", "oreo", f"best_of_{k}", {"Unseen": n}, (_BEFORE,), k)
+                    for k, n in ((2, 82.1), (3, 85.8), (4, 90.3), (5, 91.0))
+                ),
+                *(Row(f"K = {k}, {_AFTER}", "oreo", f"lookahead_of_{k}", lines=(_AFTER,), x=k) for k in (3, 5)),
             ],
             "Greedy",
             axis="actions K",
-            deviations=_GAMES,
+            deviations={
+                scale: (*texts, f"{_AFTER} is ours: it asks a copy of the game what an action does")
+                for scale, texts in _GAMES.items()
+            },
         ),
         Study(
             "fig5",
