@@ -36,6 +36,8 @@ TEMPERATURES = [
     (0.003, 0.03, 1e-3),
     (0.01, 0.03, 1e-3),
 ]
+# alpha of the other levels at their recipes' rate: the paper's, the recipe's, which is derived, and less.
+LEVELS = {"oreo-step": (0.1, 0.025, 0.008), "oreo-response": (0.3, 0.12, 0.036)}
 # beta and rate of KTO and DPO; the first was the best of four and five rates.
 PREFERENCES = [
     *((0.5, 3e-4), (0.5, 5e-4), (0.5, 1e-4), (0.25, 3e-4), (0.25, 5e-4)),
@@ -64,13 +66,11 @@ class Setting:
 
     @property
     def temperature(self) -> float | None:
-        """``beta + alpha / (2 beta)``, reward units a nat, where there is such a thing."""
-        known = dict(self.numbers)
-        return known["beta"] + known["alpha"] / (2 * known["beta"]) if "alpha" in known else None
+    XX
 
 
 def settings() -> list[Setting]:
-    """Return ten settings of each algorithm, OREO's first."""
+    """Return ten settings of each algorithm, OREO's first, and three of its other levels."""
     return [
         *(
             Setting(algo, (("policy_lr", rate), ("beta", beta), ("alpha", alpha)))
@@ -85,6 +85,11 @@ def settings() -> list[Setting]:
         *(
             Setting("rejection", (("policy_lr", rate), ("epochs", epochs)))
             for rate, epochs in product((3e-4, 1e-3, 2e-3, 3e-3, 1e-2), (3, 6))
+        ),
+        *(
+            Setting(algo, (("policy_lr", 3e-4), ("beta", 0.03), ("alpha", alpha)))
+            for algo, alphas in LEVELS.items()
+            for alpha in alphas
         ),
     ]
 
@@ -102,7 +107,7 @@ def choose(out: Path, world: int, algos: list[str]) -> None:
         if setting.algo not in algos:
             continue
         asked = [f"algo={setting.algo}", *(f"algo.{key}={value:g}" for key, value in setting.numbers)]
-        if setting.algo == "oreo":
+        if setting.algo == "oreo" or setting.algo in LEVELS:
             asked += [f"value.path={out / 'value' / 'oreo' / 'value'}", "algo.value_warmup_steps=0"]
         oreo(out / setting.name, "train", *here, *asked, *dev)
 
