@@ -66,7 +66,11 @@ class Setting:
 
     @property
     def temperature(self) -> float | None:
-    XX
+        """``beta + alpha / (2 beta)``, reward units a nat, at token level."""
+        known = dict(self.numbers)
+        if "alpha" not in known or self.algo in LEVELS:
+            return None
+        return known["beta"] + known["alpha"] / (2 * known["beta"])
 
 
 def settings() -> list[Setting]:
