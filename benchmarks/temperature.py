@@ -1,20 +1,21 @@
 """Alpha, beta and learning rate of OREO, and as many settings of every algorithm that it is compared with.
 
     python benchmarks/temperature.py [--world 20] [--algos oreo oreo-constant ...] [--out FOLDER]
-    python benchmarks/temperature.py --claims 10 11 12 13 14 15
+    python benchmarks/temperature.py --claims 10 11 12 13 14 15 [--best]
     python benchmarks/temperature.py --only-report [--claims 10 11 ...]
 
 The first form is for choices: one world of ``miniature.py`` (boxes), one start, one set of episodes and one warmed-up
 value for all settings, one seed, greedy answers to its 500 dev problems. The second is for claims: in each world KTO
 and, with the paper's and two other pairs of alpha and beta, OREO and its constant, each with the rest of its recipe,
-from one start and the same episodes, on 1,000 test problems.
+from one start and the same episodes, on 1,000 test problems; with ``--best`` also the setting of each algorithm that
+the first form found best (by accuracy), from that start on those episodes.
 
 Killed and started again, it goes on.
 """
 
 import argparse
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 
@@ -160,9 +161,34 @@ def claim(out: Path, worlds: list[int]) -> None:
         oreo(out / f"claim-{world}", "run", *WORLD, *added, *asked)
 
 
+def best_settings(out: Path) -> list[Setting]:
+    """Return the best of the finished choices of each algorithm."""
+    best: dict[str, Setting] = {}
+    scores: dict[str, float] = {}
+    for setting in settings():
+        folder = out / setting.name
+        if finished([folder]) and (score := entries([folder])[0].accuracy) > scores.get(setting.algo, -1.0):
+            best[setting.algo], scores[setting.algo] = setting, score
+    return list(best.values())
+
+
+def claim_best(out: Path, worlds: list[int]) -> None:
+    """Train the best of the choices of each algorithm in each world."""
+    for world, setting in product(worlds, best_settings(out)):
+        run = out / f"claim-{world}"
+        asked = ["env=miniature", "env.options.answer=boxes", f"env.options.world={world}", "policy=tiny"]
+        asked += [f"policy.path={run / 'sft' / 'policy'}", f"data={run / 'data' / 'episodes'}", f"algo={setting.algo}"]
+        asked += [f"algo.{key}={value:g}" for key, value in setting.numbers]
+        oreo(out / f"best-{world}-{setting.name}", "train", *asked, "evaluate.tasks=1000", "evaluate.value_searches=[]")
+
+
 def claims_table(out: Path, worlds: list[int]) -> str:
     """Return the finished worlds as a table with paired differences."""
     found = entries(finished([out / f"claim-{world}" for world in worlds]))
+    for setting in best_settings(out):
+        for entry in entries(finished([out / f"best-{world}-{setting.name}" for world in worlds])):
+            numbers = ", ".join(f"{key} {value:g}" for key, value in setting.numbers)
+            found.append(replace(entry, algo=f"{setting.algo}, best of its choices ({numbers})"))
     paper = find(found, "oreo-paper")
     lines = ["| algorithm | greedy, % | each world | sound, % | - oreo-paper |", "|---|---|---|---:|---|"]
     for entry in found:
@@ -178,6 +204,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--world", type=int, default=20, help="of the choices")
     parser.add_argument("--claims", nargs="+", type=int, default=[], help="worlds of the claims, none of the choices")
+    parser.add_argument("--best", action="store_true", help="claims of the best choice of each algorithm too")
     every = list(dict.fromkeys(setting.algo for setting in settings()))
     parser.add_argument("--algos", nargs="+", default=every, choices=every, help="of the choices")
     parser.add_argument("--out", type=Path, default=Path("outputs/temperature"))
@@ -187,6 +214,8 @@ def main() -> None:
     if options.claims:
         if not options.only_report:
             claim(options.out, options.claims)
+            if options.best:
+                claim_best(options.out, options.claims)
         print(claims_table(options.out, options.claims))
         return
     if not options.only_report:
