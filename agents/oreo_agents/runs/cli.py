@@ -25,7 +25,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from oreo_agents import own_code, plugins
-from oreo_agents.runs import together
+from oreo_agents.runs import leftovers, together
 from oreo_agents.runs.arguments import (
     at_home,
     flags_first,
@@ -175,6 +175,7 @@ def _command() -> None:
 
 def _run_hydra(command: str, arguments: Sequence[str], imports: Sequence[str]) -> None:
     _folders.update(dict.fromkeys(_folders, ""))
+    leftovers.forget()
     # Several trackers are told of one run: nothing to sweep over.
     overrides = [re.sub(r"^(trainer\.)?tracker=(\w+(?:,\w+)+)$", r"trainer.tracker=[\2]", text) for text in arguments]
     overrides = [re.sub(r"^search=(?![\[\"'])(.+)", one_search_a_job, text) for text in overrides]
@@ -233,6 +234,8 @@ def _run_hydra(command: str, arguments: Sequence[str], imports: Sequence[str]) -
             if (said := _machine(folder, error)) is not None:
                 _fail(OSError(said), code=1)
             if (why := _explain(folder, error)) is not None:
+                if together.leads():
+                    leftovers.take_back()
                 _fail(ValueError(why))
             try:
                 together.end(error, folder)

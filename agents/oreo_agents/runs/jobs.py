@@ -16,6 +16,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from oreo_agents import plugins
+from oreo_agents.runs import leftovers
 from oreo_agents.runs.building import build, is_target, plain_value
 from oreo_agents.runs.choices import known
 from oreo_agents.runs.hints import closest
@@ -41,9 +42,6 @@ _GROWING = (
     "sampler",
     "value.url",
 )
-
-# What lies in a folder before a run has done anything in it.
-_BEFORE_ANYTHING = {"config.yaml", "cli.log", ".hydra", "failed.json"}
 
 
 def settings_from_config(config: DictConfig, algorithms: dict[str, Any]) -> Any:
@@ -343,7 +341,9 @@ def prepare(
     for place in settings.data_folders:  # told before settings are compared, which hang on what is there
         require_there(place)
     ranks.current().first(lambda: write_down(config, folder))
-    return Run(settings, folder, shared=shared)
+    run = Run(settings, folder, shared=shared)
+    leftovers.watch(run.start_folder)
+    return run
 
 
 def write_down(config: DictConfig, folder: Path) -> None:
@@ -363,9 +363,8 @@ def write_down(config: DictConfig, folder: Path) -> None:
             before = path.read_text(encoding="utf-8")
             if before == text:
                 return
-            names = {entry.name for entry in folder.iterdir() if not re.fullmatch(r"\..*\.lock", entry.name)}
-            begun = bool(names - _BEFORE_ANYTHING)
-            if begun and _lasting(OmegaConf.create(before)) != _lasting(OmegaConf.create(text)):
+            lasting = [_lasting(OmegaConf.create(each)) for each in (before, text)]
+            if lasting[0] != lasting[1] and not leftovers.nothing_done(folder):
                 raise ValueError(
                     f"{folder} holds a run with another configuration (see {path}); choose another hydra.run.dir, or "
                     f"delete it to start again; only {', '.join(_GROWING)} may change"

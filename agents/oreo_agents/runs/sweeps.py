@@ -18,6 +18,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
+from oreo_agents.runs import leftovers
 from oreo_envs.limits import files_below
 from oreo_envs.visible import visible
 
@@ -27,7 +28,7 @@ _BASIC = "hydra._internal.core_plugins.basic_"
 
 
 class Sweeps(Callback):
-    """Remembers the sweeps that this process began, for ``conclude``.
+    """Remembers the sweeps that this process began, for ``conclude``, and how their folders and those of runs were.
 
     Attributes:
         begun: their folders.
@@ -38,6 +39,11 @@ class Sweeps(Callback):
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         """Remember the folder."""
         Sweeps.begun.append(Path(config.hydra.sweep.dir))
+        leftovers.watch(Path(config.hydra.sweep.dir))
+
+    def on_run_start(self, config: DictConfig, **_: Any) -> None:
+        """Remember the folder of a run."""
+        leftovers.watch(Path(config.hydra.run.dir))
 
 
 def in_sweep() -> bool:
@@ -105,6 +111,7 @@ def conclude() -> None:
     for job in failed:
         print(visible(f"oreo: {job.folder} ({job.settings}) gave no result: {job.why}"), file=sys.stderr)
     if failed:
+        leftovers.take_back()
         raise SystemExit(2)
 
 
