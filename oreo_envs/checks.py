@@ -7,9 +7,13 @@ from __future__ import annotations
 
 import difflib
 import operator
+import re
 from collections.abc import Iterable, Sequence
 from numbers import Real
 from typing import Any
+
+# How much of a whole name has to be the same where its last part is another, such as one whose dots were forgotten.
+_WHOLE = 0.8
 
 
 def choose(what: str, value: Any, allowed: Iterable[str]) -> str:
@@ -25,9 +29,30 @@ def choose(what: str, value: Any, allowed: Iterable[str]) -> str:
 
 
 def closest(word: str, known: Iterable[str]) -> str:
-    """Return '; did you mean ...?' for the closest known word, or ''."""
-    matches = difflib.get_close_matches(word, list(known), n=1)
+    """Return '; did you mean ...?' for the closest known word, or '' where none is close."""
+    matches = close_to(word, known)
     return f"; did you mean {matches[0]!r}?" if matches else ""
+
+
+def close_to(word: str, known: Iterable[str]) -> list[str]:
+    """Return known words that may have been meant, the closest first; [] where none is close.
+
+    Of names in parts, 'a.b' or 'a/b', it is the last part that has to be close: what stands before it is often shared
+    by names that have nothing else in common. The name at the same place was meant, or else any that ends so.
+    """
+    ends: dict[str, list[str]] = {}
+    for name in dict.fromkeys(known):
+        ends.setdefault(_last_part(name), []).append(name)
+    if near := difflib.get_close_matches(_last_part(word), ends, n=1):
+        place = word.removesuffix(_last_part(word))
+        here = [name for name in ends[near[0]] if name == place + near[0]]
+        return here or sorted(ends[near[0]], key=lambda name: -difflib.SequenceMatcher(None, word, name).ratio())
+    names = [name for each in ends.values() for name in each]
+    return difflib.get_close_matches(word, names, n=1, cutoff=_WHOLE)
+
+
+def _last_part(name: str) -> str:
+    return re.split(r"[./]", name)[-1]
 
 
 def positive(what: str, value: int) -> int:

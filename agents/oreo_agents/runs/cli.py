@@ -39,7 +39,6 @@ from oreo_agents.runs.choices import config_folder, with_folders
 from oreo_agents.runs.composing import composed_once
 from oreo_agents.runs.failures import machine_failure
 from oreo_agents.runs.helps import asked, asked_of_parser
-from oreo_agents.runs.hints import closest
 from oreo_agents.runs.jobs import JOBS, SHORT, lock_name, settle_algorithms, settle_policy
 from oreo_agents.runs.overrides import (
     UserError,
@@ -56,6 +55,7 @@ from oreo_agents.runs.run_folders import (
 )
 from oreo_agents.runs.sweeps import conclude, in_sweep, run_job
 from oreo_algos import stopping
+from oreo_envs.checks import closest
 from oreo_envs.visible import visible
 
 _run_and_report = hydra_utils.run_and_report
@@ -155,7 +155,10 @@ def _command() -> None:
         elif command in _OTHERS:
             import_module(_OTHERS[command]).main(arguments)
         elif command not in JOBS:
-            raise UserError(f"unknown command {command!r}{closest(command, [*JOBS, *_OTHERS])}\n\n{USAGE}")
+            names = [*JOBS, *_OTHERS]
+            raise UserError(
+                f"unknown command {command!r}{closest(command, names)}; `oreo --help` explains: {', '.join(names)}"
+            )
         elif text := asked(command, arguments):
             _say(text)
         else:

@@ -218,8 +218,8 @@ def group_text(command: str, group: str, overrides: Sequence[str] = ()) -> str:
     Raises:
         ValueError: the command has no such group.
     """
-    from oreo_agents.runs.hints import closest
     from oreo_agents.runs.overrides import composed_values
+    from oreo_envs.checks import closest
 
     config = composed_values(command, overrides)
     top = group.partition(".")[0]

@@ -3,9 +3,8 @@
 Knows: keys, groups and choices of a command's configuration. Does not know: what commands do with them.
 """
 
-import difflib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -20,6 +19,7 @@ from oreo_agents.episodes.tasks import EnvSettings, known_envs, option_names
 from oreo_agents.runs.building import TARGET, class_of, is_target
 from oreo_agents.runs.choices import compose, config_folder, known, settings_of, unfiled
 from oreo_agents.runs.names_elsewhere import here
+from oreo_envs.checks import close_to
 
 # How many names a message offers.
 _OFFERED = 4
@@ -55,7 +55,7 @@ def explained(command: str, error: Exception, overrides: Sequence[str], chosen: 
         if name.removeprefix("env.options.") in options:
             return f"{command}: no file names {name!r}, which {env_id} takes; add it with +{name}=..."
         if options:
-            near = difflib.get_close_matches(name.removeprefix("env.options."), options, n=1, cutoff=0.6)
+            near = close_to(name.removeprefix("env.options."), options)[:1]
             hint = "".join(f"; did you mean 'env.options.{option}'?" for option in near)
             if near and f"env.options.{near[0]}" not in names:
                 hint += f" It is added with +env.options.{near[0]}=..."
@@ -64,7 +64,7 @@ def explained(command: str, error: Exception, overrides: Sequence[str], chosen: 
     if (elsewhere := here(name)) is not None:
         return f"{command}: there is no setting {name!r}; here it is {elsewhere}"
     owners, place = _elsewhere(name), name.rpartition(".")[0]
-    near = [each for each in names if each.rpartition(".")[0] == place] if owners else names
+    near = [each for each in names if owners and each.rpartition(".")[0] == place] or _asked_for(config, name, names)
     why = f"{message.splitlines()[0].rstrip('.')}{owners}"
     text = f"{command}: there is no setting {name!r}{_closest_settings(name, near)}\n({why})"
     group, slash, choice = name.partition("/")
@@ -75,25 +75,24 @@ def explained(command: str, error: Exception, overrides: Sequence[str], chosen: 
     return text
 
 
-def closest(name: str, known: Iterable[str]) -> str:
-    """Return the end of a message that offers the closest right name; "" when none is close."""
-    matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f"; did you mean {matches[0]!r}?" if matches else ""
-
-
 def _closest_settings(name: str, names: Sequence[str]) -> str:
     """Return the end of a message that offers choices for a choice, and settings for a setting.
 
-    The same word at another place was meant rather than another word that looks like all of it.
+    The same word at another place was meant rather than another word that looks like all of it, see ``close_to``.
     """
     alike = [each for each in names if ("/" in each) == ("/" in name) and each != name]
-    last = name.rpartition(".")[2]
-    same = [each for each in alike if each.rpartition(".")[2] == last]
-    if len(same) > 1:
-        rank = {each: difflib.SequenceMatcher(None, name, each).ratio() for each in same}
-        nearest = sorted(same, key=lambda each: -rank[each])
-        return f"; did you mean one of {', '.join(map(repr, nearest[:_OFFERED]))}?"
-    return closest(name, same or alike)
+    found = close_to(name, alike)[:_OFFERED]
+    if not found:
+        return ""
+    return (
+        f"; did you mean {found[0]!r}?" if len(found) == 1 else f"; did you mean one of {', '.join(map(repr, found))}?"
+    )
+
+
+def _asked_for(config: DictConfig, name: str, names: Sequence[str]) -> list[str]:
+    """Leave out the settings of algorithms that a run is neither asked for nor named with."""
+    asked = {*(config.get("algos") or ()), *name.split(".")}
+    return [each for each in names if not each.startswith("algorithms.") or each.split(".")[1] in asked]
 
 
 def _elsewhere(name: str) -> str:

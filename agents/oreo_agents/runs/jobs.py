@@ -19,10 +19,10 @@ from oreo_agents import plugins
 from oreo_agents.runs import leftovers
 from oreo_agents.runs.building import build, is_target, plain_value
 from oreo_agents.runs.choices import known
-from oreo_agents.runs.hints import closest
 from oreo_agents.runs.layout import STARTS
 from oreo_agents.runs.run_folders import Network, choose_value, measured, run_of
 from oreo_agents.runs.sweeps import beside_others, in_sweep, score
+from oreo_envs.checks import closest
 
 # What may be written for a longer key; `search` is also a group of files, which no command chooses from by itself.
 SHORT = {"search": "evaluate.searches", "budget": "evaluate.budget", "tracker": "trainer.tracker"}

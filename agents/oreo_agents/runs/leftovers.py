@@ -82,6 +82,6 @@ def _take_back(one: _Watched) -> None:
 
 
 def _is_nothing(entry: Path) -> bool:
-    if entry.is_dir():
+    if entry.is_dir() and any(entry.iterdir()):
         return entry.name in _BEFORE_ANYTHING or nothing_done(entry)
     return entry.name in _BEFORE_ANYTHING or _LOCK.fullmatch(entry.name) is not None

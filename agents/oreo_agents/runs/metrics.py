@@ -26,5 +26,5 @@ def main(arguments: Sequence[str]) -> None:
     for name in given.names:
         if not described([name]):
             known = [metric.name for metric in metrics()]
-            raise ValueError(f"no metric is called {name!r}{closest(f'train/{name}', known)}; `oreo metrics` lists all")
+            raise ValueError(f"no metric is called {name!r}{closest(name, known)}; `oreo metrics` lists all")
     print(described(given.names), end="")

@@ -83,7 +83,16 @@ def test_the_version_is_that_of_the_package(run, capsys: pytest.CaptureFixture[s
     ("given", "meant"), [("trian", "train"), ("evla", "eval"), ("reprot", "report"), ("dat", "data")]
 )
 def test_an_unknown_command_suggests_the_closest(given: str, meant: str, refused: Caught):
-    assert f"unknown command {given!r}; did you mean {meant!r}?" in refused(given)
+    text = refused(given)
+    assert f"unknown command {given!r}; did you mean {meant!r}?" in text
+    assert text.count("\n") <= 1
+
+
+@pytest.mark.parametrize(
+    "arguments", [("xyz",), ("metrics", "zzz"), ("run", "trainer.zzz=1"), ("train", "env=zzz"), ("play", "zzz")]
+)
+def test_nothing_is_suggested_where_nothing_is_close(arguments, refused: Caught):
+    assert "did you mean" not in refused(*arguments)
 
 
 @pytest.mark.parametrize(
@@ -146,6 +155,8 @@ def test_an_option_of_another_environment_is_no_suggestion(refused: Caught):
         (("collect", "temperature=3"), "temperature", "'collect.sampling.temperature'"),
         (("eval", "samples=3"), "samples", "'collect.samples', 'value_eval.samples'"),
         (("run", "alpha=1"), "alpha", "'algorithms.oreo.alpha'"),
+        (("run", "algo.beta=1"), "algo.beta", "'algorithms.oreo.beta'"),
+        (("run", "algo.bta=1"), "algo.bta", "'algorithms.oreo.beta'"),
     ],
 )
 def test_a_setting_without_its_place_is_offered_with_it(arguments, name: str, offered: str, refused: Caught):
