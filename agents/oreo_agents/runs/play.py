@@ -4,6 +4,7 @@ Knows: how to show a turn and read an action. Does not know: what an environment
 """
 
 import argparse
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -28,7 +29,7 @@ def main(arguments: Sequence[str], read: Callable[[str], str] = input, console: 
 
     Args:
         arguments: of the command line.
-        read: asks for a line; EOFError ends the game.
+        read: asks for a line; EOFError ends the game, and hands in an answer that was begun where no terminal is read.
         console: where to show; None: the terminal.
 
     Raises:
@@ -66,15 +67,18 @@ def play(
     console.print(
         "Your answer, line by line; an empty line hands it in." if line_end else "One command a turn.", style="dim"
     )
-    over, total = False, 0.0
+    over, total, begun = False, 0.0, False
     while not over:
         if commands := info.get("admissible_commands"):
             console.print(Columns([Text(command, style="cyan") for command in commands], padding=(0, 2)))
         try:
             line = read("> ")
         except EOFError:
-            console.print("left")
-            return info
+            if not begun or sys.stdin.isatty():
+                console.print("left")
+                return info
+            line = ""  # the end of a file ends the answer in it
+        begun = bool(line and line_end)
         observation, reward, terminated, truncated, info = env.step(line + line_end if line else "")
         over, total = terminated or truncated, total + float(reward)
         if observation:

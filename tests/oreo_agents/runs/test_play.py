@@ -31,6 +31,22 @@ def test_an_answer_is_written_line_by_line_and_handed_in():
     assert "not solved: reward 0 after 3 actions" in shown
 
 
+@pytest.mark.parametrize("text", ["Let me see.\nso 3", "Let me see.\nso 3\n", "Let me see.\nso 3\n\n"])
+def test_the_end_of_a_pipe_hands_an_answer_in(text: str, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", io.StringIO(text))
+    screen = io.StringIO()
+    main(("arithmetic", "--split", "dev", "--index", "4"), console=Console(file=screen, width=100))
+    assert "not solved: reward 0 after 3 actions" in screen.getvalue()
+
+
+def test_the_end_of_a_terminal_leaves(monkeypatch):
+    terminal = io.StringIO()
+    terminal.isatty = lambda: True  # type: ignore[method-assign]
+    monkeypatch.setattr(sys, "stdin", terminal)
+    assert played(["so 3"], "arithmetic").rstrip().endswith("left")
+    assert played([], "arithmetic").rstrip().endswith("left")
+
+
 def test_a_game_shows_observations_commands_and_the_reward():
     options = ("alfworld", "--path", "generated", "--split", "valid_seen", "--index", "0", "--option", "max_steps=2")
     shown = played(["look", "fly [red]"], *options)
