@@ -102,8 +102,7 @@ def judgement(episode: Episode) -> Text:
     parts.append(f"reward {episode.total_reward:g}")
     if info.get("sound") is not None:
         parts.append("every step is right" if info["sound"] else "not every step is right")
-    if isinstance(info.get("value"), int | float):
-        parts.append(f"V {info['value']:.2f}")
+    parts += _worth(info.get("value"), info.get("score"))
     if info.get("invalid_actions"):
         parts.append(f"{info['invalid_actions']} actions refused")
     parts.append(f"{episode.num_steps} step{'s' * (episode.num_steps != 1)}")
@@ -123,8 +122,7 @@ def votes(candidates: Sequence[Episode]) -> str:
     told = []
     ordered = sorted(groups.items(), key=lambda item: (-any(one.info.get("chosen") for one in item[1]), -len(item[1])))
     for answer, group in ordered[:_GROUPS]:
-        values = [float(v) for one in group if isinstance(v := one.info.get("value"), int | float)]
-        best = f", V up to {max(values):.2f}" if values else ""
+        best = "".join(f", {name} up to {max(found):.2f}" for name, found in _told_of(group).items() if found)
         chosen = ", chosen" if any(one.info.get("chosen") for one in group) else ""
         told.append(f"{answer} ({len(group)}x, {'right' if group[0].success else 'wrong'}{best}{chosen})")
     if len(ordered) > _GROUPS:
@@ -177,17 +175,31 @@ def _turns(episode: Episode) -> list[list[list[object]]]:
     except ValueError:  # an environment of others may call something else so
         return []
     proposed = isinstance(found, list) and all(
-        isinstance(turn, list) and all(isinstance(one, list) and len(one) == 3 for one in turn) for turn in found
+        isinstance(turn, list) and all(isinstance(one, list) and len(one) in (3, 4) for one in turn) for turn in found
     )
     return found if proposed and len(found) == episode.num_steps else []
 
 
 def _proposals(turn: Sequence[Sequence[object]]) -> str:
     told = []
-    for text, times, value in turn:
-        read = f", V {value:.2f}" if isinstance(value, int | float) else ""
-        told.append(f"{visible(' '.join(str(text).split()))} ({times}x{read})")
+    for text, times, *numbers in turn:
+        told.append(f"{visible(' '.join(str(text).split()))} ({', '.join([f'{times}x', *_worth(*numbers)])})")
     return "; ".join(told)
+
+
+def _worth(value: object, score: object = None) -> list[str]:
+    """Say V, and the number that decided where that is another."""
+    told = [f"V {value:.2f}"] if isinstance(value, int | float) else []
+    return told + ([f"score {score:.2f}"] if isinstance(score, int | float) and score != value else [])
+
+
+def _told_of(group: Sequence[Episode]) -> dict[str, list[float]]:
+    """Return V of candidates, and the numbers that decided where these are others."""
+    found = {
+        name: [float(number) for one in group if isinstance(number := one.info.get(key), int | float)]
+        for name, key in (("V", "value"), ("score", "score"))
+    }
+    return {"V": found["V"]} if found["V"] == found["score"] else found
 
 
 def _shade(depth: float) -> Style:

@@ -5,8 +5,9 @@ Knows: answers of searches, buffers. Does not know: files of items, how answers 
 ``answers-<split>-<label>/`` holds one episode a task, ``candidates-<split>-<label>/`` the whole answers that a search
 chose from, as text alone. ``info`` of an episode has beside what the environment said: ``reference``, the answer that
 it was judged by, where there is one; ``votes`` and ``chosen_from``, how many of how many candidates gave that answer;
-``value``, V of it where a search read it; ``turns``, as JSON, of each turn of a game the actions to choose from as
-``[text, votes, V]``. Of a candidate: ``candidate``, its number, and ``chosen``.
+``value``, V of it where a search read it; ``score``, the number that it was chosen by; ``turns``, as JSON, of each turn
+of a game the actions to choose from as ``[text, votes, V, score]``. Of a candidate: ``candidate``, its number, and
+``chosen``.
 """
 
 import dataclasses
@@ -21,6 +22,7 @@ import numpy as np
 
 from oreo_agents.evaluation.kept import ANSWERS, CANDIDATES, SOURCE
 from oreo_agents.search import Answer
+from oreo_agents.search.base import Candidate, Proposal
 from oreo_algos import Episode, EpisodeBuffer
 from oreo_algos.episode import JSONScalar
 from oreo_algos.storage.atomic import remove
@@ -89,16 +91,15 @@ def _annotated(answer: Answer, reference: str | None) -> Episode:
     if answer.candidates:
         [chosen] = [candidate for candidate in answer.candidates if candidate.episode is answer.episode]
         votes = sum(candidate.answer == chosen.answer for candidate in answer.candidates)
-        info |= {"votes": votes, "chosen_from": len(answer.candidates), **_value(chosen.value)}
+        info |= {"votes": votes, "chosen_from": len(answer.candidates), **_numbers(chosen)}
     if answer.turns:
-        turns = [[[each.text, each.votes, _finite(each.value)] for each in turn] for turn in answer.turns]
-        info["turns"] = json.dumps(turns)
+        info["turns"] = json.dumps([[_proposed(each) for each in turn] for turn in answer.turns])
     return dataclasses.replace(answer.episode, info=info)
 
 
 def _candidate(answer: Answer, number: int, reference: str | None) -> Episode:
     candidate = answer.candidates[number]
-    info: dict[str, JSONScalar] = {**candidate.episode.info, **_value(candidate.value), "candidate": number}
+    info: dict[str, JSONScalar] = {**candidate.episode.info, **_numbers(candidate), "candidate": number}
     info["chosen"] = candidate.episode is answer.episode
     if reference:
         info["reference"] = reference
@@ -108,9 +109,14 @@ def _candidate(answer: Answer, number: int, reference: str | None) -> Episode:
     )
 
 
-def _value(value: float | None) -> dict[str, JSONScalar]:
-    found = _finite(value)
-    return {} if found is None else {"value": found}
+def _proposed(one: Proposal) -> list[str | float | None]:
+    return [one.text, one.votes, _finite(one.value), _finite(one.score)]
+
+
+def _numbers(candidate: Candidate) -> dict[str, JSONScalar]:
+    """Return those that there are."""
+    told = {"value": _finite(candidate.value), "score": _finite(candidate.score)}
+    return {name: number for name, number in told.items() if number is not None}
 
 
 def _finite(value: float | None) -> float | None:

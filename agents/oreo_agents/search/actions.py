@@ -88,7 +88,8 @@ class Game:
         texts = [self.record.said(sample, player.prompt_format) for sample in offer.samples]
         values = offer.values.tolist() if reads_value else [None] * len(texts)
         said = [None if np.isnan(number) else float(number) for number in offer.log_policy]
-        self.turns.append([Proposal(*one) for one in zip(texts, offer.votes, values, said, strict=True)])
+        scores = map(float, worth)
+        self.turns.append([Proposal(*one) for one in zip(texts, offer.votes, values, said, scores, strict=True)])
         best = max(range(len(texts)), key=lambda k: (offer.samples[k].ended, worth[k]))
         self.read += sum(each.read for each in judged)
         self.record.value_cache = judged[best].cache

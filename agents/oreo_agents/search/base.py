@@ -23,11 +23,13 @@ class Candidate:
         episode: the answer; whether it is right was not looked at.
         value: V just before its end token, reward units; None: it was not read.
         answer: its final answer in the form that equal ones share, see ``TextEnv.canonical``; None: it has none.
+        score: the number that it was chosen by, such as V + tau log pi, or the weight of its vote; None: there is none.
     """
 
     episode: Episode
     value: float | None = None
     answer: str | None = None
+    score: float | None = None
 
 
 @dataclass(frozen=True)
@@ -39,12 +41,14 @@ class Proposal:
         votes: how often it came up, as the same text or as another one that gives the same command.
         value: V of the state after it, reward units; None: it was not read.
         logprob: log pi at temperature 1 of its tokens, nats; None: it was not read.
+        score: the number that it was chosen by, such as V + tau log pi; None: there is none.
     """
 
     text: str
     votes: int
     value: float | None = None
     logprob: float | None = None
+    score: float | None = None
 
 
 @dataclass(frozen=True)

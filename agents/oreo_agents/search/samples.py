@@ -104,8 +104,9 @@ class SampleSearch(Search):
 
     def _answer(self, drawn: Drawn, judged: Sequence[Judgement]) -> Answer:
         episodes, answers = drawn.episodes, drawn.answers
-        read: list[float | None] = [judgement.value for judgement in judged]
-        chosen = self.choose(episodes, self.worth(drawn), answers)
+        read: list[float | None] = [judgement.value for judgement in judged] or [None] * len(episodes)
+        worth = self.worth(drawn)
+        chosen = self.choose(episodes, worth, answers)
         if chosen not in range(len(episodes)):
             raise ValueError(
                 f"{type(self).__name__}.choose returned {chosen!r}; it must return the index of one of the "
@@ -115,7 +116,10 @@ class SampleSearch(Search):
             episodes[chosen],
             sum(int(episode.info["generated_tokens"] or 0) for episode in episodes),
             sum(judgement.read for judgement in judged),
-            [Candidate(*one) for one in zip(episodes, read or [None] * len(episodes), answers, strict=True)]
+            [
+                Candidate(episode, value, answer, None if np.isnan(score) else float(score))
+                for episode, value, answer, score in zip(episodes, read, answers, worth, strict=True)
+            ]
             if len(episodes) > 1
             else (),
         )

@@ -113,7 +113,10 @@ class _Tree:
         best = self.voted(answers[: len(self.finished)], search.tau) if search.final == "vote" else self.best()
         chosen = next(k for k, beam in enumerate(beams) if beam is best)
         ended[chosen] = player.end(best.record, search.temperature)
-        others = [Candidate(*one) for one in zip(ended, (beam.value for beam in beams), answers, strict=True)]
+        others = [
+            Candidate(episode, beam.value, answer, beam.score)
+            for episode, beam, answer in zip(ended, beams, answers, strict=True)
+        ]
         return Answer(ended[chosen], self.generated, self.read, others if len(beams) > 1 else ())
 
 

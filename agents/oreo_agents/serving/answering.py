@@ -49,12 +49,14 @@ class Option:
         value: V by which it was judged, reward units; None where V was not read.
         chosen: it is the answer.
         votes: how often it came up.
+        score: the number that it was chosen by, such as V + tau log pi; None: there is none.
     """
 
     text: str
     value: float | None = None
     chosen: bool = False
     votes: int = 1
+    score: float | None = None
 
 
 @dataclass(frozen=True)
@@ -346,12 +348,13 @@ def _options(answer: Answer, question: Question) -> tuple[Option, ...]:
         first = next(k for k, proposal in enumerate(answer.turns[-1]) if proposal.text == said)
         proposed = enumerate(answer.turns[-1])
         return tuple(
-            Option(one.text[: question.end(one.text)], one.value, k == first, one.votes) for k, one in proposed
+            Option(one.text[: question.end(one.text)], one.value, k == first, one.votes, one.score)
+            for k, one in proposed
         )
     if not answer.candidates:
         return (Option(said[: question.end(said)], chosen=True),)
     texts = [_said(candidate.episode) for candidate in answer.candidates]
     return tuple(
-        Option(text[: question.end(text)], candidate.value, candidate.episode is answer.episode)
+        Option(text[: question.end(text)], candidate.value, candidate.episode is answer.episode, score=candidate.score)
         for text, candidate in zip(texts, answer.candidates, strict=True)
     )

@@ -100,6 +100,7 @@ def extension(asked: Asked, reply: Reply) -> dict[str, Any]:
             {
                 "text": candidate.text,
                 "value": _number(candidate.value),
+                "score": _number(candidate.score),
                 "votes": candidate.votes,
                 "chosen": candidate.chosen,
             }

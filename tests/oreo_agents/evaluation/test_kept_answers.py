@@ -65,7 +65,7 @@ def test_a_vote_is_kept_with_its_voters_as_text(tmp_path: Path):
         assert chosen.messages == episode.messages and chosen.success == episode.success
         said = [voter.info["answer"] and canonical(voter.info["answer"]) for voter in (episode, *voters)]
         assert episode.info["votes"] == said[1:].count(said[0])
-        assert "value" not in episode.info, "a vote reads none"
+        assert "value" not in episode.info and "score" not in episode.info, "a vote reads none"
     assert buffer.tokenizer_fingerprint == FORMAT.fingerprint and all(episode.encoded for episode in buffer)
 
 
@@ -76,6 +76,7 @@ def test_a_beam_is_kept_with_the_finished_answers_and_their_values(tmp_path: Pat
     assert several
     for episode, beams in several:
         assert episode.info["value"] == max(beam.info["value"] for beam in beams)
+        assert all(beam.info["score"] == beam.info["value"] for beam in beams), "tau is 0"
         assert sum(beam.info["chosen"] for beam in beams) == 1
 
 

@@ -199,14 +199,14 @@ def test_games_show_what_was_said_in_between_and_what_was_proposed(tmp_path: Pat
     game = Episode(
         tokens=[], step_id=[], rewards=[0.0, 0.0], action_spans=[[1, 0, 2], [3, 0, 4]],
         terminated=True, truncated=False, task_id="game/0", env_id=ENV, messages=messages,
-        info={"invalid_actions": 1, "turns": json.dumps([[["up", 3, 0.5], ["down", 1, None]], [["down", 4, 0.25]]])},
+        info={"invalid_actions": 1, "turns": json.dumps([[["up", 3, 0.5, 0.375], ["down", 1, None]], [["down", 4, 0.25]]])},
     )  # fmt: skip
     EpisodeBuffer([game]).save(tmp_path / "b")
     lines = [line.strip() for line in shown(tmp_path / "b").splitlines()]
     start = lines.index("1  up")
     assert lines[start : start + 5] == [
         "1  up",
-        "chosen from up (3x, V 0.50); down (1x)",
+        "chosen from up (3x, V 0.50, score 0.38); down (1x)",
         "You are up.",
         "2  down",
         "Nothing happens.",
@@ -219,12 +219,16 @@ def test_what_a_search_chose_from_is_told_and_shown_when_asked_for(tmp_path: Pat
     voters = [
         answer(0, "so\n#### 7", right=True, chosen=True, candidate=0, value=0.5),
         answer(0, "or\n#### 9", right=False, chosen=False, candidate=1),
-        answer(0, "hm\n#### 7", right=True, chosen=False, candidate=2, value=0.75),
+        answer(0, "hm\n#### 7", right=True, chosen=False, candidate=2, value=0.75, score=0.5),
     ]
     EpisodeBuffer(voters, provenance={"source": SOURCE}).save(folder.with_name("candidates-test-majority"))
     text = shown(tmp_path)
-    assert "chosen from 3 answers: 7 (2x, right, V up to 0.75, chosen); 9 (1x, wrong)" in text and "  1  or" not in text
+    assert (
+        "chosen from 3 answers: 7 (2x, right, V up to 0.75, score up to 0.50, chosen); 9 (1x, wrong)" in text
+        and "  1  or" not in text
+    )
     text = shown(tmp_path, "--candidates")
+    assert "V 0.75; score 0.50;" in text
     assert "right  candidate 1 of 3, chosen" in text and "wrong  candidate 2 of 3\n" in text and "  1  or" in text
 
 

@@ -2,7 +2,7 @@
 
 import math
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import gymnasium as gym
 import numpy as np
@@ -13,7 +13,17 @@ from oreo_agents.episodes.generate import Sampling
 from oreo_agents.episodes.prompts import PromptFormat
 from oreo_agents.episodes.sampler import LocalSampler
 from oreo_agents.networks.policy import CausalPolicy
-from oreo_agents.search import BestOfKActions, BestOfN, Majority, Player, Resample, ResampleActions, StepBeam, scoring
+from oreo_agents.search import (
+    Answer,
+    BestOfKActions,
+    BestOfN,
+    Majority,
+    Player,
+    Resample,
+    ResampleActions,
+    StepBeam,
+    scoring,
+)
 from oreo_agents.search.log_policy import log_policy_of
 from oreo_agents.search.player import Judgement
 from oreo_agents.search.scoring import drawn_scores
@@ -59,6 +69,10 @@ def test_the_greatest_of_drawn_scores_is_a_draw_by_votes_and_v():
 
 def chosen(search: Any, seed: int = 0) -> str:
     """Say what a search takes of samples whose V, log pi and answers are those above; of "c" there are six."""
+    return str(answered(search, seed).episode.info["answer"])
+
+
+def answered(search: Any, seed: int = 0) -> Answer:
     answers = ["a", "b", *"cccccc"]
     places = [0, 1, *[2] * 6]
     player: Any = Player(ArithmeticEnv, None, None, [0], None, seed=seed)  # type: ignore[arg-type]
@@ -71,7 +85,7 @@ def chosen(search: Any, seed: int = 0) -> str:
     player._final_log_policy[key] = [[LOG_POLICY[p] for p in places]]
     [answer] = search.answer(player)
     assert answer is not None
-    return str(answer.episode.info["answer"])
+    return cast(Answer, answer)
 
 
 @pytest.mark.parametrize(
@@ -92,6 +106,20 @@ def chosen(search: Any, seed: int = 0) -> str:
 )
 def test_searches_of_whole_answers_choose_by_it(search: Any, expected: str):
     assert chosen(search) == expected
+
+
+@pytest.mark.parametrize(
+    ("search", "scores"),
+    [
+        (BestOfN(tau=0.1), [0.1, 0.15, 0.4]),
+        (BestOfN(tau=0.0), VALUES),
+        (WeightedVote(tau=0.3), [1.0, math.exp(-1.0), math.exp(-4 / 3)]),
+        (Majority(), [None] * 3),
+    ],
+)
+def test_the_number_that_decided_is_told(search: Any, scores: list[float | None]):
+    found = [candidate.score for candidate in answered(search).candidates[:3]]
+    assert found == (scores if None in scores else pytest.approx(scores))
 
 
 def test_a_resampled_answer_is_drawn_anew_for_another_seed_and_alike_for_the_same():

@@ -151,6 +151,9 @@ def test_what_was_proposed_at_each_turn_is_told(script):
         script(["left", "up", "up"], ["down", "up", "down"])
         [answer] = search.answer(make_player(Judge(lambda text: values[text.split("\n")[-1] or "left"])))
         assert answer is not None
+        assert all(
+            one.score == (one.votes if one.value is None else one.value) for turn in answer.turns for one in turn
+        )
         assert [[(one.text, one.votes, one.value) for one in turn] for turn in answer.turns] == [
             [("left", 1, v["left"]), ("up", 2, v["up"])],
             [("down", 2, v["down"]), ("up", 1, v["up"])],

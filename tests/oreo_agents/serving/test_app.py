@@ -99,6 +99,7 @@ def test_an_answer_is_that_of_the_search(server: Running, engine: LocalEngine):
     assert own["tokens"] == {"generated": reply.generated, "value": reply.value_tokens}
     assert [one["text"] for one in own["candidates"]] == [one.text for one in reply.candidates]
     assert [one["chosen"] for one in own["candidates"]] == [one.chosen for one in reply.candidates]
+    assert [one["score"] for one in own["candidates"]] == [one.score for one in reply.candidates]
 
 
 @pytest.mark.parametrize("name", [name for name in known_searches() if name != "admissible"])
