@@ -196,10 +196,11 @@ def test_what_people_write_with_stays():
 def test_games_show_what_was_said_in_between_and_what_was_proposed(tmp_path: Path):
     said = ["go", "up", "You are up.", "down", "Nothing happens."]
     messages = [{"role": role, "content": text} for role, text in zip(("user", "assistant") * 3, said, strict=False)]
+    turns = [[["up", 3, 0.5, 0.375], ["down", 1, None]], [["down", 4, 0.25]]]
     game = Episode(
         tokens=[], step_id=[], rewards=[0.0, 0.0], action_spans=[[1, 0, 2], [3, 0, 4]],
         terminated=True, truncated=False, task_id="game/0", env_id=ENV, messages=messages,
-        info={"invalid_actions": 1, "turns": json.dumps([[["up", 3, 0.5, 0.375], ["down", 1, None]], [["down", 4, 0.25]]])},
+        info={"invalid_actions": 1, "turns": json.dumps(turns)},
     )  # fmt: skip
     EpisodeBuffer([game]).save(tmp_path / "b")
     lines = [line.strip() for line in shown(tmp_path / "b").splitlines()]
