@@ -35,8 +35,8 @@ class Help:
 
 GROUPS = {
     "env": "which tasks: env=NAME chooses a file, env.options.NAME=... what it is given",
-    "policy": "the start of the policy: policy.path=FOLDER_OR_HUB_NAME, or a small model from random weights",
-    "value": "the start of the value network: value.path=..., value.lora.rank=...",
+    "policy": "what the policy begins with: policy.path=FOLDER_OR_HUB_NAME, or a small model from random weights",
+    "value": "what the value network begins with: value.path=..., value.lora.rank=...",
     "sft": "the supervised start: how many demonstrations, sft.algorithm.policy_lr=...",
     "collect": "offline episodes: how many tasks and samples, collect.sampling.temperature=...",
     "algo": "the algorithm: algo=NAME chooses a file, algo.beta=... sets a field",

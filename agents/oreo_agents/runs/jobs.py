@@ -330,6 +330,7 @@ def prepare(
     from oreo_agents.progress import quiet
     from oreo_agents.runs.given import require_there
     from oreo_agents.runs.pipeline import Run
+    from oreo_agents.runs.trained_from import untrained
     from oreo_algos import ranks
 
     quiet()
@@ -342,6 +343,8 @@ def prepare(
         require_there(place)
     ranks.current().first(lambda: write_down(config, folder))
     run = Run(settings, folder, shared=shared)
+    if not settings.sft.demonstrations and (said := untrained(str(settings.policy.path))) and run.ranks.leads:
+        logging.getLogger(__name__).warning(said)
     leftovers.watch(run.start_folder)
     return run
 

@@ -3,8 +3,8 @@
 Knows: which stage reads what, and where its result lies. A stage whose result is there is not done again, so a run
 that was killed goes on where it stopped. Does not know: Hydra, tables.
 
-A run folder holds ``start/`` (a fresh small model), ``data/demonstrations`` and ``data/episodes`` (buffers), and a
-folder for ``sft`` and for each algorithm: ``policy/``, ``value/``, ``metrics.jsonl``, TensorBoard events,
+A run folder holds ``start/`` (a small model before ``sft``), ``data/demonstrations`` and ``data/episodes`` (buffers),
+and a folder for ``sft`` and for each algorithm: ``policy/``, ``value/``, ``metrics.jsonl``, TensorBoard events,
 ``summary.json``, which says that the training is done, until then ``checkpoint-N/``, and
 ``items-<split>-<search>.jsonl`` with ``answers-<split>-<search>/`` (a buffer, see ``evaluation.answers``); then
 ``results.json``. Round N > 1 of an algorithm lies in ``<algorithm>-roundN/``, with the episodes collected for it in
@@ -114,7 +114,7 @@ class Run:
             )
 
     def start(self) -> str:
-        """Return the path of the checkpoint that everything starts from; makes a small one when none is given."""
+        """Return the path of the checkpoint before supervised fine-tuning; makes a small one when none is given."""
         if self.settings.policy.path is not None:
             return self.settings.policy.path
         folder = self.start_folder / "start"

@@ -27,6 +27,18 @@ def start_record(run: Path, start: Path) -> dict[str, str]:
     return {} if own == "." else {START: own}
 
 
+def untrained(policy_path: str) -> str | None:
+    """Say that a policy is what the supervised fine-tuning of a run began with; None: it is another one."""
+    folder = Path(policy_path).resolve()
+    tuned = folder.parent / "sft" / "policy"
+    if folder.name != "start" or not tuned.is_dir():
+        return None
+    return (
+        f"policy.path={policy_path} is what supervised fine-tuning began with, random weights that have learned "
+        f"nothing; the start of that run, which its algorithms were trained from, is policy.path={tuned}"
+    )
+
+
 def reference_of(policy_path: str) -> str | None:
     """Return the checkpoint that a policy of a run, ``RUN/NAME/policy``, was trained from; None: nothing tells.
 
