@@ -170,9 +170,10 @@ class EpisodeBuffer(Sequence[Episode]):
             raise ValueError("concatenate: got no buffer")
         fingerprints = sorted({buffer.tokenizer_fingerprint for buffer in buffers})
         if len(fingerprints) > 1:
+            told = " or ".join(map(_encoded, fingerprints))
             raise ValueError(
-                f"concatenate: the buffers were encoded with different tokenizers {fingerprints}; "
-                "encode them again with one (`oreo data encode`)"
+                f"concatenate: the buffers are not of one tokenizer, their episodes {told}; encode them with one "
+                "(`oreo data encode`)"
             )
         if len(buffers) == 1:
             return buffers[0]
@@ -287,8 +288,8 @@ class EpisodeBuffer(Sequence[Episode]):
         found = metadata["tokenizer_fingerprint"]
         if tokenizer_fingerprint is not None and found != tokenizer_fingerprint:
             raise ValueError(
-                f"{path}: these episodes were encoded with tokenizer {found!r}, the policy reads "
-                f"{tokenizer_fingerprint!r}; encode them again with the policy's tokenizer "
+                f"{path}: these episodes {_encoded(found)}, the policy reads "
+                f"{tokenizer_fingerprint!r}; encode them with the policy's tokenizer "
                 f"(`oreo data encode {path} --tokenizer PATH`)"
             )
         buffer = cls(
@@ -316,3 +317,7 @@ class EpisodeBuffer(Sequence[Episode]):
             tokenizer_fingerprint=self.tokenizer_fingerprint,
             provenance=self.provenance,
         )
+
+
+def _encoded(fingerprint: str) -> str:
+    return f"were encoded with tokenizer {fingerprint!r}" if fingerprint else "are text that no tokenizer has encoded"

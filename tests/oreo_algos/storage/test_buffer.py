@@ -103,10 +103,18 @@ def test_joined_buffers_keep_order_and_provenance(buffer):
 
 def test_buffers_of_two_tokenizers_do_not_join(buffer):
     other = EpisodeBuffer(buffer, tokenizer_fingerprint="words")
-    with pytest.raises(ValueError, match=r"different tokenizers \['bytes', 'words'\]; encode them"):
+    with pytest.raises(ValueError, match="tokenizer 'bytes' or were encoded with tokenizer 'words'; encode them"):
         EpisodeBuffer.concatenate([buffer, other])
+    with pytest.raises(ValueError, match="text that no tokenizer has encoded or were encoded with tokenizer 'bytes'"):
+        EpisodeBuffer.concatenate([buffer, EpisodeBuffer(buffer)])
     with pytest.raises(ValueError, match="got no buffer"):
         EpisodeBuffer.concatenate([])
+
+
+def test_text_that_none_encoded_is_refused_as_that(buffer, tmp_path):
+    EpisodeBuffer(buffer).save(tmp_path / "text")
+    with pytest.raises(ValueError, match="text that no tokenizer has encoded, the policy reads 'words'; encode them"):
+        EpisodeBuffer.load(tmp_path / "text", tokenizer_fingerprint="words")
 
 
 @pytest.mark.parametrize("value", [{1, 2}, math.nan])
