@@ -245,18 +245,29 @@ def _unread_answers(items: Sequence[Item], start: Sequence[Item], where: str, th
     """Judge how answers end: that the environment grades them shows in those that have a verdict."""
     if all(item.grade_reason is None for item in (*items, *start)):
         return None
-    begun = [item for item in items if item.tokens]
-    cut_off = sum(item.grade_reason is None for item in begun)
-    unread = sum(item.grade_reason in _UNREAD for item in begun)
-    if cut_off + unread <= thresholds.unread_answers * len(begun):
+    (begun, cut_off, unread), (before, *bad) = _endings(items), _endings(start)
+    if cut_off + unread <= thresholds.unread_answers * begun:
         return None
+    what = " and ".join(["the end"] * (cut_off > 0) + ["the form"] * (unread > 0)) + " of an answer"
+    # Lost: with the start it was seldomer by half.
+    lost = None if not before else sum(bad) / before < (cut_off + unread) / begun / 2
+    told = "" if not before or items == start else f", of the start's {bad[0]} and {bad[1]} of {before}"
+    mends = ["read some (oreo show RUN/NAME --wrong)"]
+    mends += ["lower policy_lr, raise alpha or beta"] if lost is not False else []
+    mends += [f"show {what} in demonstrations (sft: more of them, more epochs)"] if not lost else []
+    mends += ["raise evaluate.sampling.max_new_tokens"] if cut_off else []
+    why = f"the policy {'never learned' if lost is False else 'lost'} {what}{', or never had it' * (lost is None)}"
     return Finding(
         "unread_answers",
-        f"{where}: {cut_off} of {len(begun)} answers were cut off, and {unread} hold nothing that can be read; they "
-        "count as wrong whatever was reasoned: the policy lost its end or the form of an answer, or never had it; read "
-        "some, lower policy_lr, raise alpha or beta, show the form in demonstrations (sft), or raise "
-        "evaluate.sampling.max_new_tokens",
+        f"{where}: {cut_off} of {begun} answers were cut off, and {unread} hold nothing that can be read{told}; they "
+        f"count as wrong whatever was reasoned: {why}; {'; '.join(mends)}",
     )
+
+
+def _endings(items: Sequence[Item]) -> tuple[int, int, int]:
+    """Count the answers that were begun, those of them without a verdict, those in which nothing can be read."""
+    reasons = [item.grade_reason for item in items if item.tokens]
+    return len(reasons), reasons.count(None), sum(reason in _UNREAD for reason in reasons)
 
 
 def _length_of_answers(pairs: Sequence[tuple[Item, Item]], where: str, thresholds: Thresholds) -> Finding | None:

@@ -235,6 +235,14 @@ def test_a_policy_that_lost_the_form_of_an_answer_is_named(reason, tmp_path):
     assert compare(tmp_path, start, [*lost[:2], *start[2:]]) == []  # one in twenty
     assert compare(tmp_path, start, [*lost[:3], *start[3:]]) == [("oreo", "unread_answers")]
     assert compare(tmp_path, start, lost) == [("oreo", "unread_answers")]
+    [row] = [write_items(tmp_path, "oreo", lost)]
+    [(_, finding)] = examine_results([row], tmp_path, Thresholds())
+    assert ("max_new_tokens" in finding.text) is (reason is None), "a limit is to blame for what it cut off alone"
+    assert "the policy lost the" in finding.text and "lower policy_lr" in finding.text and "sft" not in finding.text
+    if reason is not None:
+        write_items(tmp_path, "sft", lost)
+        [(_, finding)] = examine_results([row], tmp_path, Thresholds())
+        assert "never learned the form of an answer" in finding.text and "lower policy_lr" not in finding.text
 
 
 def test_answers_that_are_not_read_are_named_also_without_a_start(tmp_path):
@@ -318,7 +326,7 @@ def test_a_run_whose_grader_says_yes_to_everything_is_told_once(tmp_path, monkey
     [finding] = read_warnings(tmp_path)
     assert finding.name == "equal_rewards"
     told = [r.getMessage() for r in caplog.records if r.getMessage().startswith("doctor:")]
-    assert told == [f"doctor: {tmp_path.name}: equal_rewards: {finding.text}"]
+    assert told == [f"doctor: {tmp_path}: equal_rewards: {finding.text}"]
 
 
 def test_imitation_of_good_episodes_alone_is_no_fault(tmp_path):
