@@ -51,7 +51,7 @@ class WarningLog:
         """Give those warnings whose name is new to the folder."""
         for finding in findings:
             if all(finding.name != given.name for given in self._given):
-                _log.warning("doctor: %s: %s: %s", self._folder.name, finding.name, finding.text)
+                _log.warning("doctor: %s: %s: %s", _shown(self._folder), finding.name, finding.text)
                 self._show(f"doctor/{finding.name}", finding.text)
                 # Last, so that a kill in between makes a warning come twice, and not stay away.
                 self._given.append(finding)
@@ -70,6 +70,12 @@ class WarningLog:
 
             with SummaryWriter(str(self._folder)) as board:
                 board.add_text(tag, text)
+
+
+def _shown(folder: Path) -> str:
+    """Name a folder as commands take it: the last part alone, such as the number of a job, says too little."""
+    here = Path.cwd()
+    return str(folder.relative_to(here) if folder.is_relative_to(here) and folder != here else folder)
 
 
 def read_warnings(folder: Path) -> list[Finding]:

@@ -125,7 +125,7 @@ def test_a_fault_of_training_is_named_once_also_when_the_run_is_killed_and_goes_
     result = train_case(case)
     assert result.steps == case.steps
     [finding] = read_warnings(tmp_path)
-    assert [record.getMessage() for record in caplog.records] == [f"doctor: {tmp_path.name}: {name}: {finding.text}"]
+    assert [record.getMessage() for record in caplog.records] == [f"doctor: {tmp_path}: {name}: {finding.text}"]
     assert texts(tmp_path) == {f"doctor/{name}": [(0, f"```text\n{finding.text}\n```")]}
 
 

@@ -25,7 +25,8 @@ def texts(folder) -> dict[str, list[tuple[int, str]]]:
     }
 
 
-def test_a_warning_is_given_everywhere_once_and_other_names_beside_it(tmp_path, caplog):
+def test_a_warning_is_given_everywhere_once_and_other_names_beside_it(tmp_path, caplog, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     for _ in range(2):  # the second is another process's
         log = WarningLog(tmp_path / "run")
         log.give([FLAT, FLAT])
