@@ -306,6 +306,8 @@ def answer(
     Raises:
         ValueError: the search needs a value, the question fills the context, an unknown search or setting.
     """
+    if "max_new_tokens" in settings:
+        raise ValueError("answer: max_new_tokens is called max_tokens here, as in a request to a server")
     require_same_tokens(policy, value, "value", TokenValue)
     _, chosen = _search(search or (BestOfN() if value is not None else Greedy()), value, settings)
     engine = LocalEngine(policy, format_of(policy), value, delimiters=steps, ends_at_answer=ends_at_answer)

@@ -192,6 +192,7 @@ MISTAKES = [
     (lambda p, e: oreo.answer(p, "x", search="best_of_n"), "best_of_n chooses by V: give value="),
     (lambda p, e: oreo.answer(p, "x", search="best"), "unknown search 'best'"),
     (lambda p, e: oreo.answer(p, "x", search="majority", sample=3), "Majority has no setting 'sample'; did you mean"),
+    (lambda p, e: oreo.answer(p, "x", max_new_tokens=4), "max_new_tokens is called max_tokens here"),
     (lambda p, e: oreo.answer(p, "x " * 600), "this question has .* tokens, and the context is 512"),
     (lambda p, e: oreo.collect(p, oreo.make("arithmetic", split="test")), "split 'test' is held out"),
 ]
