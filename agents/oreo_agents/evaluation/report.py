@@ -7,6 +7,7 @@ Every interval and test is of ``statistics``, from answers by run and task.
 import logging
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -62,7 +63,7 @@ def report(
     formats: Sequence[str] = ("markdown",),
     quiet: bool = False,
 ) -> list[str]:
-    """Write ``report.md`` and ``plots/`` for all runs under ``folders`` to ``out``, and print the tables.
+    """Write ``report.md`` for all runs under ``folders`` to ``out``, ``plots/`` if need be, and print the tables.
 
     What cannot be read of several folders or runs is left out, and said in the report.
 
@@ -116,6 +117,9 @@ def report(
     metrics, unread = _metrics([*entries, *pairs])
     left_out += unread
     plots = _draw(entries, [*entries, *pairs], metrics, out / "plots")
+    if not plots:
+        with suppress(OSError):  # somebody keeps other pictures there
+            (out / "plots").rmdir()
     compared = comparison_pairs(entries, base_of_tasks) + comparison_pairs(pairs, base_of_pairs, JUDGES)
     told = [(pair, record) for pair in compared if (record := pair_record(pair)) is not None]
     records = [record for _, record in told]
@@ -152,9 +156,9 @@ def report(
         write_text(out / "report.json", as_json(document))
     endings = {"markdown": "md", "json": "json", "csv": "csv", "latex": "tex"}
     written = ", ".join(str(out / f"report.{endings[name]}") for name in FORMATS if name in formats)
-    Terminal(width=max(Terminal().width, 120)).print(
-        f"report: {written}, plots: {out / 'plots'}, curves: tensorboard --logdir {out}"
-    )
+    drawn = f", plots: {out / 'plots'}" * bool(plots)
+    logged = f", curves: tensorboard --logdir {out}" * any(True for _ in out.rglob("events.out.tfevents.*"))
+    Terminal(width=max(Terminal().width, 120)).print(f"report: {written}{drawn}{logged}")
     return left_out
 
 
