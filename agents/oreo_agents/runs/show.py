@@ -146,6 +146,10 @@ def _compare(given: argparse.Namespace, found: Sequence[Kept], console: Console)
         both = _same_tasks(first, second)
         if not both:
             continue
+        chosen = [pair for pair in both if _is_asked_for(given, *pair)]
+        total += len(chosen)
+        if chosen and given.limit and printed == given.limit:
+            continue
         counts = [sum((a.success, b.success) == c for a, b in both) for c in [(1, 1), (1, 0), (0, 1), (0, 0)]]
         names = [visible(first.title), visible(second.title)]
         text = (
@@ -155,8 +159,6 @@ def _compare(given: argparse.Namespace, found: Sequence[Kept], console: Console)
         view.write(console, [Text(text, "bold")])
         if first.facts.get("env_options") != second.facts.get("env_options"):
             view.write(console, [Text("the environment's options differ: these may be other tasks", "yellow")])
-        chosen = [pair for pair in both if _is_asked_for(given, *pair)]
-        total += len(chosen)
         chosen = chosen[: left - printed] if given.limit else chosen
         printed += len(chosen)
         shown = [_Shown(kept, one) for pair in chosen for kept, one in zip((first, second), pair, strict=True)]
