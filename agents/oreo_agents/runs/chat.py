@@ -27,6 +27,7 @@ from oreo_agents.networks.addresses import require_url
 from oreo_agents.runs.serve import TOKEN_VARIABLE, Served, load_served
 from oreo_agents.serving.answering import Reply
 from oreo_agents.serving.conversations import Question
+from oreo_agents.serving.settings import able, known_searches, of_commands
 from oreo_agents.terminal import Terminal
 from oreo_algos import stopping
 from oreo_envs.checks import closest
@@ -82,8 +83,9 @@ class Local:
     @classmethod
     def of(cls, served: Served) -> "Local":
         """Take what was loaded."""
-        fit = [n for n, s in served.searches.items() if served.engine.unfit(s) is None and n != "admissible"]
-        return cls(served, str(served.settings.search), fit)
+        fit = able(served.searches, served.engine.unfit)
+        held = of_commands(fit)
+        return cls(served, str(served.settings.search), [name for name in fit if name not in held])
 
     def answer(self, messages: Sequence[Message], hear: Hear) -> tuple[str, str]:
         """Answer a conversation, see ``Talker``."""
@@ -144,7 +146,8 @@ class Remote:
             if chosen in served:
                 found.model, own = chosen, served[chosen]
                 found.search = str(own.get("default", ""))
-                found.searches = [str(name) for name in own.get("searches", ()) if name != "admissible"]
+                held = own.get("searches_of_commands", ())
+                found.searches = [str(name) for name in own.get("searches", ()) if name not in held]
         if found.model not in served:
             raise ChatError(f"{base} does not serve {model!r}, but {', '.join(served) or 'nothing'}")
         return found
@@ -287,6 +290,8 @@ def _obey(command: str, rest: str, talker: Talker, messages: list[Message], cons
 
 def _choose(talker: Talker, name: str) -> None:
     if name not in talker.searches:
+        if name in of_commands(known_searches()):
+            raise ValueError(f"search={name}: it says one of the commands of a game, and nobody gives any in a chat")
         known = ", ".join(talker.searches)
         raise ValueError(f"search={name}: unknown search{closest(name, talker.searches)} (known: {known})")
     talker.search = name

@@ -28,7 +28,7 @@ from oreo_agents.runs.overrides import UserError, composed, readable
 from oreo_agents.runs.run_folders import evaluation_overrides, networks
 from oreo_agents.search import Search
 from oreo_agents.serving.answering import LocalEngine
-from oreo_agents.serving.settings import ServeSettings, default_search
+from oreo_agents.serving.settings import ServeSettings, able, default_search
 from oreo_envs.answers import AnswerEnv
 from oreo_envs.checks import closest
 
@@ -207,11 +207,12 @@ def _listen(host: str, port: int) -> socket.socket:
 
 def _greeting(served: Served, port: int) -> str:
     settings = served.settings
-    fit = [name for name, search in served.searches.items() if served.engine.unfit(search) is None]
+    fit, context = able(served.searches, served.engine.unfit), served.engine.context
+    others = ", ".join(name for name in fit if name != settings.search)
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     lines = [
-        f"oreo serve: {served.model} at http://{host}:{port}/v1, search {settings.search} (also {', '.join(fit)}); "
-        f"context {served.engine.context} tokens, "
+        f"oreo serve: {served.model} at http://{host}:{port}/v1, search {settings.search} (also {others}); "
+        f"context {context} tokens, of which an answer has at most {min(settings.max_tokens, context)}, "
         + ("V read by a value network" if served.engine.has_value else "no value network, so nothing is searched by V")
     ]
     if settings.token is None and settings.host not in ("127.0.0.1", "localhost", "::1"):

@@ -5,6 +5,7 @@ networks (an ``Engine``).
 """
 
 import asyncio
+import dataclasses
 import hmac
 import json
 import logging
@@ -25,7 +26,7 @@ from oreo_agents.serving.answering import Engine, Reply
 from oreo_agents.serving.bodies import Asked, RefusedError, read_json, read_messages, read_request, require_model, seeds
 from oreo_agents.serving.conversations import Question
 from oreo_agents.serving.replies import chunk, error_body, valued, whole
-from oreo_agents.serving.settings import ServeSettings, rows_of
+from oreo_agents.serving.settings import ServeSettings, able, of_commands, rows_of
 from oreo_agents.serving.worker import ClosedError, Job, QueueFullError, Worker
 
 _log = logging.getLogger(__name__)
@@ -55,6 +56,7 @@ def create_app(
         raise ValueError(f"search={settings.search}: unknown search; known: {', '.join(searches)}")
     if (reason := engine.unfit(searches[settings.search])) is not None:
         raise ValueError(f"search={settings.search}: {reason}")
+    settings = dataclasses.replace(settings, max_tokens=min(settings.max_tokens, engine.context))
     server = _Server(engine, searches, settings, model, worker)
 
     @asynccontextmanager
@@ -182,8 +184,9 @@ class _Server:
         return read_json(bytes(raw))
 
     def _model(self) -> dict[str, Any]:
-        fit = [name for name, search in self.searches.items() if self.engine.unfit(search) is None]
-        own = {"searches": fit, "default": self.settings.search, "context": self.engine.context}
+        fit = able(self.searches, self.engine.unfit)
+        own: dict[str, Any] = {"searches": [*fit], "searches_of_commands": of_commands(fit)}
+        own |= {"default": self.settings.search, "context": self.engine.context}
         own |= {"max_tokens": self.settings.max_tokens, "value": self.engine.has_value}
         return {"id": self.model, "object": "model", "created": self.began, "owned_by": "oreo", "oreo": own}
 

@@ -3,7 +3,7 @@
 Knows: names and defaults. Does not know: networks, HTTP.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from oreo_agents.search import (
@@ -98,6 +98,16 @@ def default_search(searches: Mapping[str, Search], *, has_value: bool) -> str:
     """Return the name of the search that answers where nothing is said: best of n with a value, else greedy."""
     wanted: type[Search] = BestOfN if has_value else Greedy
     return next((name for name, search in searches.items() if type(search) is wanted), next(iter(searches)))
+
+
+def able(searches: Mapping[str, Search], unfit: Callable[[Search], str | None]) -> dict[str, Search]:
+    """Return the searches that can answer, by name; ``unfit`` says why one cannot, see ``Engine.unfit``."""
+    return {name: search for name, search in searches.items() if unfit(search) is None}
+
+
+def of_commands(searches: Mapping[str, Search]) -> list[str]:
+    """Return the names of those that say nothing but one of the commands that come with a question."""
+    return [name for name, search in searches.items() if getattr(search, "constrained", False)]
 
 
 def known_searches() -> dict[str, Search]:

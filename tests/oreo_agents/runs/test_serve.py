@@ -119,10 +119,24 @@ def test_a_talk(run: Path):
     how = [str(run / "oreo"), "serve.max_tokens=12"]
     shown = talked(
         how,
-        ["2 + 3", "", "/search", "/search greedy", "again", "/search gredy", "/rest", "/reset", "/system x", "/help"],
+        [
+            "2 + 3",
+            "",
+            "/search",
+            "/search greedy",
+            "again",
+            "/search gredy",
+            "/search admissible",
+            "/rest",
+            "/reset",
+            "/system x",
+            "/help",
+        ],
     )
     assert "search best_of_n; /help tells" in shown and "(3 candidates, " in shown and "  0.00" in shown
     assert "search greedy; there are greedy, sampled" in shown and "did you mean 'greedy'" in shown
+    assert "admissible" not in shown.partition("there are greedy")[2].splitlines()[0]
+    assert "search=admissible: it says one of the commands of a game, and nobody gives any in a chat" in shown
     assert "did you mean '/reset'" in shown and "a new conversation" in shown and "/system TEXT" in shown
     assert "\x1b[" not in shown and talked(how, ["/quit", "2 + 3"]).count("\n") == 1
 

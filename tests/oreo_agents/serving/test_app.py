@@ -21,7 +21,7 @@ from oreo_agents.search import Search
 from oreo_agents.serving.answering import LocalEngine, Reply
 from oreo_agents.serving.bodies import _HONOURED, _OF_CHAT
 from oreo_agents.serving.conversations import Question
-from oreo_agents.serving.settings import known_searches
+from oreo_agents.serving.settings import ServeSettings, known_searches
 
 SAID = [{"role": "user", "content": "2 + 3 = ?"}]
 
@@ -178,7 +178,9 @@ def test_models_and_health(server: Running):
     with httpx2.Client(base_url=server.url, trust_env=False) as client:
         [model] = client.get("/v1/models").json()["data"]
         assert (model["id"], model["object"], model["oreo"]["context"]) == ("tiny", "model", 256)
-        assert "step_beam" in model["oreo"]["searches"] and model["oreo"]["default"] == "best_of_n"
+        assert {"step_beam", "admissible"} <= {*model["oreo"]["searches"]}
+        assert model["oreo"]["searches_of_commands"] == ["admissible"] and model["oreo"]["max_tokens"] == 48
+        assert model["oreo"]["default"] == "best_of_n"
         assert client.get("/v1/models/tiny").json()["id"] == "tiny"
         assert client.get("/v1/models/other").status_code == 404
         assert client.get("/health").json()["status"] == "ok"
@@ -340,5 +342,15 @@ def test_the_page_runs(server: Running, capsys: pytest.CaptureFixture[str], monk
 
 def test_the_page_names_every_search_and_every_parameter_that_is_honoured():
     text = (Path(__file__).parents[3] / "docs" / "serving.md").read_text(encoding="utf-8")
-    for name in [*known_searches(), *_HONOURED - {"oreo"}, *_OF_CHAT - {"messages"}]:
+    names = [path.stem for path in (Path(__file__).parents[3] / "configs" / "search").glob("*.yaml")]
+    for name in [*names, *_HONOURED - {"oreo"}, *_OF_CHAT - {"messages"}]:
         assert f"`{name}" in text, name
+
+
+def test_no_answer_is_longer_than_the_context(engine: LocalEngine):
+    pytest.importorskip("fastapi", reason="needs the extra [serve]")
+    from oreo_agents.serving.app import create_app
+
+    app = create_app(engine, known_searches(), ServeSettings(search="greedy", max_tokens=100_000), model="tiny")
+    server: Any = next(route for route in app.routes if getattr(route, "path", "") == "/v1/models").endpoint.__self__
+    assert server.settings.max_tokens == engine.context == 256
