@@ -156,7 +156,7 @@ class Episode:
     @property
     def num_action_tokens(self) -> int:
         """Tokens that the policy generated."""
-        return int((self.step_id >= 0).sum())
+        return int(np.count_nonzero(self.step_id >= 0))
 
     @property
     def highest_token(self) -> int:

@@ -5,13 +5,16 @@ Knows: the canonical bytes of an episode. Does not know: files, tokenizers.
 
 import hashlib
 import json
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from oreo_algos.episode import Episode
 
 DIGEST_BYTES = 16
 
+# Each call but those for single texts makes an encoder, which costs more than what it writes here.
 _dumps = json.JSONEncoder(sort_keys=True, allow_nan=False).encode
+_BOOLS = {False: "false", True: "true"}
 
 
 class ContentHash:
@@ -52,8 +55,8 @@ class Canonical(NamedTuple):
     def of(cls, episode: Episode) -> "Canonical":
         """Write an episode out."""
         facts, info = episode.info, _dumps(episode.info)
-        task, messages = _dumps(episode.task_id), _dumps(episode.messages)
-        ended = f"{_dumps(episode.terminated)}, {_dumps(episode.truncated)}"
+        task, messages = _dumps(episode.task_id), _messages(episode.messages)
+        ended = f"{_BOOLS[episode.terminated]}, {_BOOLS[episode.truncated]}"
         blocks = [f"[{task}, {_dumps(episode.env_id)}, {ended}, {messages}, {info}]".encode()]
         if facts.get("success") is None and episode.success != episode.pays_one:  # nothing else tells
             blocks.append(b"success" if episode.success else b"failure")
@@ -67,7 +70,8 @@ class Canonical(NamedTuple):
         ):
             blocks.append(b"none" if array is None else array.tobytes())
         whole = b"".join(part for block in blocks for part in (len(block).to_bytes(8, "little"), block))
-        return cls(whole, f"[{task}, {_dumps(facts.get('pair'))}, {messages}]", info)
+        pair = "null" if facts.get("pair") is None else _dumps(facts["pair"])
+        return cls(whole, f"[{task}, {pair}, {messages}]", info)
 
     def digest(self) -> bytes:
         """Return what tells an episode from others, every field of it, in 16 bytes."""
@@ -88,6 +92,12 @@ class Marks(NamedTuple):
     digest: bytes
     said: bytes
     info: str
+
+
+def _messages(messages: Sequence[Mapping[str, str]]) -> str:
+    """Write messages as JSON, names in order."""
+    each = [f'{{"content": {_dumps(one["content"])}, "role": {_dumps(one["role"])}}}' for one in messages]
+    return f"[{', '.join(each)}]"
 
 
 def _digest(text: bytes) -> bytes:

@@ -36,6 +36,12 @@ from oreo_algos.storage.rows import as_numpy, to_batch
 _log = logging.getLogger(__name__)
 
 _SHARD_EPISODES, _SHARD_BYTES = 4096, 1 << 30
+# What repeats, which Parquet writes as places in a dictionary; log-probabilities are all different.
+_REPEATING = [
+    *("task_id", "env_id", "info", "messages.list.element.role", "messages.list.element.content"),
+    *(f"{name}.list.element" for name in ("rewards", "tokens", "step_id")),
+    *(f"action_spans.list.element.{name}" for name in SPAN),
+]
 _MAP = "mapped.arrow"  # until it is known of what
 
 
@@ -154,7 +160,7 @@ class BufferWriter:
                 if self._map is not None:
                     self._map.add(batch)
         file = self._folder / f"part-{len(self._shards):05d}.parquet"
-        pq.write_table(_to_table(batches), file, compression="zstd")
+        pq.write_table(_to_table(batches), file, compression="zstd", use_dictionary=_REPEATING)
         self._shards.append({"file": file.name, "rows": len(self._waiting), "sha256": sha256(file)})
         self._waiting, self._marks, self._flushed_bytes = [], [], self._content.num_bytes
 
