@@ -30,13 +30,15 @@ _SHARED: dict[str, dict[str, Line]] = {
 _LOSS = "train/loss"
 _POLICY_LOSS = "train/losses/policy"
 _COLUMNS = 3
+_START = "sft"
 
 
 def plot_training(metrics: Mapping[str, Sequence[Rows]], path: Path, about: str = "") -> Path | None:
     """Draw training curves: running means, and what they are of faintly behind them.
 
-    Losses of two algorithms are of different things, so each algorithm has a panel of its own. Steps in which the value
-    alone learns are shaded.
+    Losses of two algorithms are of different things, so each algorithm has a panel of its own. What several share is
+    drawn over the share of each training, for a start of a thousand steps would leave a line of twenty beside it
+    nothing of the picture. Steps in which the value alone learns are shaded.
 
     Args:
         metrics: for each row of results, named by its algorithm and settings, the metrics of each of its runs, one
@@ -56,16 +58,21 @@ def plot_training(metrics: Mapping[str, Sequence[Rows]], path: Path, about: str 
     figure = Figure(figsize=(4 * columns + 2, 2.9 * height + 0.6), layout="constrained")
     drawn, hues = figure.subplots(height, columns, squeeze=False).ravel(), shades(metrics)
     for axes, (title, names, of) in zip(drawn, panels, strict=False):
+        together = len({_algorithm(row) for row in of}) > 1
+        if together:
+            of = {row: [_in_percent(rows) for rows in runs] for row, runs in of.items()}
         for row, runs in of.items():
             for rows in runs:
                 for name, style in names.items():
                     _draw(axes, rows, name, style, hues[row], faint=len(of) == len(runs) == len(names) == 1)
+        if together and _START in of:
+            _fit_to_others(axes, hues[_START])
         if title == _EXPLAINED:
             # Early values lie far below -1 and would hide the rest.
             axes.set_ylim(max(axes.get_ylim()[0], -1), 1)
         _shade_warmup(axes, [rows for runs in of.values() for rows in runs])
         axes.set_title(title, fontsize="medium")
-        axes.set_xlabel("step")
+        axes.set_xlabel("% of the steps" if together else "step")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
     for axes in drawn[len(panels) :]:
@@ -88,9 +95,27 @@ def _panels(metrics: Mapping[str, Sequence[Rows]]) -> Iterator[tuple[str, dict[s
 
     for title, names in _SHARED.items():
         yield title, names, having(names, metrics)
-    for algo in dict.fromkeys(row.partition(" ")[0] for row in metrics):
-        own = [row for row in metrics if row.partition(" ")[0] == algo]
+    for algo in dict.fromkeys(map(_algorithm, metrics)):
+        own = [row for row in metrics if _algorithm(row) == algo]
         yield f"loss of {algo}", {_LOSS: "-"}, having([_LOSS], own)
+
+
+def _fit_to_others(axes: Axes, start: Hue) -> None:
+    """Let those that come after the start fill the panel: it comes from far away, and its end alone has to be seen."""
+    seen = [line.get_ydata()[-1:] if line.get_color() == start else line.get_ydata() for line in axes.lines]
+    values = np.concatenate([np.asarray(each, dtype=float) for each in seen])
+    margin = 0.05 * float(np.ptp(values)) or 0.05
+    axes.set_ylim(values.min() - margin, values.max() + margin)
+
+
+def _algorithm(row: str) -> str:
+    return row.partition(" ")[0]
+
+
+def _in_percent(rows: Rows) -> Rows:
+    """Count steps in percent of the last."""
+    last = max((row["step"] for row in rows), default=0) or 1
+    return [{**row, "step": 100 * row["step"] / last} for row in rows]
 
 
 def _logged(runs: Sequence[Rows], names: Iterable[str]) -> bool:
@@ -138,6 +163,7 @@ def _windows(count: int) -> tuple[np.ndarray, np.ndarray]:
 
 def _shade_warmup(axes: Axes, runs: Sequence[Rows]) -> None:
     """Shade the steps before the policy has a loss, of the run that waits longest, where all begin later."""
-    first = [next((row["step"] for row in rows if row.get(_POLICY_LOSS) is not None), 0) for rows in runs]
-    if min(first, default=0) > 1:
-        axes.axvspan(0, max(first) - 0.5, color="0.5", alpha=0.15, linewidth=0)
+    waits = [next((k for k, row in enumerate(rows) if row.get(_POLICY_LOSS) is not None), 0) for rows in runs]
+    if min(waits, default=0) > 0:
+        ends = [(rows[k - 1]["step"] + rows[k]["step"]) / 2 for rows, k in zip(runs, waits, strict=True)]
+        axes.axvspan(0, max(ends), color="0.5", alpha=0.15, linewidth=0)

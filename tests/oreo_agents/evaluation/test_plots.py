@@ -128,6 +128,18 @@ def test_losses_have_panels_of_their_own_and_the_warm_up_is_shaded(drawn: list[F
     assert not panels["loss of dpo"].patches and "seed 0" in drawn[0].get_suptitle()
 
 
+def test_a_long_start_does_not_squeeze_what_shares_its_panel(drawn: list[Figure]):
+    def rows(steps: int) -> list[dict[str, float]]:
+        return [{"step": step, "train/loss": 1.0, "train/entropy": 1.0} for step in range(1, steps + 1)]
+
+    training_plots.plot_training({"sft": [rows(1000)], "oreo": [rows(20)]}, Path("x.png"))
+    panels = {axes.get_title(): axes for axes in drawn[0].axes if axes.get_title()}
+    shared = panels["entropy of the policy (nats)"]
+    ends = [max(line.get_xdata()) for line in shared.lines if len(line.get_xdata()) > 1]
+    assert ends == [100, 100] and shared.get_xlabel() == "% of the steps"
+    assert panels["loss of oreo"].get_xlabel() == "step" and max(panels["loss of oreo"].lines[0].get_xdata()) == 20
+
+
 def test_learning_curves_are_drawn_against_steps_and_time_with_n_seed_and_the_best_point(drawn: list[Figure]):
     def rows(*accuracies: float) -> list[dict[str, float]]:
         place = "eval/GSM8K-v0/dev"
