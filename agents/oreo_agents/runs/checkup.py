@@ -8,6 +8,7 @@ import argparse
 import dataclasses
 import json
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from rich.table import Table
 from rich.text import Text
@@ -26,9 +27,10 @@ from oreo_agents.runs.helps import DOCTOR
 from oreo_agents.runs.jobs import settle_policy
 from oreo_agents.runs.loading import Loader
 from oreo_agents.runs.overrides import UserError, composed, readable
+from oreo_agents.runs.run_folders import hydra_text, networks
 from oreo_agents.terminal import Terminal
 
-_WANTED = f"oreo doctor checks a checkpoint: give policy.path=FOLDER_OR_HUB_NAME\n\n{DOCTOR}"
+_WANTED = f"oreo doctor checks a checkpoint: give RUN/NAME or policy.path=FOLDER_OR_HUB_NAME\n\n{DOCTOR}"
 _STYLES = {"ok": "green", "slow": "yellow", "refused": "red"}
 _RANK = 4
 
@@ -48,10 +50,11 @@ def main(arguments: Sequence[str]) -> None:
     if options.help:
         print(DOCTOR, end="")
         return
-    if not any(text.startswith("policy.path=") for text in options.overrides):
+    overrides = _of_run(options.overrides)
+    if not any(text.startswith("policy.path=") for text in overrides):
         raise UserError(_WANTED)
     quiet()
-    config = composed("eval", ["policy=checkpoint", *readable(options.overrides)])
+    config = composed("eval", ["policy=checkpoint", *readable(overrides)])
     settle_policy(config)
     if config.policy.path is None:
         raise UserError(_WANTED)
@@ -62,6 +65,29 @@ def main(arguments: Sequence[str]) -> None:
         _print(found, config.policy.path)
     if any(row.status == "refused" for row in found):
         raise SystemExit(2)
+
+
+def _of_run(overrides: Sequence[str]) -> list[str]:
+    """Put the networks of RUN/NAME where it is given; they are taken as the run took them.
+
+    Raises:
+        UserError: the run holds several.
+        FileNotFoundError: there is no such folder.
+    """
+    found: list[str] = []
+    for text in overrides:
+        if "=" in text or not Path(text).exists():
+            found.append(text)
+        elif (Path(text) / "config.json").is_file():
+            found.append(f"policy.path={hydra_text(text)}")
+        else:
+            those = networks(Path(text))
+            if len(those) > 1:
+                names = ", ".join(each.name for each in those)
+                raise UserError(f"{text} holds several policies: give RUN/NAME, NAME of {names}")
+            found += [f"policy.path={hydra_text(those[0].policy)}"]
+            found += [f"value.path={hydra_text(value)}" for value in [those[0].value] if value is not None]
+    return found
 
 
 def examine(policy: PolicySettings, value: ValueSettings) -> list[Capability]:

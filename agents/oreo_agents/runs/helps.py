@@ -65,7 +65,7 @@ PLAIN = {
 """Settings of no group."""
 
 DOCTOR = """\
-oreo doctor policy.path=FOLDER_OR_HUB_NAME [value.path=FOLDER] [--json] [KEY=VALUE ...]
+oreo doctor RUN/NAME | policy.path=FOLDER_OR_HUB_NAME [value.path=FOLDER] [--json] [KEY=VALUE ...]
 
 Loads a checkpoint as the other commands do, with the same settings (policy.dtype, policy.lora.rank,
 policy.chat_template ...), and tries what they would ask of it. Every line is "ok", "slow" (another way is taken, which

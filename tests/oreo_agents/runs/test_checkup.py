@@ -85,9 +85,25 @@ def test_the_table_shows_every_line(capsys, checkpoint: Callable[[str], str]):
 
 def test_a_command_without_a_checkpoint_or_with_a_misspelt_setting_is_a_sentence():
     for arguments in (["--json"], ["policy.path=null"]):
-        with pytest.raises(UserError, match=r"give policy\.path=FOLDER_OR_HUB_NAME"):
+        with pytest.raises(UserError, match=r"give RUN/NAME or policy\.path=FOLDER_OR_HUB_NAME"):
             checkup.main(arguments)
     with pytest.raises(UserError, match=r"Ambiguous value for argument 'policy.path=a,b'"):
         checkup.main(["policy.path=a,b"])
     with pytest.raises(UserError, match=r"there is no setting 'policy.dtyp'"):
         checkup.main(["policy.path=x", "policy.dtyp=float32"])
+
+
+def test_a_folder_of_a_run_stands_for_its_networks(checkpoint: Callable[[str], str], tmp_path: Path):
+    run = tmp_path / "run"
+    for name in ("sft", "oreo"):
+        (run / name).mkdir(parents=True)
+        (run / name / "policy").symlink_to(checkpoint("llama"), target_is_directory=True)
+    (run / "oreo" / "value").mkdir()
+    (run / "config.yaml").write_text("seed: 0")
+    paths = [f'policy.path="{run}/oreo/policy"', f'value.path="{run}/oreo/value"']
+    assert checkup._of_run([str(run / "oreo"), "policy.dtype=float32"]) == [*paths, "policy.dtype=float32"]
+    assert checkup._of_run([str(run / "sft" / "policy")]) == [f'policy.path="{run}/sft/policy"']
+    with pytest.raises(UserError, match=r"several policies: give RUN/NAME, NAME of oreo, sft"):
+        checkup._of_run([str(run)])
+    with pytest.raises(FileNotFoundError, match="neither a run folder"):
+        checkup._of_run([str(tmp_path)])
