@@ -100,6 +100,9 @@ def dataset_card(
 
 `load_dataset("json", data_files="{FILE}")` reads it, {trainer}. {again}.
 
+That loader keeps ten digits after the point where the messages of a column differ in their keys;
+`Dataset.from_list([json.loads(line) for line in open("{FILE}", encoding="utf-8")])` keeps all.
+
 ## Licence
 
 Not stated. That of the questions and of the model that answered them applies; say here which these are.

@@ -43,6 +43,7 @@ def buffer(tmp_path: Path, monkeypatch) -> EpisodeBuffer:
 def test_a_folder_has_a_card_that_explains_each_column(name: str, buffer: EpisodeBuffer, capsys):
     main(["export", "b", "--format", name, "--out", "mine"])
     card = DatasetCard.load("mine/README.md")
+    assert "ten digits" in card.text and "Dataset.from_list(" in card.text
     assert card.data.configs == [{"config_name": "default", "data_files": [{"split": "train", "path": "train.jsonl"}]}]
     assert "- policy: `mine/model`" in card.text and "of them successful" in card.text
     assert "No episode is known to be of a task that is held out" in card.text
