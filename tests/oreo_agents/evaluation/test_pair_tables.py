@@ -58,3 +58,11 @@ def test_one_run_with_several_pairs_a_prompt_has_the_interval_of_its_prompts(tmp
     write_run(tmp_path / "run", "dpo", [1.0] * 8 + [-1.0] * 8, tasks=[0] * 8 + [1] * 8)
     record(tmp_path / "run", tmp_path / "out")
     assert "9.5 to 90.5" in (tmp_path / "out" / "report.md").read_text(), "Wilson of 1 of 2"
+
+
+def test_where_nothing_is_drawn_no_plots_are_made_or_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    write_run(tmp_path / "run", "dpo", [1.0, -1.0, 2.0])
+    report([tmp_path / "run"], tmp_path / "run")
+    said = capsys.readouterr().out
+    assert "report.md" in said and "plots" not in said and "tensorboard" not in said
+    assert not (tmp_path / "run" / "plots").exists()
