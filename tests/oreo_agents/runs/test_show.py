@@ -364,3 +364,12 @@ def test_answers_of_several_runs_say_of_which(run: Path):
     keep(run.parent / "second", "sft", [answer(0, "#### 7", right=True)])
     text = shown(run.parent)
     assert "first: sft, greedy, test" in text and "second: sft, greedy, test  1 answers" in text
+
+
+def test_what_the_limit_leaves_out_has_no_heading(tmp_path: Path):
+    for search in ("greedy", "majority"):
+        keep(tmp_path, "dpo", [answer(0, "so\n#### 9", right=False)], search=search)
+        keep(tmp_path, "oreo", [answer(0, "so\n#### 7", right=True)], search=search)
+    text = shown(tmp_path / "oreo", "--compare", "dpo", "--limit", "1")
+    assert text.count("answers to the same tasks") == 1 and "1 of 2 tasks" in text
+    assert shown(tmp_path / "oreo", "--compare", "dpo", "--limit", "0").count("answers to the same tasks") == 2
