@@ -88,7 +88,7 @@ oreo: offline reinforcement learning of multi-step reasoning
   oreo reproduce  table1 | table2 | fig2 | fig3 | fig4 | fig5 : the paper's, in miniature (--scale paper: on GPUs)
   oreo show     RUN, RUN/NAME or a buffer: read answers and how they were judged (--wrong, --compare, --values)
   oreo push     FOLDER REPO_ID : a policy or value network with its card to the Hugging Face hub (--dry-run)
-  oreo doctor   what a checkpoint can do here: loading, scoring, sampling, template, adapters (policy.path=...)
+  oreo doctor   RUN/NAME, or policy.path=...: what it can do here: loading, scoring, sampling, template, adapters
   oreo data     import, encode or describe episode buffers; generate houses
   oreo metrics  [NAME...] : what the numbers that a training logs mean
   oreo serve    RUN/NAME, or policy.path=... : answers over HTTP in OpenAI's form, searched by V

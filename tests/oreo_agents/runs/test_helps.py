@@ -41,7 +41,7 @@ def test_an_example_of_a_help_composes(line: str):
         ("report --help", "usage: oreo report"),
         ("data --help", "usage: oreo data"),
         ("data import --help", "usage: oreo data import"),
-        ("doctor --help", "oreo doctor policy.path="),
+        ("doctor --help", "oreo doctor RUN/NAME | policy.path="),
         ("--help", "oreo: offline"),
     ],
 )
