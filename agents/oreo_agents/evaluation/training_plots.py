@@ -102,8 +102,8 @@ def _panels(metrics: Mapping[str, Sequence[Rows]]) -> Iterator[tuple[str, dict[s
 
 def _fit_to_others(axes: Axes, start: Hue) -> None:
     """Let those that come after the start fill the panel: it comes from far away, and its end alone has to be seen."""
-    seen = [line.get_ydata()[-1:] if line.get_color() == start else line.get_ydata() for line in axes.lines]
-    values = np.concatenate([np.asarray(each, dtype=float) for each in seen])
+    drawn = [(np.asarray(line.get_ydata(), dtype=float), line.get_color() == start) for line in axes.lines]
+    values = np.concatenate([each[-1:] if of_start else each for each, of_start in drawn])
     margin = 0.05 * float(np.ptp(values)) or 0.05
     axes.set_ylim(values.min() - margin, values.max() + margin)
 
