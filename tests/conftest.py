@@ -1,8 +1,9 @@
 """What every test leaves as it found it, and what the workers of one session share."""
 
-import copy
+import gc
 import logging
 import os
+import pickle
 import signal
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -11,13 +12,33 @@ from typing import Any
 
 import pytest
 from filelock import FileLock
-from hydra._internal.core_plugins.file_config_source import FileConfigSource
+from hydra._internal.sources_registry import SourcesRegistry
+from hydra.core.plugins import Plugins
 
 # A shell that starts the tests in the background has them, and what they start, ignore Ctrl-C.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Two processes of tests fill two cores. Whatever starts from here has one thread, and the bits that one thread gives.
 os.environ["OMP_NUM_THREADS"] = "1"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    """Have no collector of garbage read anew, at each of its passes, what lives as long as this process.
+
+    That is some million objects of torch and transformers, and every test.
+    """
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+        gc.freeze()
+
+
+def pytest_sessionfinish() -> None:
+    """Let go of what was held: libraries look at the end for what is left of theirs."""
+    gc.unfreeze()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -54,19 +75,21 @@ def once(shared_folder: Path) -> Callable[[str, Callable[[Path], object]], Path]
 @pytest.fixture(scope="session", autouse=True)
 def files_of_settings_are_parsed_once() -> Iterator[None]:
     """Tests compose some hundred configurations, for each of which Hydra parses the same files anew."""
-    parse, kept = FileConfigSource.load_config, {}
+    Plugins.instance()  # makes the classes of sources, that of files once more where a module has imported it
+    source = SourcesRegistry.instance().resolve("file")
+    parse, kept = source.load_config, {}
 
-    def load(self: FileConfigSource, config_path: str) -> Any:
+    def load(self: Any, config_path: str) -> Any:
         file = Path(self.path, f"{config_path.removesuffix('.yaml')}.yaml")
         if not file.is_file():
             return parse(self, config_path)
-        key = (file, config_path, file.stat().st_mtime_ns, file.stat().st_size)
+        key = (self.provider, file, config_path, file.stat().st_mtime_ns, file.stat().st_size)
         if key not in kept:
-            kept[key] = parse(self, config_path)
-        return copy.deepcopy(kept[key])
+            kept[key] = pickle.dumps(parse(self, config_path))
+        return pickle.loads(kept[key])
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(FileConfigSource, "load_config", load)
+        patch.setattr(source, "load_config", load)
         yield
 
 
@@ -77,10 +100,9 @@ def logs_as_they_were() -> Iterator[None]:
     The next test counts what it hears, and a file that is left open fails whichever test comes when it is collected.
     """
     root = logging.getLogger()
-    root.setLevel(logging.WARNING)  # a fixture of a file or of the session may have run a command
+    _hear_warnings(root)  # a fixture of a file or of the session may have run a command
     yield
-    root.setLevel(logging.WARNING)
-    logging.disable(logging.NOTSET)
+    _hear_warnings(root)
     for handler in [*root.handlers]:
         if isinstance(handler, logging.FileHandler) and handler.baseFilename != os.path.abspath(os.devnull):
             root.removeHandler(handler)
@@ -88,6 +110,14 @@ def logs_as_they_were() -> Iterator[None]:
     for logger in root.manager.loggerDict.values():
         if isinstance(logger, logging.Logger):
             logger.disabled = False
+
+
+def _hear_warnings(root: logging.Logger) -> None:
+    """Set what is heard; setting it anew would clear what every logger knows of its level."""
+    if root.level != logging.WARNING:
+        root.setLevel(logging.WARNING)
+    if root.manager.disable != logging.NOTSET:
+        logging.disable(logging.NOTSET)
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ What a test says of starting itself (what is imported, what a shell sees) needs 
 """
 
 import atexit
+import gc
 import multiprocessing
 import os
 import runpy
@@ -39,6 +40,7 @@ def settle_threads() -> None:
 
 def _be(arguments: Sequence[str], folder: str, environment: Mapping[str, str], outputs: str) -> None:
     """Be ``python ARGUMENTS``, in a session of its own."""
+    gc.freeze()  # no pass of the collector reads, and copies, what was loaded before the fork
     os.setsid()
     settle_threads()
     for number, name in enumerate(_STREAMS):

@@ -50,7 +50,8 @@ def with_folders(overrides: Sequence[str]) -> list[str]:
         for place in override.value():  # type: ignore[union-attr]
             plugins.add_folder(str(place).removeprefix("file://"))
     found = plugins.folders()
-    _require_no_hiding(found)
+    if found:
+        _require_no_hiding(found)
     quoted = ",".join(f'"{folder}"' for folder in found)
     return [f"hydra.searchpath=[{quoted}]", *others] if found else others
 
