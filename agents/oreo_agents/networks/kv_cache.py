@@ -21,7 +21,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
 
-from oreo_agents.networks import packing
+from oreo_agents.networks import kept_attention, packing
 from oreo_agents.networks.checkpoints import base_model, product_dtype
 from oreo_agents.networks.miniature import tried
 
@@ -87,8 +87,9 @@ class Room:
 
     def __init__(self) -> None:
         """Hold nothing."""
-        self.states = torch.empty(0, 0, 0, 0, 0)
-        """Float [2 L, >= B, H, >= T, D]: the keys of all layers, then their values."""
+        self.states = (torch.empty(0, 0, 0, 0, 0),) * 2
+        """Keys and values, float [L, >= B, H, >= T, D] each."""
+        self._kind: tuple[object, ...] = ()
         self._rows: list[object] = []
         self.copied = 0
         """Tokens of rows that were copied here."""
@@ -101,39 +102,45 @@ class Room:
         others = iter(sorted(set(range(len(prefixes))) - set(found.values())))
         return [found[place] if place in found else next(others) for place in range(len(prefixes))]
 
-    def hold(self, prefixes: Sequence[Prefix]) -> Tensor:
-        """Lay out a batch, one prefix a row, from the first column on; returns the memory of its rows."""
-        self._make(
-            next(chunk for prefix in prefixes for chunk in prefix.chunks), len(prefixes), max(map(len, prefixes))
-        )
+    def hold(self, prefixes: Sequence[Prefix], *, along_tokens: bool = False) -> tuple[Tensor, ...]:
+        """Lay out a batch, one prefix a row, from the first column on; returns the memory of its rows.
+
+        ``along_tokens``: values as ``kept_attention`` reads them.
+        """
+        like = next(chunk for prefix in prefixes for chunk in prefix.chunks)
+        self._make(like, len(prefixes), max(map(len, prefixes)), along_tokens)
         for place, prefix in enumerate(prefixes):
             mark, start = prefix.laid
             start, end = start if mark is self._rows[place] else 0, len(prefix)
             self.copied += end - start
             for chunk in reversed(prefix.chunks):
                 first = max(end - len(chunk), start)
-                self.states[:, place, :, first:end] = chunk[len(chunk) - (end - first) :].permute(1, 2, 0, 3)
+                new = chunk[len(chunk) - (end - first) :].permute(1, 2, 0, 3)
+                for states, read in zip(self.states, new.chunk(2), strict=True):
+                    states[:, place, :, first:end] = read
                 end = first
                 if end == start:
                     break
             self._rows[place] = object()
             if prefix.room is self:
                 prefix.laid = self._rows[place], len(prefix)
-        return self.states[:, : len(prefixes)]
+        return tuple(states[:, : len(prefixes)] for states in self.states)
 
-    def _make(self, like: Tensor, rows: int, columns: int) -> None:
+    def _make(self, like: Tensor, rows: int, columns: int, along_tokens: bool) -> None:
         """Have so many rows of so many columns and more, of chunks like this one; what is held of them stays."""
         held, (states, heads, width) = self.states, like.shape[1:]
-        fits = (held.dtype, held.device, held.shape[0], *held.shape[2::2]) == (
-            like.dtype, like.device, states, heads, width,
-        )  # fmt: skip
-        if fits and len(self._rows) >= rows and held.shape[3] >= columns + _SPARE:
+        kind = (like.dtype, like.device, states, heads, width, along_tokens)
+        fits = self._kind == kind
+        if fits and len(self._rows) >= rows and held[0].shape[3] >= columns + _SPARE:
             return
-        self.states = like.new_zeros(states, rows, heads, columns + _SPARE + _spare(columns), width)
+        shape = (states // 2, rows, heads, columns + _SPARE + _spare(columns), width)
+        lies = (False, along_tokens)
+        self._kind, self.states = kind, tuple(kept_attention.zeros(like, *shape, along_tokens=each) for each in lies)
         self._rows = [self._rows[k] if fits and k < len(self._rows) else object() for k in range(rows)]
         if fits:
-            kept = min(rows, held.shape[1])
-            self.states[:, :kept, :, : held.shape[3]] = held[:, :kept, :, : self.states.shape[3]]
+            for new, old in zip(self.states, held, strict=True):
+                kept, filled = min(rows, old.shape[1]), min(old.shape[3], new.shape[3])
+                new[:, :kept, :, :filled] = old[:, :kept, :, :filled]
 
     def exchanged(self, to: list[int], rows: list[int], count: int) -> tuple[list[int], list[int]]:
         """Note that rows move to other places; returns what has to move where so that nothing held here is lost."""
@@ -165,12 +172,13 @@ class BatchCache:
         self._argument = _cache_argument(model)
         self._cache = DynamicCache(config=model.config)
         self._plain = _is_plain(self._cache)
-        if self._plain:
-            self._cache.layers = [_RoomyLayer() for _ in self._cache.layers]
-        # Where it is known that one is taken as it is.
+        # Where it is known that a mask is taken as it is, and what attends.
         self._makes_mask = (
             self._plain and device.type == "cpu" and model.config.get_text_config()._attn_implementation == packing.NAME
         )
+        self._along_tokens = self._makes_mask and next(model.parameters()).dtype == torch.float32
+        if self._plain:
+            self._cache.layers = [_RoomyLayer(self._along_tokens) for _ in self._cache.layers]
         self._lengths = torch.tensor([len(prefix) for prefix in prefixes], device=device)
         columns = torch.arange(int(self._lengths.max()), device=device)
         self._mask = (columns < self._lengths[:, None]).long()
@@ -181,14 +189,16 @@ class BatchCache:
         """Have what each row has read in the memory of all layers."""
         room = Room() if self._room is None else self._room
         layers: list[_RoomyLayer] = self._cache.layers  # type: ignore[assignment]
-        for layer, keys, values in zip(layers, *room.hold(prefixes).chunk(2), strict=True):
+        for layer, keys, values in zip(layers, *room.hold(prefixes, along_tokens=self._along_tokens), strict=True):
             layer.hold(keys, values, columns)
 
     def _in_room(self) -> bool:
         """Whether the layers write where rows are to keep their places, and not in memory that grew since."""
         first: Any = self._cache.layers[0]
         return (
-            self._room is not None and first.keys is not None and first.keys.data_ptr() == self._room.states.data_ptr()
+            self._room is not None
+            and first.keys is not None
+            and first.keys.data_ptr() == self._room.states[0].data_ptr()
         )
 
     def reads(self, present: Tensor) -> dict[str, Any]:
@@ -268,9 +278,10 @@ class _RoomyLayer(DynamicLayer):
     keys: Tensor
     values: Tensor
 
-    def __init__(self) -> None:
+    def __init__(self, along_tokens: bool) -> None:
         super().__init__()
-        self._room: tuple[Tensor, Tensor] | None = None
+        self._room: tuple[Tensor, ...] | None = None
+        self._along_tokens = along_tokens
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
         if not self.is_initialized:
@@ -278,15 +289,18 @@ class _RoomyLayer(DynamicLayer):
         start = self.get_seq_length()
         end = start + key_states.shape[-2]
         # Attention computes in this type whatever is kept: what is kept in it is not cast whole at each token.
-        dtype = product_dtype(key_states)
+        dtype, rows, first = product_dtype(key_states), len(key_states), self._room is None and not start
         if self._room is None or end > self._room[0].shape[-2] or dtype != self._room[0].dtype:
-            self._room = self._grown(self.keys, key_states, end), self._grown(self.values, value_states, end)
-        rows = len(key_states)
+            self._room = self._memory(rows, end + _spare(end), key_states.to(dtype), value_states.to(dtype))
+            if start:
+                for room, held in zip(self._room, (self.keys, self.values), strict=True):
+                    room[:, :, :start] = held
         keys, values = (room[:rows, :, :end] for room in self._room)
         keys[:, :, start:] = key_states
         values[:, :, start:] = value_states
         self.keys, self.values = keys, values
-        return keys, values
+        # What is read of a whole prompt is attended to as it comes.
+        return (key_states, value_states) if first and self._along_tokens else (keys, values)
 
     def hold(self, keys: Tensor, values: Tensor, columns: int) -> None:
         """Begin with room for keys and for values, [B, H, >= columns, D] each, of which so many columns are filled."""
@@ -300,9 +314,8 @@ class _RoomyLayer(DynamicLayer):
         held, added = (self.keys, self.values), (other.keys, other.values)
         room = self._room
         if room is None or len(room[0]) < rows + more or width != held[0].shape[2]:
-            like = self.keys
-            shape = (max(rows + more, 0 if room is None else len(room[0])), like.shape[1], width + _spare(width))
-            room = like.new_zeros(*shape, like.shape[3]), self.values.new_zeros(*shape, self.values.shape[3])
+            most = max(rows + more, 0 if room is None else len(room[0]))
+            room = self._memory(most, width + _spare(width), *held)
             for new, old in zip(room, held, strict=True):
                 new[:rows, :, :width] = _aligned(old, width, 2)
         for new, old in zip(room, added, strict=True):
@@ -320,13 +333,13 @@ class _RoomyLayer(DynamicLayer):
         super().batch_select_indices(indices)
         self._room = None
 
-    @staticmethod
-    def _grown(held: Tensor, new: Tensor, end: int) -> Tensor:
-        """Return room for ``end`` columns and more, with what is held in it, in the type that products have."""
-        room = new.new_empty(*new.shape[:2], end + _spare(end), new.shape[3], dtype=product_dtype(new))
-        if held.numel():
-            room[:, :, : held.shape[2]] = held
-        return room
+    def _memory(self, rows: int, columns: int, keys: Tensor, values: Tensor) -> tuple[Tensor, ...]:
+        """Return room for so many rows and columns of keys and of values like these."""
+        lies = (False, self._along_tokens)
+        return tuple(
+            kept_attention.zeros(like, rows, like.shape[1], columns, like.shape[3], along_tokens=each)
+            for like, each in zip((keys, values), lies, strict=True)
+        )
 
 
 def _spare(columns: int) -> int:

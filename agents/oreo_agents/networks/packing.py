@@ -26,9 +26,9 @@ from torch import Tensor, nn
 from torch.nn.attention import varlen
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
-from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from oreo_agents.networks import kept_attention
 from oreo_agents.networks.checkpoints import autocast, base_model, max_length, product_dtype
 from oreo_agents.networks.miniature import tried
 from oreo_agents.networks.shared_prefixes import Piece, cut
@@ -327,7 +327,7 @@ def attention(
         NotImplementedError: the layer asks for what is not known here.
     """
     if packing is None:
-        return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **kwargs)
+        return kept_attention.forward(module, query, key, value, attention_mask, scaling=scaling, **kwargs)
     if any(kwargs.get(name) is not None for name in _UNKNOWN):
         raise NotImplementedError(f"packed attention knows none of {', '.join(_UNKNOWN)}")
     if attention_mask is None or attention_mask.shape != _MASK:

@@ -90,7 +90,7 @@ def test_rows_stand_where_they_stood_and_others_take_what_is_free():
     order = room.order(asked)
     assert [asked[k] for k in order] == [longer[0], fresh, longer[2], longer[3]]
     copied = room.copied
-    states = room.hold([asked[k] for k in order])
+    states = torch.cat(room.hold([asked[k] for k in order]))
     assert room.copied - copied == 3 + 3
     for row, prefix in enumerate(asked[k] for k in order):
         assert torch.equal(states[:, row, :, : len(prefix)], torch.cat(prefix.chunks).permute(1, 2, 0, 3))
@@ -103,7 +103,7 @@ def test_of_two_that_go_on_from_one_transcript_neither_gets_what_the_other_said(
     one, other = (parent.then(torch.full((2, 2, 1, 1), float(k))) for k in (1, 2))
     for asked in ([one, other], [other, one], [one], [other], [parent, other]):
         ordered = [asked[k] for k in room.order(asked)]
-        for row, prefix in zip(room.hold(ordered).unbind(1), ordered, strict=True):
+        for row, prefix in zip(torch.cat(room.hold(ordered)).unbind(1), ordered, strict=True):
             assert row[0, 0, : len(prefix), 0].tolist() == torch.cat(prefix.chunks)[:, 0, 0, 0].tolist()
 
 
