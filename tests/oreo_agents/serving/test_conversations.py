@@ -76,7 +76,6 @@ def test_the_candidates_are_what_was_chosen_from(engine: LocalEngine, ask: Ask):
     assert len(reply.candidates) == 4 and chosen.text == reply.text
     assert reply.steps[-1].value == pytest.approx(chosen.value, abs=1e-4)
     if not reply.finished:  # then none of them is
-        assert chosen.value == max(candidate.value for candidate in reply.candidates)
         assert chosen.score == max(candidate.score for candidate in reply.candidates)
     assert reply.generated > reply.answer_tokens and reply.value_tokens > 0
     [voted] = engine.answer(Majority(samples=3), [ask(seed=1)])
