@@ -87,7 +87,7 @@ class Room:
 
     def __init__(self) -> None:
         """Hold nothing."""
-        self.states = (torch.empty(0, 0, 0, 0, 0),) * 2
+        self.states: tuple[Tensor, ...] = (torch.empty(0, 0, 0, 0, 0),) * 2
         """Keys and values, float [L, >= B, H, >= T, D] each."""
         self._kind: tuple[object, ...] = ()
         self._rows: list[object] = []
