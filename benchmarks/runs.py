@@ -44,9 +44,9 @@ def finished(folders: Sequence[Path]) -> list[Path]:
     return [folder for folder in folders if (folder / _DONE).exists()]
 
 
-def entries(folders: Sequence[Path]) -> list[Entry]:
-    """Read the results of runs, those of several worlds together."""
-    return load_entries([folder / "results.json" for folder in folders], over=["env.options"])
+def entries(folders: Sequence[Path], *over: str) -> list[Entry]:
+    """Read the results of runs, those of several worlds together, and of several values of the settings named."""
+    return load_entries([folder / "results.json" for folder in folders], over=["env.options", *over])
 
 
 def find(

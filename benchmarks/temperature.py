@@ -182,20 +182,27 @@ def claim_best(out: Path, worlds: list[int]) -> None:
         oreo(out / f"best-{world}-{setting.name}", "train", *asked, "evaluate.tasks=1000", "evaluate.value_searches=[]")
 
 
+def _best_runs(out: Path, setting: Setting, worlds: list[int]) -> list[Path]:
+    return finished([out / f"best-{world}-{setting.name}" for world in worlds])
+
+
 def claims_table(out: Path, worlds: list[int]) -> str:
     """Return the finished worlds as a table with paired differences."""
     found = entries(finished([out / f"claim-{world}" for world in worlds]))
     for setting in best_settings(out):
-        for entry in entries(finished([out / f"best-{world}-{setting.name}" for world in worlds])):
+        for entry in entries(_best_runs(out, setting, worlds), "policy.path", "data"):
             numbers = ", ".join(f"{key} {value:g}" for key, value in setting.numbers)
             found.append(replace(entry, algo=f"{setting.algo}, best of its choices ({numbers})"))
     paper = find(found, "oreo-paper")
-    lines = ["| algorithm | greedy, % | each world | sound, % | - oreo-paper |", "|---|---|---|---:|---|"]
+    best = next((entry for entry in found if entry.algo.startswith("oreo, best")), None)
+    bases = {"oreo-paper": paper} | ({"oreo, best": best} if best is not None else {})
+    heads = ["algorithm", "greedy, %", "each world", "sound, %", *(f"- {name}" for name in bases)]
+    lines = [f"| {' | '.join(heads)} |", f"|---|---|---|---:|{'---|' * len(bases)}"]
     for entry in found:
         each = " ".join(f"{100 * row['accuracy']:.1f}" for row in entry.rows)
         sound = sum(row.get("sound", float("nan")) for row in entry.rows) / len(entry.rows)
-        paired = "" if paper is None or paper is entry else difference(entry, paper)
-        lines.append(f"| {entry.algo} | {percent(entry)} | {each} | {100 * sound:.1f} | {paired} |")
+        paired = ["" if base is None or base is entry else difference(entry, base) for base in bases.values()]
+        lines.append(f"| {' | '.join([entry.algo, percent(entry), each, f'{100 * sound:.1f}', *paired])} |")
     return "\n".join(lines)
 
 
