@@ -119,8 +119,16 @@ class Study:
 
 # Worlds of word problems stand for the two data sets; six of them are those of benchmarks/miniature.py.
 _WORLD = ("experiment=miniature", "env.options.answer={answer}", "env.options.world=1{k}", "workers=1")
-# Chosen on world 20, benchmarks/LOG.md: what exact answers ask for beside the experiment's settings.
-_EXACT = {"rejection": "3e-4", "dpo": "3e-5", "oreo": "2e-4", "oreo-step": "3e-4"}
+# Chosen on world 20, benchmarks/LOG.md: what each kind of answer asks for beside the experiment's settings.
+_OWN = {
+    "boxes": {"dpo": "beta=1.0"},
+    "exact": {
+        "rejection": "policy_lr=3e-4",
+        "dpo": "policy_lr=3e-5",
+        "oreo": "policy_lr=2e-4",
+        "oreo-step": "policy_lr=3e-4",
+    },
+}
 _BEAMS = (3, 5, 7)
 _TAU = 0.05
 _ALONE, _WEIGHED = "V alone", f"V + {_TAU} log pi"
@@ -130,7 +138,7 @@ _BEFORE, _AFTER = "V before the answer, alone", f"V after it, + {_TAU} log pi"
 
 def _words(name: str, answer: str, algos: Sequence[str], *more: str) -> Stage:
     """Return a run in the worlds with one kind of answer."""
-    own = [f"algorithms.{algo}.policy_lr={_EXACT[algo]}" for algo in algos if answer == "exact" and algo in _EXACT]
+    own = [f"algorithms.{algo}.{setting}" for algo, setting in _OWN[answer].items() if algo in algos]
     settings = [text.replace("{answer}", answer) for text in _WORLD]
     return Stage(f"{name}-{answer}-1{{k}}", "run", (*settings, f"algos=[{','.join(algos)}]", *own, *more))
 
