@@ -219,7 +219,7 @@ def test_what_cannot_be_measured_is_a_sentence(refused: Callable[..., str], trai
     assert "reference.path=CHECKPOINT" in said
     said = refused("eval", "policy.path=model", "env=chat", "hydra.run.dir=no3")
     assert "what=pairs ranks held-out preference pairs: give them as data=FILE" in said
-    shutil.rmtree("no1")
+    assert not Path("no1").exists() and not Path("no3").exists()
     Path("shown.jsonl").write_text('{"prompt": "q", "completion": "a"}\n')
     said = refused(*TRAIN, "algo=dpo", "evaluate.pairs.data=shown.jsonl", "hydra.run.dir=no1")
     assert "hold no preference pair" in said and not Path("no1/dpo").exists()
