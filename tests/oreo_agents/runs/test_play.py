@@ -41,7 +41,7 @@ def test_the_end_of_a_pipe_hands_an_answer_in(text: str, monkeypatch):
 
 def test_the_end_of_a_terminal_leaves(monkeypatch):
     terminal = io.StringIO()
-    terminal.isatty = lambda: True  # type: ignore[method-assign]
+    monkeypatch.setattr(terminal, "isatty", lambda: True)
     monkeypatch.setattr(sys, "stdin", terminal)
     assert played(["so 3"], "arithmetic").rstrip().endswith("left")
     assert played([], "arithmetic").rstrip().endswith("left")
