@@ -236,7 +236,16 @@ def seeds_in_words(entries: Sequence[Entry]) -> str:
 def _legend_of_searches(figure: Figure, searches: Sequence[str]) -> None:
     if len(searches) > 1:
         handles = [_handle(marker(search), "0.35", search) for search in searches]
-        figure.legend(handles=handles, loc="outside lower center", ncols=min(len(searches), 5), fontsize="small")
+        legend_below(figure, handles)
+
+
+def legend_below(figure: Figure, handles: Sequence[Any]) -> None:
+    """Write a legend under the axes, in as few lines as its labels have room for."""
+    for columns in range(min(len(handles), 5), 0, -1):
+        legend = figure.legend(handles=handles, loc="outside lower center", ncols=columns, fontsize="small")
+        if columns == 1 or legend.get_window_extent().width <= figure.bbox.width:
+            return
+        legend.remove()
 
 
 def _legend_of_rows(figure: Figure, hues: Mapping[str, Hue]) -> None:

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from rich.table import Table
 
 from oreo_agents.evaluation.formats import comma_separated, markdown
-from oreo_agents.evaluation.plots import save, seeds_in_words
+from oreo_agents.evaluation.plots import legend_below, save, seeds_in_words
 from oreo_agents.evaluation.records import entry_record
 from oreo_agents.evaluation.results import Entry, compare_entries, load_entries
 from oreo_agents.evaluation.statistics import Comparison
@@ -145,8 +145,7 @@ class Outcome:
             seeds = f"{count} run{'s' * (count != 1)}, {seeds_in_words(found)}" if found else "not run"
             axes.set_title(f"{column.title}\nhere {column.here[self.scale]}\n{seeds}; 95% intervals", fontsize="small")
             axes.grid(alpha=0.3)
-        handles, labels = figure.axes[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize="small")
+        legend_below(figure, figure.axes[0].get_legend_handles_labels()[0])
         figure.suptitle(self.study.title, fontsize="medium")
         save(figure, path)
 

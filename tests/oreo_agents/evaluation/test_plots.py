@@ -192,3 +192,17 @@ def test_a_last_batch_of_one_example_does_not_bend_a_curve():
     values[-1], weights[-1] = 50.0, 30.0
     assert training_plots.smooth(values, weights)[-1] < 1.5
     assert training_plots.smooth(values, np.ones(200))[-1] > 5
+
+
+@pytest.mark.parametrize("length", [8, 40, 90])
+def test_a_legend_below_is_as_wide_as_its_figure_at_most(length: int):
+    figure = Figure(figsize=(6.3, 4.2), layout="constrained")
+    axes = figure.subplots()
+    for k in range(4):
+        axes.plot([0, 1], [k, k], label=f"{k} ".ljust(length, "x"))
+    plots.legend_below(figure, axes.get_legend_handles_labels()[0])
+    figure.draw_without_rendering()
+    (legend,) = figure.legends
+    box = legend.get_window_extent()
+    assert 0 <= box.x0 and box.x1 <= figure.bbox.x1
+    assert len(legend.get_texts()) == 4
