@@ -38,11 +38,16 @@ def settle_threads() -> None:
     torch.set_num_threads(torch.get_num_threads())
 
 
+def _settle() -> None:
+    settle_threads()
+    os.fsync = lambda _: None  # as in conftest.py
+
+
 def _be(arguments: Sequence[str], folder: str, environment: Mapping[str, str], outputs: str) -> None:
     """Be ``python ARGUMENTS``, in a session of its own."""
     gc.freeze()  # no pass of the collector reads, and copies, what was loaded before the fork
     os.setsid()
-    settle_threads()
+    _settle()
     for number, name in enumerate(_STREAMS):
         os.dup2(os.open(f"{outputs}/{name}", os.O_RDWR | os.O_APPEND), number)
     sys.stdin = open(0, closefd=False)  # noqa: SIM115 (it is read until this process ends)
@@ -83,7 +88,7 @@ def side_by_side(work: Callable[..., None], arguments: tuple[Any, ...], processe
 
 
 def _work(rank: int, work: Callable[..., None], *arguments: Any) -> None:
-    settle_threads()
+    _settle()
     work(rank, *arguments)
 
 

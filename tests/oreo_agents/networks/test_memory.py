@@ -11,7 +11,8 @@ from families import small_config
 from hydra import compose, initialize_config_dir
 from tiny_models import make_model
 from torch import Tensor, nn
-from transformers import AutoModelForTokenClassification, Qwen2Config, Qwen2ForCausalLM
+from transformers import Qwen2Config, Qwen2ForCausalLM, Qwen2ForTokenClassification
+from transformers.initialization import no_init_weights
 
 from oreo_agents.networks import memory
 from oreo_agents.networks.adapters import Lora
@@ -69,11 +70,12 @@ def make_config(widths: str = "1.5B", layers: int = 2) -> Qwen2Config:
 def make_networks(how: Trained, widths: str, layers: int = 2) -> tuple[CausalPolicy, TokenValue]:
     options = {"lora": how.lora, "gradient_checkpointing": how.gradient_checkpointing}
     config = make_config(widths, layers)
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        policy = CausalPolicy(Qwen2ForCausalLM(config).to(how.dtype), **options)
-        value = TokenValue(AutoModelForTokenClassification.from_config(config).to(how.dtype), **options)
-    return policy, value
+    with no_init_weights():  # what they say is not asked for
+        models = [kind(config).to(how.dtype) for kind in (Qwen2ForCausalLM, Qwen2ForTokenClassification)]
+    for model in models:
+        for weight in model.parameters():
+            nn.init.constant_(weight, 0.01)
+    return CausalPolicy(models[0], **options), TokenValue(models[1], **options)
 
 
 @pytest.fixture(scope="module", autouse=True)
