@@ -6,7 +6,7 @@ import os
 import pickle
 import signal
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,14 @@ from hydra.core.plugins import Plugins
 # A shell that starts the tests in the background has them, and what they start, ignore Ctrl-C.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# Two processes of tests fill two cores. Whatever starts from here has one thread, and the bits that one thread gives.
+# Processes of tests fill the cores. Whatever starts from here has one thread, and the bits that one thread gives.
 os.environ["OMP_NUM_THREADS"] = "1"
+
+
+@pytest.hookimpl(wrapper=True, optionalhook=True)
+def pytest_xdist_auto_num_workers() -> Generator[None, int, int]:
+    """Have one worker more than cores: each waits now and then, for what it has started and for the disk."""
+    return (yield) + ("PYTEST_XDIST_AUTO_NUM_WORKERS" not in os.environ)
 
 
 @pytest.hookimpl(wrapper=True)
